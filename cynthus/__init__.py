@@ -1,0 +1,1 @@
+"""Cynthus: what crosses between its programs, with the command line."""

@@ -1,0 +1,1 @@
+"""The outside world as small programs, for tests and the demo."""

@@ -1,0 +1,1 @@
+"""The control plane: routes, the loop, providers, stores."""

@@ -1,0 +1,1 @@
+"""What a run is, what happens to it next: pure."""
