@@ -193,10 +193,14 @@ def _tokens(text: str) -> list[_Token]:
 def _next_token(text: str, position: int, before: list[_Token]) -> re.Match[str]:
     match = _TOKENS.match(text, position)
     if match is None:
-        symbol = text[position:].split()[0]
+        symbol = text[position:].split(maxsplit=1)[0]
         _refuse(f"Unexpected symbol: '{symbol}'", position + 1, text)
     after_number = match.lastgroup in {"number", "name"} and before
-    if after_number and before[-1].kind == "number" and match.start(str(match.lastgroup)) == position:
+    if (
+        after_number
+        and before[-1].kind == "number"
+        and match.start(str(match.lastgroup)) == position
+    ):
         symbol = f"{before[-1].text}{match[str(match.lastgroup)]}"
         _refuse(f"Unexpected symbol: '{symbol}'", before[-1].position, text)
     return match
