@@ -80,9 +80,7 @@ class Settings:
         "the GitHub App's webhook secret, at least 24 bytes; two, comma separated, while it is"
         " being rotated",
     )
-    github_api_url: str = _setting(
-        "GITHUB_API_URL", "https://api.github.com", "GitHub's REST API"
-    )
+    github_api_url: str = _setting("GITHUB_API_URL", "https://api.github.com", "GitHub's REST API")
     github_uploads_url: str = _setting(
         "GITHUB_UPLOADS_URL", "", "GitHub's upload host; default: the one that the API names"
     )
@@ -106,9 +104,7 @@ class Settings:
         "https://token.actions.githubusercontent.com",
         "issuer of the workflow jobs' tokens, compared exactly",
     )
-    oidc_audience: str = _setting(
-        "OIDC_AUDIENCE", "cynthus", "audience that the tokens must name"
-    )
+    oidc_audience: str = _setting("OIDC_AUDIENCE", "cynthus", "audience that the tokens must name")
     api_token: Secret = _setting(
         "API_TOKEN",
         Secret(),
