@@ -43,7 +43,16 @@ class GitHub:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/vnd.github+json"}
         return self._call("GET", f"{self.url}/api/{path}", None, headers)
 
+    def download(self, path: str, token: str) -> bytes:
+        """Read the bytes of a release asset."""
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/octet-stream"}
+        return self._bytes("GET", f"{self.url}/api/{path}", None, headers)
+
     def _call(self, method: str, url: str, body: object, headers: dict[str, str]) -> Any:
+        text = self._bytes(method, url, body, headers)
+        return json.loads(text) if text else None
+
+    def _bytes(self, method: str, url: str, body: object, headers: dict[str, str]) -> bytes:
         data = None if body is None else json.dumps(body).encode()
         kind = {"Content-Type": "application/json"}
         request = urllib.request.Request(  # noqa: S310 - our own loopback address
@@ -51,10 +60,9 @@ class GitHub:
         )
         try:
             with urllib.request.urlopen(request, timeout=REQUEST_LIMIT_S) as answer:  # noqa: S310
-                text = answer.read()
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise StageError(f"{method} {url}: {error.code} {error.read().decode()}") from error
-        return json.loads(text) if text else None
 
 
 @dataclass
