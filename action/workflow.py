@@ -143,7 +143,10 @@ class JobConsole:
     def say(self, text: str) -> None:
         """Print a sentence of ours; it may carry others' words, so it too is quoted if need be."""
         for line in text.splitlines() or [""]:
-            self.quote(line) if "::" in line or "##[" in line else self._print(printable(line))
+            if "::" in line or "##[" in line:
+                self.quote(line)
+            else:
+                self._print(printable(line))
 
     def quote(self, line: str) -> None:
         """Print a line with commands switched off by a word nobody can guess."""

@@ -544,7 +544,7 @@ _KAGGLE = re.compile(r"datasets/([A-Za-z0-9][A-Za-z0-9_-]{0,99})/([A-Za-z0-9][A-
 _KAGGLE_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 # https://cloud.google.com/storage/docs/buckets#naming
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-_URL = re.compile(r"https://([^/?#\\]*)([/?].*)?")
+_URL = re.compile(r"https://([^/?#\\]*)([/?][^#]*)?")
 _PORT = re.compile(r"(.*?)(?::([0-9]{1,5}))?")
 LONGEST_URL = 2048  # what every server and proxy takes
 

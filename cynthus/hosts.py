@@ -122,7 +122,8 @@ def address_is_public(number: int, version: int) -> bool:
     inner = _ipv4_inside(address6)
     if inner is not None:
         return address_is_public(inner, 4)
-    return address6.is_global and not address6.is_multicast and not address6.is_reserved
+    # Global unicast is 2000::/3 and nothing else: RFC 4291, section 2.4
+    return number >> 125 == 1 and address6.is_global
 
 
 def _ipv4_inside(address: object) -> int | None:

@@ -145,6 +145,8 @@ class _Open:
     nodes: list[Node] = field(default_factory=list)
 
     def close(self, *, complete: bool) -> Node:
+        if not self.nodes and not complete:
+            return Broken(mark=self.mark)  # nothing is known of it
         if not self.is_group:
             return Sequence(mark=self.mark, items=tuple(self.nodes))
         keys, values = self.nodes[::2], self.nodes[1::2]
@@ -166,13 +168,21 @@ def _build(text: str, faults: Faults) -> Node | None:
                 break
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        builder.broken_off(_place(mark), _remedy(error.problem or ""))
+        builder.broken_off(_place(mark), _remedy(error.problem or "") + _opened(error))
     except (yaml.YAMLError, ValueError, OverflowError):
         # PyYAML lets `chr` and `int` raise on an escape or a directive that is too large.
         builder.broken_off(_place(events.get_mark()), "Check escapes and directives here")
     except _TooDeep:
         builder.give_up()
     return builder.root
+
+
+def _opened(error: yaml.MarkedYAMLError) -> str:
+    """Say where a bracket, quote or group began when that is on another line."""
+    began, noticed = error.context_mark, error.problem_mark
+    if began is None or noticed is None or began.line == noticed.line:
+        return ""
+    return f"; what is open here began on line {began.line + 1}"
 
 
 def _events(parser: _Events) -> Iterator[yaml.Event]:

@@ -74,10 +74,12 @@ class Ledger:
         """Remember that an event and all before it are planned."""
         self._write(self.state / "cursor.json", {"seq": seq})
 
-    def plan(self, entry: RunEntry) -> None:
-        """Keep a new workflow run; one planned before a crash is left as it is."""
-        if not self._path(entry.key).exists():
-            self.save(entry)
+    def plan(self, entry: RunEntry) -> bool:
+        """Keep a workflow run, and say whether it is new: one planned before a crash is not."""
+        if self._path(entry.key).exists():
+            return False
+        self.save(entry)
+        return True
 
     def save(self, entry: RunEntry) -> None:
         """Keep an entry as it now is."""

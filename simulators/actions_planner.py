@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import PurePosixPath
 
 from simulators.actions_feed import Event, Feed
 from simulators.actions_git import GitError, Mirror
@@ -25,7 +26,7 @@ def plan(feed: Feed, ledger: Ledger, event: Event) -> list[RunEntry]:
     owner, _, repo = full_name.partition("/")
     return [
         RunEntry(
-            key=f"{event.seq:08d}-{slug(path)}",
+            key=f"{event.seq:08d}-{slug(PurePosixPath(path).name)}",
             seq=event.seq,
             event=event.event,
             payload=event.payload,

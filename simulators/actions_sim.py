@@ -86,7 +86,7 @@ def _runner(options: argparse.Namespace) -> Runner:
 
     return Runner(
         feed=Feed(options.github),
-        ledger=Ledger(options.state),
+        ledger=Ledger(options.state.resolve()),
         folders={name: Path(path).resolve() for name, path in _pairs(options.action)},
         variables=dict(_pairs(options.var)),
         secrets=dict(_pairs(options.secret)),
@@ -159,11 +159,9 @@ class _Loop:
 
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:
-            entries = self._planned(event)
-            for entry in entries:
-                self._runner.ledger.plan(entry)
+            new = [entry for entry in self._planned(event) if self._runner.ledger.plan(entry)]
             self._runner.ledger.advance(event.seq)
-            for entry in entries:
+            for entry in new:
                 self._start(entry)
 
     def _planned(self, event: Event) -> list[RunEntry]:
