@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ class GitHub:
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/vnd.github+json"}
         return self._call("GET", f"{self.url}/api/{path}", None, headers)
 
+    def post(self, path: str, token: str) -> Any:
+        """Call a door of GitHub's REST API that changes something."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return self._call("POST", f"{self.url}/api/{path}", {}, headers)
+
     def download(self, path: str, token: str) -> bytes:
         """Read the bytes of a release asset."""
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/octet-stream"}
@@ -76,8 +82,9 @@ class Stage:
     github: GitHub
     server: Server
     app_id: int
+    app_key: str
+    installation_id: int
     person_token: str
-    docker_path: str
 
     @property
     def client(self) -> Client:
@@ -125,7 +132,13 @@ class Stage:
 
     def installation_token(self) -> str:
         """Return a token of the app's installation, made as the server makes its own."""
-        return str(self.github.control("POST", "tokens", {"app_id": self.app_id})["token"])
+        import jwt
+
+        now = int(time.time())
+        claims = {"iat": now - 60, "exp": now + 300, "iss": str(self.app_id)}
+        proof = jwt.encode(claims, self.app_key, algorithm="RS256")
+        path = f"app/installations/{self.installation_id}/access_tokens"
+        return str(self.github.post(path, proof)["token"])
 
     def wait_for_run(self, commit: str, limit_s: float = 60.0) -> str:
         """Return the id of the run of a commit once the server has it."""
@@ -177,7 +190,7 @@ def _raise_up(folder: Path, programs: Programs, settings: dict[str, str]) -> Sta
         },
     )
     person = github.control("POST", "users", {"login": PERSON})
-    github.control("POST", "installations", {"app_id": app["id"], "account": OWNER})
+    installed = github.control("POST", "installations", {"app_id": app["id"], "owner": OWNER})
     key = folder / "app.pem"
     key.write_text(app["pem"], "utf-8")
     key.chmod(0o600)
@@ -201,8 +214,9 @@ def _raise_up(folder: Path, programs: Programs, settings: dict[str, str]) -> Sta
         github=github,
         server=server,
         app_id=int(app["id"]),
+        app_key=app["pem"],
+        installation_id=int(installed["id"]),
         person_token=str(person["token"]),
-        docker_path=engine.client or "",
     )
 
 
