@@ -76,7 +76,7 @@ def create_token(call: Call) -> Answer:
 
 def _granted(installation: Doc, wish: object) -> dict[str, str]:
     have: dict[str, str] = installation["permissions"]
-    if wish is None:
+    if wish is None or wish == {}:  # PyGithub sends an empty object for "all"
         return dict(have)
     if not isinstance(wish, dict):
         raise unprocessable("For 'properties/permissions', the value is not an object.")

@@ -117,8 +117,7 @@ def create_release(call: Call) -> Answer:
     )
     if not wish.get("draft"):
         _publish(call, repo, release)
-    else:
-        _emit(call, repo, release, "created")
+    _emit(call, repo, release, "created")
     shape = work.release(call.world, release)
     return Answer(status=201, json=shape, headers={"Location": shape["url"]})
 
