@@ -63,12 +63,13 @@ class GithubSimulator:
         self._port = port
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.exchanges = state / "exchanges.jsonl"  # every REST request with its answer
 
     def start(self) -> None:
         """Start the program and wait until it says where it is."""
         words = [sys.executable, "-m", "simulators", "github"]
         self.process = subprocess.Popen(
-            [*words, "--port", str(self._port), "--state", str(self.state)],
+            [*words, "--port", str(self._port), "--state", str(self.state), *self._recording()],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,6 +84,9 @@ class GithubSimulator:
             raise RuntimeError(f"the GitHub simulator did not start, it said: {line!r}")
         self.url = line.rpartition(" ")[2].strip()
         self._port = int(self.url.rpartition(":")[2])
+
+    def _recording(self) -> list[str]:
+        return ["--exchanges", str(self.exchanges)]
 
     @property
     def api_url(self) -> str:
