@@ -14,7 +14,7 @@ from typing import Any
 from simulators.github_auth import caller_of
 from simulators.github_http import NOBODY, Answer, ApiError, Call, Route, not_found
 from simulators.github_limits import Limits
-from simulators.github_state import Doc
+from simulators.github_state import Doc, Json
 from simulators.github_world import World
 
 # https://docs.github.com/rest/about-the-rest-api/api-versions
@@ -191,7 +191,7 @@ class Gate:
         self._world.store.delete("request", entry["id"] - REQUESTS_KEPT)
 
 
-def _json_of(body: bytes) -> Any:  # noqa: ANN401 - a JSON value
+def _json_of(body: bytes) -> Json:
     try:
         return json.loads(body)
     except ValueError:

@@ -6,8 +6,8 @@ One origin serves it all: REST at `/api` (uploads at `/api/uploads/repos/…`), 
 `/OWNER/REPO.git`, the OIDC issuer at `/oidc`, pages for people at `/`, and the control endpoints
 at `/_sim/…`. State lies in DIR and survives `kill -9`.
 
-Control endpoints (JSON in, JSON out; details at each function of `github_control.py` and
-`github_jobs.py`, and in docs/simulators.md):
+Control endpoints (JSON in, JSON out; details in docs/simulators.md and at each function of
+`github_control.py`, `github_control_days.py` and `github_jobs.py`):
 
     POST   /_sim/app                      register a GitHub App: id, slug, client_id, pem
     POST   /_sim/owners, /_sim/users      accounts; a user comes with a token
@@ -40,6 +40,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from simulators import (
     github_control,
+    github_control_days,
     github_events,
     github_jobs,
     github_rest_apps,
@@ -94,7 +95,7 @@ class Simulator:
         gate.exchanges = exchanges
         self._world = world
         self._git = github_smart_http.SmartHttp(world)
-        control = (*github_control.ROUTES, *github_jobs.CONTROL_ROUTES)
+        control = (*github_control.ROUTES, *github_control_days.ROUTES, *github_jobs.CONTROL_ROUTES)
         self._parts: tuple[tuple[str, ASGIApp], ...] = (
             ("/api", Api(world, gate, limits)),
             ("/oidc", Plain(world, "/oidc", github_jobs.OIDC_ROUTES)),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+Json = Any  # a JSON value, whatever it holds
 Doc = dict[str, Any]
 
 # Fields that lookups go by. A field not named here is searched for one document at a time.
@@ -105,7 +106,7 @@ class Store:
 
     def new_id(self, kind: str) -> int:
         """Return the next id of its kind; never the same twice, not even after a restart."""
-        last = self._last.get(kind, FIRST_ID.get(kind, 0)) + 1
+        last: int = self._last.get(kind, FIRST_ID.get(kind, 0)) + 1
         self._last[kind] = last
         self._db.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", (kind, last))
         return last
@@ -128,7 +129,7 @@ class Store:
         """Return one document that another refers to."""
         return self._docs[kind][id_]
 
-    def find(self, kind: str, **equal: Any) -> list[Doc]:
+    def find(self, kind: str, **equal: Json) -> list[Doc]:
         """Return the documents that have all these values, oldest first."""
         field = next((name for name in equal if name in INDEXED.get(kind, ())), None)
         docs = self._docs[kind]
@@ -138,7 +139,7 @@ class Store:
             ids = sorted(self._index.get((kind, field, equal[field]), ()))
         return [docs[i] for i in ids if all(docs[i].get(k) == v for k, v in equal.items())]
 
-    def first(self, kind: str, **equal: Any) -> Doc | None:
+    def first(self, kind: str, **equal: Json) -> Doc | None:
         """Return the oldest document that has all these values, or None."""
         found = self.find(kind, **equal)
         return found[0] if found else None
@@ -149,12 +150,12 @@ class Store:
         self._docs[kind].pop(id_, None)
         self._db.execute("DELETE FROM doc WHERE kind = ? AND id = ?", (kind, id_))
 
-    def setting(self, name: str, default: Any) -> Any:
+    def setting(self, name: str, default: Json) -> Json:
         """Return a setting of the simulator itself."""
         doc = self._docs["setting"].get(_setting_id(name))
         return default if doc is None else doc["value"]
 
-    def set_setting(self, name: str, value: Any) -> None:
+    def set_setting(self, name: str, value: Json) -> None:
         """Keep a setting of the simulator itself."""
         self.put("setting", {"id": _setting_id(name), "name": name, "value": value})
 

@@ -1,7 +1,7 @@
 """GitHub's own description of its REST API and webhooks, as a judge of exchanges.
 
-The description comes from npm (`@octokit/openapi`, pinned in package.json). It is OpenAPI 3.0, which
-is not quite JSON Schema; `_translated` makes up the difference.
+The description comes from npm (`@octokit/openapi`, pinned in package.json). It is OpenAPI 3.0,
+which is not quite JSON Schema; `_translated` makes up the difference.
 """
 
 from __future__ import annotations
