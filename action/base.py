@@ -9,7 +9,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ class Wish:
     """What the base is needed for."""
 
     image: ImageSpec
+    cache_dir: Path
     override: str | None = None
     answers: Callable[[str], bool] = registry_answers
 
@@ -148,7 +149,7 @@ def prepare(wish: Wish, engine: Engine, console: Console) -> Base:
 
 
 def _known(engine: Engine, reference: str, how: str, wish: Wish) -> Base:
-    facts = look_into(engine, reference)
+    facts = look_into(engine, reference, wish.cache_dir)
     _check_python(wish.image, facts)
     return Base(facts=facts, how=how)
 
@@ -162,9 +163,7 @@ def _check_python(image: ImageSpec, facts: BaseFacts) -> None:
         )
 
 
-def _offline(
-    reference: str, entry: Entry, wish: Wish, engine: Engine, console: Console
-) -> Base:
+def _offline(reference: str, entry: Entry, wish: Wish, engine: Engine, console: Console) -> Base:
     """Make the base from Debian packages: CPU only, the Python of this machine's Debian."""
     if entry.offline_packages is None or not _can_make_offline():
         raise NoImage(
@@ -178,7 +177,7 @@ def _offline(
         made = stream((*words, *wish.image.system), console)
         if made.code != 0:
             raise BuildFailed(f"the offline base image could not be made: {last_words(made.out)}")
-    facts = look_into(engine, tag)
+    facts = look_into(engine, tag, wish.cache_dir)
     _check_python(wish.image, facts)
     python = facts.interpreter.version if facts.interpreter else "no"
     how = (
@@ -186,14 +185,8 @@ def _offline(
         f"packages (CPU only, Python {python})"
     )
     return Base(
-        facts=_with_system(facts), how=how, extra_packages=entry.offline_packages
+        facts=replace(facts, system_done=True), how=how, extra_packages=entry.offline_packages
     )
-
-
-def _with_system(facts: BaseFacts) -> BaseFacts:
-    import dataclasses
-
-    return dataclasses.replace(facts, system_done=True)
 
 
 def _can_make_offline() -> bool:
@@ -211,7 +204,8 @@ _LOOK = """
 import json, platform, sys
 try:
     from importlib.metadata import distributions
-    packages = sorted({(d.metadata["Name"], d.version) for d in distributions() if d.metadata["Name"]})
+    found = [(d.metadata["Name"], d.version) for d in distributions()]
+    packages = sorted({(name, version) for name, version in found if name and version})
 except ImportError:
     packages = []
 libc = platform.libc_ver()
@@ -220,14 +214,16 @@ print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "machine": platform
 """
 
 
-def look_into(engine: Engine, reference: str) -> BaseFacts:
+def look_into(engine: Engine, reference: str, cache_dir: Path) -> BaseFacts:
     """Ask the image itself which Python it has: its name may say anything."""
-    words = ("run", "--rm", "--network", "none", "--entrypoint", "python3", reference, "-c", _LOOK)
-    answer = engine.ask(*words, timeout_s=120)  # a large image is slow to unpack the first time
     image_id = engine.image_id(reference)
     if image_id is None:
-        raise BuildFailed(f"the base image {reference} vanished while it was looked at")
-    found = json.loads(answer.out.splitlines()[-1]) if answer.code == 0 and answer.out else None
+        raise BuildFailed(f"the base image {reference} vanished before it was looked at")
+    kept = cache_dir / "bases" / f"{image_id.removeprefix('sha256:')}.json"
+    found = _kept_look(kept) or _look(engine, image_id)
+    if found:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found))
     return BaseFacts(
         reference=reference,
         image_id=image_id,
@@ -235,6 +231,24 @@ def look_into(engine: Engine, reference: str) -> BaseFacts:
         packages=tuple((name, version) for name, version in found["packages"]) if found else (),
         digest=engine.digest(reference),
     )
+
+
+def _kept_look(path: Path) -> dict[str, Any] | None:
+    """Return what an image said before: its id is the hash of its content, so it says it again."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):  # not there, or cut off while it was written
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _look(engine: Engine, image_id: str) -> dict[str, Any] | None:
+    words = ("run", "--rm", "--network", "none", "--entrypoint", "python3", image_id, "-c", _LOOK)
+    answer = engine.ask(*words, timeout_s=120)  # a large image is slow to unpack the first time
+    if answer.code != 0 or not answer.out:
+        return None
+    found = json.loads(answer.out.splitlines()[-1])
+    return found if isinstance(found, dict) else None
 
 
 def interpreter_of(found: Mapping[str, str]) -> Interpreter:
@@ -247,7 +261,9 @@ def interpreter_of(found: Mapping[str, str]) -> Interpreter:
 def libc_version(text: str) -> tuple[int, int] | None:
     """Return glibc's version as numbers."""
     parts = text.split(".")
-    return (int(parts[0]), int(parts[1])) if len(parts) > 1 and all(map(str.isdigit, parts)) else None
+    return (
+        (int(parts[0]), int(parts[1])) if len(parts) > 1 and all(map(str.isdigit, parts)) else None
+    )
 
 
 def last_words(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from action import base, bundle, context, engine, ignore, plan, requirements, wheelhouse
 from action.engine import Engine
 from action.failures import BuildFailed, NoImage
-from action.inputs import Login
+from action.inputs import Login, Machine
 from action.programs import Answer
 from action.workflow import Console, Place
 from cynthus.errors import UserError
@@ -36,10 +36,7 @@ class Order:
     login: Login | None
     base_image: str | None
     engine_wish: str  # auto, docker or process
-    path: str  # where programs are looked for
-    docker_config: Path
-    cache_dir: Path
-    bundles_dir: Path
+    machine: Machine
     today: date
     answers: Callable[[str], bool] = base.registry_answers
     wait: Callable[[float], None] = time.sleep
@@ -70,12 +67,12 @@ def build(order: Order, console: Console) -> Built:
 
 
 def _in_some_way(order: Order, console: Console) -> Built:
-    docker = None if order.engine_wish == "process" else engine.find(order.path)
+    docker = None if order.engine_wish == "process" else engine.find(order.machine.path)
     if docker is None and order.engine_wish == "docker":
         raise UserError("docker: should answer, found no engine. Start Docker, or install it.")
     if docker is None:
         return _as_bundle(order, "no Docker engine answers", console)
-    home = order.docker_config
+    home = order.machine.docker_config
     registry = order.push_to or ""
     with engine.logged_in(docker, registry, order.login, home) as ready:
         try:
@@ -90,8 +87,8 @@ def _as_bundle(order: Order, why: str, console: Console) -> Built:
     wanted = bundle.Order(
         spec=order.spec,
         root=order.root,
-        cache_dir=order.cache_dir,
-        bundles_dir=order.bundles_dir,
+        cache_dir=order.machine.cache_dir,
+        bundles_dir=order.machine.bundles_dir,
         as_of=order.today.isoformat(),
         why=why,
     )
@@ -147,7 +144,10 @@ def _environment(
     with console.phase("Base image"):
         watch = _Watch()
         wish = base.Wish(
-            image=order.spec.image, override=order.base_image, answers=order.answers
+            image=order.spec.image,
+            cache_dir=order.machine.cache_dir,
+            override=order.base_image,
+            answers=order.answers,
         )
         ready = base.prepare(wish, docker, console)
         console.say(f"{ready.how} ({_size(docker.size_bytes(ready.facts.image_id))}, {watch})")
@@ -233,15 +233,13 @@ def _fetch_wheels(
     )
     with console.phase(f"Packages from {todo.requirements.source or 'the spec'}"):
         watch = _Watch()
-        wheels = wheelhouse.fill(need, order.cache_dir, console)
+        wheels = wheelhouse.fill(need, order.machine.cache_dir, console)
         kept = "kept from an earlier build" if wheels.cached else "fetched"
         console.say(f"{wheels.count} wheels {kept}: {_size(wheels.size_bytes)}, {watch}")
     context.stage(wheels.folder, folder / "wheels", ignore.Ignore(), link=True)
 
 
-def _own_environment(
-    order: Order, docker: Engine, console: Console, work: Path
-) -> _Environment:
+def _own_environment(order: Order, docker: Engine, console: Console, work: Path) -> _Environment:
     """Build the user's own Dockerfile, with the network that such files expect."""
     name = str(order.spec.image.dockerfile)
     source = order.root / name

@@ -1,4 +1,4 @@
-"""Make a process-mode bundle: source and packages as plain folders, for a machine without Docker."""
+"""Make a process-mode bundle: source and packages as plain folders, where no Docker is."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ def _environment(
     return venv, False
 
 
-def _install(
-    order: Order, wanted: requirements.Requirements, venv: Path, console: Console
-) -> None:
+def _install(order: Order, wanted: requirements.Requirements, venv: Path, console: Console) -> None:
     need = wheelhouse.Need(
         requirements=wanted,
         image=wheelhouse.this_interpreter(),

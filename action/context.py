@@ -84,5 +84,3 @@ def _link_or_copy(source: str, target: Path) -> None:
 
 def _copy(source: str, target: Path) -> None:
     shutil.copy2(source, target)
-
-

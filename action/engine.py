@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ _BUILD_ENVIRONMENT = (
     "BUILDX_BUILDER=default",
     "BUILDX_NO_DEFAULT_ATTESTATIONS=1",
 )
+_BORING = re.compile(r"|#\d+ sha256:[0-9a-f]{64}|#\d+ (?:DONE 0\.0s|transferring .*)")
 _HUB_KEY = "https://index.docker.io/v1/"  # how Docker's own configuration names Docker Hub
 
 
@@ -50,7 +52,8 @@ class Engine:
 
     def build(self, console: Console, words: Sequence[str]) -> Answer:
         """Build with BuildKit."""
-        return stream(("env", *_BUILD_ENVIRONMENT, *self.words(*words)), console)
+        command = ("env", *_BUILD_ENVIRONMENT, *self.words(*words))
+        return stream(command, console, boring=_BORING)
 
     def image_id(self, reference: str) -> str | None:
         """Return the id of a local image."""
@@ -141,7 +144,7 @@ def _write_config(folder: Path, ambient: Path, registry: str, login: Login) -> N
         if entry.name != "config.json":
             (folder / entry.name).symlink_to(entry.resolve())
     config = _ambient_config(ambient / "config.json")
-    host = registry.split("/")[0]
+    host = registry.split("/", maxsplit=1)[0]
     key = _HUB_KEY if host in {"docker.io", "index.docker.io"} else host
     pair = f"{login.username}:{login.password}".encode()
     config.setdefault("auths", {})[key] = {"auth": base64.b64encode(pair).decode()}

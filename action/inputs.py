@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -85,6 +85,16 @@ class Login:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where things are on this machine."""
+
+    path: str  # where programs are looked for
+    docker_config: Path
+    cache_dir: Path  # wheels, kept between builds
+    bundles_dir: Path  # where process-mode bundles go
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Everything the Action is told."""
 
@@ -99,11 +109,15 @@ class Inputs:
     base_image: str | None
     dry_run: bool
     job: Job
-    prefix: str = ""  # of the folder `root` within the repository, for annotations
-    output_file: Path | None = None
-    summary_file: Path | None = None
-    cache_dir: Path = field(default_factory=lambda: default_cache_dir(os.environ))
-    bundles_dir: Path | None = None  # where process-mode bundles go; None: in the cache
+    prefix: str  # of the folder `root` within the repository
+    output_file: Path | None
+    summary_file: Path | None
+    machine: Machine
+
+    @property
+    def spec_shown(self) -> str:
+        """Return the spec's path within the repository, as annotations and the server know it."""
+        return self.spec_path if self.prefix in {"", "."} else f"{self.prefix}/{self.spec_path}"
 
 
 def read(environ: Mapping[str, str] | None = None) -> Inputs:
@@ -140,18 +154,40 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         job=job,
         output_file=_file(env, "GITHUB_OUTPUT"),
         summary_file=_file(env, "GITHUB_STEP_SUMMARY"),
-        cache_dir=default_cache_dir(env),
-        bundles_dir=_file(env, "CYNTHUS_BUNDLES_DIR"),
+        machine=machine(env),
     )
 
 
-def default_cache_dir(environ: Mapping[str, str]) -> Path:
-    """Return where wheels are kept between builds."""
-    if environ.get("CYNTHUS_CACHE_DIR"):
-        return Path(environ["CYNTHUS_CACHE_DIR"])
-    if environ.get("XDG_CACHE_HOME"):
-        return Path(environ["XDG_CACHE_HOME"]) / "cynthus"
-    return Path(environ.get("HOME") or "/tmp") / ".cache" / "cynthus"  # noqa: S108 - no home at all
+def machine(environ: Mapping[str, str] | None = None) -> Machine:
+    """Return where things are, by the environment."""
+    env = os.environ if environ is None else environ
+    home = Path(env.get("HOME") or "/tmp")  # noqa: S108 - a runner without any home
+    cache = _file(env, "CYNTHUS_CACHE_DIR") or (
+        (_file(env, "XDG_CACHE_HOME") or home / ".cache") / "cynthus"
+    )
+    return Machine(
+        path=env.get("PATH") or os.defpath,
+        docker_config=_file(env, "DOCKER_CONFIG") or home / ".docker",
+        cache_dir=cache,
+        bundles_dir=_file(env, "CYNTHUS_BUNDLES_DIR") or cache / "bundles",
+    )
+
+
+_NOT_INHERITED = (
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "INPUT_GITHUB_TOKEN",
+    "INPUT_PASSWORD",
+    "PYTHONPATH",
+)
+
+
+def clean_environment() -> None:
+    """Take secrets (and our own import path) out of what the programs we start inherit.
+
+    pip runs the build scripts of source packages, and a Dockerfile runs anything.
+    """
+    for name in _NOT_INHERITED:
+        os.environ.pop(name, None)
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────
@@ -246,7 +282,7 @@ def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | 
         )
         return None
     token = _given(env, "github-token")
-    if token and registry.split("/")[0] == _GHCR:
+    if token and registry.split("/", maxsplit=1)[0] == _GHCR:
         return Login(username=env.get("GITHUB_ACTOR") or "x-access-token", password=Secret(token))
     return None
 
@@ -259,7 +295,9 @@ def _wait_timeout(env: Mapping[str, str], faults: list[str]) -> timedelta:
     if not text:
         return DEFAULT_WAIT
     match = _DURATION.fullmatch(text)
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else [0] * 4
+    days, hours, minutes, seconds = (
+        (int(part or 0) for part in match.groups()) if match else [0] * 4
+    )
     wait = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     if not timedelta(0) < wait <= LONGEST_WAIT:
         should = f"a duration up to {LONGEST_WAIT.days}d"
@@ -272,7 +310,9 @@ def _wait_timeout(env: Mapping[str, str], faults: list[str]) -> timedelta:
 
 def _needed(env: Mapping[str, str], name: str, faults: list[str]) -> str:
     if not env.get(name):
-        faults.append(f"{name}: should be set by the runner, found nothing. Run this in a workflow.")
+        faults.append(
+            f"{name}: should be set by the runner, found nothing. Run this in a workflow."
+        )
     return env.get(name, "")
 
 
@@ -287,7 +327,7 @@ def _job(env: Mapping[str, str], faults: list[str]) -> Job | None:
     event_name = _needed(env, "GITHUB_EVENT_NAME", faults)
     run_id = _needed(env, "GITHUB_RUN_ID", faults)
     event = _event(env, faults)
-    if repository_id and not repository_id.isascii() or not repository_id.isdigit():
+    if (repository_id and not repository_id.isascii()) or not repository_id.isdigit():
         faults.append(f"GITHUB_REPOSITORY_ID: should be a number, found `{repository_id}`.")
     if len(faults) > before:
         return None
@@ -359,5 +399,3 @@ def _changed(event: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _token_door(env: Mapping[str, str]) -> TokenDoor | None:
     url, token = (env.get(f"ACTIONS_ID_TOKEN_REQUEST_{part}") for part in ("URL", "TOKEN"))
     return TokenDoor(url=url, token=Secret(token)) if url and token else None
-
-

@@ -250,7 +250,9 @@ def platforms_of(image: Interpreter) -> tuple[str, ...]:
     if image.libc is None:
         return (f"linux_{image.machine}",)
     newest = image.libc[1]
-    modern = tuple(f"manylinux_2_{minor}_{image.machine}" for minor in range(newest, LIBC_FLOOR, -1))
+    modern = tuple(
+        f"manylinux_2_{minor}_{image.machine}" for minor in range(newest, LIBC_FLOOR, -1)
+    )
     return (*modern, f"manylinux2014_{image.machine}", f"linux_{image.machine}")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from action.workflow import Console
 
@@ -41,8 +41,10 @@ def capture(words: Sequence[str], *, timeout_s: float = 60) -> Answer:
     return Answer(done.returncode, _text(done.stdout), _text(done.stderr))
 
 
-def stream(words: Sequence[str], console: Console, *, folder: Path | None = None) -> Answer:
-    """Run a program and quote its output line by line; return the last lines.
+def stream(
+    words: Sequence[str], console: Console, *, boring: re.Pattern[str] | None = None
+) -> Answer:
+    """Run a program and quote its output line by line but for `boring` lines; return the last.
 
     The program gets a process group of its own, so that an interrupted build leaves nothing behind.
     """
@@ -50,7 +52,6 @@ def stream(words: Sequence[str], console: Console, *, folder: Path | None = None
     try:
         process = subprocess.Popen(
             words,
-            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,7 +63,8 @@ def stream(words: Sequence[str], console: Console, *, folder: Path | None = None
         try:
             for line in _lines(process.stdout or ()):
                 tail.append(line)
-                console.quote(line)
+                if boring is None or not boring.fullmatch(line):
+                    console.quote(line)
         except BaseException:
             _end(process)
             raise

@@ -94,9 +94,7 @@ def _checked(lines: Iterable[_Line], shown: str) -> Requirements:
         wanted, hashes = _without_hashes(line)
         hashed = hashed or bool(hashes)
         if complaint := _complaint(wanted):
-            faults.append(
-                Fault(path=shown, line=number, column=1, where="", message=complaint)
-            )
+            faults.append(Fault(path=shown, line=number, column=1, where="", message=complaint))
         good.append(" ".join((wanted, *hashes)))
     if faults:
         raise UserError("\n".join(str(fault) for fault in faults), tuple(faults))
@@ -164,7 +162,9 @@ def _pipfile_lines(text: str, shown: str) -> Iterable[_Line]:
         version = wish.get("version", "*") if isinstance(wish, dict) else wish
         if isinstance(wish, dict) and set(wish) - {"version", "extras", "markers"}:
             version = " @ a place of its own"  # git, path, url: refused with its line below
-        extras = f"[{','.join(wish['extras'])}]" if isinstance(wish, dict) and wish.get("extras") else ""
+        extras = (
+            f"[{','.join(wish['extras'])}]" if isinstance(wish, dict) and wish.get("extras") else ""
+        )
         marker = f"; {wish['markers']}" if isinstance(wish, dict) and wish.get("markers") else ""
         yield _line_of(text, name), f"{name}{extras}{'' if version == '*' else version}{marker}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -28,7 +28,7 @@ class Console(Protocol):
     def quote(self, line: str) -> None:
         """Print a line that others wrote, so that nothing in it takes effect."""
 
-    def phase(self, title: str) -> _Phase:
+    def phase(self, title: str) -> AbstractContextManager[None]:
         """Fold what is printed inside under a title."""
 
     def notice(self, text: str) -> None:
@@ -42,11 +42,6 @@ class Console(Protocol):
 
     def mask(self, secret: str) -> None:
         """Keep a value out of everything that is printed from now on."""
-
-
-class _Phase(Protocol):
-    def __enter__(self) -> object: ...
-    def __exit__(self, *_: object) -> bool | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
