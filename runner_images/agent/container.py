@@ -1,4 +1,4 @@
-"""Run one attempt's command in a Docker container that trusts nothing and is trusted with little."""
+"""Run one attempt's command in a Docker container that is trusted with little."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ class Container:
 
         image = self._work.image
         with contextlib.suppress(ImageNotFound):
-            self._image = self._engine.inspect_image(image)
+            self._image = self._engine.inspect_image(image)  # type: ignore[no-untyped-call]
             return
         if "@sha256:" not in image:
             text = f"image {image}: not in this machine's engine, and only name@digest is pulled"
             raise CannotStart(text, infrastructure=False)
         self._pull(image, stopping)
-        self._image = self._engine.inspect_image(image)
+        self._image = self._engine.inspect_image(image)  # type: ignore[no-untyped-call]
 
     def _pull(self, image: str, stopping: Callable[[], bool]) -> None:
         repository, _, digest = image.partition("@")
@@ -290,6 +290,9 @@ class Container:
                     output(block)
             self._ended = self._wait()
         finally:
+            if self._ended is None:
+                self.kill()
+                self._ended = Ended(code=137, lost="the agent failed to follow the output")
             with contextlib.suppress(OSError):
                 stream.close()
             ended()
@@ -378,7 +381,7 @@ class Container:
 
 
 def frames(stream: Any) -> Iterable[bytes]:
-    """Yield what the frames of an attached stream carry, as it comes: a frame is never kept whole."""
+    """Yield what the frames of an attached stream carry, as it comes and never whole."""
     buffer = bytearray()
     left = 0  # of the current frame
     while True:

@@ -78,7 +78,7 @@ def _stat(engine: APIClient, container: str, path: str) -> dict[str, Any] | None
     except APIError:
         return None
     _close(stream)
-    return stat
+    return dict(stat)
 
 
 def members(engine: APIClient, container: str, path: str) -> Iterator[Found]:
@@ -131,14 +131,15 @@ def _as_binary(content: Any) -> Any:
     return content if content is not None else io.BytesIO()
 
 
-class _Reader:
+class _Reader(io.RawIOBase):
     """The engine's chunks as a file that tarfile can read."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
         self._chunks = iter(chunks)
         self._rest = b""
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         parts = [self._rest]
         have = len(self._rest)
         while have < size:

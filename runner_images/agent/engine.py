@@ -26,8 +26,11 @@ def socket_path(docker_host: str) -> str | None:
 
 
 def answers(path: str | None) -> bool:
-    """Say whether an engine answers there: https://docs.docker.com/reference/api/engine/ (`_ping`)."""
-    if path is None or not os.path.exists(path):  # noqa: PTH110 - a socket, asked once
+    """Say whether an engine answers there.
+
+    `_ping`: https://docs.docker.com/reference/api/engine/version/v1.41/#tag/System
+    """
+    if path is None or not os.path.exists(path):
         return False
     try:
         with socket.socket(socket.AF_UNIX) as connection:

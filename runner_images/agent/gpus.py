@@ -130,7 +130,8 @@ def choose_gpus(gpus: tuple[Gpu, ...], count: int, taken: frozenset[str]) -> Cho
     """
     folder = Path(tempfile.gettempdir()) / "cynthus-gpus"
     folder.mkdir(mode=0o777, exist_ok=True)
-    chosen, locks = [], []
+    chosen: list[str] = []
+    locks: list[IO[bytes]] = []
     for gpu in gpus:
         if len(chosen) == count:
             break

@@ -17,7 +17,7 @@ RANGE = "169.254.0.0/16"  # the neighbours hand out identities too (169.254.170.
 IPV6_ADDRESS = "fd00:ec2::254"
 NAMES = ("metadata.google.internal", "metadata")
 PREFERENCE = "5"  # after the table of local addresses (0), before all others (32766)
-PORTS = ("1-52", "54-65535")  # all but DNS
+PORTS = ("1-52", "54-65534")  # all but DNS; the kernel takes no range to 65535
 PROBE_S = 0.5  # a metadata server is one hop away: it answers within a millisecond
 COMMAND_S = 10.0
 
@@ -66,9 +66,7 @@ def _add(family: str, bridge: str, target: tuple[str, ...]) -> str | None:
 
 def _run(*words: str) -> str | None:
     try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=COMMAND_S, check=False
-        )
+        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
     except FileNotFoundError:
         return None
     return done.stdout

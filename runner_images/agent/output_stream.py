@@ -101,7 +101,7 @@ class OutputStream:
         self._outbox.add(kind, body)
 
     def _overwrite(self) -> None:
-        """Forget what a progress bar has already overwritten: `\\r` with text after it."""
+        """Forget what a progress bar has already overwritten: text before a carriage return."""
         kept, _, last = self._open.rpartition("\r")
         if last and kept and not self._long:
             self._open = last

@@ -66,6 +66,15 @@ class _Told:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Times:
+    """The clocks, and the period of the beats."""
+
+    beat_s: float
+    clock: Callable[[], float]  # elapsed seconds
+    now: Callable[[], datetime]  # this machine's claim
+
+
+@dataclass(frozen=True, kw_only=True)
 class Orders:
     """Whom to call when the server says something."""
 
@@ -77,25 +86,16 @@ class Orders:
 class Uplink:
     """The attempt's heartbeats; `run` is its thread."""
 
-    def __init__(
-        self,
-        door: Door,
-        outbox: Outbox,
-        orders: Orders,
-        *,
-        beat_s: float,
-        clock: Callable[[], float],
-        now: Callable[[], datetime],
-    ) -> None:
+    def __init__(self, door: Door, outbox: Outbox, orders: Orders, times: Times) -> None:
         self._door = door
         self._outbox = outbox
         self._orders = orders
-        self._beat_s = beat_s
-        self._clock = clock
-        self._now = now
+        self._beat_s = times.beat_s
+        self._clock = times.clock
+        self._now = times.now
         self._told = _Told()
         self._seq = 0
-        self._answered_at = clock()
+        self._answered_at = times.clock()
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self.ended = threading.Event()  # DONE was answered, or the attempt is over
