@@ -112,7 +112,7 @@ class GithubApi:
         with self._lock:
             if key not in self._doors:
 
-                def auth(fresh: bool) -> Auth.Auth:  # noqa: FBT001 - the door's shape
+                def auth(fresh: bool) -> Auth.Auth:
                     return self._tokens.find(*key, fresh=fresh)
 
                 self._doors[key] = self._door(auth, self._pace(installation_id))

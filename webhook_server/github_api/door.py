@@ -128,6 +128,7 @@ class Door:
         self._wait, self._count = wait, count
         self._connection: tuple[Auth.Auth, Github] | None = None
         self._lock = threading.Lock()  # GitHub: "make requests serially"
+        self._connecting = threading.Lock()
 
     def get(self, path: str, **parameters: str | int) -> Answer:
         """Read; tried a second time at once when the connection broke."""
@@ -194,11 +195,10 @@ class Door:
 
     def _connected(self, *, fresh: bool) -> Github:
         auth = self._auth(fresh)
-        if self._connection is None or self._connection[0] is not auth:
-            if self._connection is not None:
-                self._connection[1].close()
-            self._connection = (auth, self._connect(auth))
-        return self._connection[1]
+        with self._connecting:
+            if self._connection is None or self._connection[0] is not auth:
+                self._connection = (auth, self._connect(auth))
+            return self._connection[1]
 
     def _connect(self, auth: Auth.Auth) -> Github:
         return Github(

@@ -100,8 +100,10 @@ class Releases:
         """Send one file, in pieces. Not safe to repeat: a name can be taken once."""
         url = self._upload_url(release)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        begins = file.tell()
 
         def action(connection: Github) -> tuple[Any, Any]:
+            file.seek(begins)  # after a 401 it is sent a second time
             return connection.requester.requestMemoryBlobAndCheck(
                 "POST",
                 url,
