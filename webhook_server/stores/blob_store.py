@@ -51,6 +51,9 @@ class BlobStore(Protocol):
     def open(self, key: str) -> BinaryIO | None:
         """Return the blob for reading, or None when it is not here."""
 
+    def usage(self, prefix: str) -> tuple[int, int]:
+        """Return how many blobs lie under `prefix`, with their bytes."""
+
 
 def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
     """Return where an attempt's output lies; scoped by repository, free of user text."""
@@ -122,6 +125,14 @@ class FileBlobs:
             return self._path(key).open("rb")
         except FileNotFoundError:
             return None
+
+    def usage(self, prefix: str) -> tuple[int, int]:
+        """Return how many blobs lie under `prefix`, with their bytes."""
+        folder = self._path(f"{prefix}/{'0' * 64}").parent
+        if not folder.is_dir():
+            return 0, 0
+        sizes = [item.stat().st_size for item in os.scandir(folder)]
+        return len(sizes), sum(sizes)
 
     def _path(self, key: str) -> Path:
         if not is_key(key):
