@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from simulators.actions_functions import FUNCTIONS, HOST_FUNCTIONS, STATUS_FUNCTIONS
-from simulators.actions_values import Filtered, Value, equal, greater, is_number, to_text, truthy
+from simulators.actions_values import Filtered, Value, equal, greater, to_number, to_text, truthy
 
 _TOKENS = re.compile(
     r"""\s*(?:
@@ -193,8 +193,9 @@ def _tokens(text: str) -> list[_Token]:
 def _next_token(text: str, position: int, before: list[_Token]) -> re.Match[str]:
     match = _TOKENS.match(text, position)
     if match is None:
-        symbol = text[position:].split(maxsplit=1)[0]
-        _refuse(f"Unexpected symbol: '{symbol}'", position + 1, text)
+        rest = text[position:].lstrip()
+        symbol = rest.split(maxsplit=1)[0]
+        _refuse(f"Unexpected symbol: '{symbol}'", len(text) - len(rest) + 1, text)
     after_number = match.lastgroup in {"number", "name"} and before
     if (
         after_number
@@ -385,8 +386,9 @@ def _index(of: Value, key: Value) -> Value:
         return Filtered(item for item in (_index(one, key) for one in of) if item is not None)
     if isinstance(of, dict):
         return _lookup(of, to_text(key))
-    if isinstance(of, list) and is_number(key) and key >= 0 and key < len(of):
-        return of[math.floor(key)]
+    number = to_number(key)
+    if isinstance(of, list) and 0 <= number < len(of):  # false for NaN
+        return of[math.floor(number)]
     return None
 
 
