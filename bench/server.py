@@ -170,7 +170,7 @@ def _wait_finished(client: Client, run_id: str) -> None:
 def _exit_to_final(client: Client) -> float:
     """Return seconds from the command's end to `finished` of the newest run."""
     newest = client.list(limit=1)[0]
-    states = [event for event in client.events(newest.id) if event.kind == "state"]
+    states = [event for event in client.events(newest["id"]) if event.kind == "state"]
     at = {str(event.body["state"]): event.at for event in states}
     return (at["finished"] - at["collecting"]).total_seconds()
 

@@ -251,7 +251,8 @@ def _fetch(client: Client, view: RunView, job: _Job) -> None:
     """Copy the outputs and the log to `<out>/<run>`."""
     folder = Path(job.args.out) / view.id
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "log.txt").write_text(client.log(view.id), "utf-8")
+    with (folder / "log.txt").open("wb") as log:
+        log.writelines(client.log(view.id))
     for output in client.outputs(view.id):
         client.download(output, folder)
         job.screen.say(

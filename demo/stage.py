@@ -145,8 +145,8 @@ class Stage:
         tick = threading.Event()
         for _ in range(int(limit_s / 0.1)):
             for row in self.client.list(limit=20):
-                if row.commit_sha == commit:
-                    return row.id
+                if row["commit_sha"] == commit:
+                    return str(row["id"])
             tick.wait(0.1)
         raise StageError(f"no run of commit {commit[:7]} appeared within {limit_s:.0f} s")
 
