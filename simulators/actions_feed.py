@@ -38,8 +38,8 @@ class Registered:
     job_id: int
     check_run_id: int
     github_token: str
-    id_token_request_url: str
-    id_token_request_token: str
+    id_token_request_url: str | None  # None: the job may not ask
+    id_token_request_token: str | None
 
     @classmethod
     def from_json(cls, answer: dict[str, Any]) -> Registered:

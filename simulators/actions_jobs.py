@@ -94,7 +94,12 @@ def register(runner: Runner, order: JobOrder) -> Registered:
     entry = order.entry
     entry.jobs[order.name] = JobEntry()
     runner.ledger.save(entry)
-    registered = runner.feed.register(entry.registration(order.name, order.workflow.name))
+    request = entry.registration(order.name, order.workflow.name)
+    permissions = order.job.permissions
+    if isinstance(permissions, dict):
+        request["permissions"] = permissions
+    request["id_token"] = may_ask_id_token(permissions, fork=is_fork(entry))
+    registered = runner.feed.register(request)
     entry.jobs[order.name].job_id = registered.job_id
     runner.ledger.save(entry)
     return registered
@@ -165,7 +170,7 @@ def _prepare(runner: Runner, order: JobOrder, registered: Registered, cancel: Ca
     shutil.rmtree(work, ignore_errors=True)
     masks = Masks()
     for secret in (registered.github_token, registered.id_token_request_token):
-        masks.add(secret)
+        masks.add(secret or "")
     for secret in order.contexts["secrets"].values():
         masks.add(secret)
     server = runner.feed.url
@@ -195,13 +200,11 @@ def _prepare(runner: Runner, order: JobOrder, registered: Registered, cancel: Ca
 
 
 def _oidc(runner: Runner, order: JobOrder, registered: Registered) -> dict[str, str]:
+    url, token = registered.id_token_request_url, registered.id_token_request_token
     allowed = may_ask_id_token(order.job.permissions, fork=is_fork(order.entry))
-    if not allowed or runner.faults.no_id_token:
+    if not allowed or runner.faults.no_id_token or url is None or token is None:
         return {}
-    return {
-        "ACTIONS_ID_TOKEN_REQUEST_URL": registered.id_token_request_url,
-        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": registered.id_token_request_token,
-    }
+    return {"ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": token}
 
 
 def _lay_out(job: JobState, entry: RunEntry) -> None:

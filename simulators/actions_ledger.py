@@ -42,8 +42,7 @@ class RunEntry:
         """Say what GitHub is told about a job."""
         sender = self.payload.get("sender") or {}
         return {
-            "owner": self.owner,
-            "repo": self.repo,
+            "repo": f"{self.owner}/{self.repo}",
             "sha": self.sha,
             "ref": self.ref,
             "event": self.event,
