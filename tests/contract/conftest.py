@@ -70,11 +70,11 @@ class Town:
             sent["Authorization"] = f"Bearer {token}"
         url = path if path.startswith("http") else f"{self.github.api_url}{path}"
         raw = {"data": body} if isinstance(body, bytes) else {"json": body}
-        return requests.request(
-            method, url, headers=sent, timeout=60, allow_redirects=False, **raw
-        )
+        return requests.request(method, url, headers=sent, timeout=60, allow_redirects=False, **raw)
 
-    def repo_call(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+    def repo_call(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> requests.Response:
         """Make one REST request about the repository as the installation."""
         return self.call(method, f"/repos/{self.name}{path}", self.token(), body, **headers)
 
