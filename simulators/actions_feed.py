@@ -44,7 +44,9 @@ class Registered:
     @classmethod
     def from_json(cls, answer: dict[str, Any]) -> Registered:
         """Read the answer; members that are not known yet are left alone."""
-        return cls(**{name: answer[name] for name in cls.__dataclass_fields__})
+        # Without the permission GitHub hands out no way to an id token: null.
+        known: dict[str, Any] = {name: answer[name] for name in cls.__dataclass_fields__}
+        return cls(**{name: "" if value is None else value for name, value in known.items()})
 
 
 class Feed:

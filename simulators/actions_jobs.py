@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from simulators.actions_builtin import lend_python, machine_has_python
 from simulators.actions_commands import Masks
 from simulators.actions_contexts import (
     event_context,
-    is_fork,
+    granted,
     job_context,
-    may_ask_id_token,
     place_context,
 )
 from simulators.actions_environment import base_environment, runner_context
@@ -56,12 +56,15 @@ class Runner:
     say: Callable[[str], None]
     keep_work: bool = False
     faults: Faults = field(default_factory=Faults)
+    token: str = ""  # reads private repositories, as GitHub's own service can
     live: dict[int, Cancel] = field(default_factory=dict)
+    registering: threading.Lock = field(default_factory=threading.Lock)
 
     def mirror(self, entry: RunEntry) -> Mirror:
         """Open the bare copy of the repository of a run."""
         name = f"{entry.owner}/{entry.repo}"
-        return Mirror(self.ledger.state / "mirrors" / name, f"{self.feed.url}/{name}.git")
+        folder = self.ledger.state / "mirrors" / name
+        return Mirror(folder, f"{self.feed.url}/{name}.git", self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +95,15 @@ def tracking_id(ledger: Ledger, entry: RunEntry, name: str) -> str:
 def register(runner: Runner, order: JobOrder) -> Registered:
     """Announce a job; that we are about to is on disk before."""
     entry = order.entry
-    entry.jobs[order.name] = JobEntry()
-    runner.ledger.save(entry)
-    registered = runner.feed.register(entry.registration(order.name, order.workflow.name))
-    entry.jobs[order.name].job_id = registered.job_id
-    runner.ledger.save(entry)
+    with runner.registering:  # one at a time: the first answer names the workflow run
+        entry.jobs[order.name] = JobEntry()
+        runner.ledger.save(entry)
+        wish = entry.registration(order.name, order.workflow.name)
+        wish["permissions"] = granted(order.job.permissions, fork=entry.is_fork())
+        registered = runner.feed.register(wish)
+        entry.jobs[order.name].job_id = registered.job_id
+        entry.run_id = registered.run_id
+        runner.ledger.save(entry)
     return registered
 
 
@@ -195,8 +202,8 @@ def _prepare(runner: Runner, order: JobOrder, registered: Registered, cancel: Ca
 
 
 def _oidc(runner: Runner, order: JobOrder, registered: Registered) -> dict[str, str]:
-    allowed = may_ask_id_token(order.job.permissions, fork=is_fork(order.entry))
-    if not allowed or runner.faults.no_id_token:
+    rights = granted(order.job.permissions, fork=order.entry.is_fork()) or {}
+    if rights.get("id-token") != "write" or runner.faults.no_id_token:
         return {}
     return {
         "ACTIONS_ID_TOKEN_REQUEST_URL": registered.id_token_request_url,
@@ -207,6 +214,8 @@ def _oidc(runner: Runner, order: JobOrder, registered: Registered) -> dict[str, 
 def _lay_out(job: JobState, entry: RunEntry) -> None:
     for folder in (job.workspace, job.temp, job.work / "_tool", job.work / "_home"):
         folder.mkdir(parents=True, exist_ok=True)
+    if not machine_has_python(job.base_env["PATH"]):
+        job.paths.append(str(lend_python(job.work)))
     event = Path(to_text(job.github["event_path"]))
     event.parent.mkdir(parents=True)
     event.write_text(json.dumps(entry.payload, indent=2), encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from simulators.actions_contexts import dispatch_inputs, event_context, is_fork
+from simulators.actions_contexts import dispatch_inputs, event_context
 from simulators.actions_expressions import ExpressionError, Scope, condition, fill, render
 from simulators.actions_git import GitError
 from simulators.actions_job import Table
@@ -117,7 +117,7 @@ class WorkflowRun:
         return self._run_orders(job, orders, strategy)
 
     def _contexts(self, workflow: Workflow, job: Job) -> Table:
-        secrets = {} if is_fork(self._entry) else dict(self._runner.secrets)
+        secrets = {} if self._entry.is_fork() else dict(self._runner.secrets)
         needs = {
             key: {"result": self._results[key].result, "outputs": self._results[key].outputs}
             for key in job.needs
