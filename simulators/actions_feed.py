@@ -46,7 +46,8 @@ class Registered:
         """Read the answer; members that are not known yet are left alone."""
         # Without the permission GitHub hands out no way to an id token: null.
         known: dict[str, Any] = {name: answer[name] for name in cls.__dataclass_fields__}
-        return cls(**{name: "" if value is None else value for name, value in known.items()})
+        filled: dict[str, Any] = {n: "" if value is None else value for n, value in known.items()}
+        return cls(**filled)
 
 
 class Feed:

@@ -28,8 +28,8 @@ from pathlib import Path
 from simulators.actions_control import serve_control
 from simulators.actions_feed import Event, Feed, FeedError
 from simulators.actions_git import GitError
-from simulators.actions_jobs import Runner
 from simulators.actions_ledger import Ledger, RunEntry
+from simulators.actions_orders import Runner
 from simulators.actions_planner import plan
 from simulators.actions_process import Cancel
 from simulators.actions_runs import WorkflowRun, end_interrupted
