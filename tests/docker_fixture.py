@@ -1,97 +1,128 @@
-"""A real Docker engine for a test session: the one that answers, or one started here."""
+"""A Docker engine with a tiny image, found or started for the tests that need one."""
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
 
-HOST = "unix:///var/run/docker.sock"
-START_LIMIT_S = 30
+from runner_images.agent.engine import DEFAULT_SOCKET, answers
 
-
-@dataclass(frozen=True)
-class DockerEngine:
-    """A client that can build with BuildKit, and where its engine listens."""
-
-    client: str
-    host: str
-
-    def run(self, *words: str) -> str:
-        """Call the client and return what it prints."""
-        done = subprocess.run(
-            [self.client, "-H", self.host, *words], check=False, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-
-def _absent(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def _clients() -> list[str]:
-    folders = os.environ.get("PATH", "").split(os.pathsep)
-    found = [shutil.which("docker", path=folder) for folder in dict.fromkeys(folders) if folder]
-    return [client for client in found if client]
-
-
-def _answers(client: str) -> bool:
-    return (
-        subprocess.run([client, "-H", HOST, "version"], check=False, capture_output=True).returncode
-        == 0
-    )
-
-
-def _builds(client: str) -> bool:
-    asked = [client, "version", "--format", "{{.Client.Version}}"]
-    version = (
-        subprocess.run(asked, check=False, capture_output=True, text=True)
-        .stdout.split(".")[0]
-        .strip()
-    )
-    if version.isdigit() and int(version) < 23:
-        return True
-    return (
-        subprocess.run([client, "buildx", "version"], check=False, capture_output=True).returncode
-        == 0
-    )
+START_LIMIT_S = 20.0
+TREE_PROGRAMS = (
+    ["bash", "sh", "cat", "ls", "env", "id", "sleep", "kill", "mkfifo", "ln", "dd", "head", "seq", "touch", "mkdir", "rm", "yes", "tr", "timeout"]
+)
 
 
 @pytest.fixture(scope="session")
-def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
-    """Yield the engine; one that this session started is stopped again."""
-    clients = _clients()
-    if not clients:
-        _absent("no docker client on PATH: apt-get install docker.io")
-    started = None if any(map(_answers, clients)) else _start(tmp_path_factory.mktemp("dockerd"))
+def engine_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The engine's socket; one that had to be started ends with the tests."""
+    if answers(DEFAULT_SOCKET):
+        yield DEFAULT_SOCKET
+        return
+    log = tmp_path_factory.mktemp("docker") / "dockerd.log"
+    started = _start(log)
+    if started is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"no Docker engine answers, and none could be started: see {log}")
+        pytest.skip("no Docker engine answers at /var/run/docker.sock, and none could be started")
+    yield DEFAULT_SOCKET
+    started.terminate()
+    started.wait(START_LIMIT_S)
+
+
+def _start(log: Path) -> subprocess.Popen[bytes] | None:
     try:
-        building = [client for client in clients if _answers(client) and _builds(client)]
-        if not building:
-            _absent("a Docker engine answers, but no client here has BuildKit")
-        yield DockerEngine(building[0], HOST)
-    finally:
-        if started is not None:
-            started.terminate()
-            started.wait(30)
-
-
-def _start(folder: Path) -> subprocess.Popen[bytes]:
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        _absent("no Docker engine answers, and only root with dockerd installed can start one")
-    with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(["dockerd"], stdout=log, stderr=log, start_new_session=True)
+        with log.open("wb") as file:
+            daemon = subprocess.Popen(["dockerd"], stdout=file, stderr=file, start_new_session=True)
+    except OSError:
+        return None
     deadline = time.monotonic() + START_LIMIT_S
-    while not any(map(_answers, _clients())):
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            _absent("dockerd did not start: " + (folder / "log").read_text()[-500:])
-        time.sleep(0.05)
-    return daemon
+    while time.monotonic() < deadline and daemon.poll() is None:
+        if answers(DEFAULT_SOCKET):
+            return daemon
+        time.sleep(0.05)  # dockerd tells nobody when it is ready
+    daemon.kill()
+    daemon.wait()
+    return None
+
+
+@pytest.fixture(scope="session")
+def image(engine_socket: str) -> Iterator[str]:
+    """The id of an image with bash, Python's standard library and a workspace of user 1000."""
+    client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
+    changes = ["USER 1000:1000", "WORKDIR /workspace", "ENV PATH=/usr/bin:/bin", "ENV HOME=/tmp"]
+    found = client.import_image_from_data(_tree(), repository="cynthus-test/agent", changes=changes)
+    yield _imported(found)
+    client.close()
+
+
+def _imported(answer: str) -> str:
+    import json
+
+    return str(json.loads(answer.strip().splitlines()[-1])["status"])
+
+
+def _tree() -> bytes:
+    """Return this machine's own programs, with the libraries they load, as an image's files."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as archive:
+        for folder, mode, owner in (
+            ("tmp", 0o1777, 0),
+            ("workspace", 0o755, 1000),
+            ("proc", 0o755, 0),
+            ("etc", 0o755, 0),
+        ):
+            item = tarfile.TarInfo(folder)
+            item.type, item.mode, item.uid, item.gid = tarfile.DIRTYPE, mode, owner, owner
+            archive.addfile(item)
+        for path in sorted(_files()):
+            archive.add(os.path.realpath(path), path.lstrip("/"), recursive=False)
+        _python(archive)
+    return memory.getvalue()
+
+
+def _files() -> set[str]:
+    programs = {_which(name) for name in TREE_PROGRAMS} | {"/usr/bin/python3"}
+    needed: set[str] = set()
+    for program in programs | _extension_modules():
+        answer = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
+        words = (word for line in answer.stdout.splitlines() for word in line.split())
+        needed |= {word for word in words if word.startswith("/")}
+    return programs | needed
+
+
+def _which(name: str) -> str:
+    for folder in ("/bin", "/usr/bin"):
+        if os.path.exists(f"{folder}/{name}"):
+            return f"/usr/bin/{name}"
+    raise FileNotFoundError(name)
+
+
+def _library() -> Path:
+    found = subprocess.run(
+        ["/usr/bin/python3", "-c", "import os; print(os.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Path(found.stdout.strip()).parent
+
+
+def _extension_modules() -> set[str]:
+    return {str(path) for path in (_library() / "lib-dynload").glob("*socket*.so")}
+
+
+def _python(archive: tarfile.TarFile) -> None:
+    library = _library()
+    leave_out = {"test", "__pycache__", "site-packages", "dist-packages", "idlelib", "ensurepip"}
+    for path in sorted(library.rglob("*")):
+        if not leave_out & set(path.relative_to(library).parts) and path.is_file():
+            archive.add(os.path.realpath(path), str(path).lstrip("/"), recursive=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.action.world import RUN_TOKEN, SHA, World, write_wheel
-from tests.docker_fixture import DockerEngine
+from tests.action.engine_fixture import DockerEngine
 from tests.registry_fixture import Registry, a_registry
 
 pytestmark = pytest.mark.docker

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.docker_fixture import DockerEngine
+from tests.action.engine_fixture import DockerEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 SHA = "a" * 40

@@ -35,7 +35,8 @@ def read_run_token(server_key: bytes, token: str, now: datetime) -> str | None:
     expires, _, mac = rest.partition(".")
     if not same(mac, _mac(server_key, "run", run_id, expires)):
         return None
-    expired = datetime.fromtimestamp(int(expires), UTC) <= now  # signed by us: it is a number
+    # What follows was signed by us: it is a number.
+    expired = datetime.fromtimestamp(int(expires), UTC) <= now
     return None if expired else run_id
 
 
@@ -44,9 +45,16 @@ def blob_signature(server_key: bytes, method: str, key: str, terms: str) -> str:
     return _mac(server_key, "blob", method, key, terms)
 
 
+def form_token(server_key: bytes, session: str) -> str:
+    """Return what a form on our own pages must carry: other sites cannot read it."""
+    return _mac(server_key, "form", session)
+
+
 def same(left: str, right: str) -> bool:
     """Compare in constant time; any text is welcome, also what is not ASCII."""
-    return hmac.compare_digest(left.encode("utf-8", "surrogatepass"), right.encode())
+    return hmac.compare_digest(
+        left.encode("utf-8", "surrogatepass"), right.encode("utf-8", "surrogatepass")
+    )
 
 
 def sha256_hex(text: str) -> str:

@@ -178,6 +178,30 @@ class Run:
         return self.attempts[-1] if self.attempts else None
 
 
+def deserves_release(run: Run) -> bool:
+    """Say whether there is something to release, and somebody who wants it."""
+    stored = [output for output in run.outputs or () if output.left_out is None]
+    return run.wants_release and run.outcome is Outcome.SUCCEEDED and bool(stored)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDraft:
+    """What the webhook or the Action knows of a run that may not exist yet."""
+
+    id: str  # used only if the key is new
+    key: RunKey
+    repository: str
+    ref: str
+    event: str
+    default_branch: str
+    pull_request: int | None
+    workflow_run_url: str | None
+    spec: Spec | None  # None: it could not be read, and `spec_faults` says why
+    spec_text: str
+    spec_faults: tuple[SpecFault, ...] = ()
+    wants_release: bool = False
+
+
 # ── observations: what is seen outside ──────────────────────────────────────────────────────────
 
 

@@ -1,12 +1,11 @@
 """The tables, as SQLAlchemy Core; `migrations/` brings an older database to this shape.
 
-SQLite and PostgreSQL get the same tables. Moments are UTC; SQLite keeps no zone, so `Moment` adds it.
+SQLite and PostgreSQL get the same tables. Moments are UTC; SQLite keeps no zone: `Moment` adds it.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -44,7 +43,11 @@ class Moment(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the base class has it
+    ) -> datetime | None:
         """Refuse a naive moment; store UTC."""
         if value is None:
             return None
@@ -52,7 +55,11 @@ class Moment(TypeDecorator[datetime]):
             raise ValueError("a moment must carry its time zone")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the base class has it
+    ) -> datetime | None:
         """Return an aware moment."""
         if value is None:
             return None
@@ -99,14 +106,21 @@ runs = Table(
     Column("commit_sha", String(40), nullable=False),
     Column("spec_path", String(255), nullable=False),
     Column("trigger", String(128), nullable=False),
+    Column("repository", String(200), nullable=False),  # owner/name, for people
+    Column("ref", Text, nullable=False),
     Column("name", String(64), nullable=False),  # the spec's; empty if unreadable
     Column("number", Integer, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("outcome", String(16)),
+    Column("state_since", Moment, nullable=False),
+    Column("outcome", String(16)),  # from `finished` on
+    Column("reason", Text, nullable=False),
+    Column("cost_usd", String(32), nullable=False),  # a decimal as text: exact in both databases
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("version", Integer, nullable=False),  # compare-and-swap; grows by one a save
     Column("look_again_at", Moment),  # the index of deadlines; None: nothing to do
+    # Grows with every wake: a pass that began before the news must not put off the next one.
+    Column("news", Integer, nullable=False, default=0),
     Column("lock_token", String(32)),
     Column("lock_until", Moment),
     Column("failures", Integer, nullable=False, default=0),  # passes in a row that raised
@@ -114,7 +128,7 @@ runs = Table(
     Column("doc", JSON, nullable=False),
     UniqueConstraint("repository_id", "commit_sha", "spec_path", "trigger"),
     Index("ix_runs_look_again_at", "look_again_at"),
-    Index("ix_runs_seq", "seq"),
+    Index("ix_runs_seq", "seq", unique=True),
     Index("ix_runs_repository_id_seq", "repository_id", "seq"),
     Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
 )
@@ -144,13 +158,16 @@ instances = Table(
     Column("enrolled_at", Moment),
     Column("heartbeat_at", Moment),
     Column("heartbeat_seq", Integer, nullable=False, default=0),
-    Column("agent", JSON),  # AgentSeen's rest: state, engine, exit, outputs, preempted, facts
+    Column("agent", JSON),  # AgentSeen's rest: state, engine, exit, outputs, preempted
+    Column("facts", JSON),  # Facts, as claimed at enrolment
     Column("create_seen", JSON),  # CreateSeen
     Column("provider_seen", JSON),  # ProviderSeen
     Column("stop", Text),  # the sentence that the next heartbeat's answer carries
     Column("closed_at", Moment),  # from here on its agent gets 410
     Column("log_bytes", BigInteger, nullable=False, default=0),
+    Column("counts", JSON, nullable=False, default=dict),  # Counts: the run's, carried along
     Index("ix_instances_run_id", "run_id"),
+    Index("ix_instances_provider_closed_at", "provider", "closed_at"),
 )
 
 #: A run's feed: transitions, log text, metrics, samples; append-only, read by `seq`.
@@ -182,6 +199,7 @@ publications = Table(
     Column("url", Text),
     Column("note", Text),
     Column("due_at", Moment),
+    Column("news", Integer, nullable=False, default=0),  # as runs.news
     Column("failures", Integer, nullable=False, default=0),
     Column("lock_token", String(32)),
     Column("lock_until", Moment),
