@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.action.world import RUN_TOKEN, SHA, World, write_wheel
 from tests.action.engine_fixture import DockerEngine
+from tests.action.world import RUN_TOKEN, SHA, World, write_wheel
 from tests.registry_fixture import Registry, a_registry
 
 pytestmark = pytest.mark.docker

@@ -138,7 +138,8 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, world.view)
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            raw = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            body = json.loads(raw) if raw else None
             self._record(body)
             accepted = {"run_id": "r1", "url": f"{world.url}/runs/r1", "token": RUN_TOKEN}
             status, answer = world.statuses.pop(0) if world.statuses else (202, accepted)
