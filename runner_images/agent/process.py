@@ -235,7 +235,7 @@ class Process:
                     yield from _opened(self._workspace, path)
             if not found and pattern not in seen:
                 seen.add(pattern)
-                yield Found(path=pattern, left_out="no such file when the command ended")
+                yield Found(path=pattern, left_out="nothing was there when the command ended")
 
     def remove(self) -> None:
         """Leave no process and no workspace."""

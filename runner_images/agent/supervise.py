@@ -100,7 +100,6 @@ class Attempt:
         return self._over_reason
 
     def _execute(self) -> Exit:
-        self._around.uplink.report(AgentState.PREPARING)
         stream = OutputStream(self._around.outbox, self._around.masks)
         try:
             self._workload.prepare(lambda: self._stop_wanted() is not None or self.over.is_set())
