@@ -16,8 +16,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -222,6 +223,8 @@ class Local:
         finally:
             os.close(held)  # the agent has it open too, from its birth on
         local_processes.write_record(folder / "agent.json", agent.pid)
+        # It is our child until we end: without somebody who waits it would stay as a zombie.
+        threading.Thread(target=agent.wait, name=f"wait {order.name}", daemon=True).start()
 
     def _start(self, folder: Path, order: Order, held: int) -> subprocess.Popen[bytes]:
         machine = self._machine
@@ -234,7 +237,7 @@ class Local:
         ]
         # The agent says next to nothing (its log goes to the server): the file stays small.
         with (folder / "agent.log").open("ab") as log:
-            return _Detached(
+            return subprocess.Popen(
                 words,
                 cwd=folder,
                 env={**machine.environment, "PYTHONPATH": _import_path()},
@@ -247,14 +250,14 @@ class Local:
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
 
-    def _names(self) -> list[str]:
+    def _names(self) -> tuple[str, ...]:
         try:
             entries = os.listdir(self._folder)
         except FileNotFoundError:
-            return []
+            return ()
         except OSError as error:
             raise ProviderUnavailable(f"{PLACE}: {error}") from error
-        return sorted(entry for entry in entries if _NAME.fullmatch(entry))
+        return tuple(sorted(entry for entry in entries if _NAME.fullmatch(entry)))
 
     def _known(self, name: str) -> bool:
         return bool(_NAME.fullmatch(name)) and (self._folder / name).is_dir()
@@ -271,16 +274,16 @@ class Local:
             return {}
         return found
 
-    def _containers(self, *, instance: str | None = None) -> list[dict[str, Any]]:
+    def _containers(self, *, instance: str | None = None) -> tuple[dict[str, Any], ...]:
         """Return our containers; without an engine nothing can run in one."""
         labels = {LABEL_PLANE: self._machine.control_plane}
         if instance is not None:
             labels[LABEL_INSTANCE] = instance
         if not os.path.exists(self._machine.engine_socket):
-            return []
+            return ()
         with contextlib.suppress(local_engine.EngineAway):
-            return local_engine.containers(self._machine.engine_socket, labels)
-        return []
+            return tuple(local_engine.containers(self._machine.engine_socket, labels))
+        return ()
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────
 
@@ -297,7 +300,7 @@ class Local:
                 return True
         return False
 
-    def _unrecorded(self, folder: Path) -> list[local_processes.Recorded]:
+    def _unrecorded(self, folder: Path) -> Sequence[local_processes.Recorded]:
         return local_processes.with_argument("--state-dir", str(folder))
 
     def _end_processes(self, name: str, folder: Path) -> None:
@@ -316,19 +319,12 @@ class Local:
         path = self._machine.engine_socket
         try:
             found = local_engine.containers(path, labels)
-            return all([local_engine.remove(path, container["Id"]) for container in found])
+            removed = [local_engine.remove(path, container["Id"]) for container in found]
+            return all(removed)  # each is tried, also after one that takes longer
         except local_engine.EngineAway as error:
             if not marker.exists():
                 return True
             raise ProviderUnavailable(f"{PLACE}: {error}") from error
-
-
-class _Detached(subprocess.Popen[bytes]):
-    """A process that outlives us on purpose: no complaint that nobody waited for it."""
-
-    def __del__(self) -> None:
-        """Leave it alone."""
-        self.returncode = 0
 
 
 def is_model(wanted: str, model: str) -> bool:
