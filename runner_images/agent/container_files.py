@@ -50,7 +50,7 @@ def _below(engine: APIClient, container: str, fixed: str) -> Iterator[Found]:
     start = f"{WORKSPACE}/{fixed}".rstrip("/")
     base = PurePosixPath(start).parent
     for item in members(engine, container, start):
-        whole = f"{base}/{item.path}"
+        whole = str(base / item.path)
         path = whole.removeprefix(WORKSPACE + "/")
         if whole != path:
             yield Found(
