@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cynthus.errors import CynthusError, Refused, Transient
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(seconds=60)  # longer than any single request; uploads renew it
 _BATCH = 20
 _IDLE_S = 5.0  # the bell rings sooner
+_IN_HAND_S = 1.0
 # An hour-long run may cost 15 requests: news at 30 s, 2, 6½, 20 and 60 minutes of a state.
 _FIRST_PROGRESS = timedelta(seconds=30)
 _SLOWER = 3
@@ -74,12 +75,11 @@ class Publisher:
         self._parts, self._spawn = parts, spawn
         self._store, self._now = parts.publications, parts.now
         self._feeds = Feeds(parts.sources.events)
-        self._release_feeds = Feeds(parts.sources.events)
         self._places = Places(parts.api, parts.repositories, parts.now) if parts.api else None
         self._busy: dict[str, Publication] = {}  # releases in hand, with their newest claim
         self._begun: set[tuple[str, PublicationKind]] = set()  # creates that nobody tried yet
         self._lock = threading.Lock()
-        self._live = (0, datetime.min)
+        self._live = (0, datetime.min.replace(tzinfo=UTC))
 
     def step(self) -> float:
         """Publish all that is due; return the seconds until the next look."""
@@ -89,7 +89,9 @@ class Publisher:
         due_at = self._store.next_due()
         if due_at is None:
             return _IDLE_S
-        return min(max((due_at - self._now()).total_seconds(), 0.05), _IDLE_S)
+        wait_s = (due_at - self._now()).total_seconds()
+        # What is due and was not claimed is in other hands: look again when that may have ended.
+        return min(wait_s, _IDLE_S) if wait_s > 0 else _IN_HAND_S
 
     def _publish(self, item: Publication) -> None:
         run = self._parts.runs.get(item.run_id)
@@ -119,7 +121,7 @@ class Publisher:
                 self._refuse(item, str(error))
         except Refused as error:
             self._refuse(item, str(error))
-        except Exception as error:  # noqa: BLE001 - one odd run must not stop the others
+        except Exception as error:  # one odd run must not stop the others
             log.exception("publication failed run=%s kind=%s", item.run_id, item.kind.value)
             self._put_off(item, error, None)
 
@@ -211,13 +213,13 @@ class Publisher:
 
     def _interval(self, item: Publication) -> timedelta:
         times = min(int(item.sent.get("times", 0)), 10)
-        interval = max(_FIRST_PROGRESS * _SLOWER**times, _SHARE * self._live_runs())
-        return min(interval, _SLOWEST)
+        slower: int = _SLOWER**times
+        return min(max(_FIRST_PROGRESS * slower, _SHARE * self._live_runs()), _SLOWEST)
 
     def _live_runs(self) -> int:
         count, counted_at = self._live
-        now = self._now().replace(tzinfo=None)
-        if now - counted_at > _LIVE_AGE or now < counted_at:
+        now = self._now()
+        if now - counted_at > _LIVE_AGE:
             states = self._parts.runs.count_by_state()
             count = sum(number for state, number in states.items() if state is not State.FINISHED)
             self._live = (count, now)
@@ -316,7 +318,6 @@ class Publisher:
         finally:
             with self._lock:
                 self._busy.pop(item.run_id, None)
-            self._release_feeds.forget(item.run_id)
 
     def _guarded_as(self, item: Publication, work: Callable[[], None]) -> None:
         try:
@@ -338,7 +339,7 @@ class Publisher:
             return {}
         maker = ReleaseMaker(self._parts.api, self._places.find(run), run, self._parts.sources)
         release = maker.make(
-            self._release_feeds.read(run.id),
+            Feeds(self._parts.sources.events).read(run.id),
             url=self._parts.url_of(run.id),
             release_id=item.external_id,
             in_doubt=self._in_doubt(item),
