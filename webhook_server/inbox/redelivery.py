@@ -47,9 +47,9 @@ class Redelivery:
         except Transient as error:
             self._due_at = max(error.retry_at or now, now + timedelta(seconds=_AGAIN_S))
             log.warning("delivery sweep put off reason=%s", error)
-        except CynthusError as error:
+        except CynthusError:
             self._due_at = now + EVERY
-            log.error("delivery sweep refused reason=%s", error)
+            log.exception("delivery sweep refused")
         else:
             self._due_at = now + EVERY
         return 5.0

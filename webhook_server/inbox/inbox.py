@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from cynthus import specfile
-from cynthus.errors import CynthusError, Transient, UserError
+from cynthus.errors import CynthusError, Transient
 from cynthus.spec import PullRequestTrigger, Spec
 from cynthus.triggers import push_refusal
 from cynthus.wire import trigger_for
 from webhook_server.auth.allowed import Allowed
 from webhook_server.bell import Bell
-from webhook_server.github_api import Entry, GithubApi, NotFound, RepositoryFacts
+from webhook_server.github_api import GithubApi, NotFound, RepositoryFacts
+from webhook_server.inbox.spec_at import SPEC_PATH, Skip, read_spec
 from webhook_server.intents import (
     Cancel,
     Ignored,
@@ -31,7 +31,7 @@ from webhook_server.intents import (
     StartRun,
     intent_of,
 )
-from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, SpecFault, State
+from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
 from webhook_server.stores.delivery_store import Delivery, DeliveryState, DeliveryStore
 from webhook_server.stores.publication_store import PublicationKind, PublicationStore
 from webhook_server.stores.repository_store import Repository, RepositoryStore
@@ -39,18 +39,15 @@ from webhook_server.stores.run_store import RunStore, SpecDiffers
 
 log = logging.getLogger(__name__)
 
-SPEC_PATH, OTHER_PATH = "cynthus.yaml", "cynthus.yml"
-MAX_SPEC_BYTES = 64 * 1024  # spec.md: "files over 64 KiB" are errors
 LEASE = timedelta(seconds=60)  # a delivery costs a handful of requests of at most 15 s
 _BATCH = 20
 _IDLE_S = 5.0  # the bell rings sooner
 _IN_HAND_S = 1.0
 MAX_TRIES = 12  # with the waits below: about five hours, then a person must look
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(hours=1)
+_NOT_FOUND_TRIES = 3
 _FRESH = timedelta(minutes=10)  # a push older than this may be to a branch that has gone since
 _MAY_START = frozenset({"admin", "maintain", "write"})
-_LFS = b"version https://git-lfs.github.com/spec/"
-_LISTED = 1000  # GitHub lists no more entries of a folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +63,6 @@ class InboxParts:
     bell: Bell
     now: Callable[[], datetime]
     new_id: Callable[[], str]
-
-
-class _Skip(Exception):  # noqa: N818 - reads as what it is
-    """The delivery asks for nothing that we do; the text says why."""
 
 
 class Inbox:
@@ -93,10 +86,16 @@ class Inbox:
     def _handle(self, delivery: Delivery) -> None:
         try:
             note = self._carry_out(delivery)
-        except _Skip as skip:
+        except Skip as skip:
             self._finish(delivery, DeliveryState.IGNORED, str(skip))
         except Transient as error:
             self._retry(delivery, error, error.retry_at)
+        except NotFound as error:
+            # GitHub may deliver an event before all of its servers know what it tells of.
+            if delivery.tries < _NOT_FOUND_TRIES:
+                self._retry(delivery, error, None)
+            else:
+                self._finish(delivery, DeliveryState.IGNORED, str(error))
         except CynthusError as error:
             self._finish(delivery, DeliveryState.IGNORED, str(error))
         except Exception as error:
@@ -136,7 +135,7 @@ class Inbox:
     def _carry_out(self, delivery: Delivery) -> str:
         intent = intent_of(delivery.event, _parsed(delivery.body))
         if isinstance(intent, Ignored):
-            raise _Skip(intent.reason)
+            raise Skip(intent.reason)
         if isinstance(intent, InstallationChanged):
             return self._installation(intent)
         self._check_allowed(intent.place)
@@ -145,7 +144,7 @@ class Inbox:
     def _check_allowed(self, place: Place) -> None:
         if not self._parts.allowed.permits(place.id, place.owner_id, place.full_name):
             log.warning("repository not allowed id=%s name=%s", place.id, place.full_name)
-            raise _Skip(f"{place.full_name} is not on CYNTHUS_ALLOWED")
+            raise Skip(f"{place.full_name} is not on CYNTHUS_ALLOWED")
 
     def _effect(self, intent: Intent) -> str:
         match intent:
@@ -160,7 +159,7 @@ class Inbox:
             case RepositoryChanged():
                 return self._repository(intent)
             case InstallationChanged() | Ignored():
-                raise _Skip("handled before")
+                raise Skip("handled before")
             case _:
                 assert_never(intent)
 
@@ -171,8 +170,9 @@ class Inbox:
         pushed_at = intent.pushed_at
         old = pushed_at is None or self._now() - pushed_at > _FRESH
         if old and not self._parts.api.branch_exists(place, intent.branch):
-            raise _Skip("the branch was deleted since")
-        text, spec, faults = self._spec_at(place, intent.sha)
+            raise Skip("the branch was deleted since")
+        found = read_spec(self._parts.api, place, intent.sha)
+        spec = found.spec
         if spec is not None:
             self._check_triggers(intent, spec, facts)
         return self._accept(
@@ -186,8 +186,8 @@ class Inbox:
                 pull_request=None,
                 workflow_run_url=None,
                 spec=spec,
-                spec_text=text,
-                spec_faults=faults,
+                spec_text=found.text,
+                spec_faults=found.faults,
                 wants_release=spec is not None and bool(spec.outputs),
             )
         )
@@ -201,21 +201,22 @@ class Inbox:
             changed=intent.changed,
         )
         if refusal is not None:
-            raise _Skip(refusal)
+            raise Skip(refusal)
 
     def _pull_request(self, intent: PullRequest) -> str:
         place, facts = self._confirmed(intent.place)
         pull = self._parts.api.pull(place, intent.number)
         if not pull.open:
-            raise _Skip("the pull request is closed by now")
+            raise Skip("the pull request is closed by now")
         if pull.head_repository_id != place.id:
-            raise _Skip("the pull request comes from a fork; forks do not start runs")
+            raise Skip("the pull request comes from a fork; forks do not start runs")
         if pull.sha != intent.sha:
-            raise _Skip("the pull request has a newer head by now")
-        text, spec, faults = self._spec_at(place, pull.sha)
+            raise Skip("the pull request has a newer head by now")
+        found = read_spec(self._parts.api, place, pull.sha)
+        spec = found.spec
         if spec is None or spec.triggers.pull_request is not PullRequestTrigger.PUSH:
             # A broken spec says nothing of pull requests: the push's own check run shows it.
-            raise _Skip("triggers/pull_request: pushes to pull requests start no run")
+            raise Skip("triggers/pull_request: pushes to pull requests start no run")
         trigger = trigger_for("pull_request", pull_request=intent.number, workflow_run_id="")
         return self._accept(
             RunDraft(
@@ -228,8 +229,8 @@ class Inbox:
                 pull_request=intent.number,
                 workflow_run_url=None,
                 spec=spec,
-                spec_text=text,
-                spec_faults=faults,
+                spec_text=found.text,
+                spec_faults=found.faults,
                 wants_release=bool(spec.outputs),
             )
         )
@@ -265,46 +266,19 @@ class Inbox:
             accepted = self._parts.runs.accept(draft, arrived=None, token_id=None, now=self._now())
         except SpecDiffers as error:
             # The commit names one text only, and ours comes from GitHub itself.
-            log.error(
+            log.exception(
                 "spec differs repository=%s commit=%s", draft.repository, draft.key.commit_sha
             )
-            raise _Skip(str(error)) from error
+            raise Skip(str(error)) from error
         self._parts.bell.ring("runs")
         self._parts.bell.ring("publications")
         return f"run {accepted.run_id}{'' if accepted.created else ' (known)'}"
-
-    # ── the spec ────────────────────────────────────────────────────────────────────────────────
-
-    def _spec_at(self, place: Place, sha: str) -> tuple[str, Spec | None, tuple[SpecFault, ...]]:
-        """Return the spec at exactly this commit: its text, its meaning or its faults."""
-        entries = self._parts.api.folder(place, "", sha)
-        names = {entry.name: entry for entry in entries}
-        found, other = names.get(SPEC_PATH), names.get(OTHER_PATH)
-        if found is None and len(entries) < _LISTED:
-            if other is not None:
-                return _unusable(
-                    f"should be named {SPEC_PATH}, found {OTHER_PATH}. Rename the file."
-                )
-            raise _Skip(f"the commit has no {SPEC_PATH}")
-        fault = _entry_fault(found, other)
-        if fault is not None:
-            return _unusable(fault)
-        data = self._spec_bytes(place, sha)
-        if data.startswith(_LFS):
-            return _unusable("should be the file itself, found a Git LFS pointer. Track it by git.")
-        return _read(data)
-
-    def _spec_bytes(self, place: Place, sha: str) -> bytes:
-        try:
-            return self._parts.api.file(place, SPEC_PATH, sha)
-        except NotFound as error:
-            raise _Skip(f"the commit has no {SPEC_PATH}") from error
 
     # ── buttons ─────────────────────────────────────────────────────────────────────────────────
 
     def _rerun(self, intent: Rerun) -> str:
         if self._parts.deliveries.was_handled(intent.key):
-            raise _Skip("was carried out before")
+            raise Skip("was carried out before")
         place, facts = self._confirmed(intent.place)
         runs = self._runs_meant(intent, place)
         self._need_permission(intent.key, place, intent.sender)
@@ -321,11 +295,11 @@ class Inbox:
         for check_run in suite:
             try:
                 run = self._run_of(place, check_run.id, check_run.external_id, intent.sha)
-            except _Skip:
+            except Skip:
                 continue  # a check run that is not ours
             found.append((run, check_run.id))
         if not found:
-            raise _Skip("no check run of ours is in this suite")
+            raise Skip("no check run of ours is in this suite")
         return found
 
     def _run_of(self, place: Place, check_run_id: int, run_id: str | None, sha: str) -> Run:
@@ -333,14 +307,16 @@ class Inbox:
         run = self._parts.runs.get(run_id) if run_id else None
         shown = run and self._parts.publications.get(run.id, PublicationKind.CHECK_RUN)
         if run is None or not shown or shown.external_id != check_run_id:
-            raise _Skip("the check run is not one of ours")
+            raise Skip("the check run is not one of ours")
         if run.key.repository_id != place.id or run.key.commit_sha != sha:
-            raise _Skip("the check run is of another commit")
+            raise Skip("the check run is of another commit")
         return run
 
     def _again(self, place: Place, facts: RepositoryFacts, run: Run, check_run_id: int) -> str:
         if run.state is not State.FINISHED:
             return f"run {run.id} is not finished"
+        if run.spec is None or run.image is None:
+            raise Skip(f"run {run.id} never had an image; re-run its workflow instead")
         draft = RunDraft(
             id=self._parts.new_id(),
             key=replace(run.key, trigger=f"rerun/{check_run_id}"),
@@ -355,7 +331,7 @@ class Inbox:
             spec_faults=run.spec_faults,
             wants_release=run.wants_release,
         )
-        arrived = ImageArrived(image=run.image, failure=None) if run.image else None
+        arrived = ImageArrived(image=run.image, failure=None)
         accepted = self._parts.runs.accept(draft, arrived=arrived, token_id=None, now=self._now())
         self._parts.bell.ring("runs")
         self._parts.bell.ring("publications")
@@ -363,7 +339,7 @@ class Inbox:
 
     def _cancel(self, intent: Cancel) -> str:
         if self._parts.deliveries.was_handled(intent.key):
-            raise _Skip("was carried out before")
+            raise Skip("was carried out before")
         place, _ = self._confirmed(intent.place)
         run = self._run_of(place, intent.check_run_id, intent.run_id, intent.sha)
         self._need_permission(intent.key, place, intent.sender)
@@ -379,7 +355,7 @@ class Inbox:
             return
         log.warning("not permitted key=%s sender=%s permission=%s", key, sender.login, found)
         # Not noted as handled: the same button may be pressed by somebody who may.
-        raise _Skip(f"{sender.login} has the permission {found}; it takes write")
+        raise Skip(f"{sender.login} has the permission {found}; it takes write")
 
     def _handled(
         self, key: str, place: Place, sender: Person, *, allowed: bool, run_id: str
@@ -397,7 +373,7 @@ class Inbox:
         except NotFound as error:
             known = self._parts.repositories.get(intent.place.id)
             if known is None:
-                raise _Skip("an unknown repository has gone") from error
+                raise Skip("an unknown repository has gone") from error
             self._parts.repositories.upsert(replace(known, installation_id=0), self._now())
             return f"{known.full_name} is out of reach"
         return f"now {found.full_name}"
@@ -405,8 +381,11 @@ class Inbox:
     def _installation(self, intent: InstallationChanged) -> str:
         store = self._parts.repositories
         if intent.gone:
+            if self._parts.api.installation_works(intent.installation_id):
+                raise Skip("the installation is back by now")
+            stopped = self._stop_runs(intent.installation_id)
             store.forget_installation(intent.installation_id)
-            return f"installation {intent.installation_id} is gone"
+            return f"installation {intent.installation_id} is gone, {stopped} runs shall end"
         for repository_id in intent.removed:
             known = store.get(repository_id)
             if known is not None and known.installation_id == intent.installation_id:
@@ -418,47 +397,26 @@ class Inbox:
                 store.upsert(changed, self._now())
         return f"installation {intent.installation_id} noted"
 
+    def _stop_runs(self, installation_id: int) -> int:
+        """End what runs for repositories that we may not serve any more."""
+        stopped = 0
+        for repository in self._parts.repositories.by_installation(installation_id):
+            rows = self._parts.runs.list(repository_id=repository.id, limit=1000, before=None)
+            for row in rows:
+                if row.state is not State.FINISHED:
+                    self._parts.runs.cancel(row.id, "the app's removal", self._now())
+                    stopped += 1
+        self._parts.bell.ring("runs")
+        return stopped
+
 
 def _parsed(body: bytes) -> Any:
     """Read a signed body; what no reader of JSON takes asks for nothing."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise _Skip(f"the payload cannot be read: {type(error).__name__}") from error
+        raise Skip(f"the payload cannot be read: {type(error).__name__}") from error
 
 
 def _key(place: Place, sha: str, trigger: str) -> RunKey:
     return RunKey(repository_id=place.id, commit_sha=sha, spec_path=SPEC_PATH, trigger=trigger)
-
-
-def _entry_fault(found: Entry | None, other: Entry | None) -> str | None:
-    if found is not None and other is not None:
-        return f"should be the only spec, found {OTHER_PATH} beside it. Remove one of them."
-    if found is not None and found.kind != "file":
-        return f"should be an ordinary file, found a {found.kind}. Commit the file itself."
-    if found is not None and found.size_bytes > MAX_SPEC_BYTES:
-        return (
-            f"should be at most {MAX_SPEC_BYTES} bytes, found {found.size_bytes}. "
-            "Move text into a script."
-        )
-    return None
-
-
-def _unusable(text: str) -> tuple[str, None, tuple[SpecFault, ...]]:
-    return "", None, (SpecFault(line=1, column=1, text=text),)
-
-
-def _read(data: bytes) -> tuple[str, Spec | None, tuple[SpecFault, ...]]:
-    text = data.decode("utf-8", "replace").replace("\x00", "\ufffd")  # PostgreSQL takes no NUL
-    try:
-        return text, specfile.parse(data, SPEC_PATH), ()
-    except UserError as error:
-        faults = tuple(
-            SpecFault(
-                line=fault.line,
-                column=fault.column,
-                text=f"{fault.where}: {fault.message}" if fault.where else fault.message,
-            )
-            for fault in error.faults
-        )
-        return text, None, faults or (SpecFault(line=1, column=1, text=str(error)),)
