@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
-from collections.abc import Callable
 
-
-def _github() -> Callable[[list[str]], int]:
-    from simulators import github_sim
-
-    return github_sim.main
-
-
-def _actions() -> Callable[[list[str]], int]:
-    from simulators import actions_sim
-
-    return actions_sim.main
-
-
-# Loaded only when asked for: one simulator's dependencies are not the other's.
-SIMULATORS = {"github": _github, "actions": _actions}
+# Each module has `main(argv) -> int`; loaded only when asked for, as each has its dependencies.
+SIMULATORS = {
+    "actions": "simulators.actions_sim",
+    "github": "simulators.github_sim",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -29,7 +19,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("simulator", choices=sorted(SIMULATORS))
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="…", help="see SIMULATOR --help")
     args = parser.parse_args(argv)
-    return SIMULATORS[args.simulator]()(args.rest)
+    exit_code: int = importlib.import_module(SIMULATORS[args.simulator]).main(args.rest)
+    return exit_code
 
 
 if __name__ == "__main__":

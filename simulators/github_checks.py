@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from simulators import github_shapes as shapes
 from simulators import github_shapes_work as work
 from simulators import github_webhooks as webhooks
 from simulators.github_http import ApiError, unprocessable
-from simulators.github_state import Doc, moment, stamp
+from simulators.github_state import Doc, Json, moment, stamp
 from simulators.github_world import World
 
 DOCS_PAGE = "https://docs.github.com/rest/checks/runs"
@@ -82,7 +81,7 @@ def _status(wish: Doc, *, creating: bool) -> None:
         raise unprocessable('"conclusion" wasn\'t supplied.')
 
 
-def _output(output: Any, *, creating: bool) -> None:
+def _output(output: Json, *, creating: bool) -> None:
     if not isinstance(output, dict):
         raise unprocessable("For 'properties/output', the value is not an object.")
     _strings(output, ("title", "summary", "text"))
@@ -115,7 +114,7 @@ def _too_long(resource: str, name: str, size: int) -> ApiError:
     )
 
 
-def _needs(item: Any, names: tuple[str, ...]) -> None:
+def _needs(item: Json, names: tuple[str, ...]) -> None:
     if not isinstance(item, dict):
         raise unprocessable(f"For 'items', {item!r} is not an object.")
     for name in names:
@@ -123,7 +122,7 @@ def _needs(item: Any, names: tuple[str, ...]) -> None:
             raise unprocessable(f'"{name}" wasn\'t supplied.')
 
 
-def _annotation(item: Any) -> None:
+def _annotation(item: Json) -> None:
     _needs(item, ("path", "start_line", "end_line", "annotation_level", "message"))
     if item["annotation_level"] not in LEVELS:
         raise unprocessable(f"{item['annotation_level']!r} is not one of {', '.join(LEVELS)}.")
@@ -140,7 +139,7 @@ def _annotation(item: Any) -> None:
         raise unprocessable(f"title exceeds the maximum of {TITLE_LIMIT} characters.")
 
 
-def _actions(actions: Any) -> None:
+def _actions(actions: Json) -> None:
     if not isinstance(actions, list) or len(actions) > 3:
         raise unprocessable(f"No more than 3 items are allowed; {len(actions)} were supplied.")
     for action in actions:
@@ -263,7 +262,7 @@ def emit_run(
     repo: Doc,
     action: str,
     account: Doc,
-    **more: Any,  # noqa: ANN401 - members of a payload
+    **more: Json,
 ) -> None:
     """Send `check_run`; re-requests and buttons reach the app that owns the run only."""
     payload = webhooks.about(

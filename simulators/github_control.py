@@ -1,13 +1,8 @@
-"""The control endpoints under `/_sim/`: make the world, then make its days bad."""
+"""Control endpoints under `/_sim/` that make and change the world."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from simulators import github_checks as checks
-from simulators import github_events as events
-from simulators import github_faults as faults
-from simulators import github_oidc as oidc
 from simulators import github_push as push
 from simulators import github_rest_pulls as pulls
 from simulators import github_shapes as shapes
@@ -15,13 +10,12 @@ from simulators import github_shapes_work as work
 from simulators import github_webhooks as webhooks
 from simulators.github_auth import new_user_token
 from simulators.github_http import Answer, ApiError, Call, Route, not_found
-from simulators.github_limits import DEFAULTS
 from simulators.github_rest_apps import suspend_installation
-from simulators.github_state import Doc
+from simulators.github_state import Doc, Json
 from simulators.github_world import ROLES
 
 
-def _need(wish: Doc, name: str) -> Any:  # noqa: ANN401 - a JSON value
+def _need(wish: Doc, name: str) -> Json:
     if name not in wish:
         raise ApiError(422, f"{name}: is missing.")
     return wish[name]
@@ -122,7 +116,7 @@ def _moved(call: Call, repo: Doc, before: str, change: Doc) -> None:
     repo |= change | {"immutable_sub": True}
 
 
-def _tell_repo(call: Call, repo: Doc, action: str, **more: Any) -> None:  # noqa: ANN401 - members of a payload
+def _tell_repo(call: Call, repo: Doc, action: str, **more: Json) -> None:
     payload = webhooks.about(call.world, repo, call.world.owner(repo), action=action, **more)
     webhooks.emit(call.world, "repository", payload, repo)
 
@@ -196,7 +190,7 @@ def _installation(call: Call) -> Doc:
 
 
 def change_installation(call: Call) -> Answer:
-    """PATCH /_sim/installations/{id} {suspended?, add?: [names], remove?: [names], permissions?}."""
+    """PATCH /_sim/installations/{id} {suspended?, add?, remove?: [names], permissions?}."""
     installation, wish, world = _installation(call), call.json(), call.world
     if "suspended" in wish:
         suspend_installation(call, installation, on=bool(wish["suspended"]))
@@ -243,7 +237,7 @@ def uninstall(call: Call) -> Answer:
 
 
 def open_pull(call: Call) -> Answer:
-    """POST /_sim/pulls {repo, head (`branch` or `owner:branch`), head_repo?, base?, title?, user?}."""
+    """POST /_sim/pulls {repo, head: a branch, head_repo?, base?, title?, user?}."""
     wish, world = call.json(), call.world
     base = _repo(call, _need(wish, "repo"))
     head = _repo(call, wish["head_repo"]) if wish.get("head_repo") else base
@@ -372,94 +366,6 @@ def press(call: Call) -> Answer:
     return Answer(status=202, json={})
 
 
-def forge(call: Call) -> Answer:
-    """POST /_sim/oidc {claims, ttl?, header?}: a token with any claims, rightly signed."""
-    wish = call.json()
-    token = oidc.forged(
-        call.world,
-        wish.get("claims") or {},
-        float(wish.get("ttl", oidc.LIFE_S)),
-        wish.get("header"),
-    )
-    return Answer(status=201, json={"value": token})
-
-
-def rotate(call: Call) -> Answer:
-    """POST /_sim/oidc/rotate {forget?: drop the old keys}."""
-    key = oidc.rotate(call.world, forget=bool(call.json().get("forget", False)))
-    return Answer(status=201, json={"kid": key["kid"]})
-
-
-def list_deliveries(call: Call) -> Answer:
-    """GET /_sim/deliveries: every delivery, also those not yet sent, oldest first."""
-    return Answer(json=call.store.find("delivery"))
-
-
-def list_requests(call: Call) -> Answer:
-    """GET /_sim/requests?after=ID: the log of REST requests, oldest first."""
-    after = int(call.params.get("after", 0))
-    return Answer(json=[r for r in call.store.find("request") if r["id"] > after])
-
-
-def clear_requests(call: Call) -> Answer:
-    """DELETE /_sim/requests."""
-    for request in call.store.find("request"):
-        call.store.delete("request", request["id"])
-    return Answer(status=204)
-
-
-def add_fault(call: Call) -> Answer:
-    """POST /_sim/faults {match, kind, status?, headers?, body?, times?, delay_s?}."""
-    return Answer(status=201, json=faults.add(call.world, call.json()))
-
-
-def list_faults(call: Call) -> Answer:
-    """GET /_sim/faults: with how often each has struck."""
-    return Answer(json=call.store.find("fault"))
-
-
-def clear_faults(call: Call) -> Answer:
-    """DELETE /_sim/faults."""
-    faults.clear(call.world)
-    return Answer(status=204)
-
-
-def shift_clock(call: Call) -> Answer:
-    """POST /_sim/clock {advance_s | shift_s}: the simulator's time, not the machine's."""
-    wish = call.json()
-    shift = call.store.setting("clock_shift_s", 0.0)
-    shift = float(wish["shift_s"]) if "shift_s" in wish else shift + float(wish["advance_s"])
-    call.store.set_setting("clock_shift_s", shift)
-    call.world.wake()
-    return Answer(json={"shift_s": shift, "now": call.store.stamp()})
-
-
-def set_limits(call: Call) -> Answer:
-    """POST /_sim/limits {installation?, user?, points_per_minute?, …}: see github_limits.DEFAULTS."""
-    limits = call.store.setting("limits", {}) | call.json()
-    unknown = set(limits) - set(DEFAULTS)
-    if unknown:
-        raise ApiError(422, f"limits: {sorted(unknown)} are unknown; there are {sorted(DEFAULTS)}.")
-    call.store.set_setting("limits", limits)
-    for budget in call.store.find("budget"):
-        call.store.delete("budget", budget["id"])
-    return Answer(json=DEFAULTS | limits)
-
-
-def set_settings(call: Call) -> Answer:
-    """POST /_sim/settings {stateless_tokens?: bool, asset_downloads?: redirect|direct}."""
-    wish = call.json()
-    for name in ("stateless_tokens", "asset_downloads"):
-        if name in wish:
-            call.store.set_setting(name, wish[name])
-    return Answer(json=wish)
-
-
-def list_events(call: Call) -> Answer:
-    """GET /_sim/events?after=SEQ&wait=SECONDS: what starts workflows (waits in github_sim)."""
-    return Answer(json=events.since(call.world, int(call.params.get("after", 0))))
-
-
 _REPO = "/repos/{owner}/{repo}"
 ROUTES = (
     Route(method="POST", template="/app", handler=create_app),
@@ -480,16 +386,4 @@ ROUTES = (
     Route(method="PATCH", template="/comments/{id}", handler=change_comment),
     Route(method="DELETE", template="/comments/{id}", handler=change_comment),
     Route(method="POST", template="/check-runs/{id}/press", handler=press),
-    Route(method="POST", template="/oidc", handler=forge),
-    Route(method="POST", template="/oidc/rotate", handler=rotate),
-    Route(method="GET", template="/deliveries", handler=list_deliveries),
-    Route(method="GET", template="/requests", handler=list_requests),
-    Route(method="DELETE", template="/requests", handler=clear_requests),
-    Route(method="POST", template="/faults", handler=add_fault),
-    Route(method="GET", template="/faults", handler=list_faults),
-    Route(method="DELETE", template="/faults", handler=clear_faults),
-    Route(method="POST", template="/clock", handler=shift_clock),
-    Route(method="POST", template="/limits", handler=set_limits),
-    Route(method="POST", template="/settings", handler=set_settings),
-    Route(method="GET", template="/events", handler=list_events),
 )

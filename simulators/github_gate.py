@@ -8,12 +8,13 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from simulators.github_auth import caller_of
 from simulators.github_http import NOBODY, Answer, ApiError, Call, Route, not_found
 from simulators.github_limits import Limits
-from simulators.github_state import Doc
+from simulators.github_state import Doc, Json
 from simulators.github_world import World
 
 # https://docs.github.com/rest/about-the-rest-api/api-versions
@@ -35,6 +36,7 @@ class Gate:
 
     def __init__(self, world: World, limits: Limits, routes: Sequence[Route]) -> None:
         self._world = world
+        self.exchanges: Path | None = None  # a file that every request and answer is written to
         self._limits = limits
         self._routes = [(route, route.regex()) for route in routes]
 
@@ -63,8 +65,24 @@ class Gate:
                 answer = Answer(status=error.status, json=error.body, headers=error.headers)
             finished = self._finish(call, answer)
             self.note(call, finished.status)
+            self._write(call, finished)
             self._world.store.commit()
         return finished
+
+    def _write(self, call: Call, answer: Answer) -> None:
+        if self.exchanges is None:
+            return
+        sent = None if call.body_file else _json_of(call.body)
+        seen = {
+            "method": call.method,
+            "path": self.by_id(call.path).removeprefix("/uploads"),
+            "query": call.query,
+            "request": sent,
+            "status": answer.status,
+            "response": _json_of(answer.raw or b""),
+        }
+        with self.exchanges.open("a") as file:
+            file.write(json.dumps(seen) + "\n")
 
     def _answer(self, call: Call) -> Answer:
         version = call.headers.get("x-github-api-version")
@@ -171,6 +189,13 @@ class Gate:
         }
         self._world.store.put("request", entry)
         self._world.store.delete("request", entry["id"] - REQUESTS_KEPT)
+
+
+def _json_of(body: bytes) -> Json:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _same(condition: str | None, etag: str) -> bool:

@@ -48,7 +48,7 @@ def create_job(call: Call) -> Answer:
     granted = dict(DEFAULT_PERMISSIONS if permissions is None else permissions)
     id_token = granted.pop("id-token", "none") == "write" and not job["fork"]
     if job["fork"]:  # forks: everything read, no id token
-        granted = {key: "read" for key in granted}
+        granted = dict.fromkeys(granted, "read")
     token = new_job_token(world, repo, {k.replace("-", "_"): v for k, v in granted.items()})
     job |= {"github_token": token, "id_token": id_token or bool(wish.get("id_token"))}
     if job["fork"]:

@@ -6,7 +6,6 @@ import mimetypes
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from simulators import github_checks as checks
 from simulators import github_shapes_work as work
 from simulators.github_http import ApiError
-from simulators.github_state import Doc
+from simulators.github_state import Doc, Json
 from simulators.github_world import World
 
 FOLDER = Path(__file__).parent / "pages"
@@ -101,7 +100,7 @@ class Pages:
                 args = found.groupdict()
                 more = {"form": form} if method == "POST" else {}
                 if "o" in args:
-                    more["repo"] = self._repo(args.pop("o"), args.pop("r"))  # type: ignore[assignment]
+                    more["repo"] = self._repo(args.pop("o"), args.pop("r"))
                 return handler(**args, **more)
         raise Missing
 
@@ -111,13 +110,13 @@ class Pages:
             raise Missing
         return found
 
-    def _page(self, template: str, status: int = 200, **values: Any) -> Response:  # noqa: ANN401 - what a template shows
+    def _page(self, template: str, status: int = 200, **values: Json) -> Response:
         html = self._templates.get_template(template).render(
             base=self._world.store.base_url, **values
         )
         return HTMLResponse(html, status)
 
-    def _repo_page(self, template: str, repo: Doc, **values: Any) -> Response:  # noqa: ANN401 - as above
+    def _repo_page(self, template: str, repo: Doc, **values: Json) -> Response:
         releases = self._world.store.find("release", repo_id=repo["id"])
         return self._page(
             template,

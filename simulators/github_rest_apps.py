@@ -125,8 +125,9 @@ def list_repos(call: Call) -> Answer:
     if call.caller.kind != "installation" or call.caller.installation is None:
         raise ApiError(
             403,
-            "You must authenticate with an installation access token in order to list repositories for an installation.",
-        )  # noqa: E501 - GitHub's words
+            "You must authenticate with an installation access token in order to list "
+            "repositories for an installation.",
+        )
     wanted = call.caller.repo_ids
     repos = [
         repo

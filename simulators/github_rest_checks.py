@@ -55,7 +55,7 @@ def update_run(call: Call) -> Answer:
         raise ApiError(
             403,
             "Invalid app_id `check_run` can only be modified by the GitHub App that created it.",
-        )  # noqa: E501 - GitHub's words
+        )
     wish = checks.checked(call.json(), creating=False)
     checks.update(call.world, run, wish)
     return Answer(json=shapes.check_run(call.world, run))

@@ -40,7 +40,7 @@ def get_contents(call: Call) -> Answer:
 class View:
     """A repository at one commit, as `contents` shows it."""
 
-    def __init__(self, call: Call, repo: Doc, git: Git, commit: str, ref: str) -> None:  # noqa: PLR0913, PLR0917 - what a view is made of
+    def __init__(self, call: Call, repo: Doc, git: Git, commit: str, ref: str) -> None:
         self._call = call
         self._repo = repo
         self._git = git

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from simulators import github_shapes as shapes
 from simulators import github_shapes_work as work
 from simulators import github_webhooks as webhooks
@@ -19,7 +17,7 @@ from simulators.github_http import (
     unprocessable,
 )
 from simulators.github_rest_repos import changed_file
-from simulators.github_state import Doc
+from simulators.github_state import Doc, Json
 from simulators.github_world import World
 
 BODY_LIMIT = 65536
@@ -146,7 +144,7 @@ def add_comment(world: World, issue: Doc, account: Doc, body: str, app_id: int |
     return comment
 
 
-def emit_comment(world: World, comment: Doc, account: Doc, action: str, **more: Any) -> None:  # noqa: ANN401 - members of a payload
+def emit_comment(world: World, comment: Doc, account: Doc, action: str, **more: Json) -> None:
     """Send `issue_comment`; it never names the head commit."""
     repo = world.store.must("repo", comment["repo_id"])
     issue = world.store.must("issue", comment["issue_id"])

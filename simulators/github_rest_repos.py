@@ -147,10 +147,8 @@ def commit_pulls(call: Call) -> Answer:
     allowed(call, repo, "pull_requests:read")
     git = call.world.git(repo)
     sha = need_commit(git, call.args["ref"])
-    found = []
-    for pull in call.store.find("issue", repo_id=repo["id"]):
-        if pull["is_pull"] and _contains(git, pull, sha):
-            found.append(work.pull_simple(call.world, pull))
+    pulls = [p for p in call.store.find("issue", repo_id=repo["id"]) if p["is_pull"]]
+    found = [work.pull_simple(call.world, p) for p in pulls if _contains(git, p, sha)]
     return page(call, found)
 
 

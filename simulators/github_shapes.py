@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from simulators.github_git import Commit
-from simulators.github_state import Doc, node_id
+from simulators.github_state import Doc, Json, node_id
 from simulators.github_world import COARSE, World
 
 _USER_URLS = (
@@ -297,6 +295,6 @@ def simple_commit(found: Commit) -> Doc:
     }
 
 
-def listed(world: World, items: list[Doc], shape: Any) -> list[Doc]:
+def listed(world: World, items: list[Doc], shape: Json) -> list[Doc]:
     """Return the shapes of several documents."""
     return [shape(world, item) for item in items]

@@ -172,7 +172,7 @@ def pull_simple(world: World, pull: Doc) -> Doc:
         "head": _side(world, world.head_repo(pull), pull["head_ref"], pull["head_sha"]),
         "base": _side(world, repo, pull["base_ref"], pull["base_sha"]),
         "_links": {name: {"href": href} for name, href in links.items()},
-        "author_association": association(world, repo, pull["user_id"]),
+        "author_association": association(repo, pull["user_id"]),
         "auto_merge": None,
         "active_lock_reason": None,
     }
@@ -192,7 +192,7 @@ def _side(world: World, repo: Doc | None, ref: str, sha: str) -> Doc:
     }
 
 
-def association(world: World, repo: Doc, user_id: int) -> str:
+def association(repo: Doc, user_id: int) -> str:
     """Return `author_association`, which says relation and not rights."""
     if user_id == repo["owner_id"]:
         return "OWNER"
@@ -251,7 +251,7 @@ def issue(world: World, doc: Doc) -> Doc:
         "created_at": doc["created_at"],
         "updated_at": doc["updated_at"],
         "closed_at": doc["closed_at"],
-        "author_association": association(world, repo, doc["user_id"]),
+        "author_association": association(repo, doc["user_id"]),
         "active_lock_reason": None,
         "body": doc["body"],
         "closed_by": None,
@@ -291,7 +291,7 @@ def comment(world: World, doc: Doc) -> Doc:
         "created_at": doc["created_at"],
         "updated_at": doc["updated_at"],
         "body": doc["body"],
-        "author_association": association(world, repo, doc["user_id"]),
+        "author_association": association(repo, doc["user_id"]),
         "reactions": reaction_counts(
             f"{url}/reactions", world.store.find("reaction", comment_id=doc["id"])
         ),

@@ -6,8 +6,8 @@ One origin serves it all: REST at `/api` (uploads at `/api/uploads/repos/…`), 
 `/OWNER/REPO.git`, the OIDC issuer at `/oidc`, pages for people at `/`, and the control endpoints
 at `/_sim/…`. State lies in DIR and survives `kill -9`.
 
-Control endpoints (JSON in, JSON out; details at each function of `github_control.py` and
-`github_jobs.py`, and in docs/simulators.md):
+Control endpoints (JSON in, JSON out; details in docs/simulators.md and at each function of
+`github_control.py`, `github_control_days.py` and `github_jobs.py`):
 
     POST   /_sim/app                      register a GitHub App: id, slug, client_id, pem
     POST   /_sim/owners, /_sim/users      accounts; a user comes with a token
@@ -40,6 +40,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from simulators import (
     github_control,
+    github_control_days,
     github_events,
     github_jobs,
     github_rest_apps,
@@ -88,13 +89,15 @@ def rest_routes(limits: Limits) -> tuple[Route, ...]:
 class Simulator:
     """The ASGI program: one origin, its parts told apart by path."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, exchanges: Path | None = None) -> None:
         limits = Limits(world)
+        gate = Gate(world, limits, rest_routes(limits))
+        gate.exchanges = exchanges
         self._world = world
         self._git = github_smart_http.SmartHttp(world)
-        control = (*github_control.ROUTES, *github_jobs.CONTROL_ROUTES)
+        control = (*github_control.ROUTES, *github_control_days.ROUTES, *github_jobs.CONTROL_ROUTES)
         self._parts: tuple[tuple[str, ASGIApp], ...] = (
-            ("/api", Api(world, Gate(world, limits, rest_routes(limits)), limits)),
+            ("/api", Api(world, gate, limits)),
             ("/oidc", Plain(world, "/oidc", github_jobs.OIDC_ROUTES)),
             ("/_sim", Plain(world, "/_sim", control)),
         )
@@ -131,14 +134,17 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m simulators github")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--state", type=Path, default=None, metavar="DIR")
+    parser.add_argument(
+        "--exchanges", type=Path, metavar="FILE", help="append each REST exchange, one JSON a line"
+    )
     args = parser.parse_args(argv)
     folder = args.state or Path(tempfile.mkdtemp(prefix="github-sim-"))
     folder.mkdir(parents=True, exist_ok=True)
-    _serve(folder, args.port)
+    _serve(folder, args.port, args.exchanges)
     return 0
 
 
-def _serve(folder: Path, port: int) -> None:
+def _serve(folder: Path, port: int, exchanges: Path | None) -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
@@ -149,7 +155,7 @@ def _serve(folder: Path, port: int) -> None:
     courier = Courier(world)
     courier.start()
     config = uvicorn.Config(
-        Simulator(world),
+        Simulator(world, exchanges),
         log_level="warning",
         access_log=False,
         lifespan="off",

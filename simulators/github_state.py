@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+Json = Any  # a JSON value, whatever it holds
 Doc = dict[str, Any]
 
 # Fields that lookups go by. A field not named here is searched for one document at a time.
@@ -99,13 +100,21 @@ class Store:
         shift = self.setting("clock_shift_s", 0.0)
         return datetime.now(UTC) + timedelta(seconds=shift)
 
+    def identity_now(self) -> datetime:
+        """Return the time that signed tokens are made and judged by.
+
+        Apart from `now`, so that a test can let the delivery log or a rate limit run out while the
+        server under test, which keeps the machine's time, can still sign in.
+        """
+        return datetime.now(UTC) + timedelta(seconds=self.setting("identity_shift_s", 0.0))
+
     def stamp(self) -> str:
         """Return the simulator's time as GitHub writes it."""
         return stamp(self.now())
 
     def new_id(self, kind: str) -> int:
         """Return the next id of its kind; never the same twice, not even after a restart."""
-        last = self._last.get(kind, FIRST_ID.get(kind, 0)) + 1
+        last: int = self._last.get(kind, FIRST_ID.get(kind, 0)) + 1
         self._last[kind] = last
         self._db.execute("INSERT OR REPLACE INTO counter VALUES (?, ?)", (kind, last))
         return last
@@ -128,7 +137,7 @@ class Store:
         """Return one document that another refers to."""
         return self._docs[kind][id_]
 
-    def find(self, kind: str, **equal: Any) -> list[Doc]:
+    def find(self, kind: str, **equal: Json) -> list[Doc]:
         """Return the documents that have all these values, oldest first."""
         field = next((name for name in equal if name in INDEXED.get(kind, ())), None)
         docs = self._docs[kind]
@@ -138,7 +147,7 @@ class Store:
             ids = sorted(self._index.get((kind, field, equal[field]), ()))
         return [docs[i] for i in ids if all(docs[i].get(k) == v for k, v in equal.items())]
 
-    def first(self, kind: str, **equal: Any) -> Doc | None:
+    def first(self, kind: str, **equal: Json) -> Doc | None:
         """Return the oldest document that has all these values, or None."""
         found = self.find(kind, **equal)
         return found[0] if found else None
@@ -149,12 +158,12 @@ class Store:
         self._docs[kind].pop(id_, None)
         self._db.execute("DELETE FROM doc WHERE kind = ? AND id = ?", (kind, id_))
 
-    def setting(self, name: str, default: Any) -> Any:
+    def setting(self, name: str, default: Json) -> Json:
         """Return a setting of the simulator itself."""
         doc = self._docs["setting"].get(_setting_id(name))
         return default if doc is None else doc["value"]
 
-    def set_setting(self, name: str, value: Any) -> None:
+    def set_setting(self, name: str, value: Json) -> None:
         """Keep a setting of the simulator itself."""
         self.put("setting", {"id": _setting_id(name), "name": name, "value": value})
 

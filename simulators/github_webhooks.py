@@ -11,12 +11,11 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from simulators import github_faults as faults
 from simulators import github_shapes as shapes
-from simulators.github_state import Doc, moment, node_id
+from simulators.github_state import Doc, Json, moment, node_id
 from simulators.github_world import World
 
 LIMIT_S = 10  # then the delivery counts as failed, and is not tried again
@@ -120,7 +119,7 @@ def _apply(world: World, delivery: Doc, fault: Doc) -> None:
             world.store.put("delivery", twin)
         case "webhook_delay":
             delivery["not_before"] = world.store.now().timestamp() + fault["delay_s"]
-        case "webhook_reorder":
+        case _:  # webhook_reorder
             delivery["state"] = "held"  # until another one has been sent
     world.store.put("delivery", delivery)
 
@@ -288,7 +287,7 @@ def sender(world: World, account: Doc) -> Doc:
     return shapes.user(world, account)
 
 
-def about(world: World, repo: Doc, account: Doc, **more: Any) -> Doc:
+def about(world: World, repo: Doc, account: Doc, **more: Json) -> Doc:
     """Return a payload about a repository: what happened, `repository`, `sender`."""
     payload = more | {
         "repository": shapes.repository(world, repo),

@@ -63,12 +63,13 @@ class GithubSimulator:
         self._port = port
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.exchanges = state / "exchanges.jsonl"  # every REST request with its answer
 
     def start(self) -> None:
         """Start the program and wait until it says where it is."""
         words = [sys.executable, "-m", "simulators", "github"]
         self.process = subprocess.Popen(
-            [*words, "--port", str(self._port), "--state", str(self.state)],
+            [*words, "--port", str(self._port), "--state", str(self.state), *self._recording()],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,6 +84,9 @@ class GithubSimulator:
             raise RuntimeError(f"the GitHub simulator did not start, it said: {line!r}")
         self.url = line.rpartition(" ")[2].strip()
         self._port = int(self.url.rpartition(":")[2])
+
+    def _recording(self) -> list[str]:
+        return ["--exchanges", str(self.exchanges)]
 
     @property
     def api_url(self) -> str:
@@ -164,7 +168,9 @@ class GithubSimulator:
             (folder / name).write_text(text)
         git(folder, "add", "--all")
         git(folder, "commit", "--quiet", "--allow-empty", "-m", more.get("message", "A change"))
-        git(folder, "push", "--quiet", self.git_url(more["to"], more.get("token")), f"HEAD:{branch}")
+        git(
+            folder, "push", "--quiet", self.git_url(more["to"], more.get("token")), f"HEAD:{branch}"
+        )
         return git(folder, "rev-parse", "HEAD")
 
     def git_url(self, full_name: str, token: str | None = None) -> str:
@@ -177,7 +183,12 @@ class GithubSimulator:
 def git(folder: Path, *words: str) -> str:
     """Run git in a folder and return what it printed."""
     done = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, env=GIT_ENVIRONMENT, check=False
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=GIT_ENVIRONMENT,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"git {' '.join(words)}: {done.stderr}")
@@ -237,7 +248,7 @@ def webhook_sink() -> Iterator[WebhookSink]:
     sink = WebhookSink()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the base class's name
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             self.send_response(sink.status)
             self.send_header("Content-Length", "0")
