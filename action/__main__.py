@@ -14,6 +14,7 @@ from action.build import Built
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.workflow import JobConsole
+from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest
 from cynthus.wire import RunAccepted
@@ -168,8 +169,9 @@ def _tell_accepted(accepted: RunAccepted, given: Inputs, console: JobConsole) ->
 
 
 def _follow(accepted: RunAccepted, given: Inputs, console: JobConsole) -> int:
+    client = Client(given.server_url, accepted.token)
     follower = follow.Follower(
-        server_url=given.server_url, run=accepted, console=console, limit=given.wait_timeout
+        client=client, run=accepted, console=console, limit=given.wait_timeout
     )
     try:
         with console.phase(f"Run {accepted.run_id}"):

@@ -259,7 +259,7 @@ def _own_environment(order: Order, docker: Engine, console: Console, work: Path)
         words = plan.build_words(
             dockerfile=str(source), context=str(staged), tag=todo.environment_tag, network="default"
         )
-        _expect(docker.build(console, words), f"{name} could not be built", name)
+        _expect_own(docker.build(console, words), name, source.read_text("utf-8", "replace"))
         console.say(f"built: {_size(docker.size_bytes(todo.environment_tag))}, {watch}")
     return _Environment(todo, cached=False)
 
@@ -341,22 +341,39 @@ def _denied(reference: str, done: Answer) -> str:
 # ── what went wrong, how long it took ───────────────────────────────────────────────────────────
 
 _ERROR_LINE = re.compile(
-    r"parse error (?:on )?line (\d+)|^(?:Dockerfile[\w.-]*):(\d+)$", re.MULTILINE
+    r"parse error (?:on )?line (\d+)|^(?:[\w.-]*Dockerfile[\w.-]*):(\d+)$", re.MULTILINE
 )
+# BuildKit without buildx names the step that failed, but no line: ` > [2/3] RUN exit 7:`
+_ERROR_STEP = re.compile(r"^ > \[(?:[\w.-]+ )?\d+/\d+\] (.+?):?$", re.MULTILINE)
 _BUILD_ERROR = re.compile(
     r"^(?:ERROR: |error: |#\d+ ERROR: )?(?:failed to solve|failed to process|executor failed)"
 )
 
 
-def _expect(done: Answer, what: str, dockerfile: str | None = None) -> None:
-    if done.code == 0:
-        return
-    place = None
-    if dockerfile:
-        match = _ERROR_LINE.search(done.out)
-        number = next((int(n) for n in match.groups() if n), None) if match else None
-        place = Place(file=dockerfile, line=number or 1)
-    raise BuildFailed(f"{what}: {_reason(done.out)}", place)
+def _expect(done: Answer, what: str) -> None:
+    if done.code != 0:
+        raise BuildFailed(f"{what}: {_reason(done.out)}")
+
+
+def _expect_own(done: Answer, name: str, text: str) -> None:
+    """Point at the line of the user's Dockerfile that failed."""
+    if done.code != 0:
+        place = Place(file=name, line=line_of_failure(done.out, text))
+        raise BuildFailed(f"{name} could not be built: {_reason(done.out)}", place)
+
+
+def line_of_failure(output: str, dockerfile: str) -> int:
+    """Return the line of a Dockerfile that the output complains about, 1 when it names none."""
+    if match := _ERROR_LINE.search(output):
+        return next(int(number) for number in match.groups() if number)
+    step = _ERROR_STEP.search(output)
+    wanted = " ".join(step[1].split()) if step else None
+    for number, line in enumerate(dockerfile.splitlines(), 1):
+        # A step longer than its line goes on after a backslash: its beginning is enough.
+        words = " ".join(line.rstrip("\\").split())
+        if wanted and words and wanted.lower().startswith(words.lower()):
+            return number
+    return 1
 
 
 def _reason(text: str) -> str:

@@ -50,7 +50,7 @@ def make(order: Order, console: Console) -> Bundle:
 
     Raises: UserError, BuildFailed.
     """
-    note = f"{order.why}: the run is a plain process on this machine, without a container"
+    note = f"{order.why}, so the run is a plain process on this machine, without a container"
     console.warning(note)
     _check(order.spec, order.why)
     wanted = requirements.find(order.spec.image, order.root, order.spec.src)
@@ -93,7 +93,7 @@ def _environment(
     """Return the virtual environment of these packages, made once for all bundles."""
     date = "" if wanted.pinned else order.as_of
     text = json.dumps([wanted.lines, date, sys.version, sys.prefix])
-    venv = order.bundles_dir.resolve() / "venvs" / hashlib.sha256(text.encode()).hexdigest()[:32]
+    venv = order.cache_dir.resolve() / "venvs" / hashlib.sha256(text.encode()).hexdigest()[:32]
     if (venv / _DONE).exists():
         return venv, True
     shutil.rmtree(venv, ignore_errors=True)  # half of one, from a build that was cut off

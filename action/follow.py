@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from action.submit import Reply, call
 from action.workflow import Console, Place
-from cynthus.codec import decode
-from cynthus.errors import CynthusError, Refused, Transient, UserError
+from cynthus.client import Client
+from cynthus.errors import CynthusError, Transient, UserError
 from cynthus.wire import EventKind, RunAccepted, RunEvent, RunView
 
 POLL_S = 2.0  # a person watching a job log does not see a difference below that
@@ -32,7 +31,7 @@ CONCLUSIONS: Mapping[str, str] = {
 class Follower:
     """What following needs."""
 
-    server_url: str
+    client: Client  # with the run's own token
     run: RunAccepted
     console: Console
     limit: timedelta
@@ -79,48 +78,30 @@ def follow(follower: Follower) -> RunView:
 
 def _page(follower: Follower, progress: _Progress) -> bool:
     """Print one page of events; say whether there may be another right away."""
-    url = f"{_run_url(follower)}/events?after={progress.seq}&limit={PAGE}"
-    events = _events(_answer(call(url, token=follower.run.token)))
+    events = follower.client.events(follower.run.run_id, progress.seq, PAGE)
     for event in events:
         progress.seq = max(progress.seq, event.seq)
         tell(event, progress, follower.console)
     return len(events) >= PAGE
 
 
-def _run_url(follower: Follower) -> str:
-    return f"{follower.server_url}/api/v1/runs/{follower.run.run_id}"
-
-
-def _answer(reply: Reply) -> Any:
-    if reply.status == 200:  # noqa: PLR2004 - OK
-        return reply.json()
-    if reply.status >= 500 or reply.status in {408, 429}:  # noqa: PLR2004 - HTTP
-        raise Transient(f"the server answers {reply.status}")
-    raise Refused(f"the server no longer shows the run ({reply.status}).")
-
-
-@dataclass(frozen=True)
-class _Page:
-    events: tuple[RunEvent, ...]
-
-
-def _events(found: Any) -> tuple[RunEvent, ...]:
-    listed = found if isinstance(found, list) else (found or {}).get("events")
-    return decode(_Page, {"events": listed}).events
-
-
 def view(follower: Follower) -> RunView:
-    """Return the run as it is now."""
-    return decode(RunView, _answer(call(_run_url(follower), token=follower.run.token)), "run")
+    """Return the run as it is now; a server that is away for a moment is asked again."""
+    for pause_s in (1.0, 2.0, 4.0, 8.0):
+        try:
+            return follower.client.get(follower.run.run_id)
+        except Transient:
+            follower.wait(pause_s)
+    return follower.client.get(follower.run.run_id)
 
 
 def cancel(follower: Follower) -> bool:
     """Ask the server to end the run; say whether it heard."""
     try:
-        reply = call(f"{_run_url(follower)}/cancel", token=follower.run.token, body=b"{}")
+        follower.client.cancel(follower.run.run_id)
     except CynthusError:
         return False
-    return reply.status in {200, 202}
+    return True
 
 
 def conclusion(run: RunView) -> str:

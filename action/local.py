@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--push", metavar="REF", help="push to this name and tag")
     add("--base-image", help="build on this image")
     add("--engine", choices=("auto", "docker", "process"), default="auto")
-    add("--bundles-dir", type=Path, help="where process-mode bundles go")
+    add("--process", action="store_true", help="short for --engine process")
+    add("--out", type=Path, help="where process-mode bundles go")
     add("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -88,8 +89,8 @@ def _order(asked: argparse.Namespace) -> build.Order:
     root = asked.folder.resolve()
     spec, text = specs.load(root, asked.spec, asked.spec)
     place = inputs.machine()
-    if asked.bundles_dir:
-        place = replace(place, bundles_dir=asked.bundles_dir)
+    if asked.out:
+        place = replace(place, bundles_dir=asked.out)
     return build.Order(
         spec=spec,
         root=root,
@@ -97,7 +98,7 @@ def _order(asked: argparse.Namespace) -> build.Order:
         push_to=asked.push,
         login=None,
         base_image=asked.base_image,
-        engine_wish=asked.engine,
+        engine_wish="process" if asked.process else asked.engine,
         machine=place,
         today=datetime.now(UTC).date(),  # noqa: TID251 - the composition root of this mode
     )
