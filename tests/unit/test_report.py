@@ -140,7 +140,7 @@ def test_hostile_text_neither_notifies_nor_hides_nor_commands() -> None:
     assert "@octocat" not in outside
     assert not re.search(r"(?<!\\)<(!--|script)", outside)
     assert "javascript:" not in outside
-    assert "](https://evil" not in summary.partition("### Summary")[0]
+    assert "](https://evil" not in outside.partition("### Summary")[0]
 
 
 def test_a_log_cannot_leave_its_fence() -> None:
