@@ -104,7 +104,7 @@ def refusal_page(parts: Parts) -> Callable[[Request, HttpRefusal], Response]:
             "refusal.html",
             refusal.status,
             title=_TITLES.get(refusal.status, "That did not work"),
-            status=refusal.status,
+            number=refusal.status,
             message=refusal.message,
             nav=None,
             signed_in=False,

@@ -18,6 +18,7 @@ from webhook_server.routes.answers import (
     Receive,
     Scope,
     Send,
+    drain,
     refuse,
 )
 from webhook_server.routes.parts import Parts
@@ -77,6 +78,8 @@ class Front:
         except Disconnected:
             visit.status = visit.status or 499  # nobody was left to be answered: nginx's number
         except HttpRefusal as refusal:
+            if refusal.status == 413:  # noqa: PLR2004 - Content Too Large
+                await drain(receive)
             await visit.refuse(refusal)
         except Transient as error:
             await visit.refuse(HttpRefusal(503, str(error), retry_after_s=1))

@@ -27,6 +27,8 @@ def read_request(value: object) -> RunRequest:
     # Imported late: the library is needed by this door only.
     from cynthus import schema
 
+    if isinstance(value, dict) and (value.get("image") is None) == (value.get("failure") is None):
+        raise HttpRefusal(422, "image, failure: should be exactly one of the two. Send one.")
     violations = schema.check("run_request", value)
     if violations:
         told = (f"{v.path or 'message'}: {v.message}" for v in violations)
