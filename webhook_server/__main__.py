@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     secret = commands.add_parser("secret", help="set, list or remove a repository's secrets")
     secret.add_argument("act", choices=("set", "list", "remove"))
     secret.add_argument("--repository-id", type=int, required=True, help="GitHub's number; 0: none")
-    secret.add_argument("name", nargs="?", metavar="NAME", help="the value of `set` is standard input")
+    secret.add_argument(
+        "name", nargs="?", metavar="NAME", help="the value of `set` is standard input"
+    )
     return parser
 
 

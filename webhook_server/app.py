@@ -25,8 +25,8 @@ from cynthus.errors import UserError
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.logs import set_up
+from webhook_server.routes.access import host_of
 from webhook_server.routes.answers import Door
-from webhook_server.routes.access import host_of, is_loopback
 from webhook_server.routes.blobs import PREFIX as BLOBS
 from webhook_server.routes.blobs import blob_door
 from webhook_server.routes.counters import Counters
@@ -128,7 +128,9 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
         database.close()
 
 
-def open_parts(found: Ground, *, jobs: JobGate | None, alive: Callable[[], tuple[str, ...]]) -> Parts:
+def open_parts(
+    found: Ground, *, jobs: JobGate | None, alive: Callable[[], tuple[str, ...]]
+) -> Parts:
     """Return what the doors are handed."""
     settings, database = found.settings, found.database
     state_dir = settings.state_dir.resolve()
@@ -186,8 +188,16 @@ def open_doors(parts: Parts) -> Doors:
         yield "cynthus_stream_readers", {}, readers.count()
 
     busy = (
-        Busy("heartbeat", lambda _, path: path == "/agent/v1/heartbeat", heartbeat_door(parts, masking)),
-        Busy("runs", lambda method, path: path == "/api/v1/runs" and method == "GET", list_door(parts)),
+        Busy(
+            "heartbeat",
+            lambda _, path: path == "/agent/v1/heartbeat",
+            heartbeat_door(parts, masking),
+        ),
+        Busy(
+            "runs",
+            lambda method, path: path == "/api/v1/runs" and method == "GET",
+            list_door(parts),
+        ),
         Busy("stream", lambda _, path: STREAM.match(path) is not None, stream_door(parts, readers)),
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
         Busy("healthz", lambda _, path: path == "/healthz", healthz),
@@ -206,7 +216,7 @@ def _pages(parts: Parts, masking: Masking) -> Door:
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (agent_router(parts, masking, program), client_router(parts), dashboard_router(parts))
-    return build_pages(parts, routers, people=refusal_page(parts))
+    return build_pages(parts, routers, people=refusal_page())
 
 
 def _agent_builder() -> Callable[[Path], None] | None:

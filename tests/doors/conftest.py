@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from webhook_server import app
 from webhook_server.auth.tokens import enrol_secret
 from webhook_server.routes.parts import JobGate, Parts
@@ -94,7 +95,9 @@ class Site:
 
     # ── what the loop would do ──────────────────────────────────────────────────────────────
 
-    def a_run(self, *, repository_id: int = 0, spec_text: str = SPEC, commit: str = "c" * 40) -> str:
+    def a_run(
+        self, *, repository_id: int = 0, spec_text: str = SPEC, commit: str = "c" * 40
+    ) -> str:
         """Accept a run."""
         from cynthus.specfile import parse
 
@@ -238,9 +241,7 @@ def an_attempt(instance: str, number: int, now: datetime) -> Attempt:
         memory_bytes=1 << 34,
         usd_per_hour=Decimal("0.71"),
     )
-    return Attempt(
-        number=number, instance=instance, offer=offer, ordered_at=now, last_try_at=now
-    )
+    return Attempt(number=number, instance=instance, offer=offer, ordered_at=now, last_try_at=now)
 
 
 def entered(state: State, text: str, now: datetime) -> dict[str, Any]:
@@ -296,5 +297,3 @@ def raw(port: int, content: bytes, *, wait_s: float = 10) -> bytes:
         while chunk := connection.recv(65536):
             received += chunk
         return received
-
-

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from cynthus.codec import decode
 from cynthus.wire import Enrolled, EventKind
+from tests.doors.conftest import NONCE, Site
 from webhook_server.auth.tokens import enrol_secret
 from webhook_server.runs.model import State
-
-from tests.doors.conftest import NONCE, Site
 
 
 def feed(site: Site, run_id: str, kind: str) -> list[dict[str, Any]]:
@@ -93,7 +93,10 @@ def test_a_repeated_or_older_heartbeat_changes_nothing(site: Site) -> None:
     agent.beat(("log", {"text": "two\n"}))
     for seq in (1, 2):
         again = agent.send(
-            {"seq": seq, "events": [{"at": "2026-01-31T12:00:00Z", "kind": "log", "body": {"text": "x"}}]}
+            {
+                "seq": seq,
+                "events": [{"at": "2026-01-31T12:00:00Z", "kind": "log", "body": {"text": "x"}}],
+            }
         )
         assert again.json["accepted_seq"] == 2
     assert log(site, agent.run_id) == "one\ntwo\n"

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cynthus.codec import decode
 from cynthus.wire import RunRequest, RunView
+from tests.doors.conftest import IMAGE, SPEC, Site, open_site
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.runs.model import State
 from webhook_server.settings import Secret, Settings
-
-from tests.doors.conftest import IMAGE, SPEC, Site, open_site
 
 TOKEN = "operator-token-0123456789abcdef"
 REQUEST: dict[str, Any] = {
@@ -176,7 +176,9 @@ def test_a_stranger_gets_nothing_from_a_guarded_server(
         assert guarded.ask(method, path, token=token).status == 401
 
 
-@pytest.mark.parametrize("headers", [{"X-Forwarded-For": "1.2.3.4"}, {"Forwarded": "for=1.2.3.4"}, {"Via": "1.1 p"}])
+@pytest.mark.parametrize(
+    "headers", [{"X-Forwarded-For": "1.2.3.4"}, {"Forwarded": "for=1.2.3.4"}, {"Via": "1.1 p"}]
+)
 def test_without_a_token_a_proxy_is_no_neighbour(site: Site, headers: dict[str, str]) -> None:
     assert site.ask("GET", "/api/v1/runs").status == 200
     assert site.ask("GET", "/api/v1/runs", headers=headers).status == 401
@@ -246,7 +248,7 @@ class Jobs:
         if request.repository_id != job.repository_id:
             raise HttpRefusal(403, "repository: is not known to this server.")
 
-    def default_branch(self, job: Any) -> str:
+    def default_branch(self, job: Any) -> str:  # noqa: ARG002 - the protocol has it
         return "main"
 
 
@@ -307,12 +309,16 @@ def test_the_list_follows_a_change_at_once(site: Site) -> None:
     assert site.ask("GET", "/api/v1/runs").json["runs"][0]["state"] == "queued"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=999", "limit=x", "before=-1", "repository_id=1e9"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=999", "limit=x", "before=-1", "repository_id=1e9"]
+)
 def test_a_list_that_cannot_be_is_refused(site: Site, query: str) -> None:
     assert site.ask("GET", f"/api/v1/runs?{query}").status == 422
 
 
-@pytest.mark.parametrize("path", ["/api/v1/runs/unknown", "/api/v1/nothing", "/nothing", "/runs/zz"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/runs/unknown", "/api/v1/nothing", "/nothing", "/runs/zz"]
+)
 def test_what_is_not_there_is_404_without_a_trace(site: Site, path: str) -> None:
     answer = site.ask("GET", path)
     assert answer.status == 404

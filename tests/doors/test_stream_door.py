@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from cynthus.client import Client
 from cynthus.wire import RunEvent
+from tests.doors.conftest import Site, raw
 from webhook_server.routes import stream
 from webhook_server.runs.model import Outcome, State
-
-from tests.doors.conftest import Site, raw
 
 
 def follow(site: Site, run_id: str) -> tuple[threading.Thread, list[RunEvent]]:
@@ -28,7 +28,11 @@ def follow(site: Site, run_id: str) -> tuple[threading.Thread, list[RunEvent]]:
 def finish(site: Site, run_id: str) -> None:
     now = site.parts.now()
     site.enter(
-        run_id, State.FINISHED, "it ended with exit code 0", outcome=Outcome.SUCCEEDED, finished_at=now
+        run_id,
+        State.FINISHED,
+        "it ended with exit code 0",
+        outcome=Outcome.SUCCEEDED,
+        finished_at=now,
     )
 
 
@@ -140,5 +144,3 @@ def wait_until(holds: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.025)
     pytest.fail("it did not become true")
-
-

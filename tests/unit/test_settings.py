@@ -7,10 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cynthus.errors import UserError
-from webhook_server.settings import Secret, Settings, read
 
+from cynthus.errors import UserError
 from docs.generate_settings import PAGE, settings_page
+from webhook_server.settings import Secret, Settings, read
 
 GITHUB = {
     "CYNTHUS_GITHUB_APP_ID": "7",

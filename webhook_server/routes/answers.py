@@ -143,9 +143,7 @@ def parse_json(body: bytes) -> Any:
 
 async def answer_json(send: Send, status: int, value: Any, headers: Headers = ()) -> None:
     """Send a JSON value."""
-    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "replace"
-    )
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     await answer(send, status, body, [(b"content-type", b"application/json"), *headers])
 
 

@@ -48,13 +48,13 @@ class Later:
     def get(self) -> Door:
         """Return the application, built once."""
         with self._lock:
-            if self._built is None:
-                self._built = self._build()
-            return self._built
+            built = self._built if self._built is not None else self._build()
+            self._built = built
+        return built
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lead the request on."""
-        built = self._built or await asyncio.to_thread(self.get)
+        built = self._built if self._built is not None else await asyncio.to_thread(self.get)
         await built(scope, receive, send)
 
 

@@ -76,7 +76,9 @@ def check_image(parts: Parts, request: RunRequest, spec: Spec | None, *, local: 
 def _check_bundle(parts: Parts, image: str) -> None:
     allowed = parts.settings.bundles_dir
     if not allowed:
-        raise HttpRefusal(403, "image: file:// is not open on this server. See CYNTHUS_BUNDLES_DIR.")
+        raise HttpRefusal(
+            403, "image: file:// is not open on this server. See CYNTHUS_BUNDLES_DIR."
+        )
     url = urlsplit(image)
     folder = Path(unquote(url.path)).resolve()
     inside = folder.is_relative_to(Path(allowed).resolve()) and folder != Path(allowed).resolve()
