@@ -48,7 +48,7 @@ bench: install system ## measure (ONLY=name for one); writes bench/out/results.j
 
 .PHONY: docs
 docs: install ## write the generated pages: docs/spec.md, docs/settings.md
-	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m docs.generate
 
 .PHONY: lock
 lock: install ## resolve dependencies again into requirements/*.lock

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
-from simulators.actions_git import GitError, git
+from simulators.actions_git import GitError, git, login_header
 from simulators.actions_job import JobState, StepRecord
 from simulators.actions_values import to_text
 
@@ -62,10 +62,9 @@ def _check_out(job: JobState, inputs: Inputs, repository: str, folder: Path) -> 
 
 
 def _login(job: JobState, inputs: Inputs) -> str:
-    token = inputs.get("token") or to_text(job.github["token"])
-    encoded = base64.b64encode(f"x-access-token:{token}".encode()).decode()
-    job.masks.add(encoded)
-    return f"AUTHORIZATION: basic {encoded}"
+    header = login_header(inputs.get("token") or to_text(job.github["token"]))
+    job.masks.add(header.rpartition(" ")[2])
+    return header
 
 
 def _start_repository(folder: Path, url: str, *, clean: bool) -> None:
@@ -87,18 +86,18 @@ def _depth(inputs: Inputs) -> list[str]:
 def _fetch(folder: Path, wanted: str, how: list[str], header: str) -> str:
     options = [one for one in how if one.startswith("--")]
     refs = [one for one in how if not one.startswith("--")]
-    fetch = ["-c", f"http.extraheader={header}", "fetch", "--quiet", "--no-tags", "--force"]
+    fetch = ["fetch", "--quiet", "--no-tags", "--force"]
     for name in (wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}"):
         try:
-            git([*fetch, *options, "origin", name], folder)
+            git([*fetch, *options, "origin", name], folder, header)
         except GitError:
             continue
         commit = git(["rev-parse", "FETCH_HEAD^{commit}"], folder).strip()
         if refs:
-            git([*fetch, "origin", *refs], folder)
+            git([*fetch, "origin", *refs], folder, header)
         return commit
     # A server may refuse to give a bare commit: fetch all branches and look there.
-    git([*fetch, "origin", "+refs/*:refs/remotes/origin/all/*"], folder)
+    git([*fetch, "origin", "+refs/*:refs/remotes/origin/all/*"], folder, header)
     return git(["rev-parse", "--verify", f"{wanted}^{{commit}}"], folder).strip()
 
 
@@ -194,6 +193,24 @@ def _copy_pip(package: Path, home: Path) -> None:
         script = home / "bin" / name
         script.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n')
         script.chmod(0o755)
+
+
+@cache
+def machine_has_python(path: str) -> bool:
+    """Say whether `python3` is there as in GitHub's images: 3.11 or newer, with pip and venv."""
+    program = shutil.which("python3", path=path)
+    test = "import sys, pip, venv; sys.exit(sys.version_info < (3, 11))"
+    if program is None:
+        return False
+    done = subprocess.run([program, "-c", test], capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
+def lend_python(work: Path) -> Path:
+    """Give a job on a machine without a fit `python3` one of its own; the answer is its `bin`."""
+    program = _own_python()
+    _make_environment(program, work / "_python", _facts(program)[2])
+    return work / "_python" / "bin"
 
 
 BUILT_IN_ACTIONS: dict[str, Callable[[JobState, Inputs, StepRecord], str]] = {

@@ -12,15 +12,10 @@ from simulators.actions_ledger import RunEntry
 from simulators.actions_values import Value, to_text, truthy
 
 Table = dict[str, Value]
-
-
-def is_fork(entry: RunEntry) -> bool:
-    """Say whether the event is a pull request from another repository."""
-    if entry.event != "pull_request":
-        return False
-    pull = entry.payload["pull_request"]
-    head, base = pull["head"].get("repo") or {}, pull["base"].get("repo") or {}
-    return bool(head.get("id") != base.get("id") or not head)
+_RIGHTS = (
+    "actions", "attestations", "checks", "contents", "deployments", "discussions", "issues",
+    "packages", "pages", "pull-requests", "security-events", "statuses",
+)  # fmt: skip
 
 
 def event_context(entry: RunEntry, server: str) -> Table:
@@ -36,8 +31,8 @@ def event_context(entry: RunEntry, server: str) -> Table:
         "ref_name": _ref_name(entry.ref),
         "ref_type": "tag" if entry.ref.startswith("refs/tags/") else "branch",
         "ref_protected": False,
-        "head_ref": _pull_ref(entry, "head"),
-        "base_ref": _pull_ref(entry, "base"),
+        "head_ref": entry.pull("head", "ref"),
+        "base_ref": entry.pull("base", "ref"),
         "repository": f"{entry.owner}/{entry.repo}",
         "repository_id": to_text(repository.get("id")),
         "repository_owner": entry.owner,
@@ -51,7 +46,7 @@ def event_context(entry: RunEntry, server: str) -> Table:
         "api_url": f"{server}/api",
         "graphql_url": f"{server}/api/graphql",
         "retention_days": "90",
-        "secret_source": "None" if is_fork(entry) else "Actions",
+        "secret_source": "None" if entry.is_fork() else "Actions",
     }
 
 
@@ -60,11 +55,6 @@ def _ref_name(ref: str) -> str:
         if ref.startswith(prefix):
             return ref.removeprefix(prefix)
     return ref
-
-
-def _pull_ref(entry: RunEntry, side: str) -> str:
-    pull = entry.payload.get("pull_request")
-    return to_text(pull[side]["ref"]) if pull else ""
 
 
 def job_context(entry: RunEntry, workflow_name: str, registered: Registered) -> Table:
@@ -90,16 +80,24 @@ def place_context(work: Path, entry: RunEntry, job_key: str) -> Table:
     }
 
 
-def may_ask_id_token(permissions: Value, *, fork: bool) -> bool:
-    """Say whether the job may ask for an OIDC token; never for a fork.
+def granted(permissions: Value, *, fork: bool) -> dict[str, str] | None:
+    """Say which rights the job's token has; None is the repository's default.
 
     https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#permissions
     """
-    if fork:
-        return False
-    if isinstance(permissions, dict):
-        return permissions.get("id-token") == "write"
-    return bool(permissions == "write-all")
+    if permissions is None:
+        return None
+    if isinstance(permissions, str):  # read-all or write-all
+        level = str(permissions).removesuffix("-all")
+        permissions = dict.fromkeys(_RIGHTS, level) | {"id-token": level.replace("read", "none")}
+    rights = {name: to_text(level) for name, level in dict(permissions).items()}
+    return {name: _fork_level(name, level) for name, level in rights.items()} if fork else rights
+
+
+def _fork_level(name: str, level: str) -> str:
+    if name == "id-token":
+        return "none"
+    return "read" if level == "write" else level
 
 
 def dispatch_inputs(on: Table, payload: Table) -> Table | None:

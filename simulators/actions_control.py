@@ -17,7 +17,7 @@ import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from simulators.actions_jobs import Runner
+from simulators.actions_orders import Runner
 
 _MOST_BYTES = 10_000  # a fault request is a handful of words
 _JOB = re.compile(r"/_sim/jobs/(\d+)/(log|cancel)\Z")

@@ -44,7 +44,10 @@ class Registered:
     @classmethod
     def from_json(cls, answer: dict[str, Any]) -> Registered:
         """Read the answer; members that are not known yet are left alone."""
-        return cls(**{name: answer[name] for name in cls.__dataclass_fields__})
+        # Without the permission GitHub hands out no way to an id token: null.
+        known: dict[str, Any] = {name: answer[name] for name in cls.__dataclass_fields__}
+        filled: dict[str, Any] = {n: "" if value is None else value for n, value in known.items()}
+        return cls(**filled)
 
 
 class Feed:

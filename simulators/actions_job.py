@@ -25,6 +25,7 @@ from simulators.actions_uses import ActionStore
 from simulators.actions_values import Value
 
 Table = dict[str, Value]
+_MOST_ANNOTATIONS = 50  # of one job, over all its steps, and of one request to the checks API
 
 
 @dataclass(kw_only=True)
@@ -97,12 +98,14 @@ class JobState:
         """Keep an error, warning or notice, up to the runner's limit for one step."""
         self.log.say(f"##[{command.name}]{command.data}")
         record.issues[command.name] = record.issues.get(command.name, 0) + 1
-        if record.issues[command.name] <= MOST_ISSUES:
+        if record.issues[command.name] <= MOST_ISSUES and len(self.annotations) < _MOST_ANNOTATIONS:
             self.annotations.append(annotation(_masked(command, self.masks)))
 
     def error(self, message: str) -> None:
         """Add an error of the runner's own."""
         self.log.say(f"##[error]{message}")
+        # An error of the runner's own says why the job failed: it takes the last place.
+        del self.annotations[_MOST_ANNOTATIONS - 1 :]
         self.annotations.append(plain_annotation("error", self.masks.hide(message)))
 
 

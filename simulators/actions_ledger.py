@@ -34,21 +34,41 @@ class RunEntry:
     sha: str
     ref: str
     workflow_path: str
+    run_id: int = 0  # known when the first job is registered
     status: str = "planned"  # planned → running → done
     result: str = ""
     jobs: dict[str, JobEntry] = field(default_factory=dict)
 
+    def is_fork(self) -> bool:
+        """Say whether the event is a pull request from another repository."""
+        if self.event != "pull_request":
+            return False
+        pull = self.payload["pull_request"]
+        head, base = pull["head"].get("repo") or {}, pull["base"].get("repo") or {}
+        return bool(head.get("id") != base.get("id") or not head)
+
+    def pull(self, side: str, name: str) -> str:
+        """Give a member of the head or base of the pull request; '' where there is none."""
+        pull = self.payload.get("pull_request")
+        return str(pull[side].get(name) or "") if pull else ""
+
     def registration(self, job_name: str, workflow_name: str) -> dict[str, Any]:
         """Say what GitHub is told about a job."""
         sender = self.payload.get("sender") or {}
-        return {
+        known = {"run_id": self.run_id} if self.run_id else {}
+        return known | {
             "owner": self.owner,
-            "repo": self.repo,
+            "repo": f"{self.owner}/{self.repo}",
             "sha": self.sha,
             "ref": self.ref,
+            "head_sha": self.pull("head", "sha") or self.sha,  # check runs hang on the head
+            "head_ref": self.pull("head", "ref"),
+            "base_ref": self.pull("base", "ref"),
+            "fork": self.is_fork(),
             "event": self.event,
             "event_payload": self.payload,
             "workflow_path": self.workflow_path,
+            "workflow": workflow_name,
             "workflow_name": workflow_name,
             "job_name": job_name,
             "actor": str(sender.get("login", "")),

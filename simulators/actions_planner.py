@@ -15,12 +15,12 @@ from simulators.actions_workflow import WorkflowError, parse_workflow
 _EVENTS = frozenset({"push", "pull_request", "workflow_dispatch"})
 
 
-def plan(feed: Feed, ledger: Ledger, event: Event) -> list[RunEntry]:
+def plan(feed: Feed, ledger: Ledger, event: Event, token: str = "") -> list[RunEntry]:
     """Find the workflows an event starts. Raises GitError when the repository cannot be read."""
     if event.event not in _EVENTS or event.payload.get("deleted"):
         return []
     full_name = str(event.payload["repository"]["full_name"])
-    mirror = Mirror(ledger.state / "mirrors" / full_name, f"{feed.url}/{full_name}.git")
+    mirror = Mirror(ledger.state / "mirrors" / full_name, f"{feed.url}/{full_name}.git", token)
     mirror.update()
     sha, ref = _commit(event, mirror)
     owner, _, repo = full_name.partition("/")

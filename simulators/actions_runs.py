@@ -6,23 +6,16 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from simulators.actions_contexts import dispatch_inputs, event_context, is_fork
-from simulators.actions_expressions import ExpressionError, Scope, condition, fill, render
+from simulators.actions_contexts import dispatch_inputs, event_context
+from simulators.actions_expressions import Scope, condition, fill, render
 from simulators.actions_git import GitError
 from simulators.actions_job import Table
-from simulators.actions_jobs import (
-    JobOrder,
-    JobResult,
-    Runner,
-    conclude,
-    fail_job,
-    run_job,
-    skip_job,
-    tracking_id,
-)
+from simulators.actions_jobs import conclude, fail_job, run_job, skip_job
 from simulators.actions_ledger import JobEntry, RunEntry
 from simulators.actions_matrix import Combination, combinations, display_name
+from simulators.actions_orders import JobOrder, JobResult, Runner, tracking_id
 from simulators.actions_process import Cancel, end_orphans
+from simulators.actions_syntax import ExpressionError
 from simulators.actions_values import Value, to_number, truthy
 from simulators.actions_workflow import Job, Workflow, WorkflowError, parse_workflow
 
@@ -117,7 +110,7 @@ class WorkflowRun:
         return self._run_orders(job, orders, strategy)
 
     def _contexts(self, workflow: Workflow, job: Job) -> Table:
-        secrets = {} if is_fork(self._entry) else dict(self._runner.secrets)
+        secrets = {} if self._entry.is_fork() else dict(self._runner.secrets)
         needs = {
             key: {"result": self._results[key].result, "outputs": self._results[key].outputs}
             for key in job.needs

@@ -21,14 +21,15 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from simulators.actions_control import serve_control
 from simulators.actions_feed import Event, Feed, FeedError
 from simulators.actions_git import GitError
-from simulators.actions_jobs import Runner
 from simulators.actions_ledger import Ledger, RunEntry
+from simulators.actions_orders import Runner
 from simulators.actions_planner import plan
 from simulators.actions_process import Cancel
 from simulators.actions_runs import WorkflowRun, end_interrupted
@@ -73,6 +74,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add("--var", action="append", default=[], metavar="NAME=VALUE", help="a value of `vars`")
     add("--secret", action="append", default=[], metavar="NAME[=VALUE]",
         help="a value of `secrets`; without VALUE it is read from the environment")  # fmt: skip
+    add("--token-env", default="", metavar="NAME",
+        help="environment variable with a token that reads private repositories")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -94,6 +97,7 @@ def _runner(options: argparse.Namespace) -> Runner:
         stop=Cancel(),
         say=say,
         keep_work=options.keep_work,
+        token=os.environ.get(options.token_env, ""),
     )
 
 
@@ -167,12 +171,15 @@ class _Loop:
     def _planned(self, event: Event) -> list[RunEntry]:
         for left in reversed(range(_GIT_TRIES)):
             try:
-                return plan(self._runner.feed, self._runner.ledger, event)
+                return self._plan(event)
             except (GitError, KeyError, TypeError) as fault:
                 self._runner.say(f"event {event.seq} ({event.event}): {fault!r}, {left} tries left")
                 if left:
                     self._runner.stop.wait(_PAUSE_S)
         return []
+
+    def _plan(self, event: Event) -> list[RunEntry]:
+        return plan(self._runner.feed, self._runner.ledger, event, self._runner.token)
 
     def _start(self, entry: RunEntry) -> None:
         self._runner.say(f"{entry.key}: {entry.event} starts {entry.workflow_path}")
@@ -185,7 +192,11 @@ class _Loop:
         try:
             result = WorkflowRun(self._runner, entry).run()
         except FeedError as fault:
-            result = f"not reported: {fault}"
+            result = f"not reported, a restart will: {fault}"
+        except Exception:  # noqa: BLE001 - the outermost guard: the other runs go on
+            self._runner.say(traceback.format_exc())
+            end_interrupted(self._runner, entry)
+            result = "a fault of this simulator, reported as cancelled"
         self._runner.say(f"{entry.key}: {result}")
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from simulators.actions_builtin import BUILT_IN_ACTIONS, BuiltInError
-from simulators.actions_expressions import ExpressionError, Scope, condition, fill, render, template
+from simulators.actions_expressions import Scope, condition, fill, render, template
 from simulators.actions_job import Frame, JobState, StepRecord, step_scope
 from simulators.actions_scripts import ScriptCall, run_script
+from simulators.actions_syntax import ExpressionError
 from simulators.actions_uses import BUILT_IN, Located, UsesError, load_action, parse_remote
 from simulators.actions_values import Value, to_number, to_text, truthy
 from simulators.actions_workflow import Action, Step

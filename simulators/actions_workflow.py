@@ -161,7 +161,7 @@ def _job(key: str, table: Table, workflow: Table) -> Job:
         condition=_condition(table),
         env=table.get("env") or {},
         run_defaults=_run_defaults(workflow) | _run_defaults(table),
-        permissions=table.get("permissions", workflow.get("permissions")),
+        permissions=_permissions(table.get("permissions", workflow.get("permissions")), place),
         outputs=_table(table.get("outputs"), f"{place}.outputs"),
         strategy=table.get("strategy") or {},
         steps=steps,
@@ -170,6 +170,12 @@ def _job(key: str, table: Table, workflow: Table) -> Job:
         concurrency=table.get("concurrency"),
         unsupported=next((k for k in ("container", "services", "uses") if table.get(k)), ""),
     )
+
+
+def _permissions(value: Value, place: str) -> Value:
+    if isinstance(value, (dict, type(None))) or value in {"read-all", "write-all"}:
+        return value
+    raise WorkflowError(f"{place}.permissions: Unexpected value '{to_text(value)}'")
 
 
 def _names(value: Value) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ def _app_named(world: World, value: str) -> Doc:
 
 
 def _check_times(world: World, claims: dict[str, Any]) -> None:
-    now = world.store.now().timestamp()
+    now = world.store.identity_now().timestamp()
     issued, expires = claims.get("iat"), claims.get("exp")
     if not isinstance(expires, (int, float)):
         raise ApiError(401, "Missing 'expiration' claim ('exp') in assertion")

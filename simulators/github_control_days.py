@@ -62,11 +62,18 @@ def clear_faults(call: Call) -> Answer:
 
 
 def shift_clock(call: Call) -> Answer:
-    """POST /_sim/clock {advance_s | shift_s}: the simulator's time, not the machine's."""
+    """POST /_sim/clock {advance_s | shift_s, identity_s?}: the simulator's time.
+
+    Log, rate limits and installation tokens follow it; signed tokens follow `identity_s`.
+    """
     wish = call.json()
-    shift = call.store.setting("clock_shift_s", 0.0)
-    shift = float(wish["shift_s"]) if "shift_s" in wish else shift + float(wish["advance_s"])
+    shift = float(call.store.setting("clock_shift_s", 0.0))
+    if "shift_s" in wish:
+        shift = float(wish["shift_s"])
+    shift += float(wish.get("advance_s", 0))
     call.store.set_setting("clock_shift_s", shift)
+    if "identity_s" in wish:
+        call.store.set_setting("identity_shift_s", float(wish["identity_s"]))
     call.world.wake()
     return Answer(json={"shift_s": shift, "now": call.store.stamp()})
 

@@ -100,7 +100,7 @@ def forged(world: World, claims: Doc, ttl_s: float, header: Doc | None) -> str:
 
 def times(world: World, life_s: float = LIFE_S) -> dict[str, Any]:
     """Return `iat`, `nbf`, `exp` and a fresh `jti`."""
-    now = int(world.store.now().timestamp())
+    now = int(world.store.identity_now().timestamp())
     return {
         "jti": str(uuid.uuid4()),
         "iat": now,

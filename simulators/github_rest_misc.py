@@ -196,6 +196,8 @@ _REPO = "/repos/{owner}/{repo}"
 ROUTES = (
     Route(method="POST", template=f"{_REPO}/statuses/{{sha}}", handler=create_status),
     Route(method="GET", template=f"{_REPO}/commits/{{ref...}}/statuses", handler=list_statuses),
+    # The old name, which PyGithub still uses and GitHub still answers.
+    Route(method="GET", template=f"{_REPO}/statuses/{{ref...}}", handler=list_statuses),
     Route(
         method="POST",
         template=f"{_REPO}/actions/workflows/{{workflow_id}}/dispatches",

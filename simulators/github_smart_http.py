@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from simulators import github_push as push
@@ -43,12 +43,10 @@ class SmartHttp:
         request = Request(scope, receive)
         try:
             visit = await run_in_threadpool(self._visit, request)
-            response = await self._serve(request, visit)
         except ApiError as error:
-            response = _refusal(error)
-        except ClientDisconnect:
+            await _refusal(error)(scope, receive, send)
             return
-        await response(scope, receive, send)
+        await self._serve(request, visit, send)
 
     def _visit(self, request: Request) -> Visit:
         found = PATH.match(request.url.path)
@@ -92,7 +90,7 @@ class SmartHttp:
             return granted and reaches(self._world, caller, repo)
         return self._world.may(repo, caller.user, "write")
 
-    async def _serve(self, request: Request, visit: Visit) -> Response:
+    async def _serve(self, request: Request, visit: Visit, send: Send) -> None:
         process = await asyncio.create_subprocess_exec(
             "git",
             "http-backend",
@@ -103,8 +101,13 @@ class SmartHttp:
         )
         feeding = asyncio.create_task(_feed(request, process))
         status, headers = await _cgi_headers(process)
-        body = self._body(process, feeding, visit)
-        return StreamingResponse(body, status, headers)
+        # Not a StreamingResponse: that one reads from the client too, to notice when it leaves,
+        # and would take parts of a body that git is still sending.
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        async for piece in self._body(process, feeding, visit):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
     def _environment(self, request: Request, visit: Visit) -> dict[str, str]:
         headers = request.headers

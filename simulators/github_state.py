@@ -100,6 +100,14 @@ class Store:
         shift = self.setting("clock_shift_s", 0.0)
         return datetime.now(UTC) + timedelta(seconds=shift)
 
+    def identity_now(self) -> datetime:
+        """Return the time that signed tokens are made and judged by.
+
+        Apart from `now`, so that a test can let the delivery log or a rate limit run out while the
+        server under test, which keeps the machine's time, can still sign in.
+        """
+        return datetime.now(UTC) + timedelta(seconds=self.setting("identity_shift_s", 0.0))
+
     def stamp(self) -> str:
         """Return the simulator's time as GitHub writes it."""
         return stamp(self.now())

@@ -16,9 +16,27 @@ import pytest
 from runner_images.agent.engine import DEFAULT_SOCKET, answers
 
 START_LIMIT_S = 20.0
-TREE_PROGRAMS = (
-    ["bash", "sh", "cat", "ls", "env", "id", "sleep", "kill", "mkfifo", "ln", "dd", "head", "seq", "touch", "mkdir", "rm", "yes", "tr", "timeout"]
-)
+TREE_PROGRAMS = [
+    "bash",
+    "sh",
+    "cat",
+    "ls",
+    "env",
+    "id",
+    "sleep",
+    "kill",
+    "mkfifo",
+    "ln",
+    "dd",
+    "head",
+    "seq",
+    "touch",
+    "mkdir",
+    "rm",
+    "yes",
+    "tr",
+    "timeout",
+]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import json
 import threading
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
 from cynthus.codec import encode
@@ -61,7 +61,7 @@ class ControlPlane:
     changed: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
 
-    def __enter__(self) -> ControlPlane:
+    def __enter__(self) -> Self:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"

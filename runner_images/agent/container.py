@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import os
 import tarfile
 import threading
 import time
@@ -96,7 +95,7 @@ class Container:
             self._have_network()
         self._take_gpus()
         with _translated("container"):
-            self._create("bash")
+            self._create()
 
     def _check_capacity(self) -> None:
         # The engine accepts any amount of memory: https://docs.docker.com/engine/containers/resource_constraints/
@@ -180,12 +179,12 @@ class Container:
             raise CannotStart(text, infrastructure=True)
         self._gpus = chosen
 
-    def _create(self, shell: str) -> None:
+    def _create(self) -> None:
         self._place.marker.write_text(self._place.instance, "utf-8")
         user = self._user()
         made = self._engine.create_container(
             self._work.image,
-            command=list(arguments(self._work, shell)),
+            command=list(arguments(self._work)),
             entrypoint=[],
             name=self._place.instance,
             user=user,
@@ -255,31 +254,13 @@ class Container:
     def start(self, output: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         """Start the command and hand over its output from a thread of its own."""
         with _translated("command"):
-            stream = self._attach()
-            try:
-                self._engine.start(self._id)
-            except _api_error() as error:
-                stream.close()
-                if not (isinstance(self._work.command, str) and _no_such_program(error)):
-                    raise
-                stream = self._start_with_sh()
+            wanted = {"stdin": 0, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+            stream = self._engine.attach_socket(self._id, params=wanted)
+            self._engine.start(self._id)
         thread = threading.Thread(
             target=self._follow, args=(stream, output, ended), name="output", daemon=True
         )
         thread.start()
-
-    def _start_with_sh(self) -> Any:
-        """Start anew for an image without bash."""
-        self._engine.remove_container(self._id, force=True, v=True)
-        self._create("sh")
-        self.notices.append("the image has no bash: the command ran with `sh -e`")
-        stream = self._attach()
-        self._engine.start(self._id)
-        return stream
-
-    def _attach(self) -> Any:
-        wanted = {"stdin": 0, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-        return self._engine.attach_socket(self._id, params=wanted)
 
     def _follow(
         self, stream: Any, output: Callable[[bytes], None], ended: Callable[[], None]
@@ -470,8 +451,3 @@ def _translated(where: str) -> Iterator[None]:
         raise CannotStart(text, infrastructure=not users_fault and _passes(text)) from error
     except (DockerException, RequestException, OSError) as error:
         raise CannotStart(f"{where}: {error}", infrastructure=True) from error
-
-
-def running_as_root() -> bool:
-    """Say whether this agent may change the machine's network."""
-    return os.geteuid() == 0

@@ -39,7 +39,7 @@ def outputs(engine: APIClient, container: str, patterns: tuple[str, ...]) -> Ite
                 yield item
         if not found and pattern not in seen:
             seen.add(pattern)
-            yield Found(path=pattern, left_out="no such file when the command ended")
+            yield Found(path=pattern, left_out="nothing was there when the command ended")
 
 
 def _below(engine: APIClient, container: str, fixed: str) -> Iterator[Found]:
@@ -50,7 +50,7 @@ def _below(engine: APIClient, container: str, fixed: str) -> Iterator[Found]:
     start = f"{WORKSPACE}/{fixed}".rstrip("/")
     base = PurePosixPath(start).parent
     for item in members(engine, container, start):
-        whole = f"{base}/{item.path}"
+        whole = str(base / item.path)
         path = whole.removeprefix(WORKSPACE + "/")
         if whole != path:
             yield Found(

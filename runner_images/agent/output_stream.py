@@ -107,6 +107,10 @@ class OutputStream:
             self._open = last
 
     def _show_part(self) -> None:
+        if self._outbox.log_is_full and self._long:
+            self._outbox.leave_out(len(self._open))
+            self._open = ""
+            return
         shown, self._open = self._masks.hide_ready(self._open)
         if shown:
             self._outbox.log(_harmless(shown) + SPLIT_MARK)

@@ -90,8 +90,7 @@ class Process:
         """Start the command in a session of its own."""
         environment = self._environment()
         path = environment["PATH"]
-        shell = "bash" if shutil.which("bash", path=path) else "sh"
-        words = arguments(self._work, shell)
+        words = arguments(self._work)
         if shutil.which(words[0], path=path) is None and "/" not in words[0]:
             raise CannotStart(f"command: no program {words[0]!r} on PATH", infrastructure=False)
         try:
@@ -235,7 +234,7 @@ class Process:
                     yield from _opened(self._workspace, path)
             if not found and pattern not in seen:
                 seen.add(pattern)
-                yield Found(path=pattern, left_out="no such file when the command ended")
+                yield Found(path=pattern, left_out="nothing was there when the command ended")
 
     def remove(self) -> None:
         """Leave no process and no workspace."""

@@ -100,7 +100,6 @@ class Attempt:
         return self._over_reason
 
     def _execute(self) -> Exit:
-        self._around.uplink.report(AgentState.PREPARING)
         stream = OutputStream(self._around.outbox, self._around.masks)
         try:
             self._workload.prepare(lambda: self._stop_wanted() is not None or self.over.is_set())
@@ -140,7 +139,7 @@ class Attempt:
         looks = 0
         ending: _Ending | None = None
         while (ended := self._workload.ending()) is None:
-            self._wake.wait(LOOK_S)
+            self._wake.wait(self._pause_s(ending))
             self._wake.clear()
             if self._workload.ending() is not None:
                 continue
@@ -150,6 +149,12 @@ class Attempt:
                 looks += 1
                 sample_at = self._around.clock() + SAMPLE_S
         return ended
+
+    def _pause_s(self, ending: _Ending | None) -> float:
+        if ending is None or ending.killed_at is not None:
+            return LOOK_S
+        kill_at = ending.terminated_at + self._work.stop_grace_s
+        return min(LOOK_S, max(0.0, kill_at - self._around.clock()))
 
     def _stop_wanted(self) -> str | None:
         if self._stop_reason is not None:
@@ -170,7 +175,6 @@ class Attempt:
             return None
         if ending is None:
             self._around.outbox.notice(f"stopping: {reason}")
-            threading.Timer(self._work.stop_grace_s, self._wake.set).start()
             self._workload.terminate()
             return _Ending(reason, now)
         last = ending.killed_at

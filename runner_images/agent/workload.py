@@ -13,9 +13,16 @@ OUTPUTS_FOLDER = "outputs"  # spec.md: $CYNTHUS_OUTPUTS is /workspace/outputs
 CHECKPOINTS_FOLDER = "checkpoints"
 SUMMARY_LIMIT_BYTES = 64 * 1024  # GitHub shows 65,535 characters of a check run's summary
 INSTANCE_MARK = "CYNTHUS_INSTANCE"  # in the environment of every process of the run
-# bash and sh wait for their foreground child before they act on a trap, so the child gets the
-# signal and the time to save its work while the script itself stays; 143 = 128 + SIGTERM.
-TRAP = "trap 'exit 143' TERM; "
+# Both streams in one, so that the log has the order in which things were said. A shell waits for
+# its foreground child before it acts on a trap: the child gets the signal and the time to save its
+# work while the script itself stays; 143 = 128 + SIGTERM. On the text's own first line, so that the
+# shell's messages count its lines right.
+PROLOGUE = "exec 2>&1; trap 'exit 143' TERM; "
+# One POSIX line that takes bash where the image has it: asking beforehand would cost a round trip.
+CHOOSE_SHELL = (
+    'command -v bash >/dev/null 2>&1 && exec bash -eo pipefail -c "$1"; '
+    'echo "[cynthus] no bash here: the command runs with sh -e" >&2; exec sh -e -c "$1"'
+)
 FIRST_SIGNAL_CODE = 128  # a shell reports a child killed by signal n as 128 + n
 LAST_SIGNAL = 64
 
@@ -94,10 +101,8 @@ def signal_of(code: int) -> int | None:
     return signal if 0 < signal <= LAST_SIGNAL else None
 
 
-def arguments(work: Work, shell: str) -> tuple[str, ...]:
+def arguments(work: Work) -> tuple[str, ...]:
     """Return what to execute: the spec's arguments, or its text in a strict shell."""
     if not isinstance(work.command, str):
         return work.command
-    if shell == "bash":
-        return ("bash", "-eo", "pipefail", "-c", TRAP + work.command)
-    return ("sh", "-e", "-c", TRAP + work.command)
+    return ("sh", "-c", CHOOSE_SHELL, "sh", PROLOGUE + work.command)

@@ -73,6 +73,7 @@ class FakeGitHub(ThreadingHTTPServer):
         self.events: list[dict[str, Any]] = []
         self.jobs: dict[int, ReportedJob] = {}
         self.id_token_asked: list[str] = []
+        self.refusals = 0  # how many reports to answer with 502
         self.changed = threading.Condition()
 
     def server_bind(self) -> None:
@@ -177,8 +178,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         match = re.fullmatch(r"/_sim/workflow_jobs/(\d+)", self.path)
         assert match is not None
+        report = json.loads(self._body())
+        if self.server.refusals:
+            self.server.refusals -= 1
+            self.send_error(502)
+            return
         with self.server.changed:
-            self.server.jobs[int(match[1])].reports.append(json.loads(self._body()))
+            self.server.jobs[int(match[1])].reports.append(report)
             self.server.changed.notify_all()
         self._json({})
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from simulators.actions_expressions import (
-    ExpressionError,
     Scope,
     condition,
     evaluate,
@@ -20,6 +19,7 @@ from simulators.actions_expressions import (
     template,
 )
 from simulators.actions_functions import hash_files
+from simulators.actions_syntax import ExpressionError
 from simulators.actions_values import to_json
 
 CONTEXTS: dict[str, Any] = {

@@ -159,6 +159,14 @@ class GithubApi:
         answer = self.app.get(f"/repos/{_name(full_name)}/installation")
         return _whole(answer, "id")
 
+    def installation_works(self, installation_id: int) -> bool:
+        """Say whether the app is still installed there, and not suspended."""
+        try:
+            answer = self.app.get(f"/app/installations/{installation_id}")
+        except NotFound:
+            return False
+        return _member(answer, ("suspended_at",)) is None
+
     def repository(self, place: Place) -> RepositoryFacts:
         """Return the repository as it is now.
 

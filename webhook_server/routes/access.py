@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -123,8 +122,3 @@ def check_page_token(parts: Parts, scope: Scope, found: str) -> None:
     """Refuse a form that is not from our own page. Raises: HttpRefusal."""
     if not same(found, page_token(parts, scope)):
         raise HttpRefusal(403, "form: should come from this server's page. Reload, try again.")
-
-
-def fingerprint(content: bytes) -> str:
-    """Return a short name for a version of some content."""
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Say what a run's release consists of: tag, notes, manifest, and where each byte comes from. Pure."""
+"""Say what a run's release consists of, down to where each byte comes from: pure."""
 
 from __future__ import annotations
 

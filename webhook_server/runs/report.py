@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, assert_never
 
@@ -29,6 +30,7 @@ _METRICS = 40  # rows of the table; metrics.json has them all
 _TIMELINE = 40
 _ATTEMPTS = 20
 _NOTICES = 20
+_LAST_LINE = 10_000_000  # of any real file; GitHub refuses what is no 32-bit number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,10 +290,7 @@ def sparkline(values: Sequence[float]) -> str:
     if width < 2:  # noqa: PLR2004 - one point has no course
         return ""
     edges = [len(values) * i // width for i in range(width + 1)]
-    means = [
-        sum(values[begin:end]) / (end - begin)
-        for begin, end in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    means = [sum(values[begin:end]) / (end - begin) for begin, end in pairwise(edges)]
     low, high = min(means), max(means)
     scale = (len(_SPARKS) - 1) / (high - low) if high > low else 0.0
     return "".join(_SPARKS[round((mean - low) * scale)] for mean in means)
@@ -324,7 +323,7 @@ def _attempts(run: Run) -> str:
 
 def _attempt_row(attempt: Attempt) -> str:
     offer = attempt.offer
-    gpu = f", {offer.gpu_count}×{offer.gpu_type}" if offer.gpu_type else ""
+    gpu = f", {offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else ""
     place = f"{offer.provider}, {offer.place}, {offer.machine}{gpu}{', spot' if offer.spot else ''}"
     end = attempt.gone_at or attempt.ended_at
     # A live attempt shows no time: the text would be another one every second.
@@ -401,7 +400,7 @@ def _of_feed(run: Run, feed: Feed) -> Iterable[Annotation]:
         line, level = body.get("line"), body.get("level")
         yield Annotation(
             path=path or run.key.spec_path,
-            line=line if path and isinstance(line, int) and 0 < line < 10_000_000 else 1,
+            line=line if path and isinstance(line, int) and 0 < line < _LAST_LINE else 1,
             column=None,
             level=level if level in ("notice", "warning", "failure") else "notice",
             message=_message(body.get("text")),
