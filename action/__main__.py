@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime
 from types import FrameType
 
 from action import build, follow, inputs, plan, refusals, specs, submit, summary, workflow
-from action.build import Built
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
+from action.order import Built, Order
 from action.workflow import JobConsole
 from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
@@ -101,10 +101,10 @@ def _sender(given: Inputs, console: JobConsole) -> submit.Sender | None:
     return submit.Sender(inputs=given, door=door, console=console, wait=time.sleep)
 
 
-def _order(given: Inputs, spec: Spec, text: bytes) -> build.Order:
+def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
     job = given.job
     tag = f"{plan.image_name(given.registry, spec.name)}:{job.commit_sha}"
-    return build.Order(
+    return Order(
         spec=spec,
         root=given.root,
         origin=plan.Origin(

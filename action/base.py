@@ -136,7 +136,7 @@ def prepare(wish: Wish, engine: Engine, console: Console) -> Base:
         return _known(engine, reference, f"base image {reference}: on this machine already", wish)
     host = registry_host(reference)
     if wish.answers(host):
-        pulled = engine.show(console, "pull", "--quiet", reference)
+        pulled = engine.show(console, "pull", reference)
         if pulled.code == 0:
             return _known(engine, reference, f"base image {reference}: pulled", wish)
         console.say(f"{host} answers but did not give {reference}")

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from action import build, inputs, plan, specs
-from action.build import Built
 from action.failures import BuildFailed
+from action.order import Built, Order
 from action.workflow import PlainConsole, place_of
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import spec_digest
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _order(asked: argparse.Namespace) -> build.Order:
+def _order(asked: argparse.Namespace) -> Order:
     if asked.no_push and asked.push:
         raise UserError("--push: should not come with --no-push. Leave one out.")
     root = asked.folder.resolve()
@@ -91,7 +91,7 @@ def _order(asked: argparse.Namespace) -> build.Order:
     place = inputs.machine()
     if asked.out:
         place = replace(place, bundles_dir=asked.out)
-    return build.Order(
+    return Order(
         spec=spec,
         root=root,
         origin=plan.Origin(spec_sha256=spec_digest(text)),

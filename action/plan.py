@@ -97,8 +97,9 @@ def build_plan(
     )
 
 
-def own_dockerfile_plan(spec: Spec, origin: Origin, key: str) -> BuildPlan:
-    """Return the plan for a user's own Dockerfile, whose text and context gave `key`."""
+def own_dockerfile_plan(spec: Spec, origin: Origin, text: bytes, context: str) -> BuildPlan:
+    """Return the plan for a user's own Dockerfile, with the hash of its context's files."""
+    key = _key("own", hashlib.sha256(text).hexdigest(), context)
     tag = f"cynthus/own:{key}"
     return BuildPlan(
         base=f"{spec.image.dockerfile}",
@@ -189,17 +190,16 @@ def labels(origin: Origin, key: str, base: BaseFacts | None) -> tuple[tuple[str,
 
 
 def build_words(
-    *,
-    dockerfile: str,
-    context: str,
-    tag: str,
-    network: str,
-    labels: Sequence[tuple[str, str]] = (),
+    *, dockerfile: str, context: str, tag: str, network: str, more: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the words after `docker` for one build."""
-    listed = [word for name, value in labels for word in ("--label", f"{name}={value}")]
-    words = ["build", "--progress", "plain", "--network", network, "--file", dockerfile]
-    return (*words, "--tag", tag, *listed, context)
+    words = ("build", "--progress", "plain", "--network", network, "--file", dockerfile)
+    return (*words, "--tag", tag, *more, context)
+
+
+def label_words(labels: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the words that label an image."""
+    return tuple(word for name, value in labels for word in ("--label", f"{name}={value}"))
 
 
 def image_name(registry: str, spec_name: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from action.build import Built
 from action.follow import conclusion
+from action.order import Built
 from action.workflow import markdown_text
 from cynthus.errors import Fault
 from cynthus.wire import RunAccepted, RunView

@@ -130,9 +130,8 @@ def test_labels_say_where_an_image_comes_from() -> None:
 
 
 def test_docker_gets_the_network_it_is_told_and_the_context_last() -> None:
-    words = plan.build_words(
-        dockerfile="/d", context="/c", tag="t:1", network="none", labels=(("a", "b=c"),)
-    )
+    more = plan.label_words((("a", "b=c"),))
+    words = plan.build_words(dockerfile="/d", context="/c", tag="t:1", network="none", more=more)
     assert words == (
         *("build", "--progress", "plain", "--network", "none", "--file", "/d"),
         *("--tag", "t:1", "--label", "a=b=c", "/c"),
