@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -743,8 +744,8 @@ def test_the_workflows_of_the_examples_satisfy_githubs_schema(example: str) -> N
     assert files
     done = subprocess.run(
         [
-            *(str(ROOT / ".venv/bin/check-jsonschema"), "--builtin-schema"),
-            "vendor.github-workflows",
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.github-workflows"),
             *map(str, files),
         ],
         capture_output=True,
