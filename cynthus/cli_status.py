@@ -1,0 +1,114 @@
+"""cynthus status: show runs, or one run and where it stands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from cynthus.cli_connection import add_server_argument, connect, harmless
+from cynthus.codec import encode
+from cynthus.wire import RunView
+
+_COLUMNS = ("id", "name", "repository", "commit", "state", "cost", "reason")
+_COLOURS = {
+    "succeeded": "green",
+    "failed": "red",
+    "infrastructure": "red",
+    "timed_out": "red",
+    "over_budget": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Name what can be asked."""
+    parser.add_argument("run", metavar="RUN", nargs="?", help="a run's id; none: the newest runs")
+    parser.add_argument("--limit", type=int, default=20, help="how many runs (default 20)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_server_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it."""
+    client = connect(args)
+    if args.run:
+        view = client.get(args.run)
+        _print(json.dumps(encode(view), indent=2) if args.json else _told(view))
+        return 0
+    rows = client.list(limit=args.limit)
+    if args.json:
+        _print(json.dumps(rows, indent=2))
+    else:
+        _table([_cells(row) for row in rows])
+    return 0
+
+
+def _print(text: str) -> None:
+    print(text)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        harmless(str(cell)).replace("\n", " ")
+        for cell in (
+            row["id"],
+            row["name"] or "(unreadable spec)",
+            row["repository"],
+            row["commit_sha"][:7],
+            row["outcome"] or row["state"],
+            f"${float(row['cost_usd']):.2f}",
+            row["reason"],
+        )
+    )
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    if not rows:
+        print("no runs yet. Start one with `cynthus run`, or push a commit.")
+        return
+    if sys.stdout.isatty() and _rich_table(rows):
+        return
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+    for row in (tuple(name.upper() for name in _COLUMNS), *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _rich_table(rows: list[tuple[str, ...]]) -> bool:
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        return False
+    table = Table(*_COLUMNS, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console().print(table)
+    return True
+
+
+def _told(view: RunView) -> str:
+    lines = [
+        f"{view.name or '(unreadable spec)'} {view.id}",
+        f"  state      {view.outcome or view.state}: {view.reason or ''}",
+        f"  commit     {view.repository} {view.commit_sha[:7]} ({view.trigger})",
+        f"  cost       ${view.cost_usd:.4f}",
+    ]
+    if view.phase or view.progress is not None:
+        done = "" if view.progress is None else f" {view.progress:.0%}"
+        lines.append(f"  progress   {view.phase or ''}{done}")
+    lines += [f"  metric     {name} = {value:g}" for name, value in sorted(view.metrics.items())]
+    lines += [
+        f"  attempt {a.number}  {a.provider} {a.place} {a.reason or ''}".rstrip()
+        for a in view.attempts
+    ]
+    lines += [f"  output     {o.path} ({o.size_bytes:,} bytes)" for o in view.outputs]
+    lines += [f"  notice     {notice}" for notice in view.notices]
+    if view.release_url:
+        lines.append(f"  release    {view.release_url}")
+    lines.append(f"  page       {view.url}")
+    return "\n".join(harmless(line) for line in lines)

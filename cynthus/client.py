@@ -1,0 +1,255 @@
+"""Call the server's API, in plain words when it says no."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from cynthus.codec import decode, encode
+from cynthus.errors import CynthusError, Refused, Transient, UserError
+from cynthus.wire import OutputView, RunAccepted, RunEvent, RunRequest, RunView
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+_TIMEOUT_S = 30.0
+_STREAM_TIMEOUT_S = 45.0  # the server says something every 15 s: three misses mean it is gone
+_RECONNECT_S = 1.0
+_MOST_RECONNECTS = 60  # a minute: a server that is being replaced is back long before
+_CHUNK_BYTES = 1 << 20
+_LONGEST_ERROR = 64 * 1024
+
+T = TypeVar("T")
+Wait = Callable[[float], None]
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """A redirect would carry the token to whoever it names."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Follow none: the answer itself becomes the error."""
+
+
+class Client:
+    """One server, with the token to speak to it."""
+
+    def __init__(
+        self, server: str = DEFAULT_SERVER, token: str = "", *, wait: Wait = time.sleep
+    ) -> None:
+        self.server = server.rstrip("/")
+        if not self.server.startswith(("http://", "https://")):
+            raise UserError(
+                f"server: should begin with http:// or https://, found {server!r}."
+                " Write the whole address."
+            )
+        self._token, self._wait = token, wait
+        self._opener = build_opener(_NoRedirects)
+
+    def submit(self, request: RunRequest) -> RunAccepted:
+        """Ask for a run. Safe to repeat, but for a workflow job's token."""
+        return decode(RunAccepted, self._json("POST", "/api/v1/runs", encode(request)))
+
+    def get(self, run_id: str) -> RunView:
+        """Return one run."""
+        return decode(RunView, self._json("GET", f"/api/v1/runs/{_part(run_id)}"))
+
+    def list(self, *, limit: int = 50, before: int | None = None) -> list[dict[str, Any]]:
+        """Return rows of the newest runs; `before` is the last row's `seq` of the page before."""
+        query = urlencode({"limit": limit} | ({} if before is None else {"before": before}))
+        rows: list[dict[str, Any]] = self._json("GET", f"/api/v1/runs?{query}")["runs"]
+        return rows
+
+    def events(self, run_id: str, after: int = 0, limit: int = 1000) -> tuple[RunEvent, ...]:
+        """Return a page of the run's feed."""
+        query = urlencode({"after": after, "limit": limit})
+        found = self._json("GET", f"/api/v1/runs/{_part(run_id)}/events?{query}")
+        return decode(tuple[RunEvent, ...], found)
+
+    def follow(self, run_id: str, after: int = 0) -> Iterator[RunEvent]:
+        """Yield the run's feed as it grows, to its end; a broken connection is made anew.
+
+        Raises: Transient when the server stays away for long; what the server refuses.
+        """
+        failures = 0
+        while True:
+            try:
+                for event in self._stream(run_id, after):
+                    after, failures = event.seq, 0
+                    yield event
+                    if event.kind == "state" and event.body.get("state") == "finished":
+                        return
+                if self.get(run_id).state == "finished":
+                    yield from self._rest(run_id, after)
+                    return
+            except Transient:
+                failures += 1
+                if failures > _MOST_RECONNECTS:
+                    raise
+            self._wait(_RECONNECT_S)
+
+    def _rest(self, run_id: str, after: int) -> Iterator[RunEvent]:
+        while page := self.events(run_id, after):
+            yield from page
+            after = page[-1].seq
+
+    def _stream(self, run_id: str, after: int) -> Iterator[RunEvent]:
+        path = f"/api/v1/runs/{_part(run_id)}/stream?after={after}"
+        with self._open("GET", path, timeout_s=_STREAM_TIMEOUT_S) as answer:
+            data: list[str] = []
+            for line in _lines(answer):
+                if line.startswith("data:"):
+                    data.append(line[5:].removeprefix(" "))
+                elif not line and data:
+                    yield decode(RunEvent, json.loads("\n".join(data)))
+                    data.clear()
+
+    def log(self, run_id: str, attempt: int | None = None) -> Iterator[bytes]:
+        """Yield an attempt's log, by default the newest attempt's."""
+        query = "" if attempt is None else f"?attempt={attempt}"
+        with self._open("GET", f"/api/v1/runs/{_part(run_id)}/log{query}") as answer:
+            yield from _chunks(answer)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the run's end. Safe to repeat."""
+        self._json("POST", f"/api/v1/runs/{_part(run_id)}/cancel")
+
+    def outputs(self, run_id: str) -> tuple[OutputView, ...]:
+        """Return the run's files with addresses good for an hour."""
+        found = self._json("GET", f"/api/v1/runs/{_part(run_id)}/outputs")
+        return decode(tuple[OutputView, ...], found)
+
+    def download(self, output: OutputView, folder: Path) -> Path:
+        """Put one output below `folder`, whole and checked, or not at all; a repeat is free.
+
+        Raises: Refused when what comes is not what the server told.
+        """
+        target = _inside(folder, output.path)
+        if _is_there(target, output):
+            return target
+        if output.url is None:
+            raise Refused(f"{output.path}: should have an address. Ask for the outputs anew.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".cynthus-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                self._receive(output, file)
+            Path(name).replace(target)
+        finally:
+            with suppress(FileNotFoundError):
+                Path(name).unlink()
+        return target
+
+    def _receive(self, output: OutputView, file: IO[bytes]) -> None:
+        digest, size = hashlib.sha256(), 0
+        with self._open("GET", output.url or "", signed=True) as answer:
+            for chunk in _chunks(answer):
+                digest.update(chunk)
+                size += len(chunk)
+                file.write(chunk)
+        if size != output.size_bytes or digest.hexdigest() != output.sha256:
+            raise Refused(
+                f"{output.path}: should have the SHA-256 {output.sha256}, found another."
+                " Try again."
+            )
+
+    def _json(self, method: str, path: str, value: object = None) -> Any:
+        body = None if value is None else json.dumps(value).encode()
+        with self._open(method, path, body) as answer:
+            try:
+                return json.loads(answer.read())
+            except (ValueError, http.client.HTTPException, OSError) as error:
+                raise Transient(
+                    f"{self.server}: should answer JSON, found something else. Is it a Cynthus"
+                    " server?"
+                ) from error
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        signed: bool = False,
+    ) -> Any:
+        url = path if signed else self.server + path
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        if self._token and not signed:  # a signed address speaks for itself
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = Request(url, body, headers, method=method)  # noqa: S310 - http(s) only: see __init__
+        try:
+            return self._opener.open(request, timeout=timeout_s)
+        except HTTPError as error:
+            with error:
+                raise _refusal(error) from error
+        except (URLError, OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise Transient(
+                f"{self.server}: should answer, found {reason}. Is the server running?"
+                " Start one with `cynthus serve`, or name another with --server."
+            ) from error
+
+
+def _part(run_id: str) -> str:
+    return quote(run_id, safe="")
+
+
+def _refusal(error: HTTPError) -> CynthusError:
+    message = _message(error)
+    if error.code in {408, 429, 500, 502, 503, 504}:
+        return Transient(message)
+    if error.code in {400, 404, 413, 415, 422}:
+        return UserError(message)
+    if error.code == 401:  # noqa: PLR2004 - RFC 9110
+        return UserError(f"{message} Set CYNTHUS_TOKEN or CYNTHUS_API_TOKEN.")
+    return Refused(message)
+
+
+def _message(error: HTTPError) -> str:
+    try:
+        return str(json.loads(error.read(_LONGEST_ERROR))["error"]["message"])
+    except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
+        return f"server: answered {error.code} {error.reason}."
+
+
+def _chunks(answer: Any) -> Iterator[bytes]:
+    try:
+        while chunk := answer.read(_CHUNK_BYTES):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise Transient("the connection broke. Try again.") from error
+
+
+def _lines(answer: Any) -> Iterator[str]:
+    try:
+        for line in answer:
+            yield line.decode("utf-8", "replace").rstrip("\r\n")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Transient("the connection broke. Try again.") from error
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """Return where an output goes; the server is not trusted to stay below `folder`."""
+    parts = path.split("/")
+    if path.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in path:
+        raise Refused(f"output {path!r}: should stay inside the folder. It is left out.")
+    target = folder.joinpath(*parts)
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise Refused(f"output {path!r}: should stay inside the folder. It is left out.")
+    return target
+
+
+def _is_there(target: Path, output: OutputView) -> bool:
+    if target.is_symlink() or not target.is_file() or target.stat().st_size != output.size_bytes:
+        return False
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == output.sha256

@@ -1,0 +1,230 @@
+"""Live one attempt: prepare, run, watch, stop, collect, report."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cynthus.wire import AgentState, EventKind, Exit, Output, Work
+from runner_images.agent.masking import Masks
+from runner_images.agent.outbox import Outbox
+from runner_images.agent.output_stream import OutputStream
+from runner_images.agent.sampling import FIRST_SAMPLE_S, SAMPLE_S, Sampler
+from runner_images.agent.uplink import Uplink
+from runner_images.agent.workload import CannotStart, Ended, Found, Workload
+
+LOOK_S = 1.0  # how often the deadline and the silence are looked at
+SUMMARY_EVERY = 2  # samples between two looks at the summary file
+KILL_AGAIN_S = 5.0  # SIGKILL is repeated: an engine may have been away for the first
+DISK_FLOOR_BYTES = 256 << 20  # below it neither logs nor outputs could be saved any more
+REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's return, then goes
+
+
+class Watched(Workload, Protocol):
+    """A workload with what it wants the user to know."""
+
+    notices: list[str]
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """Return the GPUs of this run."""
+
+
+@dataclass
+class _Ending:
+    """Why and since when the command shall end."""
+
+    reason: str
+    terminated_at: float
+    killed_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What an attempt stands on."""
+
+    uplink: Uplink
+    outbox: Outbox
+    masks: Masks
+    clock: Callable[[], float]
+    state_dir: Path
+    collect: Callable[[Iterable[Found]], tuple[Output, ...]]
+
+
+class Attempt:
+    """One attempt on this instance; `run` is its life, the other public verbs come from outside."""
+
+    def __init__(
+        self, work: Work, workload: Watched, around: Surroundings, over: threading.Event
+    ) -> None:
+        self._work = work
+        self._workload = workload
+        self._around = around
+        self._stop_reason: str | None = None
+        self._over_reason: str | None = None
+        self._wake = threading.Event()
+        self._began = around.clock()
+        self._started = False
+        self._summary = b""
+        self.over = over  # set once nobody waits for this attempt any more
+
+    # ── said from outside, by other threads ──────────────────────────────────────────────────
+
+    def stop(self, reason: str) -> None:
+        """End the command with its grace, then report as always."""
+        self._stop_reason = self._stop_reason or reason
+        self._wake.set()
+
+    def abandon(self, reason: str) -> None:
+        """End everything at once: the report is not wanted."""
+        self._over_reason = self._over_reason or reason
+        self.over.set()
+        self._wake.set()
+
+    # ── the life ─────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> str | None:
+        """Live to the end; return why the attempt was abandoned, or None when it was reported."""
+        try:
+            exit_ = self._execute()
+            if not self.over.is_set():
+                self._report(exit_)
+        finally:
+            if self._started and self._workload.ending() is None:
+                self._workload.kill()
+            self._workload.remove()
+        return self._over_reason
+
+    def _execute(self) -> Exit:
+        stream = OutputStream(self._around.outbox, self._around.masks)
+        try:
+            self._workload.prepare(lambda: self._stop_wanted() is not None or self.over.is_set())
+            if (reason := self._stop_wanted()) is not None:
+                return Exit(code=None, stopped=True, error=reason)
+            self._workload.start(stream.feed, self._wake.set)
+            self._started = True
+        except CannotStart as fault:
+            return self._never_started(fault)
+        finally:
+            self._tell_notices()
+        self._around.uplink.report(AgentState.RUNNING)
+        ending = self._watch()
+        stream.close()
+        self._around.outbox.finish_log()
+        return self._exit(ending)
+
+    def _tell_notices(self) -> None:
+        while self._workload.notices:
+            self._around.outbox.notice(self._workload.notices.pop(0))
+
+    def _never_started(self, fault: CannotStart) -> Exit:
+        stopped = self._stop_reason is not None
+        text = self._around.masks.hide(str(fault))
+        return Exit(
+            code=None,
+            stopped=stopped,
+            error=text,
+            infrastructure=fault.infrastructure and not stopped,
+        )
+
+    # ── while it runs ────────────────────────────────────────────────────────────────────────
+
+    def _watch(self) -> Ended:
+        sampler = Sampler(self._around.state_dir, self._workload.gpu_uuids)
+        sample_at = self._around.clock() + FIRST_SAMPLE_S
+        looks = 0
+        ending: _Ending | None = None
+        while (ended := self._workload.ending()) is None:
+            self._wake.wait(self._pause_s(ending))
+            self._wake.clear()
+            if self._workload.ending() is not None:
+                continue
+            ending = self._end_if_wanted(ending)
+            if self._around.clock() >= sample_at:
+                self._sample(sampler, look_at_summary=looks % SUMMARY_EVERY == 0)
+                looks += 1
+                sample_at = self._around.clock() + SAMPLE_S
+        return ended
+
+    def _pause_s(self, ending: _Ending | None) -> float:
+        if ending is None or ending.killed_at is not None:
+            return LOOK_S
+        kill_at = ending.terminated_at + self._work.stop_grace_s
+        return min(LOOK_S, max(0.0, kill_at - self._around.clock()))
+
+    def _stop_wanted(self) -> str | None:
+        if self._stop_reason is not None:
+            return self._stop_reason
+        if self._around.clock() - self._began > self._work.deadline_s:
+            self._stop_reason = "the time limit is reached"
+        elif self._around.uplink.silent_s() > self._work.silence_limit_s:
+            self._stop_reason = "cut off from the server for too long"
+        return self._stop_reason
+
+    def _end_if_wanted(self, ending: _Ending | None) -> _Ending | None:
+        now = self._around.clock()
+        if self.over.is_set():
+            self._workload.kill()
+            return ending
+        reason = self._stop_wanted()
+        if reason is None:
+            return None
+        if ending is None:
+            self._around.outbox.notice(f"stopping: {reason}")
+            self._workload.terminate()
+            return _Ending(reason, now)
+        last = ending.killed_at
+        if now - ending.terminated_at >= self._work.stop_grace_s and (
+            last is None or now - last >= KILL_AGAIN_S
+        ):
+            self._workload.kill()
+            ending.killed_at = now
+        return ending
+
+    def _sample(self, sampler: Sampler, *, look_at_summary: bool) -> None:
+        body = sampler.sample(self._workload.usage(), self._around.clock())
+        self._around.outbox.add(EventKind.SAMPLE, body)
+        if shutil.disk_usage(self._around.state_dir).free < DISK_FLOOR_BYTES:
+            self.stop("the instance's disk is full")
+        if look_at_summary:
+            self._tell_summary()
+
+    def _tell_summary(self) -> None:
+        found = self._workload.summary()
+        if found is None or found == self._summary:
+            return
+        self._summary = found
+        text = self._around.masks.hide(found.decode("utf-8", "replace").replace("\0", ""))
+        self._around.outbox.add(EventKind.SUMMARY, {"text": text})
+
+    # ── after it ended ───────────────────────────────────────────────────────────────────────
+
+    def _exit(self, ended: Ended) -> Exit:
+        if ended.lost is not None:
+            return Exit(code=None, error=ended.lost, infrastructure=True, stopped=False)
+        return Exit(
+            code=ended.code,
+            signal=ended.signal,
+            out_of_memory=ended.out_of_memory,
+            stopped=self._stop_reason is not None,
+            error=self._stop_reason,
+        )
+
+    def _report(self, exit_: Exit) -> None:
+        uplink = self._around.uplink
+        if not self._started:
+            uplink.report(AgentState.DONE, exit=exit_, outputs=())
+        else:
+            self._tell_summary()
+            if self._work.outputs:
+                uplink.report(AgentState.UPLOADING, exit=exit_)
+            outputs = self._around.collect(self._workload.outputs(self._work.outputs))
+            uplink.report(AgentState.DONE, exit=exit_, outputs=outputs)
+        began = self._around.clock()
+        while not uplink.ended.wait(LOOK_S):
+            if self.over.is_set() or self._around.clock() - began > REPORT_LIMIT_S:
+                return

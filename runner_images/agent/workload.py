@@ -1,0 +1,108 @@
+"""What the supervisor asks of a running command, whatever runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from cynthus.errors import CynthusError
+from cynthus.wire import Work
+
+OUTPUTS_FOLDER = "outputs"  # spec.md: $CYNTHUS_OUTPUTS is /workspace/outputs
+CHECKPOINTS_FOLDER = "checkpoints"
+SUMMARY_LIMIT_BYTES = 64 * 1024  # GitHub shows 65,535 characters of a check run's summary
+INSTANCE_MARK = "CYNTHUS_INSTANCE"  # in the environment of every process of the run
+# Both streams in one, so that the log has the order in which things were said. A shell waits for
+# its foreground child before it acts on a trap: the child gets the signal and the time to save its
+# work while the script itself stays; 143 = 128 + SIGTERM. On the text's own first line, so that the
+# shell's messages count its lines right.
+PROLOGUE = "exec 2>&1; trap 'exit 143' TERM; "
+# One POSIX line that takes bash where the image has it: asking beforehand would cost a round trip.
+CHOOSE_SHELL = (
+    'command -v bash >/dev/null 2>&1 && exec bash -eo pipefail -c "$1"; '
+    'echo "[cynthus] no bash here: the command runs with sh -e" >&2; exec sh -e -c "$1"'
+)
+FIRST_SIGNAL_CODE = 128  # a shell reports a child killed by signal n as 128 + n
+LAST_SIGNAL = 64
+
+
+class CannotStart(CynthusError):  # noqa: N818 - reads as what happened
+    """The command cannot be started; `infrastructure`: another instance may be able to."""
+
+    def __init__(self, message: str, *, infrastructure: bool) -> None:
+        super().__init__(message)
+        self.infrastructure = infrastructure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the command ended."""
+
+    code: int
+    signal: int | None = None
+    out_of_memory: bool = False
+    lost: str | None = None  # the instance's fault: nobody knows how the command ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the command uses at one moment; None: unknown."""
+
+    cpu_s: float | None = None  # processor time since it started
+    memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One output as it was found: readable, or left out for a reason."""
+
+    path: str
+    size_bytes: int = 0
+    content: BinaryIO | None = None  # valid until the next one is asked for
+    left_out: str | None = None
+
+
+class Workload(Protocol):
+    """One command, from its preparation to its removal."""
+
+    def prepare(self, stopping: Callable[[], bool]) -> None:
+        """Make everything ready; raises CannotStart."""
+
+    def start(self, output: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+        """Start the command; `ended` is called once all its output was handed over."""
+
+    def ending(self) -> Ended | None:
+        """Return how the command ended, or None while it runs."""
+
+    def terminate(self) -> None:
+        """Ask every process to end (SIGTERM)."""
+
+    def kill(self) -> None:
+        """End every process (SIGKILL)."""
+
+    def usage(self) -> Usage:
+        """Return what it uses now."""
+
+    def summary(self) -> bytes | None:
+        """Return the first bytes of the summary file, if there is one."""
+
+    def outputs(self, patterns: tuple[str, ...]) -> Iterator[Found]:
+        """Yield what the patterns name, one after the other; the command has ended."""
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+
+
+def signal_of(code: int) -> int | None:
+    """Return the signal that an exit code tells of."""
+    signal = code - FIRST_SIGNAL_CODE
+    return signal if 0 < signal <= LAST_SIGNAL else None
+
+
+def arguments(work: Work) -> tuple[str, ...]:
+    """Return what to execute: the spec's arguments, or its text in a strict shell."""
+    if not isinstance(work.command, str):
+        return work.command
+    return ("sh", "-c", CHOOSE_SHELL, "sh", PROLOGUE + work.command)

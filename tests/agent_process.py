@@ -1,0 +1,57 @@
+"""Start the real agent as its own process, against the fake control plane."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.fake_control_plane import SECRET, ControlPlane
+
+ROOT = Path(__file__).parent.parent
+END_S = 20.0
+
+
+@contextmanager
+def an_agent(
+    plane: ControlPlane, folder: Path, *, engine: str = "auto", name: str = "cynthus-rtest-1"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running agent; what is left of it at the end is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    secret = folder / "secret"
+    secret.write_text(SECRET)
+    with (folder / "agent.log").open("ab") as log:
+        agent = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "runner_images.agent", "run", "--server", plane.url),
+                *("--instance", name, "--secret-file", str(secret), "--state-dir", str(folder)),
+                *("--engine", engine, "--control-plane", "test-plane"),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield agent
+    finally:
+        agent.terminate()
+        try:
+            agent.wait(END_S)
+        except subprocess.TimeoutExpired:
+            agent.kill()
+            agent.wait()
+
+
+def finished(plane: ControlPlane, folder: Path, *, engine: str = "auto") -> ControlPlane:
+    """Run the agent to its own end and return what the server was told."""
+    with an_agent(plane, folder, engine=engine) as agent:
+        plane.wait(lambda: bool(plane.beats) and plane.beats[-1]["state"] == "done", 60)
+        agent.wait(END_S)
+        log = (folder / "agent.log").read_text()
+        assert agent.returncode == 0, log
+        assert log == ""
+    return plane

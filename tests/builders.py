@@ -1,0 +1,153 @@
+"""Make runs and what is seen of them, so that a test names only what matters to it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from cynthus.spec import Output as SpecOutput
+from cynthus.spec import Resources, Retry, Spec
+from cynthus.wire import AgentState, Exit, Facts, Output
+from webhook_server.runs.model import (
+    AgentSeen,
+    Attempt,
+    Cause,
+    CreateOutcome,
+    CreateSeen,
+    Gone,
+    Offer,
+    ProviderSeen,
+    Reason,
+    Run,
+    RunDraft,
+    RunKey,
+    State,
+)
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SPEC_TEXT = "version: 1\nname: digits\nrun: python train.py\n"
+IMAGE = "registry.test/digits@sha256:" + "a" * 64
+OUTPUT = Output(path="model/weights.bin", size_bytes=7, sha256="c" * 64)
+
+
+def a_spec(**changes: Any) -> Spec:
+    given: dict[str, Any] = {
+        "name": "digits",
+        "run": "python train.py",
+        "resources": Resources(),
+        "outputs": (SpecOutput("model"),),
+        "retry": Retry(3),
+    }
+    return Spec(**(given | changes))
+
+
+def a_key(**changes: Any) -> RunKey:
+    given: dict[str, Any] = {
+        "repository_id": 7,
+        "commit_sha": "b" * 40,
+        "spec_path": "cynthus.yaml",
+        "trigger": "push",
+    }
+    return RunKey(**(given | changes))
+
+
+def a_draft(**changes: Any) -> RunDraft:
+    given: dict[str, Any] = {
+        "id": "arun00000001",
+        "key": a_key(),
+        "repository": "acme/vision",
+        "ref": "refs/heads/main",
+        "event": "push",
+        "default_branch": "main",
+        "pull_request": None,
+        "workflow_run_url": None,
+        "spec": a_spec(),
+        "spec_text": SPEC_TEXT,
+        "wants_release": True,
+    }
+    return RunDraft(**(given | changes))
+
+
+def an_offer(**changes: Any) -> Offer:
+    given: dict[str, Any] = {
+        "provider": "fake",
+        "place": "here",
+        "machine": "small",
+        "gpu_type": None,
+        "gpu_count": 0,
+        "cpu": 2,
+        "memory_bytes": 1 << 30,
+        "usd_per_hour": Decimal("3.60"),
+    }
+    return Offer(**(given | changes))
+
+
+def an_attempt(number: int = 1, **changes: Any) -> Attempt:
+    given: dict[str, Any] = {
+        "number": number,
+        "instance": f"cynthus-arun00000001-{number}",
+        "offer": an_offer(),
+        "ordered_at": NOON,
+        "last_try_at": NOON,
+    }
+    return Attempt(**(given | changes))
+
+
+def a_run(state: State = State.RUNNING, **changes: Any) -> Run:
+    given: dict[str, Any] = {
+        "id": "arun00000001",
+        "key": a_key(),
+        "repository": "acme/vision",
+        "number": 1,
+        "spec": a_spec(),
+        "spec_sha256": "d" * 64,
+        "state": state,
+        "state_since": NOON,
+        "reason": Reason(cause=Cause.PROGRESS, text="as it was"),
+        "created_at": NOON,
+        "image": None if state is State.BUILDING else IMAGE,
+        "attempts": () if state in {State.BUILDING, State.QUEUED} else (an_attempt(),),
+        "wants_release": True,
+    }
+    return Run(**(given | changes))
+
+
+def an_agent(state: AgentState = AgentState.RUNNING, **changes: Any) -> AgentSeen:
+    given: dict[str, Any] = {
+        "enrolled_at": NOON,
+        "heartbeat_at": NOON,
+        "state": state,
+        "engine": "docker",
+    }
+    return AgentSeen(**(given | changes))
+
+
+def an_exit(code: int | None = 0, **changes: Any) -> Exit:
+    return Exit(code=code, **changes)
+
+
+def created(at: datetime = NOON) -> CreateSeen:
+    return CreateSeen(outcome=CreateOutcome.CREATED, at=at)
+
+
+def absent(at: datetime = NOON) -> ProviderSeen:
+    return ProviderSeen(gone=Gone.ABSENT, asked_at=at)
+
+
+def present(at: datetime = NOON) -> ProviderSeen:
+    return ProviderSeen(gone=Gone.PRESENT, asked_at=at)
+
+
+def some_facts(**changes: Any) -> Facts:
+    given: dict[str, Any] = {
+        "engine": "docker",
+        "cpu_count": 2,
+        "memory_bytes": 1 << 30,
+        "disk_free_bytes": 1 << 33,
+    }
+    return Facts(**(given | changes))
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)

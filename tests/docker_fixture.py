@@ -1,0 +1,146 @@
+"""A Docker engine with a tiny image, found or started for the tests that need one."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from runner_images.agent.engine import DEFAULT_SOCKET, answers
+
+START_LIMIT_S = 20.0
+TREE_PROGRAMS = [
+    "bash",
+    "sh",
+    "cat",
+    "ls",
+    "env",
+    "id",
+    "sleep",
+    "kill",
+    "mkfifo",
+    "ln",
+    "dd",
+    "head",
+    "seq",
+    "touch",
+    "mkdir",
+    "rm",
+    "yes",
+    "tr",
+    "timeout",
+]
+
+
+@pytest.fixture(scope="session")
+def engine_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The engine's socket; one that had to be started ends with the tests."""
+    if answers(DEFAULT_SOCKET):
+        yield DEFAULT_SOCKET
+        return
+    log = tmp_path_factory.mktemp("docker") / "dockerd.log"
+    started = _start(log)
+    if started is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"no Docker engine answers, and none could be started: see {log}")
+        pytest.skip("no Docker engine answers at /var/run/docker.sock, and none could be started")
+    yield DEFAULT_SOCKET
+    started.terminate()
+    started.wait(START_LIMIT_S)
+
+
+def _start(log: Path) -> subprocess.Popen[bytes] | None:
+    try:
+        with log.open("wb") as file:
+            daemon = subprocess.Popen(["dockerd"], stdout=file, stderr=file, start_new_session=True)
+    except OSError:
+        return None
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline and daemon.poll() is None:
+        if answers(DEFAULT_SOCKET):
+            return daemon
+        time.sleep(0.05)  # dockerd tells nobody when it is ready
+    daemon.kill()
+    daemon.wait()
+    return None
+
+
+@pytest.fixture(scope="session")
+def image(engine_socket: str) -> Iterator[str]:
+    """The id of an image with bash, Python's standard library and a workspace of user 1000."""
+    client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
+    changes = ["USER 1000:1000", "WORKDIR /workspace", "ENV PATH=/usr/bin:/bin", "ENV HOME=/tmp"]
+    found = client.import_image_from_data(_tree(), repository="cynthus-test/agent", changes=changes)
+    yield _imported(found)
+    client.close()
+
+
+def _imported(answer: str) -> str:
+    import json
+
+    return str(json.loads(answer.strip().splitlines()[-1])["status"])
+
+
+def _tree() -> bytes:
+    """Return this machine's own programs, with the libraries they load, as an image's files."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w") as archive:
+        for folder, mode, owner in (
+            ("tmp", 0o1777, 0),
+            ("workspace", 0o755, 1000),
+            ("proc", 0o755, 0),
+            ("etc", 0o755, 0),
+        ):
+            item = tarfile.TarInfo(folder)
+            item.type, item.mode, item.uid, item.gid = tarfile.DIRTYPE, mode, owner, owner
+            archive.addfile(item)
+        for path in sorted(_files()):
+            archive.add(os.path.realpath(path), path.lstrip("/"), recursive=False)
+        _python(archive)
+    return memory.getvalue()
+
+
+def _files() -> set[str]:
+    programs = {_which(name) for name in TREE_PROGRAMS} | {"/usr/bin/python3"}
+    needed: set[str] = set()
+    for program in programs | _extension_modules():
+        answer = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
+        words = (word for line in answer.stdout.splitlines() for word in line.split())
+        needed |= {word for word in words if word.startswith("/")}
+    return programs | needed
+
+
+def _which(name: str) -> str:
+    for folder in ("/bin", "/usr/bin"):
+        if os.path.exists(f"{folder}/{name}"):
+            return f"/usr/bin/{name}"
+    raise FileNotFoundError(name)
+
+
+def _library() -> Path:
+    found = subprocess.run(
+        ["/usr/bin/python3", "-c", "import os; print(os.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Path(found.stdout.strip()).parent
+
+
+def _extension_modules() -> set[str]:
+    return {str(path) for path in (_library() / "lib-dynload").glob("*socket*.so")}
+
+
+def _python(archive: tarfile.TarFile) -> None:
+    library = _library()
+    leave_out = {"test", "__pycache__", "site-packages", "dist-packages", "idlelib", "ensurepip"}
+    for path in sorted(library.rglob("*")):
+        if not leave_out & set(path.relative_to(library).parts) and path.is_file():
+            archive.add(os.path.realpath(path), str(path).lstrip("/"), recursive=False)

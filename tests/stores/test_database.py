@@ -1,0 +1,299 @@
+"""The database: durable, shared by threads, alone on its file, at the right version."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, insert, inspect, select, text
+
+from cynthus.errors import UserError
+from tests.stores.conftest import NOON
+from webhook_server.stores import schema
+from webhook_server.stores.database import Database, insert_once
+from webhook_server.stores.engines import open_engine
+from webhook_server.stores.tables import server_state
+from webhook_server.stores.writer import DatabaseUnavailable
+
+Opener = Callable[[str], Database]
+
+
+def put(key: str) -> Callable[[Connection], bool]:
+    return lambda connection: insert_once(connection, server_state, {"key": key, "value": "x"})
+
+
+def shape(url: str) -> dict[str, Any]:
+    """Everything the database says about our tables, in a comparable form."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = inspect(connection)
+        tables = {
+            name: {
+                "columns": {
+                    c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns(name)
+                },
+                "primary key": found.get_pk_constraint(name)["constrained_columns"],
+                "indexes": sorted(
+                    (i["name"], tuple(i["column_names"]), bool(i["unique"]))
+                    for i in found.get_indexes(name)
+                ),
+                "unique": sorted(
+                    tuple(u["column_names"]) for u in found.get_unique_constraints(name)
+                ),
+            }
+            for name in found.get_table_names()
+        }
+    engine.dispose()
+    return tables
+
+
+def alembic_config() -> Config:
+    config = Config()
+    folder = Path(schema.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    return config
+
+
+def migrate_from_zero(url: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+def test_migrating_from_zero_gives_the_snapshot_on_sqlite(
+    tmp_path: Path, open_database: Opener
+) -> None:
+    snapshot, migrated = f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db"
+    open_database(snapshot).migrate()
+    migrate_from_zero(migrated)
+    assert shape(snapshot) == shape(migrated)
+    assert "runs" in shape(snapshot)
+
+
+@pytest.mark.postgres
+def test_migrating_from_zero_gives_the_snapshot_on_postgres(
+    postgres_server: str, open_database: Opener
+) -> None:
+    from tests.postgres_fixture import a_database
+
+    snapshot, migrated = a_database(postgres_server), a_database(postgres_server)
+    open_database(snapshot).migrate()
+    migrate_from_zero(migrated)
+    assert shape(snapshot) == shape(migrated)
+
+
+def test_the_servers_version_is_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_current_head() == schema.HEAD
+
+
+def test_migrating_again_changes_nothing(db: Database) -> None:
+    db.set_state("key", "value")
+    db.migrate()
+    assert db.state("key") == "value"
+
+
+def test_an_older_database_is_migrated(empty_url: str, open_database: Opener) -> None:
+    migrate_from_zero(empty_url)
+    database = open_database(empty_url)
+    database.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num='0001'")) and 0)
+    database.migrate()
+    assert database.state("nothing") is None
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(db: Database) -> None:
+    db.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num='9999'")) and 0)
+    with pytest.raises(UserError, match="made by a newer server"):
+        db.migrate()
+
+
+def test_tables_of_another_program_are_refused(empty_url: str, open_database: Opener) -> None:
+    database = open_database(empty_url)
+    database.write(lambda c: c.execute(text("CREATE TABLE runs (id INTEGER)")) and 0)
+    with pytest.raises(UserError, match="a database of its own"):
+        database.migrate()
+
+
+def test_replicas_that_start_together_make_one_schema(
+    postgres_url: str, open_database: Opener
+) -> None:
+    faults: list[Exception] = []
+
+    def start() -> None:
+        try:
+            open_database(postgres_url).migrate()
+        except Exception as error:  # noqa: BLE001 - any fault fails the test
+            faults.append(error)
+
+    run_together([start] * 4)
+    assert faults == []
+
+
+def test_a_second_server_on_the_same_sqlite_file_is_refused(
+    tmp_path: Path, open_database: Opener
+) -> None:
+    url = f"sqlite:///{tmp_path}/cynthus.db"
+    first = open_database(url)
+    with pytest.raises(UserError, match="one server at a time"):
+        Database(url, now=lambda: NOON)
+    first.close()
+    open_database(url).migrate()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://host/name", "found mysql"),
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in"),
+    ],
+)
+def test_an_unusable_address_is_refused(url: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Database(url, now=lambda: NOON)
+
+
+def test_a_write_is_on_disk_once_it_is_answered(tmp_path: Path, open_database: Opener) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
+    database.migrate()
+    database.write(put("key"))
+    with sqlite3.connect(tmp_path / "cynthus.db") as other:
+        assert other.execute("SELECT key FROM server_state").fetchall() == [("key",)]
+    other.close()
+
+
+def test_sqlite_is_as_durable_as_we_promise(tmp_path: Path, open_database: Opener) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
+
+    def pragma(name: str) -> Any:
+        statement = {"sync": "PRAGMA synchronous", "mode": "PRAGMA journal_mode"}[name]
+        return database.write(lambda c: c.exec_driver_sql(statement).scalar())
+
+    assert (pragma("sync"), pragma("mode")) == (2, "wal")
+
+
+def test_one_failing_work_harms_no_other_of_its_batch(db: Database) -> None:
+    gate = threading.Event()
+    db.write_async(lambda _: gate.wait(5))  # holds the writer, so that the rest is one batch
+
+    def fail(connection: Connection) -> None:
+        connection.execute(insert(server_state).values(key="half done", value="x"))
+        raise ValueError("my own fault")
+
+    works = [db.write_async(put(f"key {n}")) for n in range(20)]
+    bad = db.write_async(fail)
+    more = [db.write_async(put(f"key {n}")) for n in range(20, 40)]
+    gate.set()
+    assert all(answer.result() for answer in works + more)
+    with pytest.raises(ValueError, match="my own fault"):
+        bad.result()
+    with db.read() as connection:
+        keys = set(connection.execute(select(server_state.c.key)).scalars())
+    assert keys == {f"key {n}" for n in range(40)}
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_dropped(db: Database) -> None:
+    gate = threading.Event()
+    db.write_async(lambda _: gate.wait(5))
+    given_up = db.write_async(put("given up"))
+    given_up.cancel()
+    kept = db.write_async(put("kept"))
+    gate.set()
+    assert kept.result()
+    assert db.state("given up") is None
+
+
+def test_writes_from_many_threads_all_arrive(db: Database) -> None:
+    run_together([lambda n=n: db.write(put(f"key {n}")) for n in range(30)])
+    with db.read() as connection:
+        assert len(connection.execute(select(server_state)).all()) == 30
+
+
+def test_a_reader_cannot_write(tmp_path: Path, open_database: Opener) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
+    database.migrate()
+    with pytest.raises(DatabaseUnavailable), database.read() as connection:
+        connection.execute(insert(server_state).values(key="a", value="b"))
+
+
+def test_a_closed_database_says_try_again(db: Database) -> None:
+    db.close()
+    with pytest.raises(DatabaseUnavailable, match="Try again"):
+        db.write(put("key"))
+
+
+def test_a_full_disk_is_an_error_and_needs_no_repair(tmp_path: Path, open_database: Opener) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
+    database.migrate()
+    limit = database.write(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar())
+    database.write(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={limit}").scalar())
+    with pytest.raises(DatabaseUnavailable):
+        database.write(
+            lambda c: c.execute(insert(server_state).values(key="big", value="x" * 100_000)) and 0
+        )
+    database.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count=1000000").scalar())
+    assert database.write(put("small"))
+
+
+@pytest.mark.postgres
+def test_a_deadlock_between_replicas_is_repeated(postgres_url: str, open_database: Opener) -> None:
+    one, two = open_database(postgres_url), open_database(postgres_url)
+    one.migrate()
+    one.set_state("a", "0")
+    one.set_state("b", "0")
+    both_hold_one = threading.Barrier(2)
+
+    def add(first: str, second: str) -> Callable[[Connection], None]:
+        tries: list[int] = []
+
+        def work(connection: Connection) -> None:
+            tries.append(1)
+            _lock(connection, first)
+            if len(tries) == 1:
+                both_hold_one.wait(5)
+            _lock(connection, second)
+
+        return work
+
+    answers = [one.write_async(add("a", "b")), two.write_async(add("b", "a"))]
+    for answer in answers:
+        answer.result(20)
+    assert (one.state("a"), one.state("b")) == ("0xx", "0xx")
+
+
+def _lock(connection: Connection, key: str) -> None:
+    connection.execute(
+        text("UPDATE server_state SET value = value || 'x' WHERE key = :key"), {"key": key}
+    )
+
+
+def test_a_connection_that_died_is_replaced(postgres_url: str, open_database: Opener) -> None:
+    database = open_database(postgres_url)
+    database.migrate()
+    killer = open_engine(create_engine(postgres_url).url, writes=False)
+    with killer.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    killer.dispose()
+    assert database.write(put("after"))
+
+
+def run_together(works: list[Callable[[], Any]]) -> None:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)

@@ -1,0 +1,313 @@
+"""What a delivery asks for."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from webhook_server.intents import (
+    MAX_COMMITS,
+    Cancel,
+    Ignored,
+    InstallationChanged,
+    Person,
+    Place,
+    PullRequest,
+    RepositoryChanged,
+    Rerun,
+    StartRun,
+    intent_of,
+)
+
+SHA = "6dcb09b5b57875f334f61aebed695e2e4193db5e"
+REPOSITORY: dict[str, Any] = {
+    "id": 1296269,
+    "name": "Hello-World",
+    "full_name": "octocat/Hello-World",
+    "default_branch": "main",
+    "owner": {"id": 1, "login": "octocat", "type": "User"},
+    "pushed_at": 1_795_000_000,
+}
+SENDER = {"id": 1, "login": "octocat", "type": "User"}
+COMMON: dict[str, Any] = {
+    "repository": REPOSITORY,
+    "installation": {"id": 5, "node_id": "x"},
+    "sender": SENDER,
+}
+PLACE = Place(
+    id=1296269,
+    owner_id=1,
+    full_name="octocat/Hello-World",
+    default_branch="main",
+    installation_id=5,
+)
+PERSON = Person(id=1, login="octocat", bot=False)
+PUSH: dict[str, Any] = {
+    **COMMON,
+    "ref": "refs/heads/main",
+    "before": "1" * 40,
+    "after": SHA,
+    "created": False,
+    "deleted": False,
+    "forced": False,
+    "commits": [
+        {"id": SHA, "added": ["a.py"], "removed": [], "modified": ["train.py", "a.py"]},
+    ],
+}
+PULL: dict[str, Any] = {
+    **COMMON,
+    "action": "synchronize",
+    "number": 7,
+    "pull_request": {
+        "number": 7,
+        "state": "open",
+        "head": {"sha": SHA, "ref": "patch-1", "repo": {"id": 1296269}},
+        "base": {"ref": "main"},
+    },
+}
+CHECK: dict[str, Any] = {
+    **COMMON,
+    "action": "rerequested",
+    "check_run": {"id": 4, "head_sha": SHA, "external_id": "rabc123", "name": "cynthus/digits"},
+}
+BUTTON = {**CHECK, "action": "requested_action", "requested_action": {"identifier": "cancel"}}
+SUITE: dict[str, Any] = {
+    **COMMON,
+    "action": "rerequested",
+    "check_suite": {"id": 9, "head_sha": SHA},
+}
+RENAMED: dict[str, Any] = {
+    **COMMON,
+    "action": "renamed",
+    "changes": {"repository": {"name": {"from": "Old"}}},
+}
+INSTALLED: dict[str, Any] = {
+    "action": "created",
+    "installation": {"id": 5, "created_at": 1_700_000_000},
+    "repositories": [{"id": 1296269, "full_name": "octocat/Hello-World"}],
+    "sender": SENDER,
+}
+CHANGED_LIST: dict[str, Any] = {
+    "action": "removed",
+    "installation": {"id": 5},
+    "repositories_added": [],
+    "repositories_removed": [{"id": 1296269}],
+    "sender": SENDER,
+}
+SAMPLES: dict[str, dict[str, Any]] = {
+    "push": PUSH,
+    "pull_request": PULL,
+    "check_run": CHECK,
+    "check_suite": SUITE,
+    "repository": RENAMED,
+    "installation": INSTALLED,
+    "installation_repositories": CHANGED_LIST,
+}
+WANTED: list[tuple[str, dict[str, Any], Any]] = [
+    (
+        "push",
+        PUSH,
+        StartRun(
+            place=PLACE,
+            branch="main",
+            sha=SHA,
+            changed=("a.py", "train.py"),
+            pushed_at=datetime.fromtimestamp(1_795_000_000, UTC),
+        ),
+    ),
+    (
+        "pull_request",
+        PULL,
+        PullRequest(place=PLACE, number=7, sha=SHA, head_repository_id=1296269, sender=PERSON),
+    ),
+    (
+        "check_run",
+        CHECK,
+        Rerun(
+            place=PLACE,
+            sha=SHA,
+            check_run_id=4,
+            check_suite_id=None,
+            run_id="rabc123",
+            sender=PERSON,
+        ),
+    ),
+    (
+        "check_run",
+        BUTTON,
+        Cancel(place=PLACE, sha=SHA, check_run_id=4, run_id="rabc123", sender=PERSON),
+    ),
+    (
+        "check_suite",
+        SUITE,
+        Rerun(
+            place=PLACE, sha=SHA, check_run_id=None, check_suite_id=9, run_id=None, sender=PERSON
+        ),
+    ),
+    ("repository", RENAMED, RepositoryChanged(place=PLACE, gone=False)),
+    ("repository", {**RENAMED, "action": "deleted"}, RepositoryChanged(place=PLACE, gone=True)),
+    (
+        "installation",
+        INSTALLED,
+        InstallationChanged(installation_id=5, gone=False, removed=(), added=(1296269,)),
+    ),
+    (
+        "installation",
+        {**INSTALLED, "action": "deleted"},
+        InstallationChanged(installation_id=5, gone=True, removed=(), added=(1296269,)),
+    ),
+    (
+        "installation_repositories",
+        CHANGED_LIST,
+        InstallationChanged(installation_id=5, gone=False, removed=(1296269,), added=()),
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "payload", "intent"), WANTED)
+def test_a_delivery_is_understood(event: str, payload: dict[str, Any], intent: Any) -> None:
+    assert intent_of(event, payload) == intent
+
+
+def with_value(payload: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(payload)
+    parent = changed
+    *folders, last = path.split("/")
+    for name in folders:
+        parent = parent[name]
+    if value is ...:
+        del parent[last]
+    else:
+        parent[last] = value
+    return changed
+
+
+NOTHING: list[tuple[str, dict[str, Any]]] = [
+    ("push", with_value(PUSH, "deleted", True)),
+    ("push", with_value(PUSH, "after", "0" * 40)),
+    ("push", with_value(PUSH, "after", SHA[:7])),
+    ("push", with_value(PUSH, "after", "--upload-pack=x".ljust(40))),
+    ("push", with_value(PUSH, "ref", "refs/tags/v1")),
+    ("push", with_value(PUSH, "ref", "refs/heads/" + "x" * 300)),
+    ("push", with_value(PUSH, "ref", "refs/heads/a\x00b")),
+    ("push", with_value(PUSH, "ref", "refs/heads/\ud800")),
+    ("push", with_value(PUSH, "repository/id", 2**65)),
+    ("push", with_value(PUSH, "repository/id", True)),
+    ("push", with_value(PUSH, "repository/id", "1296269")),
+    ("push", with_value(PUSH, "repository/full_name", "../..//x")),
+    ("push", with_value(PUSH, "repository/owner", None)),
+    ("pull_request", with_value(PULL, "action", "closed")),
+    ("pull_request", with_value(PULL, "action", 7)),
+    ("pull_request", with_value(PULL, "pull_request/state", "closed")),
+    ("check_run", with_value(CHECK, "action", "created")),
+    ("check_run", with_value(BUTTON, "requested_action/identifier", "launch")),
+    ("check_run", with_value(BUTTON, "requested_action", None)),
+    ("check_run", with_value(CHECK, "sender", None)),
+    ("check_suite", with_value(SUITE, "action", "requested")),
+    ("check_suite", with_value(SUITE, "action", "completed")),
+    ("repository", with_value(RENAMED, "action", "starred")),
+    ("star", PUSH),
+    ("issue_comment", PUSH),
+    ("", PUSH),
+]
+
+
+@pytest.mark.parametrize(("event", "payload"), NOTHING)
+def test_what_asks_for_nothing_is_ignored_with_a_reason(event: str, payload: Any) -> None:
+    intent = intent_of(event, payload)
+    assert isinstance(intent, Ignored)
+    assert intent.reason
+
+
+MISNAMED = [(name, other) for name in SAMPLES for other in SAMPLES if name != other]
+
+
+@pytest.mark.parametrize(("name", "other"), MISNAMED)
+def test_w9_a_signed_body_under_another_event_name_has_no_effect(name: str, other: str) -> None:
+    assert isinstance(intent_of(other, SAMPLES[name]), Ignored)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("created", True),
+        ("forced", True),
+        ("commits", None),
+        ("commits", [{}] * MAX_COMMITS),
+        ("commits", [None]),
+        ("commits", [{"added": [1], "removed": [], "modified": []}]),
+    ],
+)
+def test_what_a_push_changes_may_be_unknown(change: tuple[str, Any]) -> None:
+    intent = intent_of("push", with_value(PUSH, *change))
+    assert isinstance(intent, StartRun)
+    assert intent.changed is None
+
+
+def test_a_deleted_fork_and_a_deleted_account_are_ordinary() -> None:
+    payload = with_value(PULL, "pull_request/head/repo", None)
+    intent = intent_of("pull_request", with_value(payload, "sender", None))
+    assert isinstance(intent, PullRequest)
+    assert intent.head_repository_id is None
+    assert intent.sender is None
+
+
+def test_a_bot_is_known_as_one() -> None:
+    payload = with_value(CHECK, "sender", {"id": 3, "login": "dependabot[bot]", "type": "Bot"})
+    intent = intent_of("check_run", payload)
+    assert isinstance(intent, Rerun)
+    assert intent.sender.bot
+
+
+def test_the_key_is_the_meaning() -> None:
+    intent = intent_of("check_run", CHECK)
+    assert isinstance(intent, Rerun)
+    assert intent.key == f"rerun/1296269/check_run/4/{SHA}"
+    suite = intent_of("check_suite", SUITE)
+    assert isinstance(suite, Rerun)
+    assert suite.key == f"rerun/1296269/check_suite/9/{SHA}"
+
+
+def test_an_external_id_that_is_not_ours_is_no_run_id() -> None:
+    intent = intent_of("check_run", with_value(CHECK, "check_run/external_id", "x'; DROP"))
+    assert isinstance(intent, Rerun)
+    assert intent.run_id is None
+
+
+def paths(value: Any, prefix: str = "") -> list[str]:
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for name, item in value.items():
+        found += [f"{prefix}{name}", *paths(item, f"{prefix}{name}/")]
+    return found
+
+
+EVERYTHING = [(event, path) for event, sample in SAMPLES.items() for path in paths(sample)]
+ODD: list[Any] = [..., None, "", "x", 0, -1, 2**65, 1.5, True, [], [None], {}, {"id": None}]
+
+
+@pytest.mark.parametrize(("event", "path"), EVERYTHING)
+def test_w15_any_member_may_be_missing_null_or_of_another_type(event: str, path: str) -> None:
+    for value in ODD:
+        intent_of(event, with_value(SAMPLES[event], path, value))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(target=st.sampled_from(EVERYTHING), value=JSON)
+def test_no_payload_makes_it_raise(target: tuple[str, str], value: Any) -> None:
+    event, path = target
+    intent_of(event, with_value(SAMPLES[event], path, value))
+    intent_of(event, value)

@@ -1,0 +1,204 @@
+"""Compose the server: the only place that builds its parts, the only one that reads the clock."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import string
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from cynthus.errors import UserError
+from webhook_server.auth.server_key import server_key
+from webhook_server.bell import Bell
+from webhook_server.routes.access import host_of, is_loopback
+from webhook_server.routes.blobs import PREFIX as BLOBS
+from webhook_server.routes.blobs import blob_door
+from webhook_server.routes.counters import Counters
+from webhook_server.routes.front import Busy, Front, Later
+from webhook_server.routes.heartbeats import heartbeat_door
+from webhook_server.routes.masking import Masking
+from webhook_server.routes.parts import JobGate, Parts
+from webhook_server.routes.probes import Sample, healthz, metrics, readyz
+from webhook_server.routes.run_list import list_door
+from webhook_server.routes.slow_clients import PatientProtocol
+from webhook_server.routes.stream import PATH as STREAM
+from webhook_server.routes.stream import Readers, stream_door
+from webhook_server.settings import Settings
+from webhook_server.stores.blob_store import FileBlobs, open_blob_store
+from webhook_server.stores.database import Database
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.secret_store import open_secret_store
+from webhook_server.stores.session_store import SessionStore
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 15  # of the 30 s that supervisors grant; the loops need the rest
+KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
+_ID_LETTERS = string.ascii_lowercase + string.digits
+
+
+def clock() -> datetime:
+    """Return now."""
+    return datetime.now(UTC)  # noqa: TID251 - the one place
+
+
+def new_id() -> str:
+    """Return a run's id: 12 letters and digits, 61 bits, fit for names of instances."""
+    first = secrets.choice(string.ascii_lowercase)
+    return first + "".join(secrets.choice(_ID_LETTERS) for _ in range(11))
+
+
+# ── what the server stands on ───────────────────────────────────────────────────────────────────
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the address. Raises: UserError when somebody else has it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((settings.host, settings.port))
+    except OSError as error:
+        taken.close()
+        raise UserError(
+            f"CYNTHUS_PORT: should be free, found {settings.host}:{settings.port} taken"
+            f" ({error.strerror}). Choose another port, or 0 for any."
+        ) from error
+    return taken
+
+
+def base_url(settings: Settings, listening: socket.socket | None) -> str:
+    """Return the address that others are told."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    port = listening.getsockname()[1] if listening else settings.port
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104 - not bound here
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What doors and loops share."""
+
+    settings: Settings
+    key: bytes
+    base_url: str
+    database: Database
+    bell: Bell
+
+
+@contextmanager
+def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Ground]:
+    """Open the state folder and the database, migrated; close them at the end."""
+    state_dir = settings.state_dir.resolve()
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = server_key(settings.server_key, state_dir)
+    url = settings.database_url or f"sqlite:///{state_dir / 'cynthus.db'}"
+    database = Database(url, now=clock)
+    try:
+        database.migrate()
+        yield Ground(
+            settings=settings,
+            key=key,
+            base_url=base_url(settings, listening),
+            database=database,
+            bell=Bell(),
+        )
+    finally:
+        database.close()
+
+
+def open_parts(found: Ground, *, jobs: JobGate | None, alive: Callable[[], tuple[str, ...]]) -> Parts:
+    """Return what the doors are handed."""
+    settings, database = found.settings, found.database
+    state_dir = settings.state_dir.resolve()
+    blobs = open_blob_store(settings.blob_url, state_dir)
+    if isinstance(blobs, FileBlobs) and not database_is_shared(settings):
+        blobs.sweep()
+    hosts = {host_of(found.base_url.partition("://")[2]), settings.host.lower()}
+    return Parts(
+        settings=settings,
+        server_key=found.key,
+        base_url=found.base_url,
+        own_hosts=frozenset(host for host in hosts if host and host not in {"0.0.0.0", "::"}),  # noqa: S104 - not bound here
+        now=clock,
+        new_id=new_id,
+        bell=found.bell,
+        counters=Counters(),
+        database=database,
+        runs=RunStore(database),
+        instances=InstanceStore(database),
+        events=EventStore(database),
+        publications=PublicationStore(database),
+        sessions=SessionStore(database, now=clock),
+        blobs=blobs,
+        secrets=open_secret_store(settings.secrets_url, state_dir, found.key),
+        providers={},
+        jobs=jobs,
+        alive=alive,
+    )
+
+
+def database_is_shared(settings: Settings) -> bool:
+    """Return whether other servers may stand on the same state."""
+    return settings.database_url.startswith("postgresql")
+
+
+# ── doors ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doors:
+    """The application, and what has to be told when the server stops."""
+
+    front: Front
+    readers: Readers
+    pages: Later
+
+
+def open_doors(parts: Parts) -> Doors:
+    """Return the whole ASGI application."""
+    readers = Readers(parts.bell)
+    masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.secrets)
+    pages = Later(lambda: _pages(parts, masking))
+
+    def gauges() -> Iterator[Sample]:
+        yield "cynthus_stream_readers", {}, readers.count()
+
+    busy = (
+        Busy("heartbeat", lambda _, path: path == "/agent/v1/heartbeat", heartbeat_door(parts, masking)),
+        Busy("runs", lambda method, path: path == "/api/v1/runs" and method == "GET", list_door(parts)),
+        Busy("stream", lambda _, path: STREAM.match(path) is not None, stream_door(parts, readers)),
+        Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
+        Busy("healthz", lambda _, path: path == "/healthz", healthz),
+        Busy("readyz", lambda _, path: path == "/readyz", readyz(parts)),
+        Busy("metrics", lambda _, path: path == "/metrics", metrics(parts, gauges)),
+    )
+    return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
+
+
+def _pages(parts: Parts, masking: Masking):  # type: ignore[no-untyped-def] # replaced below
+    # Imported late: FastAPI takes longer to import than all the rest, and nobody waits for it yet.
+    from webhook_server.routes.agent_api import AgentProgram, agent_router
+    from webhook_server.routes.client_api import client_router
+    from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.pages import build_pages
+
+    program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
+    routers = (agent_router(parts, masking, program), client_router(parts), dashboard_router(parts))
+    return build_pages(parts, routers, people=refusal_page(parts))

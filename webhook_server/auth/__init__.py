@@ -1,0 +1,1 @@
+"""Proofs: who sent this, and what may they do."""

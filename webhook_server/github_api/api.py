@@ -1,0 +1,332 @@
+"""What we read of repositories, and what we write of check runs."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from github import Auth
+
+from cynthus.errors import Refused, Transient
+from webhook_server.github_api.door import WRITE_SPACING, Answer, Door, NotFound, Pace
+from webhook_server.github_api.tokens import InstallationTokens
+from webhook_server.intents import Place
+
+_NO_PERMISSION = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppSettings:
+    """Who we are towards GitHub, and where it is."""
+
+    api_url: str
+    uploads_url: str  # empty: where GitHub's answers say
+    app_id: str
+    private_key: str  # PEM text, or the path of a PEM file
+    write_spacing: timedelta = WRITE_SPACING
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryFacts:
+    """A repository as GitHub knows it now."""
+
+    id: int
+    owner_id: int
+    full_name: str
+    default_branch: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry of a folder at a commit."""
+
+    name: str
+    kind: str  # file, dir, symlink, submodule
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """A pull request now."""
+
+    number: int
+    sha: str
+    branch: str
+    head_repository_id: int | None  # None: the fork was deleted
+    base_branch: str
+    open: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRunRef:
+    """A check run of ours on GitHub."""
+
+    id: int
+    external_id: str
+    url: str
+    status: str
+
+
+class GithubApi:
+    """GitHub as the app sees it; safe to use from many threads.
+
+    Every method raises Transient (ask again at `retry_at`), NotFound, Invalid or Refused.
+    """
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        *,
+        now: Callable[[], datetime],
+        wait: Callable[[float], None],
+    ) -> None:
+        self._settings, self._now, self._wait = settings, now, wait
+        self.requests: Counter[str] = Counter()  # by verb and shape of path, for /metrics
+        self._lock = threading.Lock()
+        self._paces: dict[int, Pace] = {}
+        self._doors: dict[tuple[int, int], Door] = {}
+        identity = Auth.AppAuth(settings.app_id, _pem(settings.private_key))
+        # Asking for tokens notifies nobody: no spacing, but pauses hold here as well.
+        self.app = self._door(lambda _: identity, Pace(now=now, spacing=timedelta(0)))
+        self._tokens = InstallationTokens(self.app, now=now)
+
+    # ── doors ───────────────────────────────────────────────────────────────────────────────────
+
+    def door(self, place: Place) -> Door:
+        """Return the door to one repository.
+
+        Raises: NotFound when the app is not installed there.
+        """
+        installation_id = place.installation_id
+        if not installation_id:
+            raise NotFound(f"{place.full_name}: the app is not installed there. Install it.")
+        key = (installation_id, place.id)
+        with self._lock:
+            if key not in self._doors:
+
+                def auth(fresh: bool) -> Auth.Auth:
+                    return self._tokens.find(*key, fresh=fresh)
+
+                self._doors[key] = self._door(auth, self._pace(installation_id))
+            return self._doors[key]
+
+    def write_ready_at(self, place: Place) -> datetime:
+        """Return when this installation may write again."""
+        with self._lock:
+            return self._pace(place.installation_id or 0).write_ready_at()
+
+    def total_requests(self) -> int:
+        """Return how many requests were sent."""
+        return self.requests.total()
+
+    def uploads_url(self) -> str:
+        """Return the upload host that the settings name, if they do."""
+        return self._settings.uploads_url
+
+    def api_url(self) -> str:
+        """Return GitHub's REST API."""
+        return self._settings.api_url
+
+    def _pace(self, installation_id: int) -> Pace:
+        spacing = self._settings.write_spacing
+        return self._paces.setdefault(installation_id, Pace(now=self._now, spacing=spacing))
+
+    def _door(self, auth: Callable[[bool], Auth.Auth], pace: Pace) -> Door:
+        return Door(
+            api_url=self._settings.api_url,
+            auth=auth,
+            pace=pace,
+            wait=self._wait,
+            count=self._count,
+        )
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self.requests[what] += 1
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────
+
+    def installation_of(self, full_name: str) -> int:
+        """Return the installation that covers the repository of this name."""
+        answer = self.app.get(f"/repos/{_name(full_name)}/installation")
+        return _whole(answer, "id")
+
+    def installation_works(self, installation_id: int) -> bool:
+        """Say whether the app is still installed there, and not suspended."""
+        try:
+            answer = self.app.get(f"/app/installations/{installation_id}")
+        except NotFound:
+            return False
+        return _member(answer, ("suspended_at",)) is None
+
+    def repository(self, place: Place) -> RepositoryFacts:
+        """Return the repository as it is now.
+
+        Raises: NotFound also when the name belongs to another repository by now.
+        """
+        answer = self.door(place).get(f"/repos/{_name(place.full_name)}")
+        if _whole(answer, "id") != place.id:
+            raise NotFound(f"{place.full_name}: is another repository now.")
+        return RepositoryFacts(
+            id=place.id,
+            owner_id=_whole(answer, "owner", "id"),
+            full_name=_text(answer, "full_name"),
+            default_branch=_text(answer, "default_branch"),
+        )
+
+    def branch_exists(self, place: Place, branch: str) -> bool:
+        """Say whether the branch is still there."""
+        path = f"/repos/{_name(place.full_name)}/branches/{quote(branch, safe='')}"
+        try:
+            self.door(place).get(path)
+        except NotFound:
+            return False
+        return True
+
+    def folder(self, place: Place, path: str, sha: str) -> tuple[Entry, ...]:
+        """List a folder at a commit (GitHub stops at 1,000 entries).
+
+        Raises: NotFound when there is no such commit or folder.
+        """
+        answer = self.door(place).get(_contents(place, path), ref=sha)
+        if not isinstance(answer.value, list):
+            raise NotFound(f"{place.full_name}: {path} is not a folder at {sha}.")
+        return tuple(_entry(item) for item in answer.value if isinstance(item, dict))
+
+    def file(self, place: Place, path: str, sha: str) -> bytes:
+        """Return a file of at most 1 MB at a commit.
+
+        Raises: Refused for what is not an ordinary file of that size.
+        """
+        answer = self.door(place).get(_contents(place, path), ref=sha)
+        if not isinstance(answer.value, dict) or answer.value.get("type") != "file":
+            raise Refused(f"{path}: should be an ordinary file.")
+        if answer.value.get("encoding") != "base64":
+            raise Refused(f"{path}: should be at most 1 MB.")
+        try:
+            return base64.b64decode(_text(answer, "content"))
+        except binascii.Error as error:
+            raise Transient(f"GitHub answered {path} with something unreadable.") from error
+
+    def permission(self, place: Place, login: str) -> str:
+        """Return admin, write, read or none: what this account may do here, at this moment.
+
+        https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
+        """
+        path = f"/repos/{_name(place.full_name)}/collaborators/{quote(login, safe='')}/permission"
+        try:
+            return _text(self.door(place).get(path), "permission")
+        except NotFound:
+            return _NO_PERMISSION
+
+    def pull(self, place: Place, number: int) -> Pull:
+        """Return the pull request as it is now."""
+        answer = self.door(place).get(f"/repos/{_name(place.full_name)}/pulls/{number}")
+        if _whole(answer, "base", "repo", "id") != place.id:
+            raise NotFound(f"{place.full_name}: is another repository now.")
+        head = answer.value["head"] if isinstance(answer.value.get("head"), dict) else {}
+        repository = head.get("repo")  # null once the fork was deleted
+        return Pull(
+            number=number,
+            sha=_text(answer, "head", "sha"),
+            branch=_text(answer, "head", "ref"),
+            head_repository_id=repository.get("id") if isinstance(repository, dict) else None,
+            base_branch=_text(answer, "base", "ref"),
+            open=answer.value.get("state") == "open",
+        )
+
+    # ── check runs ──────────────────────────────────────────────────────────────────────────────
+
+    def find_check_run(self, place: Place, sha: str, external_id: str) -> CheckRunRef | None:
+        """Return our check run of this commit with this external id, if GitHub has one."""
+        found = self._check_runs(place, f"commits/{sha}/check-runs")
+        ours = [check_run for check_run in found if check_run.external_id == external_id]
+        return min(ours, key=lambda check_run: check_run.id, default=None)
+
+    def check_runs_of_suite(self, place: Place, suite_id: int) -> tuple[CheckRunRef, ...]:
+        """Return the newest check runs of a suite."""
+        return self._check_runs(place, f"check-suites/{suite_id}/check-runs")
+
+    def _check_runs(self, place: Place, rest: str) -> tuple[CheckRunRef, ...]:
+        path = f"/repos/{_name(place.full_name)}/{rest}"
+        answer = self.door(place).get(path, per_page=100)
+        items = answer.value.get("check_runs") if isinstance(answer.value, dict) else None
+        if not isinstance(items, list):
+            raise Transient("GitHub answered the list of check runs with something unreadable.")
+        return tuple(_check_run(Answer(answer.headers, item)) for item in items)
+
+    def create_check_run(self, place: Place, body: Mapping[str, Any]) -> CheckRunRef:
+        """Create a check run. Not safe to repeat: look for its external id first."""
+        path = f"/repos/{_name(place.full_name)}/check-runs"
+        return _check_run(self.door(place).write("POST", path, body))
+
+    def update_check_run(self, place: Place, check_run_id: int, body: Mapping[str, Any]) -> None:
+        """Change a check run; safe to repeat, but that annotations are added each time."""
+        path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
+        self.door(place).write("PATCH", path, body)
+
+
+def _pem(key: str) -> str:
+    if "-----BEGIN" in key:
+        return key.replace("\\n", "\n")  # how a PEM travels in one line of an .env file
+    return Path(key).read_text("ascii")
+
+
+def _name(full_name: str) -> str:
+    return quote(full_name, safe="/")
+
+
+def _contents(place: Place, path: str) -> str:
+    return f"/repos/{_name(place.full_name)}/contents/{quote(path.strip('/'), safe='/')}"
+
+
+def _entry(item: Mapping[str, Any]) -> Entry:
+    kind = str(item.get("type", ""))
+    # Version 2022-11-28 lists a submodule as a file that has no size and no download.
+    if kind == "file" and item.get("submodule_git_url"):
+        kind = "submodule"
+    if kind == "file" and item.get("size") == 0 and item.get("download_url", "") is None:
+        kind = "submodule"
+    size = item.get("size")
+    return Entry(
+        name=str(item.get("name", "")), kind=kind, size_bytes=size if isinstance(size, int) else 0
+    )
+
+
+def _check_run(answer: Answer) -> CheckRunRef:
+    value = answer.value if isinstance(answer.value, dict) else {}
+    return CheckRunRef(
+        id=_whole(answer, "id"),
+        external_id=str(value.get("external_id") or ""),
+        url=str(value.get("html_url") or ""),
+        status=str(value.get("status") or ""),
+    )
+
+
+def _member(answer: Answer, path: tuple[str, ...]) -> Any:
+    value = answer.value
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _whole(answer: Answer, *path: str) -> int:
+    value = _member(answer, path)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Transient(f"GitHub's answer should have a number at {'/'.join(path)}.")
+    return value
+
+
+def _text(answer: Answer, *path: str) -> str:
+    value = _member(answer, path)
+    if not isinstance(value, str):
+        raise Transient(f"GitHub's answer should have text at {'/'.join(path)}.")
+    return value

@@ -1,0 +1,6 @@
+"""Turn what GitHub delivered into runs, or into changes of runs."""
+
+from webhook_server.inbox.inbox import Inbox, InboxParts
+from webhook_server.inbox.redelivery import Redelivery
+
+__all__ = ["Inbox", "InboxParts", "Redelivery"]

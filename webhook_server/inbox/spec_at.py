@@ -1,0 +1,95 @@
+"""Read the spec at exactly one commit, through GitHub's contents API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cynthus import specfile
+from cynthus.errors import UserError
+from cynthus.spec import Spec
+from webhook_server.github_api import Entry, GithubApi, NotFound
+from webhook_server.intents import Place
+from webhook_server.runs.model import SpecFault
+
+SPEC_PATH, OTHER_PATH = "cynthus.yaml", "cynthus.yml"
+MAX_SPEC_BYTES = 64 * 1024  # spec.md: "files over 64 KiB" are errors
+_LFS = b"version https://git-lfs.github.com/spec/"
+_LISTED = 1000  # GitHub lists no more entries of a folder
+
+
+class Skip(Exception):  # noqa: N818 - reads as what it is
+    """The delivery asks for nothing that we do; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundSpec:
+    """The spec file's text, with either its meaning or its faults."""
+
+    text: str
+    spec: Spec | None
+    faults: tuple[SpecFault, ...] = ()
+
+
+def read_spec(api: GithubApi, place: Place, sha: str) -> FoundSpec:
+    """Return the spec at this commit.
+
+    Raises: Skip when there is none; NotFound when there is no such commit; Transient.
+    """
+    entries = api.folder(place, "", sha)
+    names = {entry.name: entry for entry in entries}
+    found, other = names.get(SPEC_PATH), names.get(OTHER_PATH)
+    if found is None and len(entries) < _LISTED:
+        if other is None:
+            raise Skip(f"the commit has no {SPEC_PATH}")
+        return _unusable(f"should be named {SPEC_PATH}, found {OTHER_PATH}. Rename the file.")
+    fault = _entry_fault(found, other)
+    if fault is not None:
+        return _unusable(fault)
+    data = _bytes(api, place, sha)
+    if data.startswith(_LFS):
+        return _unusable("should be the file itself, found a Git LFS pointer. Track it by git.")
+    return _read(data)
+
+
+def _bytes(api: GithubApi, place: Place, sha: str) -> bytes:
+    try:
+        return api.file(place, SPEC_PATH, sha)
+    except NotFound as error:
+        raise Skip(f"the commit has no {SPEC_PATH}") from error
+
+
+def _entry_fault(found: Entry | None, other: Entry | None) -> str | None:
+    """Judge the file by its entry in the folder, before anything is downloaded."""
+    if found is None:
+        return None  # beyond what GitHub lists: the file itself is asked for
+    if other is not None:
+        return f"should be the only spec, found {OTHER_PATH} beside it. Remove one of them."
+    if found.kind != "file":
+        return f"should be an ordinary file, found a {found.kind}. Commit the file itself."
+    if found.size_bytes > MAX_SPEC_BYTES:
+        return (
+            f"should be at most {MAX_SPEC_BYTES} bytes, found {found.size_bytes}. "
+            "Move text into a script."
+        )
+    return None
+
+
+def _unusable(text: str) -> FoundSpec:
+    return FoundSpec(text="", spec=None, faults=(SpecFault(line=1, column=1, text=text),))
+
+
+def _read(data: bytes) -> FoundSpec:
+    text = data.decode("utf-8", "replace").replace("\x00", "\ufffd")  # PostgreSQL takes no NUL
+    try:
+        return FoundSpec(text=text, spec=specfile.parse(data, SPEC_PATH))
+    except UserError as error:
+        faults = tuple(
+            SpecFault(
+                line=fault.line,
+                column=fault.column,
+                text=f"{fault.where}: {fault.message}" if fault.where else fault.message,
+            )
+            for fault in error.faults
+        )
+        one = (SpecFault(line=1, column=1, text=str(error)),)
+        return FoundSpec(text=text, spec=None, faults=faults or one)

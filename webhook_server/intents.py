@@ -1,0 +1,408 @@
+"""Say what a delivery asks for: (event name, payload) → Intent. Pure, and never raises.
+
+The payload is signed, the event name is not; so the payload must look like what the name says.
+Whatever is missing, null or of another type makes the delivery one that asks for nothing.
+https://docs.github.com/webhooks/webhook-events-and-payloads
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+# GitHub lists the commits of a push up to this number; then what changed is not known from it.
+MAX_COMMITS = 2048
+CANCEL = "cancel"  # identifier of the button on an unfinished check run
+_MAX_ID = 2**63 - 1  # what the database's BIGINT holds
+_SHA = re.compile(r"[0-9a-f]{40}")
+_FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
+_NOTHING = "0" * 40  # GitHub's "no commit": a branch that began or ended
+_PULL_ACTIONS = frozenset({"opened", "synchronize", "reopened"})
+_REPOSITORY_ACTIONS = frozenset(
+    {"renamed", "transferred", "deleted", "edited", "privatized", "publicized", "archived"}
+)
+_GONE = frozenset({"deleted", "suspend"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The repository a delivery speaks of; the id is its identity, the names are for people."""
+
+    id: int
+    owner_id: int
+    full_name: str
+    default_branch: str
+    installation_id: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """Who caused a delivery."""
+
+    id: int
+    login: str
+    bot: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRun:
+    """A branch was pushed."""
+
+    place: Place
+    branch: str
+    sha: str
+    changed: tuple[str, ...] | None  # None: not known
+    pushed_at: datetime | None
+
+    @property
+    def ref(self) -> str:
+        """Return the branch's full name."""
+        return f"refs/heads/{self.branch}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullRequest:
+    """A pull request has a new head."""
+
+    place: Place
+    number: int
+    sha: str
+    head_repository_id: int | None  # None: the fork was deleted
+    sender: Person | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerun:
+    """Somebody pressed "Re-run" on one of our check runs, or on all of a commit's."""
+
+    place: Place
+    sha: str
+    check_run_id: int | None
+    check_suite_id: int | None
+    run_id: str | None  # what we wrote into the check run's external_id: a claim
+    sender: Person
+
+    @property
+    def key(self) -> str:
+        """Name what is asked for, however often and under whatever id it is delivered."""
+        what = f"check_run/{self.check_run_id}"
+        if self.check_run_id is None:
+            what = f"check_suite/{self.check_suite_id}"
+        return f"rerun/{self.place.id}/{what}/{self.sha}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancel:
+    """Somebody pressed "Cancel" on one of our check runs."""
+
+    place: Place
+    sha: str
+    check_run_id: int
+    run_id: str | None
+    sender: Person
+
+    @property
+    def key(self) -> str:
+        """As for Rerun."""
+        return f"cancel/{self.place.id}/check_run/{self.check_run_id}/{self.sha}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepositoryChanged:
+    """A repository has other names, another owner, or is gone: a hint to ask GitHub.
+
+    Bodies of other events look alike, so nothing may rest on it alone.
+    """
+
+    place: Place
+    gone: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallationChanged:
+    """The app was installed, removed, or given other repositories."""
+
+    installation_id: int
+    gone: bool  # uninstalled or suspended
+    removed: tuple[int, ...]  # repository ids
+    added: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ignored:
+    """The delivery asks for nothing of ours."""
+
+    reason: str
+
+
+Intent = StartRun | PullRequest | Rerun | Cancel | RepositoryChanged | InstallationChanged | Ignored
+
+
+class _Odd(Exception):  # noqa: N818 - reads as what it is
+    """The payload is not what the event's name says."""
+
+
+def intent_of(event: str, payload: Any) -> Intent:
+    """Return what the delivery asks for."""
+    if not isinstance(payload, Mapping):
+        return Ignored(reason="the payload is not an object")
+    reader = _READERS.get(event)
+    if reader is None:
+        return Ignored(reason=f"{event}: not an event that asks for anything")
+    try:
+        return reader(payload)
+    except _Odd as odd:
+        return Ignored(reason=f"{event}: {odd}")
+
+
+# ── readers: one an event ───────────────────────────────────────────────────────────────────────
+
+
+def _push(payload: Mapping[str, Any]) -> Intent:
+    place = _place(payload)
+    ref = _text(payload, "ref")
+    if "commits" not in payload or "action" in payload:
+        raise _Odd("the payload is not one of a push")
+    if not ref.startswith("refs/heads/"):
+        return Ignored(reason="a tag was pushed")
+    if payload.get("deleted") is True or payload.get("after") == _NOTHING:
+        return Ignored(reason="the branch was deleted")
+    return StartRun(
+        place=place,
+        branch=_branch(ref.removeprefix("refs/heads/")),
+        sha=_sha(payload.get("after")),
+        changed=_changed(payload),
+        pushed_at=_moment(_object(payload, "repository").get("pushed_at")),
+    )
+
+
+def _changed(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the paths that the push changes; None when the payload cannot tell them."""
+    commits = payload.get("commits")
+    if not isinstance(commits, list) or len(commits) >= MAX_COMMITS:
+        return None
+    # A new branch lists the commits that no other branch has; a forced push lists what is new
+    # over the old tip, which is not the difference between the two.
+    if payload.get("created") is True or payload.get("forced") is True:
+        return None
+    found: dict[str, None] = {}
+    for commit in commits:
+        for kind in ("added", "removed", "modified"):
+            paths = commit.get(kind) if isinstance(commit, Mapping) else None
+            if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+                return None
+            found.update(dict.fromkeys(paths))
+    return tuple(found)
+
+
+def _pull_request(payload: Mapping[str, Any]) -> Intent:
+    place, action = _place(payload), payload.get("action")
+    pull = _object(payload, "pull_request")
+    if not isinstance(action, str) or action not in _PULL_ACTIONS:
+        return Ignored(reason="the pull request has no new head")
+    if pull.get("state") == "closed":
+        return Ignored(reason="the pull request is closed")
+    head = _object(pull, "head")
+    repository = head.get("repo")  # null when the fork was deleted
+    return PullRequest(
+        place=place,
+        number=_id(pull.get("number"), "number"),
+        sha=_sha(head.get("sha")),
+        head_repository_id=(
+            _id(repository.get("id"), "head") if isinstance(repository, Mapping) else None
+        ),
+        sender=_sender(payload),
+    )
+
+
+def _check_run(payload: Mapping[str, Any]) -> Intent:
+    place, action = _place(payload), payload.get("action")
+    check_run = _object(payload, "check_run")
+    sha, check_run_id = _sha(check_run.get("head_sha")), _id(check_run.get("id"), "check_run/id")
+    run_id = _run_id(check_run.get("external_id"))
+    if action == "rerequested":
+        return Rerun(
+            place=place,
+            sha=sha,
+            check_run_id=check_run_id,
+            check_suite_id=None,
+            run_id=run_id,
+            sender=_need_sender(payload),
+        )
+    if action == "requested_action" and _pressed(payload) == CANCEL:
+        return Cancel(
+            place=place,
+            sha=sha,
+            check_run_id=check_run_id,
+            run_id=run_id,
+            sender=_need_sender(payload),
+        )
+    return Ignored(reason="nobody asked for anything")
+
+
+def _pressed(payload: Mapping[str, Any]) -> object:
+    asked = payload.get("requested_action")
+    return asked.get("identifier") if isinstance(asked, Mapping) else None
+
+
+def _check_suite(payload: Mapping[str, Any]) -> Intent:
+    place, suite = _place(payload), _object(payload, "check_suite")
+    if payload.get("action") != "rerequested":
+        return Ignored(reason="nobody asked for anything")
+    return Rerun(
+        place=place,
+        sha=_sha(suite.get("head_sha")),
+        check_run_id=None,
+        check_suite_id=_id(suite.get("id"), "check_suite/id"),
+        run_id=None,
+        sender=_need_sender(payload),
+    )
+
+
+def _repository(payload: Mapping[str, Any]) -> Intent:
+    place, action = _place(payload), payload.get("action")
+    if not isinstance(action, str) or action not in _REPOSITORY_ACTIONS:
+        return Ignored(reason="the repository has no new name")
+    return RepositoryChanged(place=place, gone=action == "deleted")
+
+
+def _installation(payload: Mapping[str, Any]) -> Intent:
+    if "repositories_added" in payload or "repository" in payload:
+        raise _Odd("the payload is not one of an installation")
+    return _installation_changed(payload, added="repositories", removed="")
+
+
+def _installation_repositories(payload: Mapping[str, Any]) -> Intent:
+    if "repositories_added" not in payload or "repositories_removed" not in payload:
+        raise _Odd("the payload is not one of an installation's repositories")
+    return _installation_changed(
+        payload, added="repositories_added", removed="repositories_removed"
+    )
+
+
+def _installation_changed(payload: Mapping[str, Any], *, added: str, removed: str) -> Intent:
+    action = payload.get("action")
+    if not isinstance(action, str):
+        raise _Odd("action: should be text")
+    return InstallationChanged(
+        installation_id=_id(_object(payload, "installation").get("id"), "installation/id"),
+        gone=action in _GONE,
+        removed=_ids(payload.get(removed)),
+        added=_ids(payload.get(added)),
+    )
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Intent]] = {
+    "push": _push,
+    "pull_request": _pull_request,
+    "check_run": _check_run,
+    "check_suite": _check_suite,
+    "repository": _repository,
+    "installation": _installation,
+    "installation_repositories": _installation_repositories,
+}
+
+
+# ── parts ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _place(payload: Mapping[str, Any]) -> Place:
+    repository = _object(payload, "repository")
+    full_name = _text(repository, "full_name")
+    if _FULL_NAME.fullmatch(full_name) is None:
+        raise _Odd("repository/full_name: should be owner/name")
+    return Place(
+        id=_id(repository.get("id"), "repository/id"),
+        owner_id=_id(_object(repository, "owner").get("id"), "repository/owner/id"),
+        full_name=full_name,
+        default_branch=_branch(_text(repository, "default_branch")),
+        installation_id=_installation_id(payload),
+    )
+
+
+def _installation_id(payload: Mapping[str, Any]) -> int | None:
+    installation = payload.get("installation")
+    found = installation.get("id") if isinstance(installation, Mapping) else None
+    return found if _is_id(found) else None
+
+
+def _sender(payload: Mapping[str, Any]) -> Person | None:
+    sender = payload.get("sender")  # null for a deleted account
+    if not isinstance(sender, Mapping):
+        return None
+    login, kind = sender.get("login"), sender.get("type")
+    if not isinstance(login, str) or not re.fullmatch(r"[A-Za-z0-9_\[\]-]{1,100}", login):
+        return None
+    if not _is_id(sender.get("id")):
+        return None
+    return Person(id=sender["id"], login=login, bot=kind != "User")
+
+
+def _need_sender(payload: Mapping[str, Any]) -> Person:
+    sender = _sender(payload)
+    if sender is None:
+        raise _Odd("sender: should be somebody")
+    return sender
+
+
+def _run_id(value: object) -> str | None:
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z0-9]{1,16}", value) else None
+
+
+def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = parent.get(name)
+    if not isinstance(value, Mapping):
+        raise _Odd(f"{name}: should be an object")
+    return value
+
+
+def _text(parent: Mapping[str, Any], name: str) -> str:
+    value = parent.get(name)
+    if not isinstance(value, str):
+        raise _Odd(f"{name}: should be text")
+    return value
+
+
+def _branch(text: str) -> str:
+    # Lone surrogates and NUL can be written in JSON but not in a database or a URL.
+    if not 1 <= len(text) <= 244 or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", text):  # noqa: PLR2004
+        raise _Odd("ref: should be the name of a branch")
+    return text
+
+
+def _sha(value: object) -> str:
+    if not isinstance(value, str) or _SHA.fullmatch(value) is None or value == _NOTHING:
+        raise _Odd("sha: should be 40 hex digits")
+    return value
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_ID
+
+
+def _id(value: Any, where: str) -> int:
+    if not _is_id(value):
+        raise _Odd(f"{where}: should be an id")
+    return int(value)
+
+
+def _ids(value: object) -> tuple[int, ...]:
+    items = value if isinstance(value, list) else []
+    found = (item.get("id") for item in items if isinstance(item, Mapping))
+    return tuple(item for item in found if isinstance(item, int) and _is_id(item))
+
+
+def _moment(value: object) -> datetime | None:
+    """Read GitHub's moments: text, or in pushes seconds since 1970."""
+    try:
+        if isinstance(value, str):
+            found = datetime.fromisoformat(value)
+            return found.astimezone(UTC) if found.tzinfo else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None

@@ -1,0 +1,53 @@
+"""Name every provider once, with how it is made from the settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cynthus.errors import UserError
+from webhook_server.providers.local import Local, Machine
+from webhook_server.providers.provider import Provider
+from webhook_server.settings import Settings
+
+# What a program needs to find its files, its engine and its certificates; no CYNTHUS_ variable.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "DOCKER_HOST", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What a provider must know of the server it lends for."""
+
+    url: str  # under which the instances reach it
+    control_plane: str  # this server's id: it marks everything that is lent
+
+
+def _local(settings: Settings, server: Server) -> Provider:
+    cores = os.cpu_count() or 1
+    return Local(
+        Machine(
+            state_dir=settings.state_dir.resolve(),
+            server_url=server.url,
+            control_plane=server.control_plane,
+            slots=settings.local_slots or max(1, cores // 2),
+            environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        )
+    )
+
+
+#: One line per provider.
+PROVIDERS: dict[str, Callable[[Settings, Server], Provider]] = {
+    "local": _local,
+}
+
+
+def open_provider(name: str, settings: Settings, server: Server) -> Provider:
+    """Return the provider of that name.
+
+    Raises: UserError when there is none.
+    """
+    if name not in PROVIDERS:
+        known = ", ".join(sorted(PROVIDERS))
+        raise UserError(f"provider: should be one of {known}, found {name!r}.")
+    return PROVIDERS[name](settings, server)

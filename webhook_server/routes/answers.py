@@ -1,0 +1,160 @@
+"""Read a request's body, or write an answer, at the plain ASGI doors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Door = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+BODY_LIMIT_S = 20.0  # a client that needs longer for a message is cut off: the cases' limit
+
+_CODES = {
+    400: "malformed",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    409: "conflict",
+    410: "gone",
+    411: "length_required",
+    413: "too_large",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+    421: "misdirected",
+    422: "invalid",
+    429: "too_many",
+    431: "headers_too_large",
+    500: "server_fault",
+    503: "unavailable",
+    507: "storage_full",
+}
+
+
+class HttpRefusal(Exception):  # noqa: N818 - it is an answer, not a fault
+    """The answer to a request that is not granted; `message` is fit for a user."""
+
+    def __init__(self, status: int, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that belong to the answer."""
+        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers  # noqa: PLR2004 - RFC 9110, 11.6.1
+
+
+class Disconnected(Exception):  # noqa: N818 - nobody is left to be told
+    """The client has gone."""
+
+
+def error_body(status: int, message: str) -> dict[str, Any]:
+    """Return the one shape in which every door refuses."""
+    return {"error": {"code": _CODES.get(status, "error"), "message": message}}
+
+
+async def read_body(receive: Receive, limit_bytes: int) -> bytes:
+    """Return the whole body, counted while it comes.
+
+    Raises: HttpRefusal (413, 408), Disconnected.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Disconnected
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit_bytes:
+                    raise too_large(limit_bytes)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise HttpRefusal(
+            408, f"body: should arrive within {BODY_LIMIT_S:.0f} s. Send it again."
+        ) from None
+
+
+def too_large(limit_bytes: int) -> HttpRefusal:
+    """Return the refusal of a body that is too large."""
+    return HttpRefusal(413, f"body: should have at most {limit_bytes} bytes. Send less at a time.")
+
+
+def check_length(scope: Scope, limit_bytes: int) -> None:
+    """Refuse by the announced length, before a byte of the body is read."""
+    length = header(scope, b"content-length")
+    if length and length.isdigit() and int(length) > limit_bytes:
+        raise too_large(limit_bytes)
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return a header's value, or empty text; the first one counts."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return ""
+
+
+def bearer(scope: Scope) -> str:
+    """Return the bearer token, or empty text."""
+    scheme, _, token = header(scope, b"authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the body as a JSON value; NaN and infinities, which are not JSON, become null.
+
+    Raises: HttpRefusal (400).
+    """
+    try:
+        return json.loads(body, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        raise HttpRefusal(400, "body: should be JSON, found something else. Send JSON.") from None
+
+
+async def answer_json(send: Send, status: int, value: Any, headers: Headers = ()) -> None:
+    """Send a JSON value."""
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
+        "utf-8", "replace"
+    )
+    await answer(send, status, body, [(b"content-type", b"application/json"), *headers])
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Send a whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                *headers,
+                (b"content-length", str(len(body)).encode()),
+                (b"x-content-type-options", b"nosniff"),
+                (b"cache-control", b"no-store"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(send: Send, refusal: HttpRefusal) -> None:
+    """Send a refusal."""
+    headers = [(k.lower().encode(), v.encode()) for k, v in refusal.headers.items()]
+    if refusal.status in {408, 413}:
+        headers.append((b"connection", b"close"))  # the rest of the body is not wanted
+    await answer_json(send, refusal.status, error_body(refusal.status, refusal.message), headers)

@@ -1,0 +1,207 @@
+"""Answer the command line, the Action, and the dashboard's script: /api/v1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from cynthus.codec import encode
+from cynthus.wire import RunAccepted, RunRequest
+from webhook_server.auth.tokens import run_token
+from webhook_server.routes.access import is_operator, require_operator, require_reader
+from webhook_server.routes.answers import HttpRefusal, bearer, parse_json
+from webhook_server.routes.bodies import json_answer, limited_body
+from webhook_server.routes.parts import Job, Parts
+from webhook_server.routes.run_requests import (
+    check_image,
+    check_secrets,
+    check_trigger,
+    read_request,
+    read_spec,
+)
+from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey
+from webhook_server.stores.run_store import Accepted, SpecDiffers, TokenReused
+from webhook_server.views import Told, run_view, signed_outputs
+
+BODY_LIMIT_BYTES = 1 << 20  # a spec has at most 64 KiB; the rest is paths of a push
+RUN_TOKEN_LIFE = timedelta(days=14)  # GitHub calls a check run stale after as long
+EVENTS_A_PAGE = 1000
+
+
+def client_router(parts: Parts) -> APIRouter:
+    """Return the doors under /api/v1, list and stream aside."""
+    router = APIRouter(prefix="/api/v1", tags=["runs"])
+    body = Depends(limited_body(BODY_LIMIT_BYTES))
+
+    @router.post("/runs", status_code=202)
+    def submit(request: Request, content: bytes = body) -> Response:
+        """Ask for a run; safe to repeat."""
+        return json_answer(202, encode(_submit(parts, request, content)))
+
+    @router.get("/runs/{run_id}")
+    def get(request: Request, run_id: str) -> Response:
+        """Return one run."""
+        run = _readable(parts, request, run_id)
+        view = run_view(run, told(parts, run_id), base_url=parts.base_url, now=parts.now())
+        return json_answer(200, encode(view))
+
+    @router.get("/runs/{run_id}/events")
+    def events(
+        request: Request,
+        run_id: str,
+        after: int = Query(0, ge=0, le=2**63 - 1),
+        limit: int = Query(EVENTS_A_PAGE, ge=1, le=EVENTS_A_PAGE),
+    ) -> Response:
+        """Return the feed after a place in it, oldest first."""
+        _readable(parts, request, run_id)
+        return json_answer(200, encode(parts.events.after(run_id, after, limit=limit)))
+
+    @router.get("/runs/{run_id}/log")
+    def log(
+        request: Request, run_id: str, attempt: int | None = Query(None, ge=1, le=10**6)
+    ) -> Response:
+        """Return an attempt's log as text, by default the newest attempt's."""
+        run = _readable(parts, request, run_id)
+        number = attempt or (run.attempt.number if run.attempt else 0)
+        return StreamingResponse(
+            _encoded(parts.events.log_text(run_id, number)),
+            media_type="text/plain; charset=utf-8",
+            headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
+        )
+
+    @router.post("/runs/{run_id}/cancel", status_code=202)
+    def cancel(request: Request, run_id: str) -> Response:
+        """Ask for the run's end; safe to repeat."""
+        _readable(parts, request, run_id)
+        by = "the operator" if is_operator(parts, request.scope) else "the holder of its token"
+        cancel_run(parts, run_id, by)
+        return json_answer(202, {"run_id": run_id})
+
+    @router.get("/runs/{run_id}/outputs")
+    def outputs(request: Request, run_id: str) -> Response:
+        """Return the run's files with addresses good for an hour."""
+        run = _readable(parts, request, run_id)
+        views = signed_outputs(
+            run, base_url=parts.base_url, server_key=parts.server_key, now=parts.now()
+        )
+        return json_answer(200, encode(views))
+
+    return router
+
+
+def _encoded(texts: Iterator[str]) -> Iterator[bytes]:
+    return (text.encode("utf-8", "replace") for text in texts)
+
+
+def _readable(parts: Parts, request: Request, run_id: str) -> Run:
+    require_reader(parts, request.scope, run_id)
+    run = parts.runs.get(run_id)
+    if run is None:
+        raise HttpRefusal(404, "run: is not known. Check its id.")
+    return run
+
+
+def told(parts: Parts, run_id: str) -> Told:
+    """Return what the run's own events say."""
+    latest = parts.events.latest(run_id)
+    return Told(
+        progress=latest.progress,
+        phase=latest.phase,
+        metrics=latest.metrics,
+        notices=latest.notices,
+    )
+
+
+def cancel_run(parts: Parts, run_id: str, by: str) -> None:
+    """Note the wish, wake the loop; a run that has ended stays as it is."""
+    if parts.runs.cancel(run_id, by, parts.now()):
+        parts.bell.ring("runs")
+
+
+# ── submit ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
+    job = _job(parts, request)  # before a byte of the body is believed
+    wanted = read_request(parse_json(content))
+    _authorise(parts, job, wanted)
+    spec, faults = read_spec(wanted)
+    check_image(parts, wanted, spec, local=job is None)
+    branch = parts.jobs.default_branch(job) if job and parts.jobs else ""
+    if spec is not None:
+        check_trigger(wanted, spec, branch)
+        check_secrets(parts, wanted, spec)
+    elif job is None:  # the person who sent it reads the answer; of a job the check run tells
+        raise HttpRefusal(422, "\n".join(f"{f.line}:{f.column}: {f.text}" for f in faults))
+    draft = RunDraft(
+        id=parts.new_id(),
+        key=_key(wanted),
+        repository=job.repository if job else wanted.repository,
+        ref=wanted.ref,
+        event=wanted.event,
+        default_branch=branch,
+        pull_request=wanted.pull_request,
+        workflow_run_url=wanted.workflow_run_url,
+        spec=spec,
+        spec_text=wanted.spec_text,
+        spec_faults=faults,
+        wants_release=_wants_release(wanted, branch),
+    )
+    return _accepted(parts, _accept(parts, draft, wanted, job).run_id)
+
+
+def _job(parts: Parts, request: Request) -> Job | None:
+    """Return the workflow job that asks, or None for the operator. Raises: HttpRefusal."""
+    token = bearer(request.scope)
+    if parts.jobs is not None and token.count(".") == 2:  # noqa: PLR2004 - header.claims.signature
+        return parts.jobs.identify(token)
+    require_operator(parts, request.scope)
+    return None
+
+
+def _authorise(parts: Parts, job: Job | None, wanted: RunRequest) -> None:
+    if job is not None and parts.jobs is not None:
+        parts.jobs.authorise(job, wanted)
+    elif wanted.repository_id != 0:
+        raise HttpRefusal(403, "repository_id: should be 0 without a workflow job's token.")
+
+
+def _key(wanted: RunRequest) -> RunKey:
+    return RunKey(
+        repository_id=wanted.repository_id,
+        commit_sha=wanted.commit_sha,
+        spec_path=wanted.spec_path,
+        trigger=wanted.trigger,
+    )
+
+
+def _wants_release(wanted: RunRequest, default_branch: str) -> bool:
+    """Outputs of the default branch are released; those of a pull request are looked at first."""
+    return wanted.repository_id != 0 and bool(default_branch) and (
+        wanted.ref == f"refs/heads/{default_branch}"
+    )
+
+
+def _accept(parts: Parts, draft: RunDraft, wanted: RunRequest, job: Job | None) -> Accepted:
+    arrived = ImageArrived(image=wanted.image, failure=wanted.failure)
+    token_id = (job.jti, job.expires_at) if job else None
+    try:
+        accepted = parts.runs.accept(draft, arrived=arrived, token_id=token_id, now=parts.now())
+    except TokenReused as error:
+        raise HttpRefusal(401, str(error)) from error
+    except SpecDiffers as error:
+        raise HttpRefusal(409, str(error)) from error
+    parts.bell.ring("runs")
+    return accepted
+
+
+def _accepted(parts: Parts, run_id: str) -> RunAccepted:
+    expires_at = parts.now() + RUN_TOKEN_LIFE
+    return RunAccepted(
+        run_id=run_id,
+        url=f"{parts.base_url}/runs/{run_id}",
+        token=run_token(parts.server_key, run_id, expires_at),
+    )

@@ -1,0 +1,96 @@
+"""Take the agents' heartbeats: plain ASGI, one grouped commit, answered once it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cynthus.codec import decode
+from cynthus.errors import Transient, UserError
+from cynthus.wire import Heartbeat
+from webhook_server.auth.tokens import sha256_hex
+from webhook_server.routes.answers import (
+    Door,
+    HttpRefusal,
+    Receive,
+    Scope,
+    Send,
+    answer_json,
+    bearer,
+    check_length,
+    parse_json,
+    read_body,
+)
+from webhook_server.routes.masking import Masking
+from webhook_server.routes.parts import Parts
+from webhook_server.stores.instance_store import BeatResult
+from webhook_server.stores.secret_store import SecretUnreadable
+
+# 256 KiB of log (cynthus.wire) may grow sixfold as JSON escapes; the rest is metrics and samples.
+BODY_LIMIT_BYTES = 4 << 20
+
+
+def heartbeat_door(parts: Parts, masking: Masking) -> Door:
+    """Return the door POST /agent/v1/heartbeat."""
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise HttpRefusal(405, "method: should be POST. Send the heartbeat with POST.")
+        digest = agent_digest(scope)
+        check_length(scope, BODY_LIMIT_BYTES)
+        body = await read_body(receive, BODY_LIMIT_BYTES)
+        beat = await _clean(masking, digest, _decoded(body))
+        result = await _store(parts, digest, beat)
+        if result.unknown:
+            raise HttpRefusal(401, "token: is not one that this server gave out. Enrol again.")
+        if result.closed:
+            masking.forget(digest)
+            raise HttpRefusal(410, "attempt: is over. Stop everything.")
+        _ring(parts, result)
+        stop = {"accepted_seq": result.accepted_seq, "stop": result.stop, "masks": []}
+        await answer_json(send, 200, stop)
+
+    return door
+
+
+def agent_digest(scope: Scope) -> str:
+    """Return the digest of the agent's token. Raises: HttpRefusal."""
+    token = bearer(scope)
+    if not token.startswith("cya_"):
+        raise HttpRefusal(401, "token: should be the one that enrolment answered. Enrol first.")
+    return sha256_hex(token)
+
+
+def _decoded(body: bytes) -> Heartbeat:
+    try:
+        return decode(Heartbeat, parse_json(body))
+    except UserError as error:
+        raise HttpRefusal(422, str(error)) from error
+
+
+async def _clean(masking: Masking, digest: str, beat: Heartbeat) -> Heartbeat:
+    if not beat.events and beat.exit is None and beat.outputs is None:
+        return beat
+    try:
+        if masking.knows(digest):
+            return masking.clean(digest, beat)
+        return await asyncio.to_thread(masking.clean, digest, beat)
+    except SecretUnreadable as error:
+        raise HttpRefusal(503, str(error), retry_after_s=30) from error
+
+
+async def _store(parts: Parts, digest: str, beat: Heartbeat) -> BeatResult:
+    try:
+        future = parts.instances.heartbeat_async(
+            digest, beat, log_limit_bytes=parts.settings.log_limit_bytes, now=parts.now()
+        )
+        return await asyncio.wrap_future(future)
+    except Transient as error:
+        raise HttpRefusal(503, str(error), retry_after_s=1) from error
+
+
+def _ring(parts: Parts, result: BeatResult) -> None:
+    parts.counters.count("heartbeats_total")
+    if result.news:
+        parts.bell.ring("runs")
+    if result.news or result.fed:
+        parts.bell.ring(f"events/{result.run_id}")

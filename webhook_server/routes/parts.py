@@ -1,0 +1,80 @@
+"""The parts that the doors are handed by app.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from cynthus.wire import RunRequest
+from webhook_server.bell import Bell
+from webhook_server.providers.provider import Provider
+from webhook_server.routes.counters import Counters
+from webhook_server.settings import Settings
+from webhook_server.stores.blob_store import BlobStore
+from webhook_server.stores.database import Database
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.secret_store import SecretStore
+from webhook_server.stores.session_store import SessionStore
+
+
+class Job(Protocol):
+    """A workflow job that has proven itself."""
+
+    @property
+    def repository_id(self) -> int:
+        """Return GitHub's number of its repository."""
+
+    @property
+    def repository(self) -> str:
+        """Return owner/name."""
+
+    @property
+    def jti(self) -> str:
+        """Return the id of its token, which is good once."""
+
+    @property
+    def expires_at(self) -> datetime:
+        """Return when its token ends."""
+
+
+class JobGate(Protocol):
+    """Lets in workflow jobs that may ask for exactly this run."""
+
+    def identify(self, token: str) -> Job:
+        """Return the job that holds the token; raises HttpRefusal (401, 403), Transient."""
+
+    def authorise(self, job: Job, request: RunRequest) -> None:
+        """Check that the job may ask for this run; raises HttpRefusal (403), Transient."""
+
+    def default_branch(self, job: Job) -> str:
+        """Return the default branch of the job's repository, empty when it is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything a door may use."""
+
+    settings: Settings
+    server_key: bytes
+    base_url: str  # what people, agents and GitHub are told
+    own_hosts: frozenset[str]  # Host headers that mean this server
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    bell: Bell
+    counters: Counters
+    database: Database
+    runs: RunStore
+    instances: InstanceStore
+    events: EventStore
+    publications: PublicationStore
+    sessions: SessionStore
+    blobs: BlobStore
+    secrets: SecretStore
+    providers: dict[str, Provider]
+    jobs: JobGate | None  # None: GitHub is not configured
+    alive: Callable[[], tuple[str, ...]]  # names of loops that have stopped moving

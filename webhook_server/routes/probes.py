@@ -1,0 +1,98 @@
+"""Say whether the server lives, whether it can work, how it fares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from cynthus.errors import CynthusError
+from webhook_server.routes.access import require_operator
+from webhook_server.routes.answers import Door, HttpRefusal, Receive, Scope, Send, answer
+from webhook_server.routes.parts import Parts
+
+READY_FOR = timedelta(seconds=1)  # a probe writes to the disk: strangers must not make it busy
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_METRICS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+
+# https://prometheus.io/docs/instrumenting/exposition_formats/
+Sample = tuple[str, dict[str, str], float]
+Gauges = Callable[[], Iterable[Sample]]
+
+
+async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer that the process serves; it tells strangers nothing else."""
+    del scope, receive
+    await answer(send, 200, b"ok\n", [_TEXT])
+
+
+def readyz(parts: Parts) -> Door:
+    """Return the door that answers 200 while the database takes writes and every loop moves."""
+    last: list[tuple[datetime, str]] = []
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        if not last or parts.now() - last[0][0] >= READY_FOR:
+            last[:] = [(parts.now(), await asyncio.to_thread(_fault, parts))]
+        fault = last[0][1]
+        status, text = (503, f"not ready: {fault}\n") if fault else (200, "ready\n")
+        await answer(send, status, text.encode(), [_TEXT])
+
+    return door
+
+
+def _fault(parts: Parts) -> str:
+    try:
+        parts.database.set_state("ready_at", parts.now().isoformat())
+    except CynthusError:
+        return "the database takes no writes"
+    stopped = parts.alive()
+    return f"stopped: {', '.join(stopped)}" if stopped else ""
+
+
+def metrics(parts: Parts, gauges: Gauges) -> Door:
+    """Return the door that answers Prometheus; for the operator only."""
+
+    async def door(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        text = await asyncio.to_thread(_metrics, parts, scope, gauges)
+        await answer(send, 200, text.encode(), [_METRICS])
+
+    return door
+
+
+def _metrics(parts: Parts, scope: Scope, gauges: Gauges) -> str:
+    require_operator(parts, scope)
+    try:
+        return spell([*_counted(parts), *_states(parts), *gauges()])
+    except CynthusError as error:
+        raise HttpRefusal(503, str(error), retry_after_s=5) from error
+
+
+def _counted(parts: Parts) -> Iterable[Sample]:
+    for (door, status), count in sorted(parts.counters.requests().items()):
+        yield "cynthus_requests_total", {"door": door, "status": str(status)}, count
+    for name, count in sorted(parts.counters.named().items()):
+        yield f"cynthus_{name}", {}, count
+
+
+def _states(parts: Parts) -> Iterable[Sample]:
+    for state, count in parts.runs.count_by_state().items():
+        yield "cynthus_runs", {"state": state.value}, count
+
+
+def spell(samples: Iterable[Sample]) -> str:
+    """Return samples in Prometheus' text format, each name's type told once."""
+    lines: list[str] = []
+    told: set[str] = set()
+    for name, labels, value in samples:
+        if name not in told:
+            told.add(name)
+            lines.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
+        inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+        lines.append(f"{name}{{{inner}}} {value:g}" if inner else f"{name} {value:g}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,70 @@
+"""Cut off clients that hold a connection without sending a request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEADER_LIMIT_S = 15.0  # within the 20 s of the cases; a phone on a bad line needs two
+HEADER_LIMIT_BYTES = 32 * 1024  # twice what common servers take: tokens and cookies fit
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"connection: close\r\ncontent-length: 0\r\n\r\n"
+)
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+# uvicorn takes its protocol as a class, and offers no limit for headers but through one:
+# https://www.uvicorn.org/settings/#implementation
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's own protocol, patient for so long and so many bytes of headers."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
+        """Start the clock: a request must come."""
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._cut_off: asyncio.TimerHandle | None = None
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before a request's headers are complete."""
+        if self._cut_off is not None:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._cut_off is not None and self._header_bytes > HEADER_LIMIT_BYTES:
+            self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Start the clock for a further request on the same connection."""
+        super().on_message_begin()
+        if self._cut_off is None:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock, and let the application hang up on this client."""
+        self._stop_clock()
+        self._header_bytes = 0
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment] # extensions are open
+        scope.setdefault("extensions", {})["cynthus.hang_up"] = self.transport.abort
+        super().on_headers_complete()
+
+    def _expect_headers(self) -> None:
+        self._cut_off = self.loop.call_later(HEADER_LIMIT_S, self._refuse, _TOO_SLOW)
+
+    def _stop_clock(self) -> None:
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+            self._cut_off = None
+
+    def _refuse(self, answer: bytes) -> None:
+        self._stop_clock()
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()

@@ -1,0 +1,88 @@
+"""Make text from outside harmless to show on GitHub: pure.
+
+Code, branch names, logs and exit messages are written by strangers. What they write shall neither
+notify people, nor hide or imitate our own words, nor be taken for an order by a machine.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BREAK = "\u200b"  # a space of no width: unseen by people, in the way of machines
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
+# C0 and C1 but tab and line end; marks that turn the reading direction; lone surrogates.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_COMMAND = re.compile(r"^(\s*)(::|##\[)", re.MULTILINE)
+_MENTION = re.compile(r"@(?=[A-Za-z0-9])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
+_LINK = re.compile(r"(https?|ftp)(?=://)|\b(www)(?=\.)", re.IGNORECASE)
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+
+
+def clean(text: str) -> str:
+    """Remove colours, control characters and workflow commands; lines stay lines."""
+    text = _ANSI.sub("", text).replace("\r\n", "\n")
+    # A progress bar draws over its own line: what stood there last is what a person saw.
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    text = _CONTROL.sub("\ufffd", "\n".join(lines))
+    return _COMMAND.sub(lambda found: f"{found[1]}{found[2][0]}{_BREAK}{found[2][1:]}", text)
+
+
+def inline(text: str, limit: int = 1000) -> str:
+    """Return text for one line of Markdown: it reads as written and does nothing."""
+    text = " ".join(clean(text).split())
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    text = _LINK.sub(lambda found: found[0] + _BREAK, _MENTION.sub("@" + _BREAK, text))
+    return _MARKDOWN.sub(r"\\\1", text)
+
+
+def code(text: str, limit: int = 300) -> str:
+    """Return a code span that nothing inside can end."""
+    text = " ".join(clean(text).split())[:limit]
+    ticks = "`" * (_longest_run(text, "`") + 1)
+    return f"{ticks} {text} {ticks}" if text else ""
+
+
+def fenced(text: str) -> str:
+    """Return a code block whose fence is longer than any inside."""
+    text = clean(text).strip("\n")
+    fence = "`" * max(3, _longest_run(text, "`") + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def markdown(text: str) -> str:
+    """Return a user's Markdown: formatted as written, without HTML, comments and mentions.
+
+    A fence that was left open is closed, so that it swallows nothing of what follows.
+    """
+    out, fence = [], ""
+    for line in clean(text).split("\n"):
+        found = _FENCE.match(line)
+        if fence:
+            out.append(line)
+            if found and found[1].startswith(fence) and not line.strip(" `~"):
+                fence = ""
+            continue
+        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, line)))
+        fence = found[1] if found else ""
+    return "\n".join([*out, fence] if fence else out)
+
+
+def cut_middle(text: str, limit_bytes: int, note: str = "") -> str:
+    """Return text of at most `limit_bytes` in UTF-8, its middle left out, and say so."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit_bytes:
+        return text
+    # What is left out is counted as if all were: a few bytes more than true never hurt.
+    said = f"\n\n… {len(data) - limit_bytes:,} bytes or more are left out here. {note}…\n\n"
+    room = max(limit_bytes - len(said.encode()), 0)
+    begins, ends = data[: room // 2], data[len(data) - (room - room // 2) :]
+    return begins.decode("utf-8", "ignore") + said + ends.decode("utf-8", "ignore")
+
+
+def _longest_run(text: str, character: str) -> int:
+    return max((len(run) for run in re.findall(f"{re.escape(character)}+", text)), default=0)

@@ -1,0 +1,343 @@
+"""Say what a run's release consists of, down to where each byte comes from: pure."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cynthus.codec import encode
+from cynthus.wire import Output
+from webhook_server.runs.hostile import code, cut_middle, inline
+from webhook_server.runs.model import Attempt, Run
+from webhook_server.runs.report import money, sparkline
+
+# https://docs.github.com/repositories/releasing-projects-on-github/about-releases#storage-and-bandwidth-quotas
+PART_BYTES = 2_000_000_000  # "each file must be under 2 GiB"
+MAX_ASSETS = 1000
+_OWN_ASSETS = 8  # manifest, metrics, log, spec; and room for what GitHub may add
+_NOTES_LIMIT = 60_000  # GitHub takes 125,000 characters
+_NAME_LIMIT = 180
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]+")
+MANIFEST, METRICS, LOG = "manifest.json", "metrics.json", "log.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Literal:
+    """Bytes that we write ourselves."""
+
+    data: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how many there are."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A stretch of a stored output."""
+
+    path: str
+    offset: int
+    size_bytes: int
+
+
+Segment = Literal | Stretch
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetPlan:
+    """One asset: its name, and the segments that follow one another in it."""
+
+    name: str
+    segments: tuple[Segment, ...]
+    sha256: str | None  # known when it is one whole output
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the asset's size."""
+        return sum(segment.size_bytes for segment in self.segments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasePlan:
+    """The outputs' assets, and what the manifest says of every file."""
+
+    assets: tuple[AssetPlan, ...]
+    files: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFile:
+    """A file of the release that we made."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+def tag_of(run: Run) -> str:
+    """Return the tag."""
+    return f"cynthus/{run.spec.name if run.spec else 'run'}/{run.number}"
+
+
+def title_of(run: Run) -> str:
+    """Return the release's title."""
+    return f"{run.spec.name if run.spec else 'run'} #{run.number} ({run.key.commit_sha[:10]})"
+
+
+def marker_of(run: Run) -> str:
+    """Return the hidden line by which a draft of this run is found again."""
+    return f"<!-- cynthus-run:{run.id} -->"
+
+
+def plan(run: Run) -> ReleasePlan:
+    """Return how the run's outputs become assets."""
+    outputs = run.outputs or ()
+    stored = [output for output in outputs if output.left_out is None]
+    pieces = sum(max(-(-output.size_bytes // PART_BYTES), 1) for output in stored)
+    if pieces + _OWN_ASSETS > MAX_ASSETS:
+        return _bundled(run, outputs, stored)
+    return _one_each(run, outputs)
+
+
+def _one_each(run: Run, outputs: Iterable[Output]) -> ReleasePlan:
+    names = _Names(_own_names(run))
+    assets: list[AssetPlan] = []
+    files: list[Mapping[str, Any]] = []
+    for output in outputs:
+        made = () if _is_left_out(output) else _assets_of(output, names)
+        assets += made
+        files.append(_file(output, made))
+    return ReleasePlan(assets=tuple(assets), files=tuple(files))
+
+
+def _is_left_out(output: Output) -> bool:
+    # GitHub takes no empty asset; the manifest tells that the file exists.
+    return output.left_out is not None or output.size_bytes == 0
+
+
+def _assets_of(output: Output, names: _Names) -> tuple[AssetPlan, ...]:
+    whole = Stretch(path=output.path, offset=0, size_bytes=output.size_bytes)
+    name = names.take(output.path)
+    parts = _split((whole,))
+    if len(parts) == 1:
+        return (AssetPlan(name=name, segments=(whole,), sha256=output.sha256),)
+    return _numbered(name, parts)
+
+
+def _numbered(name: str, parts: Sequence[tuple[Segment, ...]]) -> tuple[AssetPlan, ...]:
+    return tuple(
+        AssetPlan(name=f"{name}.part{number:03}", segments=part, sha256=None)
+        for number, part in enumerate(parts, 1)
+    )
+
+
+def _bundled(run: Run, outputs: Sequence[Output], stored: Sequence[Output]) -> ReleasePlan:
+    segments: list[Segment] = []
+    for output in stored:
+        segments += _tar_member(output, run)
+    segments.append(Literal(data=bytes(2 * tarfile.BLOCKSIZE)))  # the end of an archive
+    parts = _split(tuple(segments))
+    name = "outputs.tar"
+    assets = (
+        (AssetPlan(name=name, segments=parts[0], sha256=None),)
+        if len(parts) == 1
+        else _numbered(name, parts)
+    )
+    packed = tuple(asset for asset in assets)
+    files = tuple(
+        _file(output, () if output.left_out is not None else packed, bundle=name)
+        for output in outputs
+    )
+    return ReleasePlan(assets=assets, files=files)
+
+
+def _tar_member(output: Output, run: Run) -> list[Segment]:
+    member = tarfile.TarInfo(output.path)
+    member.size = output.size_bytes
+    member.mtime = int(run.created_at.timestamp())  # the same archive at every try
+    head = member.tobuf(tarfile.PAX_FORMAT)
+    padding = -output.size_bytes % tarfile.BLOCKSIZE
+    found: list[Segment] = [Literal(data=head)]
+    if output.size_bytes:
+        found.append(Stretch(path=output.path, offset=0, size_bytes=output.size_bytes))
+    if padding:
+        found.append(Literal(data=bytes(padding)))
+    return found
+
+
+def _split(segments: tuple[Segment, ...]) -> list[tuple[Segment, ...]]:
+    """Cut a long row of segments into parts of at most PART_BYTES."""
+    parts: list[tuple[Segment, ...]] = []
+    part: list[Segment] = []
+    room = PART_BYTES
+    for segment in segments:
+        rest: Segment | None = segment
+        while rest is not None:
+            taken, rest = _take(rest, room)
+            part.append(taken)
+            room -= taken.size_bytes
+            if room == 0:
+                parts.append(tuple(part))
+                part, room = [], PART_BYTES
+    return [*parts, tuple(part)] if part else parts
+
+
+def _take(segment: Segment, room: int) -> tuple[Segment, Segment | None]:
+    if segment.size_bytes <= room:
+        return segment, None
+    if isinstance(segment, Literal):
+        return Literal(data=segment.data[:room]), Literal(data=segment.data[room:])
+    first = Stretch(path=segment.path, offset=segment.offset, size_bytes=room)
+    rest = Stretch(
+        path=segment.path, offset=segment.offset + room, size_bytes=segment.size_bytes - room
+    )
+    return first, rest
+
+
+def _file(
+    output: Output, assets: tuple[AssetPlan, ...], bundle: str | None = None
+) -> Mapping[str, Any]:
+    found: dict[str, Any] = {
+        "path": output.path,
+        "size_bytes": output.size_bytes,
+        "sha256": output.sha256,
+    }
+    if output.left_out is not None:
+        return found | {"left_out": output.left_out}
+    if not assets:
+        return found | {"left_out": "the file is empty; GitHub takes no empty asset"}
+    names = [asset.name for asset in assets]
+    if bundle:
+        found["bundle"] = bundle
+    found["asset" if len(names) == 1 else "parts"] = names[0] if len(names) == 1 else names
+    if len(names) > 1:
+        target = bundle or output.path.rpartition("/")[2]
+        found["join"] = f"cat {names[0][:-3]}* > {_asset_name(target)}"
+    return found
+
+
+class _Names:
+    """Gives every file an asset name of its own."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = {name.lower() for name in taken}
+
+    def take(self, path: str) -> str:
+        """Return the path as an asset name, numbered when another file has it already."""
+        wanted = name = _asset_name(path)
+        number = 1
+        while name.lower() in self._taken:  # people unpack on disks that ignore case
+            number += 1
+            stem, dot, end = wanted.rpartition(".")
+            name = f"{stem}-{number}.{end}" if dot and stem else f"{wanted}-{number}"
+        self._taken.add(name.lower())
+        return name
+
+
+def _asset_name(path: str) -> str:
+    """Return what GitHub keeps unchanged: `model/best run.pt` → `model-best-run.pt`."""
+    name = _NOT_ALLOWED.sub("-", path).strip(".-")
+    if len(name) > _NAME_LIMIT:
+        name = name[: _NAME_LIMIT // 2] + "--" + name[-_NAME_LIMIT // 2 :]
+    return name or "file"
+
+
+def spec_name(run: Run) -> str:
+    """Return the name under which the spec is attached."""
+    return _asset_name(run.key.spec_path.rpartition("/")[2])
+
+
+def _own_names(run: Run) -> tuple[str, ...]:
+    return (MANIFEST, METRICS, LOG, spec_name(run))
+
+
+def manifest(run: Run, planned: ReleasePlan, own: Sequence[OwnFile]) -> bytes:
+    """Return manifest.json: everything that is needed to check and to repeat the run."""
+    content = {
+        "version": 1,
+        "run": {
+            "id": run.id,
+            "name": run.spec.name if run.spec else "",
+            "number": run.number,
+            "trigger": run.key.trigger,
+            "created_at": run.created_at,
+            "cost_usd": run.cost_usd,
+        },
+        "repository": {"id": run.key.repository_id, "name": run.repository},
+        "commit": run.key.commit_sha,
+        "ref": run.ref,
+        "spec": {"path": run.key.spec_path, "sha256": run.spec_sha256},
+        "image": run.image,
+        "attempts": [_attempt(attempt) for attempt in run.attempts],
+        "files": list(planned.files),
+        "own_files": list(own),
+    }
+    return json.dumps(encode(content), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    offer = attempt.offer
+    return {
+        "number": attempt.number,
+        "provider": offer.provider,
+        "place": offer.place,
+        "machine": offer.machine,
+        "gpu": f"{offer.gpu_type}:{offer.gpu_count}" if offer.gpu_type else None,
+        "spot": offer.spot,
+        "usd_per_hour": offer.usd_per_hour,
+        "ordered_at": attempt.ordered_at,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+    }
+
+
+def notes(
+    run: Run, planned: ReleasePlan, metrics: Mapping[str, Sequence[float]], *, url: str, base: bool
+) -> str:
+    """Return the release's text; `base`: its tag could not be put on the run's own commit."""
+    rows = [
+        f"| {inline(name, 60)} | {values[-1]:.6g} | {sparkline(values)} |"
+        for name, values in list(metrics.items())[:40]
+        if values
+    ]
+    table = ["| metric | last | course |", "|---|---:|---|", *rows] if rows else []
+    lines = [
+        f"Outputs of {code(run.key.spec_path)} at {run.key.commit_sha}, "
+        f"{len(planned.files)} files, {money(run.cost_usd)}.",
+        "",
+        *_base_note(run, base=base),
+        *table,
+        "",
+        f"Every file's size and SHA-256 stand in {code(MANIFEST)}.",
+        "",
+        "To run it again:",
+        "",
+        "```sh",
+        f"git checkout {run.key.commit_sha} && cynthus run {_shell_word(run.key.spec_path)}",
+        "```",
+    ]
+    if run.image:
+        lines += ["", f"Image: {code(run.image)}"]
+    if url.startswith(("https://", "http://")):
+        lines += ["", f"[The run]({url})"]
+    return cut_middle("\n".join(lines), _NOTES_LIMIT) + f"\n\n{marker_of(run)}\n"
+
+
+def _base_note(run: Run, *, base: bool) -> list[str]:
+    if not base:
+        return []
+    return [
+        f"> The tag stands on the default branch: commit {run.key.commit_sha} changes workflow "
+        "files, and GitHub lets this app put no tag there.",
+        "",
+    ]
+
+
+def _shell_word(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z0-9._/-]+", text) else "cynthus.yaml"

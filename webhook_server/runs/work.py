@@ -1,0 +1,87 @@
+"""Say what one attempt shall do, from the run alone: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cynthus.wire import Work
+from webhook_server.runs.model import Attempt, Run
+
+# Shorter than the time after which the server gives a silent attempt up (120 s): the agent has
+# stopped the command before anybody could think of a replacement.
+SILENCE_LIMIT = timedelta(seconds=90)
+STOP_GRACE = timedelta(seconds=10)  # what `docker stop` grants, which programs are written for
+_LONGEST_PATH_BYTES = 1024  # with /workspace before it well under Linux's PATH_MAX of 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the server's settings allow every attempt."""
+
+    max_duration: timedelta
+    log_bytes: int
+    output_bytes: int
+    output_files: int
+
+
+def work_for(
+    run: Run, attempt: Attempt, secrets: Mapping[str, str], limits: Limits, now: datetime
+) -> Work:
+    """Return the attempt's work; `secrets` holds the values of the spec's names."""
+    spec = run.spec
+    if spec is None or run.image is None:
+        raise ValueError(f"run {run.id} has an attempt without spec or image")
+    need = spec.resources
+    return Work(
+        run_id=run.id,
+        attempt=attempt.number,
+        name=spec.name,
+        image=run.image,
+        command=spec.run,
+        env={**dict(spec.env), **_own_env(run, attempt)},
+        secrets=dict(secrets),
+        cpu=need.cpu,
+        memory_bytes=need.memory_bytes,
+        disk_bytes=need.disk_bytes,
+        gpu_count=attempt.offer.gpu_count,
+        outputs=tuple(output.path for output in spec.outputs),
+        deadline_s=_left(run, limits, now).total_seconds(),
+        silence_limit_s=SILENCE_LIMIT.total_seconds(),
+        stop_grace_s=STOP_GRACE.total_seconds(),
+        log_limit_bytes=limits.log_bytes,
+        output_limit_bytes=limits.output_bytes,
+        output_limit_files=limits.output_files,
+    )
+
+
+def _own_env(run: Run, attempt: Attempt) -> dict[str, str]:
+    # Folders ($CYNTHUS_OUTPUTS …) are the agent's to say: it knows where the workspace lies.
+    return {
+        "CYNTHUS_RUN_ID": run.id,
+        "CYNTHUS_ATTEMPT": str(attempt.number),
+        "CYNTHUS_REPOSITORY": run.repository,
+        "CYNTHUS_COMMIT": run.key.commit_sha,
+        "CYNTHUS_REF": run.ref,
+    }
+
+
+def _left(run: Run, limits: Limits, now: datetime) -> timedelta:
+    assert run.spec is not None  # noqa: S101 - work_for has looked
+    longest = min(run.spec.resources.max_duration, limits.max_duration)
+    started = [attempt.started_at for attempt in run.attempts if attempt.started_at]
+    return max(longest - (now - min(started, default=now)), timedelta(0))
+
+
+def path_fault(path: str) -> str | None:
+    """Return why `path` cannot name an output, or None when it can."""
+    if not path or path.startswith("/") or path.endswith("/"):
+        return "path: should be a file relative to /workspace. Send it without a leading slash."
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "path: should have no empty part, `.` or `..`. Send the plain path."
+    if any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) <= 0xDFFF for c in path):  # noqa: PLR2004 - control characters, halves of UTF-16 pairs
+        return "path: should have no control characters. Rename the file."
+    if len(path.encode()) > _LONGEST_PATH_BYTES:
+        return f"path: should have at most {_LONGEST_PATH_BYTES} bytes. Rename the file."
+    return None

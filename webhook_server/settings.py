@@ -1,0 +1,329 @@
+"""Read the environment once into one frozen `Settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+from cynthus.errors import UserError
+
+SECRET_BYTES = 24  # 192 bits: cannot be guessed even by one who may try offline
+SERVER_KEY_HEX = 64  # 32 bytes, as auth.tokens.KEY_BYTES
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+
+T = TypeVar("T")
+
+
+class Secret(str):
+    """Text that does not show itself in a repr or a log."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Hide the value."""
+        return "***"
+
+
+def _setting(env: str, default: T, doc: str) -> T:
+    return cast("T", field(default=default, metadata={"env": f"CYNTHUS_{env}", "doc": doc}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every setting of the server; the metadata is what docs/settings.md is generated from."""
+
+    host: str = _setting("HOST", "127.0.0.1", "address to listen on")
+    port: int = _setting("PORT", 8080, "port to listen on; 0 takes a free one")
+    public_url: str = _setting(
+        "PUBLIC_URL",
+        "",
+        "address under which GitHub, agents and people reach the server; default: the one it"
+        " listens on",
+    )
+    state_dir: Path = _setting(
+        "STATE_DIR",
+        Path("cynthus-state"),
+        "folder for the database, blobs, secrets and the server key",
+    )
+    database_url: str = _setting(
+        "DATABASE_URL",
+        "",
+        "`sqlite:///PATH` or `postgresql+psycopg://…`; default: SQLite in the state folder",
+    )
+    blob_url: str = _setting(
+        "BLOB_URL", "", "`file:///PATH`; default: a folder in the state folder"
+    )
+    secrets_url: str = _setting(
+        "SECRETS_URL", "", "`file:///PATH` (encrypted); default: a folder in the state folder"
+    )
+    server_key: Secret = _setting(
+        "SERVER_KEY",
+        Secret(),
+        "the key from which all tokens are derived, 64 hex digits, the same for every replica;"
+        " default: made once in the state folder",
+    )
+    allowed: tuple[str, ...] = _setting(
+        "ALLOWED",
+        (),
+        "owners, `owner/repo`, or numeric ids that may use this server, comma separated",
+    )
+    webhook_secret: Secret = _setting(
+        "WEBHOOK_SECRET",
+        Secret(),
+        "the GitHub App's webhook secret, at least 24 bytes; two, comma separated, while it is"
+        " being rotated",
+    )
+    github_api_url: str = _setting("GITHUB_API_URL", "https://api.github.com", "GitHub's REST API")
+    github_uploads_url: str = _setting(
+        "GITHUB_UPLOADS_URL", "", "GitHub's upload host; default: the one that the API names"
+    )
+    github_app_id: str = _setting(
+        "GITHUB_APP_ID",
+        "",
+        "id of the GitHub App; empty: no GitHub (runs are submitted by the command line only)",
+    )
+    github_private_key: Secret = _setting(
+        "GITHUB_PRIVATE_KEY",
+        Secret(),
+        "the App's private key (PEM text, or the path of a PEM file)",
+    )
+    github_write_spacing: timedelta = _setting(
+        "GITHUB_WRITE_SPACING",
+        timedelta(seconds=1),
+        "least time between two writes to GitHub, in seconds; GitHub asks for one second",
+    )
+    oidc_issuer: str = _setting(
+        "OIDC_ISSUER",
+        "https://token.actions.githubusercontent.com",
+        "issuer of the workflow jobs' tokens, compared exactly",
+    )
+    oidc_audience: str = _setting("OIDC_AUDIENCE", "cynthus", "audience that the tokens must name")
+    api_token: Secret = _setting(
+        "API_TOKEN",
+        Secret(),
+        "operator's token for the command line and the dashboard, at least 24 bytes; empty: both"
+        " answer loopback only, and only without a proxy",
+    )
+    provider: str = _setting("PROVIDER", "local", "provider of specs that name none")
+    bundles_dir: str = _setting(
+        "BUNDLES_DIR",
+        "",
+        "folder from which `file://` images may run as plain processes; empty: none may",
+    )
+    local_slots: int = _setting(
+        "LOCAL_SLOTS", 0, "runs at a time on this machine; 0: half its cores, at least one"
+    )
+    max_duration: timedelta = _setting(
+        "MAX_DURATION", timedelta(hours=24), "longest run this server allows, in seconds"
+    )
+    build_limit: timedelta = _setting(
+        "BUILD_LIMIT", timedelta(hours=1), "longest wait for the Action's image, in seconds"
+    )
+    log_limit_bytes: int = _setting(
+        "LOG_LIMIT_BYTES", 64 << 20, "log kept of one attempt; more is counted and left out"
+    )
+    output_limit_bytes: int = _setting(
+        "OUTPUT_LIMIT_BYTES",
+        20 << 30,
+        "outputs kept of one attempt, all files together; more is left out and said",
+    )
+    output_limit_files: int = _setting(
+        "OUTPUT_LIMIT_FILES",
+        900,
+        "output files kept of one attempt; a GitHub release holds 1,000 assets, ours included",
+    )
+    ready_file: str = _setting(
+        "READY_FILE", "", "file that gets the server's address as JSON once it answers"
+    )
+    log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    @property
+    def github_configured(self) -> bool:
+        """Return whether this server is the back end of a GitHub App."""
+        return bool(self.github_app_id)
+
+
+def read(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from `environment` (default: the process's, over the file `.env`).
+
+    Raises: UserError naming each variable, what it should be and what was found.
+    """
+    source = {**_dotenv(), **os.environ} if environment is None else environment
+    values = {}
+    for item in fields(Settings):
+        text = source.get(item.metadata["env"], "").strip()
+        if text:
+            values[item.name] = _convert(item.metadata["env"], item.default, text)
+    settings = Settings(**values)
+    found = list(faults(settings))
+    if found:
+        raise UserError("\n".join(found))
+    return settings
+
+
+def _convert(name: str, default: object, text: str) -> object:
+    if isinstance(default, Secret):
+        return Secret(text)
+    if isinstance(default, Path):
+        return Path(text)
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, timedelta):
+        return _seconds(name, text)
+    if isinstance(default, int):
+        if not text.isascii() or not text.isdigit():
+            raise UserError(f"{name}: should be a whole number, found {text!r}. Write digits only.")
+        return int(text)
+    return text
+
+
+def _seconds(name: str, text: str) -> timedelta:
+    try:
+        return timedelta(seconds=float(Decimal(text)))
+    except (InvalidOperation, OverflowError, ValueError):
+        raise UserError(
+            f"{name}: should be seconds, found {text!r}. Write a number such as 3600 or 0.5."
+        ) from None
+
+
+def _dotenv() -> dict[str, str]:
+    path = Path(".env")
+    if not path.is_file():
+        return {}
+    pairs = (line.split("=", 1) for line in path.read_text("utf-8").splitlines() if "=" in line)
+    return {
+        key.strip(): value.strip().strip("\"'") for key, value in pairs if not key.startswith("#")
+    }
+
+
+def faults(settings: Settings) -> Iterator[str]:
+    """Tell everything that keeps a server from starting with these settings."""
+    yield from _range_faults(settings)
+    yield from _url_faults(settings)
+    yield from _secret_faults(settings)
+    if settings.github_configured:
+        yield from _github_faults(settings)
+
+
+def _range_faults(settings: Settings) -> Iterator[str]:
+    zero = timedelta(0)
+    if settings.port > 65535:  # noqa: PLR2004 - the last TCP port
+        yield f"CYNTHUS_PORT: should be from 0 to 65535, found {settings.port}. Choose another."
+    if settings.log_level not in LOG_LEVELS:
+        yield (
+            f"CYNTHUS_LOG_LEVEL: should be one of {', '.join(LOG_LEVELS)},"
+            f" found {settings.log_level!r}. Write one of them."
+        )
+    for name, duration in (
+        ("MAX_DURATION", settings.max_duration),
+        ("BUILD_LIMIT", settings.build_limit),
+    ):
+        if duration <= zero:
+            yield f"CYNTHUS_{name}: should be above zero, found {duration}. Write seconds."
+    if settings.github_write_spacing < zero:
+        yield "CYNTHUS_GITHUB_WRITE_SPACING: should not be negative. Write seconds, such as 1."
+    for name, amount in (
+        ("LOG_LIMIT_BYTES", settings.log_limit_bytes),
+        ("OUTPUT_LIMIT_BYTES", settings.output_limit_bytes),
+        ("OUTPUT_LIMIT_FILES", settings.output_limit_files),
+    ):
+        if amount < 1:
+            yield f"CYNTHUS_{name}: should be at least 1, found {amount}. Write digits only."
+
+
+def _url_faults(settings: Settings) -> Iterator[str]:
+    for name, url in (
+        ("PUBLIC_URL", settings.public_url),
+        ("GITHUB_API_URL", settings.github_api_url),
+        ("GITHUB_UPLOADS_URL", settings.github_uploads_url),
+        ("OIDC_ISSUER", settings.oidc_issuer),
+    ):
+        if url and not _is_web_url(url):
+            yield (
+                f"CYNTHUS_{name}: should be https://HOST (http only for this machine),"
+                f" found {url!r}. Write the whole address, without user name or query."
+            )
+    if settings.database_url and not settings.database_url.startswith(
+        ("sqlite:///", "postgresql+psycopg://")
+    ):
+        # The value may carry a password, so it is not shown.
+        yield (
+            "CYNTHUS_DATABASE_URL: should begin with sqlite:/// or postgresql+psycopg://,"
+            " found something else. Write one of the two forms."
+        )
+    for name, url in (("BLOB_URL", settings.blob_url), ("SECRETS_URL", settings.secrets_url)):
+        if url and not url.startswith(("file:///", "gs://", "gcp://")):
+            yield f"CYNTHUS_{name}: should be file:///PATH, found {url!r}. Write such an address."
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.username or parts.query or parts.fragment or not host:
+        return False
+    # A name without a dot is a neighbour on a private network (compose, Kubernetes), like loopback.
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and (host in LOOPBACK_NAMES or "." not in host or _private(host))
+    )
+
+
+def _private(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host.endswith((".internal", ".local"))
+
+
+def _secret_faults(settings: Settings) -> Iterator[str]:
+    if settings.api_token and _short(settings.api_token):
+        yield (
+            f"CYNTHUS_API_TOKEN: should have at least {SECRET_BYTES} bytes, found"
+            f" {len(settings.api_token.encode())}. Make one with `openssl rand -hex 24`."
+        )
+    key = settings.server_key
+    if key and not _is_hex_key(key):
+        yield (
+            f"CYNTHUS_SERVER_KEY: should be {SERVER_KEY_HEX} hex digits, found {len(key)}"
+            " characters. Make one with `openssl rand -hex 32`."
+        )
+
+
+def _short(secret: str) -> bool:
+    return len(secret.encode()) < SECRET_BYTES
+
+
+def _is_hex_key(text: str) -> bool:
+    return len(text) == SERVER_KEY_HEX and all(c in "0123456789abcdefABCDEF" for c in text)
+
+
+def _github_faults(settings: Settings) -> Iterator[str]:
+    secrets = [part.strip() for part in settings.webhook_secret.split(",") if part.strip()]
+    if not secrets or any(_short(secret) for secret in secrets):
+        yield (
+            f"CYNTHUS_WEBHOOK_SECRET: should have at least {SECRET_BYTES} bytes, found"
+            f" {min((len(s.encode()) for s in secrets), default=0)}. Set the one of the GitHub"
+            " App; make it with `openssl rand -hex 24`."
+        )
+    if not settings.allowed:
+        yield (
+            "CYNTHUS_ALLOWED: should name who may use this server, found nothing."
+            " Write owners or owner/repo, comma separated."
+        )
+    if not settings.github_private_key:
+        yield (
+            "CYNTHUS_GITHUB_PRIVATE_KEY: should be the App's private key, found nothing."
+            " Set the PEM text or the path of the PEM file."
+        )

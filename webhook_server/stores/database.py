@@ -1,0 +1,142 @@
+"""The one database of a server: short reads from any thread, writes through one writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    Table,
+    delete,
+    func,
+    literal,
+    make_url,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+
+from cynthus.errors import UserError
+from webhook_server.stores import schema
+from webhook_server.stores.engines import ServerLock, open_engine
+from webhook_server.stores.tables import Moment, server_state
+from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
+
+
+class Database:
+    """Holds the connections. On SQLite also the right to be the only server of the file."""
+
+    def __init__(self, url: str, *, now: Callable[[], datetime]) -> None:
+        address = make_url(url)
+        self._check(address.drivername, address.database)
+        self.now = now
+        self._lock = _server_lock(address.database) if _is_sqlite(address.drivername) else None
+        self._reading = open_engine(address, writes=False)
+        self._writing = open_engine(address, writes=True)
+        self._writer = Writer(self._writing)
+
+    @staticmethod
+    def _check(driver: str, database: str | None) -> None:
+        if driver not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+            raise UserError(
+                f"CYNTHUS_DATABASE_URL: should begin with sqlite:/// or postgresql+psycopg://,"
+                f" found {driver}. Write for example sqlite:///cynthus.db."
+            )
+        if _is_sqlite(driver) and database in {None, "", ":memory:"}:
+            raise UserError(
+                "CYNTHUS_DATABASE_URL: should name a file, found SQLite in memory."
+                " Write for example sqlite:///cynthus.db."
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection for one short read of one consistent state; it cannot write.
+
+        Raises: DatabaseUnavailable.
+        """
+        try:
+            with self._reading.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise DatabaseUnavailable("the database does not answer. Try again.") from error
+
+    def write(self, work: Work[T]) -> T:
+        """Carry out `work` in a transaction and return its answer once it is durable.
+
+        `work` may run more than once; it touches nothing but its connection.
+        Raises: what `work` raises; DatabaseUnavailable.
+        """
+        return self._writer.submit(work).result()
+
+    def write_async(self, work: Work[T]) -> Future[T]:
+        """As `write`, for a caller that must not wait in its thread."""
+        return self._writer.submit(work)
+
+    def migrate(self) -> None:
+        """Bring the tables to the shape this server knows. Safe to repeat. Raises: UserError."""
+        self.write(schema.migrate)
+
+    def close(self) -> None:
+        """Finish the queued writes and let go of everything. Safe to repeat."""
+        self._writer.close()
+        self._reading.dispose()
+        self._writing.dispose()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def state(self, key: str) -> str | None:
+        """Return a small fact of the server itself."""
+        with self.read() as connection:
+            query = select(server_state.c.value).where(server_state.c.key == key)
+            return connection.execute(query).scalar_one_or_none()
+
+    def set_state(self, key: str, value: str) -> None:
+        """Remember a small fact of the server itself. Safe to repeat."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(server_state).where(server_state.c.key == key))
+            insert_once(connection, server_state, {"key": key, "value": value})
+
+        self.write(work)
+
+
+def _is_sqlite(driver: str) -> bool:
+    return driver.startswith("sqlite")
+
+
+def _server_lock(database: str | None) -> ServerLock:
+    path = Path(database or "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return ServerLock(path)
+
+
+def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless a unique column already has its value; return whether it was new."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    # An INSERT's rowcount is unreliable (psycopg: -1); what it returns is not.
+    return connection.execute(statement.returning(*table.primary_key)).first() is not None
+
+
+def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime]:
+    """Return the clock that leases live by: PostgreSQL's own, since replicas' clocks differ."""
+    if connection.dialect.name == "postgresql":
+        return func.clock_timestamp(type_=Moment())
+    return literal(now, Moment())
+
+
+def lease_end(
+    connection: Connection, now: datetime, lease: timedelta
+) -> ColumnElement[datetime] | datetime:
+    """Return when a lease taken now runs out, by the clock that leases live by."""
+    if connection.dialect.name == "postgresql":
+        return func.clock_timestamp(type_=Moment()) + literal(lease, Interval())
+    return now + lease

@@ -1,0 +1,168 @@
+"""Keep GitHub's deliveries until they are handled; remember which intents were carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, func, or_, select, update
+
+from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
+from webhook_server.stores.tables import deliveries, handled_intents
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    DONE = "done"
+    IGNORED = "ignored"  #: it asks for nothing of ours; the note says why
+    PARKED = "parked"  #: it could not be handled; the note says why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """One webhook POST, exactly as signed."""
+
+    seq: int
+    guid: str
+    event: str
+    body: bytes
+    received_at: datetime
+    tries: int  # passes so far, this one included
+    token: str  # proves the claim
+
+
+class DeliveryStore:
+    """Reads and writes the tables `deliveries` and `handled_intents`."""
+
+    def __init__(self, db: Database, new_token: Callable[[], str] = lambda: uuid4().hex) -> None:
+        self._db = db
+        self._new_token = new_token
+
+    def store_async(self, guid: str, event: str, body: bytes, now: datetime) -> Future[bool]:
+        """Store a delivery; the future is False if it was known already. Safe to repeat."""
+        values = {
+            "guid": guid,
+            "event": event,
+            "body": body,
+            "received_at": now,
+            "state": DeliveryState.PENDING.value,
+            "due_at": now,
+        }
+        return self._db.write_async(lambda connection: insert_once(connection, deliveries, values))
+
+    def claim(self, limit: int, lease: timedelta, now: datetime) -> list[Delivery]:
+        """Take due deliveries, oldest first, for `lease`. Nobody else gets them meanwhile."""
+        return self._db.write(lambda connection: self._claim(connection, limit, lease, now))
+
+    def _claim(
+        self, connection: Connection, limit: int, lease: timedelta, now: datetime
+    ) -> list[Delivery]:
+        free = or_(
+            deliveries.c.lock_until.is_(None),
+            deliveries.c.lock_until < lease_clock(connection, now),
+        )
+        query = (
+            select(deliveries)
+            .where(deliveries.c.due_at <= now, free)
+            .order_by(deliveries.c.due_at, deliveries.c.seq)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        token = self._new_token()
+        found = [
+            Delivery(
+                seq=row.seq,
+                guid=row.guid,
+                event=row.event,
+                body=row.body,
+                received_at=row.received_at,
+                tries=row.tries + 1,
+                token=token,
+            )
+            for row in connection.execute(query)
+        ]
+        connection.execute(
+            update(deliveries)
+            .where(deliveries.c.seq.in_([delivery.seq for delivery in found]))
+            .values(
+                lock_token=token,
+                lock_until=lease_end(connection, now, lease),
+                tries=deliveries.c.tries + 1,
+            )
+        )
+        return found
+
+    def finish(self, delivery: Delivery, state: DeliveryState, note: str, now: datetime) -> bool:
+        """End a delivery; its body is emptied unless it is parked. False: the claim was lost.
+
+        Safe to repeat. `now` may not precede its arrival.
+        """
+        values: dict[str, Any] = {"state": state.value, "note": note, "due_at": None}
+        if state is not DeliveryState.PARKED:
+            values["body"] = b""
+        return now >= delivery.received_at and self._end(delivery, values)
+
+    def retry(self, delivery: Delivery, due_at: datetime, note: str) -> bool:
+        """Let the delivery be due again at `due_at`. False: the claim was lost. Repeatable."""
+        return self._end(delivery, {"due_at": due_at, "note": note})
+
+    def _end(self, delivery: Delivery, values: Mapping[str, Any]) -> bool:
+        statement = (
+            update(deliveries)
+            .where(deliveries.c.seq == delivery.seq, deliveries.c.lock_token == delivery.token)
+            .values(lock_token=None, lock_until=None, **values)
+        )
+        return self._db.write(lambda connection: connection.execute(statement).rowcount == 1)
+
+    def next_due(self) -> datetime | None:
+        """Return when the next delivery is due."""
+        query = select(func.min(deliveries.c.due_at)).where(deliveries.c.due_at.is_not(None))
+        with self._db.read() as connection:
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
+    def known(self, guids: Iterable[str]) -> set[str]:
+        """Return which of these deliveries are stored."""
+        query = select(deliveries.c.guid).where(deliveries.c.guid.in_(list(guids)))
+        with self._db.read() as connection:
+            return set(connection.execute(query).scalars())
+
+    def last_guid_times(self, limit: int) -> list[tuple[str, datetime]]:
+        """Return the newest deliveries' ids with their arrival, newest first."""
+        query = (
+            select(deliveries.c.guid, deliveries.c.received_at)
+            .order_by(deliveries.c.seq.desc())
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [(row.guid, row.received_at) for row in connection.execute(query)]
+
+    def handle_once(
+        self,
+        key: str,
+        proof: Mapping[str, Any],
+        *,
+        allowed: bool,
+        run_id: str | None,
+        now: datetime,
+    ) -> bool:
+        """Note that an intent is carried out or refused; False: it was before.
+
+        A repeat returns False and changes nothing: carry the intent out by means that are safe to
+        repeat, then note it.
+        """
+        values = {"key": key, "at": now, "run_id": run_id, "proof": dict(proof), "allowed": allowed}
+        return self._db.write(lambda connection: insert_once(connection, handled_intents, values))
+
+    def was_handled(self, key: str) -> bool:
+        """Say whether the intent was carried out or refused."""
+        query = select(handled_intents.c.key).where(handled_intents.c.key == key)
+        with self._db.read() as connection:
+            return connection.execute(query).first() is not None

@@ -1,0 +1,178 @@
+"""Make the first schema.
+
+Revision ID: 0001
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Make every table; what later versions change is in later files."""
+    op.create_table(
+        "deliveries",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("guid", sa.String(length=64), nullable=False),
+        sa.Column("event", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("lock_token", sa.String(length=32), nullable=True),
+        sa.Column("lock_until", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_deliveries")),
+        sa.UniqueConstraint("guid", name=op.f("uq_deliveries_guid")),
+    )
+    op.create_index("ix_deliveries_due_at", "deliveries", ["due_at"], unique=False)
+    op.create_table(
+        "events",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
+    )
+    op.create_index("ix_events_run_id_kind_seq", "events", ["run_id", "kind", "seq"], unique=False)
+    op.create_index("ix_events_run_id_seq", "events", ["run_id", "seq"], unique=False)
+    op.create_table(
+        "handled_intents",
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("run_id", sa.String(length=16), nullable=True),
+        sa.Column("proof", sa.JSON(), nullable=False),
+        sa.Column("allowed", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_handled_intents")),
+    )
+    op.create_table(
+        "instances",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("provider", sa.String(length=32), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("ordered_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("nonce", sa.String(length=64), nullable=True),
+        sa.Column("token_sha256", sa.String(length=64), nullable=True),
+        sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("heartbeat_seq", sa.Integer(), nullable=False),
+        sa.Column("agent", sa.JSON(), nullable=True),
+        sa.Column("facts", sa.JSON(), nullable=True),
+        sa.Column("create_seen", sa.JSON(), nullable=True),
+        sa.Column("provider_seen", sa.JSON(), nullable=True),
+        sa.Column("stop", sa.Text(), nullable=True),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("log_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_instances")),
+        sa.UniqueConstraint("token_sha256", name=op.f("uq_instances_token_sha256")),
+    )
+    op.create_index(
+        "ix_instances_provider_closed_at", "instances", ["provider", "closed_at"], unique=False
+    )
+    op.create_index("ix_instances_run_id", "instances", ["run_id"], unique=False)
+    op.create_table(
+        "publications",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("external_id", sa.BigInteger(), nullable=True),
+        sa.Column("sent_digest", sa.String(length=64), nullable=True),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sent", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("url", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("news", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("lock_token", sa.String(length=32), nullable=True),
+        sa.Column("lock_until", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("run_id", "kind", name=op.f("pk_publications")),
+    )
+    op.create_index("ix_publications_due_at", "publications", ["due_at"], unique=False)
+    op.create_table(
+        "repositories",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("owner_id", sa.BigInteger(), nullable=False),
+        sa.Column("full_name", sa.String(length=200), nullable=False),
+        sa.Column("default_branch", sa.String(length=255), nullable=False),
+        sa.Column("installation_id", sa.BigInteger(), nullable=True),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_repositories")),
+    )
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("commit_sha", sa.String(length=40), nullable=False),
+        sa.Column("spec_path", sa.String(length=255), nullable=False),
+        sa.Column("trigger", sa.String(length=128), nullable=False),
+        sa.Column("repository", sa.String(length=200), nullable=False),
+        sa.Column("ref", sa.Text(), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("state_since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("outcome", sa.String(length=16), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("cost_usd", sa.String(length=32), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("look_again_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("news", sa.Integer(), nullable=False),
+        sa.Column("lock_token", sa.String(length=32), nullable=True),
+        sa.Column("lock_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("spec_text", sa.Text(), nullable=False),
+        sa.Column("doc", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+        sa.UniqueConstraint(
+            "repository_id",
+            "commit_sha",
+            "spec_path",
+            "trigger",
+            name=op.f("uq_runs_repository_id_commit_sha_spec_path_trigger"),
+        ),
+    )
+    op.create_index("ix_runs_look_again_at", "runs", ["look_again_at"], unique=False)
+    op.create_index(
+        "ix_runs_repository_id_name_number",
+        "runs",
+        ["repository_id", "name", "number"],
+        unique=False,
+    )
+    op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)
+    op.create_index("ix_runs_seq", "runs", ["seq"], unique=True)
+    op.create_table(
+        "server_state",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_server_state")),
+    )
+    op.create_table(
+        "used_tokens",
+        sa.Column("jti", sa.String(length=255), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("jti", name=op.f("pk_used_tokens")),
+    )
+    op.create_index("ix_used_tokens_expires_at", "used_tokens", ["expires_at"], unique=False)
+    op.create_table(
+        "wishes",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "kind", name=op.f("pk_wishes")),
+    )

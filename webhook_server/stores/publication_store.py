@@ -1,0 +1,206 @@
+"""Keep what the outside shows of each run, so that only differences are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
+
+from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, deserves_release
+from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
+from webhook_server.stores.tables import publications
+from webhook_server.stores.waking import wake
+
+
+class PublicationKind(StrEnum):
+    """What is shown of a run."""
+
+    CHECK_RUN = "check_run"
+    RELEASE = "release"
+
+
+class PublicationState(StrEnum):
+    """Where a publication stands."""
+
+    PENDING = "pending"
+    DONE = "done"
+    REFUSED = "refused"  #: GitHub said no for good; the note says why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """One thing shown of one run, as far as it was sent."""
+
+    run_id: str
+    kind: PublicationKind
+    repository_id: int
+    external_id: int | None = None  # check-run id, release id
+    sent_digest: str | None = None  # of what was last sent
+    sent_at: datetime | None = None
+    sent: dict[str, Any] = field(default_factory=dict)  # progress: annotations, assets done
+    state: PublicationState = PublicationState.PENDING
+    url: str | None = None
+    note: str | None = None
+    due_at: datetime | None = None  # when to look again; None: when the run changes
+    failures: int = 0
+    token: str | None = None  # proves the claim
+    news: int = 0  # how often the run had changed
+
+
+class PublicationStore:
+    """Reads and writes the table `publications`."""
+
+    def __init__(self, db: Database, new_token: Callable[[], str] = lambda: uuid4().hex) -> None:
+        self._db = db
+        self._new_token = new_token
+
+    def claim(self, limit: int, lease: timedelta, now: datetime) -> list[Publication]:
+        """Take due publications, most overdue first, for `lease`. Nobody else gets them."""
+        return self._db.write(lambda connection: self._claim(connection, limit, lease, now))
+
+    def _claim(
+        self, connection: Connection, limit: int, lease: timedelta, now: datetime
+    ) -> list[Publication]:
+        free = or_(
+            publications.c.lock_until.is_(None),
+            publications.c.lock_until < lease_clock(connection, now),
+        )
+        query = (
+            select(publications)
+            .where(publications.c.due_at <= now, free)
+            .order_by(publications.c.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        token = self._new_token()
+        found = [_publication(row, token) for row in connection.execute(query)]
+        for item in found:
+            connection.execute(
+                update(publications)
+                .where(_is(item))
+                .values(lock_token=token, lock_until=lease_end(connection, now, lease))
+            )
+        return found
+
+    def next_due(self) -> datetime | None:
+        """Return when the next publication is due."""
+        query = select(func.min(publications.c.due_at)).where(publications.c.due_at.is_not(None))
+        with self._db.read() as connection:
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
+    def save(self, publication: Publication, now: datetime | None = None) -> bool:
+        """Store what was sent and end the claim; False: the claim was lost, nothing is stored.
+
+        `due_at` holds only if the run has not changed since the claim: then it is due at once.
+        A release wakes its run. A repeat returns False and changes nothing.
+        """
+        at = now or self._db.now()
+
+        def work(connection: Connection) -> bool:
+            changed = connection.execute(
+                update(publications)
+                .where(_is(publication), publications.c.lock_token == publication.token)
+                .values(**_values(publication, at))
+            ).rowcount
+            if changed and publication.kind is PublicationKind.RELEASE:
+                wake(connection, publication.run_id, at)
+            return changed == 1
+
+        return self._db.write(work)
+
+    def get(self, run_id: str, kind: PublicationKind) -> Publication | None:
+        """Return what is shown of a run."""
+        query = select(publications).where(
+            publications.c.run_id == run_id, publications.c.kind == kind.value
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _publication(row, row.lock_token)
+
+    def release_seen(self, run_id: str) -> ReleaseSeen | None:
+        """Return where the run's release stands; None: none was asked for yet."""
+        found = self.get(run_id, PublicationKind.RELEASE)
+        if found is None:
+            return None
+        return ReleaseSeen(state=_RELEASE[found.state], url=found.url, text=found.note)
+
+
+_RELEASE = {
+    PublicationState.PENDING: ReleaseState.PENDING,
+    PublicationState.DONE: ReleaseState.PUBLISHED,
+    PublicationState.REFUSED: ReleaseState.REFUSED,
+}
+
+
+def make_due(connection: Connection, run: Run, now: datetime) -> None:
+    """Let the publisher look at a changed run: its check run, and its release once it is due."""
+    _due(connection, run, PublicationKind.CHECK_RUN, now)
+    if deserves_release(run):
+        _due(connection, run, PublicationKind.RELEASE, now)
+
+
+def _due(connection: Connection, run: Run, kind: PublicationKind, now: datetime) -> None:
+    values = {
+        "run_id": run.id,
+        "kind": kind.value,
+        "repository_id": run.key.repository_id,
+        "due_at": now,
+    }
+    if insert_once(connection, publications, values) or kind is PublicationKind.RELEASE:
+        return  # a release is made once: the run's later steps change nothing of it
+    connection.execute(
+        update(publications)
+        .where(publications.c.run_id == run.id, publications.c.kind == kind.value)
+        .values(due_at=now, news=publications.c.news + 1)
+    )
+
+
+def _is(publication: Publication) -> Any:
+    return and_(
+        publications.c.run_id == publication.run_id,
+        publications.c.kind == publication.kind.value,
+    )
+
+
+def _values(publication: Publication, now: datetime) -> dict[str, Any]:
+    return {
+        "external_id": publication.external_id,
+        "sent_digest": publication.sent_digest,
+        "sent_at": publication.sent_at,
+        "sent": publication.sent,
+        "state": publication.state.value,
+        "url": publication.url,
+        "note": publication.note,
+        "failures": publication.failures,
+        "due_at": case(
+            (publications.c.news == publication.news, publication.due_at),
+            else_=now,
+        ),
+        "lock_token": None,
+        "lock_until": None,
+    }
+
+
+def _publication(row: Row[Any], token: str | None) -> Publication:
+    return Publication(
+        run_id=row.run_id,
+        kind=PublicationKind(row.kind),
+        repository_id=row.repository_id,
+        external_id=row.external_id,
+        sent_digest=row.sent_digest,
+        sent_at=row.sent_at,
+        sent=row.sent,
+        state=PublicationState(row.state),
+        url=row.url,
+        note=row.note,
+        due_at=row.due_at,
+        failures=row.failures,
+        token=token,
+        news=row.news,
+    )

@@ -1,0 +1,595 @@
+"""Keep runs: accept them, lend them to one pass at a time, save what was decided."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from cynthus.codec import decode, encode
+from cynthus.errors import CynthusError, UserError
+from cynthus.spec import spec_digest
+from cynthus.wire import EventKind
+from webhook_server.runs.model import (
+    Attempt,
+    CancelWish,
+    Cause,
+    Decision,
+    ImageArrived,
+    Outcome,
+    Reason,
+    Run,
+    RunDraft,
+    RunKey,
+    State,
+)
+from webhook_server.stores import event_store, instance_store, publication_store, token_store
+from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
+from webhook_server.stores.tables import runs, wishes
+from webhook_server.stores.waking import wake
+
+log = logging.getLogger(__name__)
+
+# Any number that no other program uses: replicas give out numbers in turn.
+_ORDER_LOCK = 0x6379_6E74_6875_7302
+
+_LIST = (
+    runs.c.id,
+    runs.c.seq,
+    runs.c.repository_id,
+    runs.c.repository,
+    runs.c.commit_sha,
+    runs.c.ref,
+    runs.c.trigger,
+    runs.c.name,
+    runs.c.number,
+    runs.c.state,
+    runs.c.state_since,
+    runs.c.outcome,
+    runs.c.reason,
+    runs.c.cost_usd,
+    runs.c.created_at,
+    runs.c.finished_at,
+)
+
+
+class TokenReused(CynthusError):  # noqa: N818 - reads as what happened
+    """The job's token was used before: ask GitHub for another one."""
+
+
+class SpecDiffers(CynthusError):  # noqa: N818 - reads as what happened
+    """The run exists with another text of its spec file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """The run that a request or an event means."""
+
+    run_id: str
+    created: bool  # False: it existed already
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to handle one run for a while; `token` and `version` prove it."""
+
+    run: Run
+    version: int
+    token: str
+    failures: int  # passes in a row that raised
+    news: int  # how often it had been woken
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One line of a list of runs."""
+
+    id: str
+    seq: int
+    repository_id: int
+    repository: str
+    commit_sha: str
+    ref: str
+    trigger: str
+    name: str
+    number: int
+    state: State
+    state_since: datetime
+    outcome: Outcome | None
+    reason: str
+    cost_usd: Decimal
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What people and the Action asked of one run."""
+
+    cancel: CancelWish | None
+    image: ImageArrived | None
+
+
+class RunStore:
+    """Reads and writes the tables `runs` and `wishes`."""
+
+    def __init__(self, db: Database, new_token: Callable[[], str] = lambda: uuid4().hex) -> None:
+        self._db = db
+        self._new_token = new_token
+
+    # ── doors ──────────────────────────────────────────────────────────────────────────────────
+
+    def accept(
+        self,
+        draft: RunDraft,
+        *,
+        arrived: ImageArrived | None,
+        token_id: tuple[str, datetime] | None,
+        now: datetime,
+    ) -> Accepted:
+        """Make the run unless its key has one; note its image; use up the token. All or nothing.
+
+        Safe to repeat, but for the token: a second use raises. The first image stays.
+        Raises: TokenReused, SpecDiffers, DatabaseUnavailable.
+        """
+
+        def work(connection: Connection) -> Accepted:
+            if token_id is not None and not token_store.use(connection, *token_id):
+                raise TokenReused("token: should be used once, found it used. Ask for a new one.")
+            accepted = _upsert(connection, draft, now)
+            if arrived is not None:
+                _wish(connection, accepted.run_id, "image", arrived, now)
+            wake(connection, accepted.run_id, now)
+            return accepted
+
+        return self._db.write(work)
+
+    def get(self, run_id: str) -> Run | None:
+        """Return the run."""
+        return self._one(select(runs.c.doc).where(runs.c.id == run_id))
+
+    def find(self, key: RunKey) -> Run | None:
+        """Return the run that the key means."""
+        return self._one(select(runs.c.doc).where(_is(key)))
+
+    def _one(self, query: Select[Any]) -> Run | None:
+        with self._db.read() as connection:
+            doc = connection.execute(query).scalar_one_or_none()
+        return None if doc is None else decode(Run, doc)
+
+    def list(self, *, repository_id: int | None, limit: int, before: int | None) -> list[RunRow]:
+        """Return the newest runs first; `before` is the last row's `seq` of the page before."""
+        query = select(*_LIST).order_by(runs.c.seq.desc()).limit(limit)
+        if repository_id is not None:
+            query = query.where(runs.c.repository_id == repository_id)
+        if before is not None:
+            query = query.where(runs.c.seq < before)
+        with self._db.read() as connection:
+            return [_run_row(row) for row in connection.execute(query)]
+
+    def spec_text(self, run_id: str) -> str | None:
+        """Return the exact text of the run's spec file."""
+        with self._db.read() as connection:
+            query = select(runs.c.spec_text).where(runs.c.id == run_id)
+            return connection.execute(query).scalar_one_or_none()
+
+    def cancel(self, run_id: str, by: str, now: datetime) -> bool:
+        """Note that somebody wants the run to end; False: there is no such run, or it has ended.
+
+        Safe to repeat: the first wish stays.
+        """
+
+        def work(connection: Connection) -> bool:
+            query = select(runs.c.state).where(runs.c.id == run_id)
+            state = connection.execute(query).scalar_one_or_none()
+            if state is None or state == State.FINISHED:
+                return False
+            _wish(connection, run_id, "cancel", CancelWish(by=by, at=now), now)
+            wake(connection, run_id, now)
+            return True
+
+        return self._db.write(work)
+
+    def wake(self, run_id: str, now: datetime) -> bool:
+        """Make the run due now; False: there is no such run. Safe to repeat."""
+        return self._db.write(lambda connection: wake(connection, run_id, now))
+
+    def count_by_state(self) -> dict[State, int]:
+        """Return how many runs stand in each state."""
+        query = select(runs.c.state, func.count()).group_by(runs.c.state)
+        with self._db.read() as connection:
+            return {State(state): count for state, count in connection.execute(query)}
+
+    # ── the loop ───────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, *, limit: int, lease: timedelta, now: datetime) -> builtins.list[Claim]:
+        """Take due runs, most overdue first, for `lease`; nobody else gets them meanwhile.
+
+        Safe to repeat: what is claimed is not given twice. A row that cannot be read is parked.
+        """
+
+        def work(connection: Connection) -> builtins.list[Claim]:
+            rows = connection.execute(_due(connection, limit, now)).all()
+            claims = [self._lend(connection, row, lease, now) for row in rows]
+            return [claim for claim in claims if claim is not None]
+
+        return self._db.write(work)
+
+    def _lend(
+        self, connection: Connection, row: Row[*tuple[Any, ...]], lease: timedelta, now: datetime
+    ) -> Claim | None:
+        try:
+            run = decode(Run, row.doc)
+        except UserError as error:
+            log.error("run unreadable run=%s fault=%s", row.id, error)  # noqa: TRY400 - said whole
+            _park_unreadable(connection, row.id, now)
+            return None
+        token = self._new_token()
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == row.id)
+            .values(lock_token=token, lock_until=lease_end(connection, now, lease))
+        )
+        return Claim(
+            run=run, version=row.version, token=token, failures=row.failures, news=row.news
+        )
+
+    def next_due(self, now: datetime) -> datetime | None:
+        """Return when the next unclaimed run is due."""
+        with self._db.read() as connection:
+            free = _unlocked(lease_clock(connection, now))
+            query = select(func.min(runs.c.look_again_at)).where(
+                runs.c.look_again_at.is_not(None), free
+            )
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
+    def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
+        """Store the decision if the claim still holds, and end the claim. One transaction.
+
+        False: somebody else has changed the run, and nothing of the decision was stored. A repeat
+        of a save that was stored is such a case.
+        """
+
+        def work(connection: Connection) -> bool:
+            changed = connection.execute(
+                update(runs)
+                .where(
+                    runs.c.id == claim.run.id,
+                    runs.c.version == claim.version,
+                    runs.c.lock_token == claim.token,
+                )
+                .values(**_columns(decision.run), **_after(claim, decision, now))
+            ).rowcount
+            if not changed:
+                _unlock(connection, claim)
+                return False
+            _record(connection, claim.run, decision.run, now)
+            return True
+
+        return self._db.write(work)
+
+    def give_up(self, claim: Claim, note: str, look_again_at: datetime) -> None:
+        """End a pass that raised: count it, and let the run be due again at `look_again_at`.
+
+        Not safe to repeat: each call counts. A run that somebody else claimed is left alone.
+        """
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(runs)
+                .where(
+                    runs.c.id == claim.run.id,
+                    or_(runs.c.lock_token == claim.token, runs.c.lock_token.is_(None)),
+                )
+                .values(
+                    failures=runs.c.failures + 1,
+                    look_again_at=look_again_at,
+                    lock_token=None,
+                    lock_until=None,
+                )
+            ).rowcount
+            if changed:
+                number = claim.run.attempt.number if claim.run.attempt else 0
+                event_store.add(
+                    connection,
+                    claim.run.id,
+                    number,
+                    EventKind.NOTICE,
+                    {"text": note},
+                    look_again_at,
+                )
+
+        self._db.write(work)
+
+    def forgive(self, run_id: str) -> None:
+        """Forget the passes that raised: one has succeeded. Safe to repeat."""
+        self._db.write(
+            lambda connection: (
+                connection.execute(
+                    update(runs).where(runs.c.id == run_id).values(failures=0)
+                ).rowcount
+            )
+        )
+
+    def release(self, claim: Claim) -> None:
+        """End the claim and change nothing else. Safe to repeat."""
+        self._db.write(lambda connection: _unlock(connection, claim))
+
+    def wishes(self, run_id: str) -> Wishes:
+        """Return what people and the Action asked of the run."""
+        query = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == run_id)
+        with self._db.read() as connection:
+            found = {row.kind: row.body for row in connection.execute(query)}
+        return Wishes(
+            cancel=decode(CancelWish, found["cancel"]) if "cancel" in found else None,
+            image=decode(ImageArrived, found["image"]) if "image" in found else None,
+        )
+
+    def states(self, run_ids: builtins.list[str]) -> dict[str, State]:
+        """Return the state of each run that exists."""
+        query = select(runs.c.id, runs.c.state).where(runs.c.id.in_(run_ids))
+        with self._db.read() as connection:
+            return {row.id: State(row.state) for row in connection.execute(query)}
+
+    def is_empty(self) -> bool:
+        """Say whether no run was ever accepted."""
+        with self._db.read() as connection:
+            return connection.execute(select(runs.c.id).limit(1)).first() is None
+
+
+# ── accept ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _upsert(connection: Connection, draft: RunDraft, now: datetime) -> Accepted:
+    _take_turn(connection)
+    query = select(runs.c.id, runs.c.version, runs.c.doc).where(_is(draft.key))
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        _insert(connection, draft, now)
+        return Accepted(run_id=draft.id, created=True)
+    _merge(connection, row, draft)
+    return Accepted(run_id=row.id, created=False)
+
+
+def _take_turn(connection: Connection) -> None:
+    """Let one replica at a time look for the key and give out numbers; SQLite has one writer."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
+
+
+def _insert(connection: Connection, draft: RunDraft, now: datetime) -> None:
+    name = draft.spec.name if draft.spec else ""
+    same_name = and_(runs.c.repository_id == draft.key.repository_id, runs.c.name == name)
+    number = _next(connection, select(func.max(runs.c.number)).where(same_name))
+    run = _new_run(draft, number, now)
+    connection.execute(
+        insert(runs).values(
+            id=run.id,
+            seq=_next(connection, select(func.max(runs.c.seq))),
+            repository_id=run.key.repository_id,
+            commit_sha=run.key.commit_sha,
+            spec_path=run.key.spec_path,
+            trigger=run.key.trigger,
+            name=name,
+            number=number,
+            created_at=now,
+            version=1,
+            look_again_at=now,
+            spec_text=draft.spec_text,
+            **_columns(run),
+        )
+    )
+    _record(connection, None, run, now)
+
+
+def _next(connection: Connection, highest: Select[Any]) -> int:
+    found: int | None = connection.execute(highest).scalar_one()
+    return (found or 0) + 1
+
+
+def _new_run(draft: RunDraft, number: int, now: datetime) -> Run:
+    return Run(
+        id=draft.id,
+        key=draft.key,
+        repository=draft.repository,
+        number=number,
+        spec=draft.spec,
+        spec_sha256=spec_digest(draft.spec_text.encode()),
+        spec_faults=draft.spec_faults,
+        ref=draft.ref,
+        event=draft.event,
+        default_branch=draft.default_branch,
+        pull_request=draft.pull_request,
+        workflow_run_url=draft.workflow_run_url,
+        state=State.BUILDING,
+        state_since=now,
+        reason=Reason(cause=Cause.ACCEPTED, text="waiting for the image"),
+        created_at=now,
+        wants_release=draft.wants_release,
+    )
+
+
+def _merge(connection: Connection, row: Row[*tuple[Any, ...]], draft: RunDraft) -> None:
+    """Add what the webhook or the Action did not know; what is known stays."""
+    run = decode(Run, row.doc)
+    if run.spec_sha256 != spec_digest(draft.spec_text.encode()):
+        raise SpecDiffers(
+            f"{draft.key.spec_path}: should be the text that run {run.id} was made from,"
+            " found another. Submit the file as it is in that commit."
+        )
+    merged = replace(
+        run,
+        ref=run.ref or draft.ref,
+        event=run.event or draft.event,
+        default_branch=run.default_branch or draft.default_branch,
+        pull_request=draft.pull_request if run.pull_request is None else run.pull_request,
+        workflow_run_url=run.workflow_run_url or draft.workflow_run_url,
+        wants_release=run.wants_release or draft.wants_release,
+    )
+    if merged == run or run.state is State.FINISHED:
+        return
+    # The new version makes a pass that is under way lose its race: it will look again.
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run.id)
+        .values(doc=encode(merged), ref=merged.ref, version=row.version + 1)
+    )
+
+
+def _wish(
+    connection: Connection,
+    run_id: str,
+    kind: str,
+    body: CancelWish | ImageArrived,
+    now: datetime,
+) -> None:
+    insert_once(
+        connection, wishes, {"run_id": run_id, "kind": kind, "body": encode(body), "at": now}
+    )
+
+
+# ── claim and save ──────────────────────────────────────────────────────────────────────────────
+
+
+def _is(key: RunKey) -> ColumnElement[bool]:
+    return and_(
+        runs.c.repository_id == key.repository_id,
+        runs.c.commit_sha == key.commit_sha,
+        runs.c.spec_path == key.spec_path,
+        runs.c.trigger == key.trigger,
+    )
+
+
+def _unlocked(clock: ColumnElement[datetime]) -> ColumnElement[bool]:
+    return or_(runs.c.lock_until.is_(None), runs.c.lock_until < clock)
+
+
+def _due(connection: Connection, limit: int, now: datetime) -> Select[Any]:
+    columns = (runs.c.id, runs.c.version, runs.c.failures, runs.c.news, runs.c.doc)
+    return (
+        select(*columns)
+        .where(runs.c.look_again_at <= now, _unlocked(lease_clock(connection, now)))
+        .order_by(runs.c.look_again_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)  # SQLite has one writer and ignores it
+    )
+
+
+def _columns(run: Run) -> dict[str, Any]:
+    """Return the columns that repeat a part of the run, so that it can be found by them."""
+    finished = run.state is State.FINISHED
+    return {
+        "repository": run.repository,
+        "ref": run.ref,
+        "state": run.state.value,
+        "state_since": run.state_since,
+        "outcome": run.outcome.value if finished and run.outcome else None,
+        "reason": run.reason.text,
+        "cost_usd": format(run.cost_usd, "f"),
+        "finished_at": run.finished_at,
+        "doc": encode(run),
+    }
+
+
+def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
+    """Return what ends the claim: the next look is at once if news came meanwhile."""
+    return {
+        "version": claim.version + 1,
+        "look_again_at": case(
+            (runs.c.news == claim.news, decision.look_again_at),
+            else_=now,
+        ),
+        "lock_token": None,
+        "lock_until": None,
+        # With commands the pass is not over: see `forgive`.
+        "failures": claim.failures if decision.commands else 0,
+    }
+
+
+def _unlock(connection: Connection, claim: Claim) -> None:
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == claim.run.id, runs.c.lock_token == claim.token)
+        .values(lock_token=None, lock_until=None)
+    )
+
+
+def _record(connection: Connection, before: Run | None, run: Run, now: datetime) -> None:
+    """Write what follows from a changed run: its feed, its new instance, what GitHub shows."""
+    if before is None or (before.state, before.outcome) != (run.state, run.outcome):
+        _state_event(connection, run, now)
+    if run.attempt and (before is None or len(before.attempts) < len(run.attempts)):
+        _instance(connection, run, run.attempt)
+    if run.key.repository_id and run != before:
+        publication_store.make_due(connection, run, now)
+
+
+def _state_event(connection: Connection, run: Run, now: datetime) -> None:
+    number = run.attempt.number if run.attempt else 0
+    body: dict[str, object] = {
+        "state": run.state.value,
+        "outcome": run.outcome.value if run.outcome else None,
+        "cause": run.reason.cause.value,
+        "reason": run.reason.text,
+        "attempt": number,
+    }
+    event_store.add(connection, run.id, number, EventKind.STATE, body, now)
+
+
+def _instance(connection: Connection, run: Run, attempt: Attempt) -> None:
+    before = run.attempts[-2].instance if len(run.attempts) > 1 else None
+    row = {
+        "name": attempt.instance,
+        "run_id": run.id,
+        "attempt": attempt.number,
+        "provider": attempt.offer.provider,
+        "repository_id": run.key.repository_id,
+        "ordered_at": attempt.ordered_at,
+    }
+    instance_store.add(connection, row, before)
+
+
+def _park_unreadable(connection: Connection, run_id: str, now: datetime) -> None:
+    """Take a row out of the loop that no version of ours can read; the sweep ends its instances."""
+    text = "the server cannot read its record of this run; its instances are given back"
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(
+            state=State.FINISHED.value,
+            state_since=now,
+            outcome=Outcome.INFRASTRUCTURE.value,
+            reason=text,
+            finished_at=now,
+            look_again_at=None,
+        )
+    )
+    event_store.add(connection, run_id, 0, EventKind.NOTICE, {"text": text}, now)
+
+
+def _run_row(row: Row[*tuple[Any, ...]]) -> RunRow:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a dict
+    values["state"] = State(row.state)
+    values["outcome"] = Outcome(row.outcome) if row.outcome else None
+    values["cost_usd"] = Decimal(row.cost_usd)
+    return RunRow(**values)

@@ -1,0 +1,235 @@
+"""The tables, as SQLAlchemy Core; `migrations/` brings an older database to this shape.
+
+SQLite and PostgreSQL get the same tables. Moments are UTC; SQLite keeps no zone: `Moment` adds it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts rows only in a column of the exact type INTEGER: https://sqlite.org/autoinc.html
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment in UTC, aware on both sides."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the base class has it
+    ) -> datetime | None:
+        """Refuse a naive moment; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment must carry its time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the base class has it
+    ) -> datetime | None:
+        """Return an aware moment."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+#: One row a GitHub repository we have heard of. Ids are the identity, names are for people.
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("owner_id", BigInteger, nullable=False),
+    Column("full_name", String(200), nullable=False),
+    Column("default_branch", String(255), nullable=False),
+    Column("installation_id", BigInteger),  # None: look it up; 0: the app is not installed
+    Column("seen_at", Moment, nullable=False),
+)
+
+#: The inbox: what GitHub delivered, stored before it is answered.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    Column("guid", String(64), nullable=False, unique=True),
+    Column("event", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),  # exactly as signed; emptied once handled
+    Column("received_at", Moment, nullable=False),
+    Column("state", String(16), nullable=False),  # pending, done, ignored, parked
+    Column("note", Text, nullable=False, default=""),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("due_at", Moment),  # None once handled
+    Column("lock_token", String(32)),
+    Column("lock_until", Moment),
+    Index("ix_deliveries_due_at", "due_at"),
+)
+
+#: One row a run. `doc` is the whole Run (cynthus.codec); the other columns are for finding it.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("seq", BigInteger, nullable=False),  # order of arrival: newest first in lists
+    Column("repository_id", BigInteger, nullable=False),
+    Column("commit_sha", String(40), nullable=False),
+    Column("spec_path", String(255), nullable=False),
+    Column("trigger", String(128), nullable=False),
+    Column("repository", String(200), nullable=False),  # owner/name, for people
+    Column("ref", Text, nullable=False),
+    Column("name", String(64), nullable=False),  # the spec's; empty if unreadable
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("state_since", Moment, nullable=False),
+    Column("outcome", String(16)),  # from `finished` on
+    Column("reason", Text, nullable=False),
+    Column("cost_usd", String(32), nullable=False),  # a decimal as text: exact in both databases
+    Column("created_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    Column("version", Integer, nullable=False),  # compare-and-swap; grows by one a save
+    Column("look_again_at", Moment),  # the index of deadlines; None: nothing to do
+    # Grows with every wake: a pass that began before the news must not put off the next one.
+    Column("news", Integer, nullable=False, default=0),
+    Column("lock_token", String(32)),
+    Column("lock_until", Moment),
+    Column("failures", Integer, nullable=False, default=0),  # passes in a row that raised
+    Column("spec_text", Text, nullable=False),  # the exact bytes that were hashed
+    Column("doc", JSON, nullable=False),
+    UniqueConstraint("repository_id", "commit_sha", "spec_path", "trigger"),
+    Index("ix_runs_look_again_at", "look_again_at"),
+    Index("ix_runs_seq", "seq", unique=True),
+    Index("ix_runs_repository_id_seq", "repository_id", "seq"),
+    Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
+)
+
+#: What people asked for, and the Action's run request. Unique by meaning, never by delivery.
+wishes = Table(
+    "wishes",
+    metadata,
+    Column("run_id", String(16), primary_key=True),
+    Column("kind", String(16), primary_key=True),  # cancel, image
+    Column("body", JSON, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+#: What is seen of each instance we ordered; written by the agent's door and by `perform`.
+instances = Table(
+    "instances",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("run_id", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("provider", String(32), nullable=False),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("ordered_at", Moment, nullable=False),
+    Column("nonce", String(64)),  # of the one agent that enrolled
+    Column("token_sha256", String(64), unique=True),
+    Column("enrolled_at", Moment),
+    Column("heartbeat_at", Moment),
+    Column("heartbeat_seq", Integer, nullable=False, default=0),
+    Column("agent", JSON),  # AgentSeen's rest: state, engine, exit, outputs, preempted
+    Column("facts", JSON),  # Facts, as claimed at enrolment
+    Column("create_seen", JSON),  # CreateSeen
+    Column("provider_seen", JSON),  # ProviderSeen
+    Column("stop", Text),  # the sentence that the next heartbeat's answer carries
+    Column("closed_at", Moment),  # from here on its agent gets 410
+    Column("log_bytes", BigInteger, nullable=False, default=0),
+    Column("counts", JSON, nullable=False, default=dict),  # Counts: the run's, carried along
+    Index("ix_instances_run_id", "run_id"),
+    Index("ix_instances_provider_closed_at", "provider", "closed_at"),
+)
+
+#: A run's feed: transitions, log text, metrics, samples; append-only, read by `seq`.
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    Column("run_id", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("body", JSON, nullable=False),
+    Index("ix_events_run_id_seq", "run_id", "seq"),
+    Index("ix_events_run_id_kind_seq", "run_id", "kind", "seq"),
+)
+
+#: What the outside shows of a run: the publisher compares and sends only differences.
+publications = Table(
+    "publications",
+    metadata,
+    Column("run_id", String(16), primary_key=True),
+    Column("kind", String(16), primary_key=True),  # check_run, release
+    Column("repository_id", BigInteger, nullable=False),
+    Column("external_id", BigInteger),  # check-run id, release id
+    Column("sent_digest", String(64)),  # of what was last sent
+    Column("sent_at", Moment),
+    Column("sent", JSON, nullable=False, default=dict),  # progress: annotations, assets done
+    Column("state", String(16), nullable=False, default="pending"),  # pending, done, refused
+    Column("url", Text),
+    Column("note", Text),
+    Column("due_at", Moment),
+    Column("news", Integer, nullable=False, default=0),  # as runs.news
+    Column("failures", Integer, nullable=False, default=0),
+    Column("lock_token", String(32)),
+    Column("lock_until", Moment),
+    Index("ix_publications_due_at", "due_at"),
+)
+
+#: OIDC token ids that were used once.
+used_tokens = Table(
+    "used_tokens",
+    metadata,
+    Column("jti", String(255), primary_key=True),
+    Column("expires_at", Moment, nullable=False),
+    Index("ix_used_tokens_expires_at", "expires_at"),
+)
+
+#: Small facts of the server itself: control-plane id, cursor of the delivery sweep.
+server_state = Table(
+    "server_state",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+#: Intents that were carried out, by their meaning: a replay under a new delivery id does nothing.
+handled_intents = Table(
+    "handled_intents",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("run_id", String(16)),
+    Column("proof", JSON, nullable=False),  # who, permission, when
+    Column("allowed", Boolean, nullable=False),
+)

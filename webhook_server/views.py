@@ -1,0 +1,121 @@
+"""Turn a run into what people and programs are shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from cynthus.wire import AttemptView, OutputView, RunView
+from webhook_server.auth.blob_urls import GetTerms, get_url
+from webhook_server.runs.model import Attempt, Run, State
+from webhook_server.stores.blob_store import blob_key
+
+OUTPUT_URL_LIFE = timedelta(hours=1)  # long enough for a slow download to begin, no keepsake
+_CENT_FRACTION = Decimal("0.0001")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What the attempt's own events say beside the run."""
+
+    progress: float | None = None
+    phase: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
+    """Return the whole view of one run."""
+    ended = run.state is State.FINISHED
+    return RunView(
+        id=run.id,
+        name=run.spec.name if run.spec else "",
+        repository=run.repository,
+        commit_sha=run.key.commit_sha,
+        trigger=run.key.trigger,
+        state=run.state.value,
+        # Decided earlier, an outcome is shown only once nothing can change it any more.
+        outcome=run.outcome.value if run.outcome and ended else None,
+        cause=run.reason.cause.value,
+        reason=run.reason.text,
+        created_at=run.created_at,
+        state_since=run.state_since,
+        finished_at=run.finished_at,
+        progress=told.progress,
+        phase=told.phase,
+        metrics=dict(told.metrics),
+        cost_usd=_run_cost(run, now),
+        image=run.image,
+        notices=_without_repeats(run.notices + told.notices),
+        attempts=tuple(_attempt_view(attempt, now) for attempt in run.attempts),
+        outputs=output_views(run),
+        release_url=run.release_url,
+        url=f"{base_url}/runs/{run.id}",
+    )
+
+
+def _run_cost(run: Run, now: datetime) -> Decimal:
+    running = sum((attempt_cost(attempt, now) for attempt in run.attempts), Decimal(0))
+    return max(running, run.cost_usd).quantize(_CENT_FRACTION)
+
+
+def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
+    """Return what the attempt cost from the order to the confirmed end, or until now."""
+    life = max((attempt.gone_at or now) - attempt.ordered_at, timedelta(0))
+    hours = Decimal(str(life.total_seconds())) / 3600
+    return (attempt.offer.usd_per_hour * hours).quantize(_CENT_FRACTION)
+
+
+def _attempt_view(attempt: Attempt, now: datetime) -> AttemptView:
+    return AttemptView(
+        number=attempt.number,
+        instance=attempt.instance,
+        provider=attempt.offer.provider,
+        place=attempt.offer.place,
+        ordered_at=attempt.ordered_at,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        reason=attempt.reason.text if attempt.reason else None,
+        usd_per_hour=attempt.offer.usd_per_hour,
+        cost_usd=attempt_cost(attempt, now),
+    )
+
+
+def _without_repeats(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def output_views(run: Run) -> tuple[OutputView, ...]:
+    """Return the outputs that lie in the blob store, without addresses."""
+    return tuple(
+        OutputView(path=o.path, size_bytes=o.size_bytes, sha256=o.sha256, url=None)
+        for o in run.outputs or ()
+        if o.left_out is None
+    )
+
+
+def signed_outputs(
+    run: Run, *, base_url: str, server_key: bytes, now: datetime
+) -> tuple[OutputView, ...]:
+    """Return the outputs with addresses good for an hour."""
+    if run.attempt is None:
+        return ()
+    expires_at = now + OUTPUT_URL_LIFE
+    number = run.attempt.number
+    return tuple(
+        OutputView(
+            path=view.path,
+            size_bytes=view.size_bytes,
+            sha256=view.sha256,
+            url=get_url(
+                base_url,
+                server_key,
+                blob_key(run.key.repository_id, run.id, number, view.path),
+                GetTerms(file_name=view.path.rsplit("/", 1)[-1]),
+                expires_at,
+            ),
+        )
+        for view in output_views(run)
+    )
