@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from github import GithubException
+from github import GithubException, GithubRetry
 
 from tests.contract.conftest import Town, settle
 from tests.github_fixture import GithubSimulator, git, webhook_sink
@@ -81,7 +81,7 @@ def test_pygithub_s_default_retry_repeats_a_creation(town: Town) -> None:
     repo = town.client().get_repo(town.name)
     with pytest.raises(GithubException):
         repo.create_check_run("cynthus", town.sha)
-    careless = town.client(retry=3).get_repo(town.name)
+    careless = town.client(retry=GithubRetry(total=3)).get_repo(town.name)
     with pytest.raises(requests.exceptions.RetryError):
         careless.create_check_run("cynthus", town.sha)
     assert town.github.sim("GET", "/faults")[-1]["struck"] == 5
