@@ -129,10 +129,11 @@ class Attempt:
     offer: Offer
     ordered_at: datetime
     last_try_at: datetime  #: saved before every create; deletion waits from here
-    create_answered: bool = False  #: the last create was answered (created or refused)
+    create_answered: bool = False  #: every create of it was answered for certain
     started_at: datetime | None = None  #: first sign of the agent
     stop_at: datetime | None = None  #: when we asked the agent to stop
     stop_reason: str | None = None
+    stop_cause: Cause | None = None  #: decides the outcome of a stopped run
     ended_at: datetime | None = None  #: its agent reported the end, or it was given up
     reason: Reason | None = None  #: why it ended
     lost: bool = False  #: ended by an infrastructure cause
@@ -241,6 +242,7 @@ class ProviderSeen:
     gone: Gone
     asked_at: datetime
     detail: str = ""
+    alive: bool = True  #: False: it exists but executes nothing
 
 
 class CreateOutcome(StrEnum):
@@ -286,10 +288,12 @@ class Observations:
     image: ImageArrived | None = None
     offers: tuple[Offer, ...] | None = None  # asked only while queued; None: could not be asked
     offers_detail: str = ""
+    offers_refusal: str | None = None  # the provider said no for good, and why
     agent: AgentSeen | None = None
     provider: ProviderSeen | None = None
     create: CreateSeen | None = None
     release: ReleaseSeen | None = None
+    listening_since: datetime | None = None  # heartbeats before it may have had nobody to hear them
 
 
 # ── commands: what may be done outside ──────────────────────────────────────────────────────────

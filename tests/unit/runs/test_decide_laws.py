@@ -1,0 +1,239 @@
+"""Laws that hold in every situation: all factors are multiplied, and every product is decided."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from cynthus.spec import Resources, Retry
+from cynthus.wire import AgentState
+from tests.builders import (
+    IMAGE,
+    NOON,
+    OUTPUT,
+    a_run,
+    a_spec,
+    an_agent,
+    an_attempt,
+    an_exit,
+    an_offer,
+    seconds,
+)
+from webhook_server.runs.decide import STEPS, decide
+from webhook_server.runs.model import (
+    CancelWish,
+    Cause,
+    CreateInstance,
+    CreateOutcome,
+    CreateSeen,
+    Decision,
+    Gone,
+    ImageArrived,
+    Observations,
+    Outcome,
+    ProviderSeen,
+    Reason,
+    ReleaseSeen,
+    ReleaseState,
+    Run,
+    State,
+)
+
+EXITS = [
+    None,
+    an_exit(0),
+    an_exit(3),
+    an_exit(143, stopped=True),
+    an_exit(None, error="disk full", infrastructure=True),
+]
+AGENTS = [
+    None,
+    *[
+        an_agent(state, exit=exit_, preempted=preempted, outputs=(OUTPUT,))
+        for state in (AgentState.RUNNING, AgentState.DONE)
+        for exit_ in EXITS
+        for preempted in (False, True)
+    ],
+]
+CREATES: list[CreateSeen | None] = [
+    None,
+    *[CreateSeen(outcome=outcome, at=NOON + seconds(1)) for outcome in CreateOutcome],
+]
+PROVIDERS: list[ProviderSeen | None] = [
+    None,
+    *[
+        ProviderSeen(gone=gone, asked_at=NOON + seconds(at), alive=alive)
+        for gone, alive in [(Gone.PRESENT, True), (Gone.PRESENT, False), (Gone.ABSENT, True)]
+        for at in (2, 45)
+    ],
+    ProviderSeen(gone=Gone.UNKNOWN, asked_at=NOON + seconds(50)),
+]
+CANCELS = [None, CancelWish(by="ann", at=NOON)]
+TIMES = [seconds(5), seconds(60), timedelta(days=3)]
+
+
+def attempts(state: State) -> Iterator[tuple[Any, ...]]:
+    """What the record may say of the newest attempt in this state."""
+    if state in {State.BUILDING, State.QUEUED}:
+        yield ()
+        return
+    started = None if state is State.PROVISIONING else NOON
+    newest = an_attempt(started_at=started)
+    if state is State.PROVISIONING:
+        yield (newest,)
+        yield (replace(newest, last_try_at=NOON + seconds(1)),)
+        return
+    stops: list[dict[str, Any]] = [
+        {},
+        {"stop_at": NOON, "stop_reason": "cancelled by ann", "stop_cause": Cause.CANCELLED},
+    ]
+    for answered, stop in itertools.product((False, True), stops):
+        told = replace(newest, create_answered=answered, **stop)
+        if state is State.RUNNING:
+            yield (told,)
+        elif state is State.COLLECTING:
+            yield from ((replace(told, exit=exit_),) for exit_ in EXITS[1:4])
+        else:
+            yield (replace(told, ended_at=NOON + seconds(2), reason=LOST),)
+            yield (replace(told, ended_at=NOON, gone_at=NOON + seconds(3), reason=LOST),)
+
+
+LOST = Reason(cause=Cause.NO_CAPACITY, text="none")
+SPECS = [
+    a_spec(),
+    a_spec(
+        resources=Resources(max_cost_usd=Decimal("0.05"), max_duration=timedelta(minutes=30)),
+        retry=Retry(1, (3,)),
+        outputs=(),
+    ),
+]
+
+
+def runs(state: State) -> Iterator[Run]:
+    for spec, tries in itertools.product(SPECS, attempts(state)):
+        run = a_run(state, spec=spec, attempts=tries)
+        yield run
+        if state is State.RELEASING:
+            yield replace(run, outcome=Outcome.SUCCEEDED, outputs=(OUTPUT,))
+            yield replace(run, outcome=Outcome.FAILED)
+        if state is State.QUEUED:
+            gone = an_attempt(ended_at=NOON, gone_at=NOON, reason=LOST, lost=True)
+            yield replace(run, attempts=(gone,), not_before=NOON + seconds(30))
+        if state is State.BUILDING:
+            yield replace(run, spec=None)
+
+
+def observations(state: State) -> Iterator[Observations]:
+    if state in {State.BUILDING, State.QUEUED}:
+        images = [
+            None,
+            ImageArrived(image=IMAGE, failure=None),
+            ImageArrived(image=None, failure="no"),
+        ]
+        offers = [None, (), (an_offer(),)]
+        for cancel, image, offer, no in itertools.product(CANCELS, images, offers, [None, "no"]):
+            yield Observations(cancel=cancel, image=image, offers=offer, offers_refusal=no)
+        return
+    # A factor that a state does not look at is given one value: the products stay countable.
+    creates = CREATES if state in {State.PROVISIONING, State.RELEASING} else [None]
+    agents = {State.PROVISIONING: AGENTS[:2], State.RELEASING: AGENTS[:1]}.get(state, AGENTS)
+    releases: list[ReleaseSeen | None] = [None]
+    if state is State.RELEASING:
+        releases += [
+            ReleaseSeen(state=ReleaseState.PENDING),
+            ReleaseSeen(state=ReleaseState.REFUSED),
+        ]
+    for factors in itertools.product(CANCELS, agents, creates, PROVIDERS, releases):
+        cancel, agent, create, provider, release = factors
+        yield Observations(
+            cancel=cancel, agent=agent, create=create, provider=provider, release=release
+        )
+
+
+@dataclass(frozen=True)
+class Situation:
+    run: Run
+    seen: Observations
+    now: datetime
+
+    def decided(self) -> Decision:
+        return decide(self.run, self.seen, self.now)
+
+
+def check(situation: Situation) -> None:
+    run, decision = situation.run, situation.decided()
+    after = decision.run
+    assert decision == situation.decided(), "equal inputs, equal decisions"
+    assert after.state is run.state or after.state in STEPS[run.state], "one allowed step"
+    assert run.outcome in {None, after.outcome}, "an outcome is set once"
+    assert after.cost_usd >= run.cost_usd, "cost never decreases"
+    check_attempts(run, after)
+    check_end(run, after, decision)
+    check_look(situation, decision)
+
+
+def check_attempts(run: Run, after: Run) -> None:
+    living = [attempt for attempt in after.attempts if attempt.gone_at is None]
+    assert len(living) <= 1, "no two live attempts"
+    assert len(after.attempts) - len(run.attempts) in {0, 1}
+    for was, attempt in zip(run.attempts, after.attempts, strict=False):
+        assert was.instance == attempt.instance, "an instance keeps its name"
+        assert was.gone_at in {None, attempt.gone_at}, "gone is gone"
+        assert was.ended_at in {None, attempt.ended_at}, "an end stays"
+        assert was.exit in {None, attempt.exit} or was.exit == attempt.exit, "an exit stays"
+        assert attempt.last_try_at >= was.last_try_at
+    if len(after.attempts) > len(run.attempts):
+        assert all(attempt.gone_at is not None for attempt in run.attempts)
+
+
+def check_end(run: Run, after: Run, decision: Decision) -> None:
+    creates = [c for c in decision.commands if isinstance(c, CreateInstance)]
+    if creates:
+        assert after.state is State.PROVISIONING, "nothing is created but while provisioning"
+        assert after.attempt is not None
+        assert after.attempt.last_try_at > run.created_at - seconds(1)
+        assert after.attempt.ended_at is None
+    if after.state is not State.FINISHED:
+        assert after.finished_at is None
+        return
+    assert after.outcome is not None, "a finished run has its outcome"
+    assert after.finished_at is not None
+    assert decision.commands == (), "a finished run orders nothing"
+    assert all(attempt.gone_at is not None for attempt in after.attempts), "finished means gone"
+
+
+def check_look(situation: Situation, decision: Decision) -> None:
+    if decision.run.state is State.FINISHED:
+        assert decision.look_again_at is None
+        return
+    assert decision.look_again_at is not None, "every unfinished run has a deadline"
+    if decision.run.state is situation.run.state:
+        assert decision.look_again_at > situation.now, "at once only after a step: no busy loop"
+    else:
+        assert decision.look_again_at >= situation.now
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_the_laws_hold_in_every_situation(state: State) -> None:
+    if state is State.FINISHED:
+        gone = an_attempt(ended_at=NOON, gone_at=NOON)
+        run = a_run(state, outcome=Outcome.FAILED, finished_at=NOON, attempts=(gone,))
+        situations = [Situation(run, Observations(), NOON)]
+    else:
+        situations = [
+            Situation(run, seen, NOON + at)
+            for run in runs(state)
+            for seen in observations(state)
+            for at in TIMES
+        ]
+    for situation in situations:
+        try:
+            check(situation)
+        except AssertionError as error:  # which of the many it was
+            raise AssertionError(f"{error}\n{situation}\n{situation.decided()}") from error

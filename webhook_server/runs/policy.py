@@ -1,0 +1,63 @@
+"""The times that decisions are made by, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Times of one provider; the defaults are for clouds."""
+
+    #: Wait for the Action's image: a cold CUDA build takes half of it.
+    build_limit: timedelta = timedelta(seconds=3600)
+    #: From the order to the agent's enrolment: large GPU machines boot in up to 10 min.
+    boot_limit: timedelta = timedelta(seconds=15 * 60)
+    #: A create that was not answered by then is repeated: clouds answer a stock-out within 30 s.
+    create_patience: timedelta = timedelta(seconds=30)
+    #: Between repeated creates, and between questions about an instance that worries us.
+    ask_every: timedelta = timedelta(seconds=10)
+    #: A new instance may be missing from answers this long (eventual consistency).
+    visible_after: timedelta = timedelta(seconds=60)
+    #: Three heartbeats, one every 10 s.
+    suspect_after: timedelta = timedelta(seconds=30)
+    #: Silent though the provider says that it runs: a network partition rarely heals later.
+    silence_limit: timedelta = timedelta(seconds=120)
+    #: One heartbeat to hear of the stop, the grace, the report, and as much again.
+    stop_limit: timedelta = timedelta(seconds=60)
+    #: Upload of the outputs: 100 GB at 30 MB/s.
+    collect_limit: timedelta = timedelta(seconds=3600)
+    #: A create whose answer was lost takes effect within this: nothing longer was ever reported.
+    grace: timedelta = timedelta(seconds=15 * 60)
+    #: First wait for a deletion to be done; it doubles up to `slowest_look`.
+    delete_retry: timedelta = timedelta(seconds=1)
+    #: Longest wait between tries of anything: a person watching accepts a minute.
+    slowest_look: timedelta = timedelta(seconds=60)
+    #: Longest wait between looks for a free instance.
+    slowest_offer_look: timedelta = timedelta(seconds=60)
+    #: A run waits for a free instance this long: one night and the day after it.
+    capacity_limit: timedelta = timedelta(seconds=24 * 3600)
+    #: Refusals for want of capacity use up no attempt this long.
+    capacity_forgiven: timedelta = timedelta(seconds=30 * 60)
+    #: The release must be made by then: GitHub's outages end sooner.
+    release_limit: timedelta = timedelta(seconds=6 * 3600)
+    #: A deletion that takes longer is shown to people.
+    delete_alert: timedelta = timedelta(seconds=10 * 60)
+    #: Of the instance's own hard end: above every limit of ours, so that ours come first.
+    life_margin: timedelta = timedelta(seconds=3600)
+
+
+CLOUD = Policy()
+#: This machine: a create is done when it returns, and an agent starts in a second. The grace
+#: covers a server that was killed between saying "create" and hearing the answer.
+LOCAL = Policy(
+    boot_limit=timedelta(seconds=60),
+    create_patience=timedelta(seconds=5),
+    ask_every=timedelta(seconds=5),
+    visible_after=timedelta(seconds=2),
+    grace=timedelta(seconds=10),
+    delete_retry=timedelta(seconds=0.05),
+    slowest_offer_look=timedelta(seconds=1),
+    capacity_forgiven=timedelta(seconds=24 * 3600),
+)
