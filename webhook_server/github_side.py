@@ -43,10 +43,8 @@ def open_github(
     *,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
-) -> GithubSide | None:
-    """Return the GitHub side, or None for a server without a GitHub App."""
-    if not settings.github_configured:
-        return None
+) -> GithubSide:
+    """Return the GitHub side of a server with a GitHub App."""
     api = _api(settings, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
@@ -97,9 +95,7 @@ def _webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
 class _Repositories:
     """What is known of the repositories that jobs come from, asked of GitHub when it is not."""
 
-    def __init__(
-        self, api: GithubApi, store: RepositoryStore, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, api: GithubApi, store: RepositoryStore, now: Callable[[], datetime]) -> None:
         self._api, self._store, self._now = api, store, now
 
     def default_branch(self, caller: Caller) -> str:
