@@ -19,6 +19,7 @@ from sqlalchemy import (
     literal,
     make_url,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
@@ -26,7 +27,7 @@ from sqlalchemy.exc import OperationalError
 from cynthus.errors import UserError
 from webhook_server.stores import schema
 from webhook_server.stores.engines import ServerLock, open_engine
-from webhook_server.stores.tables import Moment, server_state
+from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
 from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
 
 
@@ -80,8 +81,13 @@ class Database:
         return self._writer.submit(work)
 
     def migrate(self) -> None:
-        """Bring the tables to the shape this server knows. Safe to repeat. Raises: UserError."""
+        """Bring the tables to the shape this server knows. Safe to repeat. Raises: UserError.
+
+        On SQLite, whose only server this is, the claims of a server that was killed are freed.
+        """
         self.write(schema.migrate)
+        if self._lock is not None:
+            self.write(_free_claims)
 
     def close(self) -> None:
         """Finish the queued writes and let go of everything. Safe to repeat."""
@@ -106,6 +112,20 @@ class Database:
             insert_once(connection, server_state, {"key": key, "value": value})
 
         self.write(work)
+
+
+def _free_claims(connection: Connection) -> None:
+    # Only what is due at some time can be claimed, and that has an index.
+    for table, due_at in (
+        (runs, runs.c.look_again_at),
+        (deliveries, deliveries.c.due_at),
+        (publications, publications.c.due_at),
+    ):
+        connection.execute(
+            update(table)
+            .where(due_at.is_not(None), table.c.lock_token.is_not(None))
+            .values(lock_token=None, lock_until=None)
+        )
 
 
 def _is_sqlite(driver: str) -> bool:

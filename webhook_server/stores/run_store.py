@@ -540,8 +540,13 @@ def _record(connection: Connection, before: Run | None, run: Run, now: datetime)
         _state_event(connection, run, now)
     if run.attempt and (before is None or len(before.attempts) < len(run.attempts)):
         _instance(connection, run, run.attempt)
-    if run.key.repository_id and run != before:
+    if run.key.repository_id and _differs(before, run):
         publication_store.make_due(connection, run, now)
+
+
+def _differs(before: Run | None, run: Run) -> bool:
+    """Say whether there is something new to show: the cost alone grows with every look."""
+    return before is None or replace(run, cost_usd=before.cost_usd) != before
 
 
 def _state_event(connection: Connection, run: Run, now: datetime) -> None:

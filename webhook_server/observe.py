@@ -1,0 +1,78 @@
+"""Gather what is seen of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from webhook_server.providers.provider import (
+    Misconfigured,
+    NoCapacity,
+    Provider,
+    ProviderRefusal,
+    QuotaExceeded,
+)
+from webhook_server.runs.model import Observations, Run, State
+from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.run_store import RunStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eyes:
+    """All that can be looked at."""
+
+    runs: RunStore
+    instances: InstanceStore
+    publications: PublicationStore
+    providers: Mapping[str, Provider]
+    default_provider: str
+    listening_since: datetime  # when this server began to hear heartbeats
+
+
+def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
+    """Return what is seen of the run. Changes nothing; a provider's refusal is an observation."""
+    wishes = eyes.runs.wishes(run.id)
+    seen = Observations(
+        cancel=wishes.cancel, image=wishes.image, listening_since=eyes.listening_since
+    )
+    if run.state is State.QUEUED:
+        return seen if _must_wait(run, seen, now) else _with_offers(eyes, run, seen)
+    if run.attempt is None:
+        return seen
+    row = eyes.instances.observe(run.attempt.instance)
+    seen = replace(seen, agent=row.agent, create=row.create, provider=row.provider)
+    if run.state is State.RELEASING:
+        return replace(seen, release=eyes.publications.release_seen(run.id))
+    return seen
+
+
+def provider_of(run: Run, default: str) -> str:
+    """Name the provider that the run's spec asks for."""
+    named = run.spec.resources.provider if run.spec else None
+    return named or default
+
+
+def _must_wait(run: Run, seen: Observations, now: datetime) -> bool:
+    """Say whether offers would not be looked at: asking a cloud costs a second."""
+    return seen.cancel is not None or (run.not_before is not None and now < run.not_before)
+
+
+def _with_offers(eyes: Eyes, run: Run, seen: Observations) -> Observations:
+    name = provider_of(run, eyes.default_provider)
+    provider = eyes.providers.get(name)
+    if provider is None:
+        known = ", ".join(sorted(eyes.providers))
+        text = f"resources/provider: should be one of {known}, found {name!r}"
+        return replace(seen, offers=(), offers_refusal=text)
+    if run.spec is None:
+        return seen
+    try:
+        return replace(seen, offers=tuple(provider.offers(run.spec.resources)))
+    except NoCapacity as refusal:
+        return replace(seen, offers=(), offers_detail=str(refusal))
+    except (Misconfigured, QuotaExceeded) as refusal:
+        return replace(seen, offers=(), offers_refusal=str(refusal))
+    except ProviderRefusal as refusal:
+        return replace(seen, offers=None, offers_detail=str(refusal))

@@ -1,0 +1,171 @@
+"""Make every due run a step more like what it should be: observe, decide, save, perform."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from webhook_server.bell import Bell
+from webhook_server.observe import Eyes, observe, provider_of
+from webhook_server.perform import Hands, perform
+from webhook_server.runs.decide import decide, park
+from webhook_server.runs.model import (
+    AskProvider,
+    CreateSeen,
+    Decision,
+    DeleteInstance,
+    Gone,
+    ProviderSeen,
+    Run,
+)
+from webhook_server.runs.policy import CLOUD, Policy
+from webhook_server.stores.run_store import Claim, RunStore
+
+log = logging.getLogger(__name__)
+
+PARALLEL = 8  # passes at a time: most of a pass is waiting for a provider
+LEASE = timedelta(minutes=1)  # a claim spans one question for offers, never a create
+PARK_AFTER = 5  # passes in a row that raised: a fault of ours, not bad luck
+IDLE_S = 5.0  # a lost ring of the bell costs at most this
+FIRST_RETRY = timedelta(seconds=1)  # after a pass that raised; doubles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciler:
+    """Everything that one turn of the loop needs."""
+
+    runs: RunStore
+    eyes: Eyes
+    hands: Hands
+    policies: Mapping[str, Policy]  # by provider; absent: a cloud's
+    bell: Bell
+    now: Callable[[], datetime]
+    pool: Executor
+    busy: Busy
+
+    def step(self) -> float:
+        """Begin a pass over every due run that a thread is free for; return the seconds to wait.
+
+        A pass that ends rings "runs", so that the loop looks again at once.
+        """
+        while True:
+            free = self.busy.free()
+            claims = self.runs.claim(limit=free, lease=LEASE, now=self.now()) if free else []
+            for claim in claims:
+                self.busy.begin(self.pool.submit(self._pass, claim))
+            if not claims:
+                return self._until_next() if free else IDLE_S
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait for the passes under way; False: they take longer."""
+        return self.busy.drain(timeout_s)
+
+    def _until_next(self) -> float:
+        now = self.now()
+        due_at = self.runs.next_due(now)
+        if due_at is None:
+            return IDLE_S
+        return min(IDLE_S, max(0.0, (due_at - now).total_seconds()))
+
+    def _pass(self, claim: Claim) -> None:
+        try:
+            self._handle(claim)
+        except Exception as error:  # the outermost guard: the other runs go on
+            log.exception("pass failed run=%s tries=%d", claim.run.id, claim.failures + 1)
+            self._give_up(claim, error)
+        finally:
+            self.bell.ring("runs")
+
+    def _handle(self, claim: Claim) -> None:
+        run, now = claim.run, self.now()
+        decision = self._decision(claim, now)
+        if not self.runs.save(claim, decision, now):
+            log.info("race lost run=%s version=%d", run.id, claim.version)
+            return
+        if replace(decision.run, cost_usd=run.cost_usd) != run:
+            self._tell(run, decision.run)
+        self._perform(decision)
+        if claim.failures and decision.commands:
+            self.runs.forgive(run.id)
+
+    def _decision(self, claim: Claim, now: datetime) -> Decision:
+        if claim.failures >= PARK_AFTER:
+            log.error("run parked run=%s", claim.run.id)
+            return park(claim.run, now)
+        seen = observe(self.eyes, claim.run, now)
+        return decide(claim.run, seen, now, self._policy(claim.run))
+
+    def _policy(self, run: Run) -> Policy:
+        name = provider_of(run, self.eyes.default_provider)
+        if run.attempt is not None:
+            name = run.attempt.offer.provider
+        return self.policies.get(name, CLOUD)
+
+    def _perform(self, decision: Decision) -> None:
+        deleted: set[str] = set()
+        for command in decision.commands:
+            if isinstance(command, AskProvider) and command.name in deleted:
+                continue  # the deletion was answered "not found": there is nothing left to ask
+            seen = perform(self.hands, command)
+            if isinstance(command, DeleteInstance) and _not_found(seen):
+                deleted.add(command.name)
+
+    def _tell(self, before: Run, run: Run) -> None:
+        if before.state is not run.state:
+            log.info(
+                "state changed run=%s state=%s outcome=%s reason=%s",
+                run.id,
+                run.state,
+                run.outcome,
+                run.reason.text,
+            )
+        self.bell.ring("publications")
+        self.bell.ring(f"events/{run.id}")
+
+    def _give_up(self, claim: Claim, error: Exception) -> None:
+        tries = claim.failures + 1
+        pause = FIRST_RETRY * 2 ** min(tries - 1, 8)
+        # The exception's own text may hold what a user must not see: its type is enough.
+        note = f"the server failed to handle this run ({type(error).__name__}), try {tries}"
+        try:
+            self.runs.give_up(claim, note, self.now() + pause)
+        except Exception:
+            log.exception("giving up failed run=%s", claim.run.id)  # its lease runs out by itself
+
+
+def _not_found(seen: CreateSeen | ProviderSeen | None) -> bool:
+    return isinstance(seen, ProviderSeen) and seen.gone is Gone.ABSENT
+
+
+class Busy:
+    """Counts the passes under way."""
+
+    def __init__(self, limit: int = PARALLEL) -> None:
+        self._limit = limit
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def free(self) -> int:
+        """Return how many passes may begin."""
+        with self._changed:
+            return self._limit - self._count
+
+    def begin(self, running: Future[None]) -> None:
+        """Count a pass until it is done."""
+        with self._changed:
+            self._count += 1
+        running.add_done_callback(self._end)
+
+    def _end(self, _: Future[None]) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until no pass is under way; False: it takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, timeout_s)
