@@ -45,7 +45,7 @@ def decode(kind: type[T], value: Any, where: str = "") -> T:
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:
-    if kind is Any or kind is object:
+    if kind in {Any, object}:
         return value
     if kind in _SCALARS:
         return _SCALARS[kind](value, where)

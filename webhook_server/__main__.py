@@ -29,6 +29,13 @@ def main(words: list[str]) -> int:
         return 3
 
 
+_ACTS = {
+    "set": "store a secret; its value is read from standard input",
+    "list": "print the names, never the values",
+    "remove": "forget a secret",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m webhook_server", description=__doc__)
     parser.add_argument("--role", choices=("all", "api", "worker"), default="all")
@@ -36,11 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="port to listen on, 0: any (CYNTHUS_PORT)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     secret = commands.add_parser("secret", help="set, list or remove a repository's secrets")
-    secret.add_argument("act", choices=("set", "list", "remove"))
-    secret.add_argument("--repository-id", type=int, required=True, help="GitHub's number; 0: none")
-    secret.add_argument(
-        "name", nargs="?", metavar="NAME", help="the value of `set` is standard input"
-    )
+    acts = secret.add_subparsers(dest="act", metavar="ACT", required=True)
+    for act, line in _ACTS.items():
+        words = acts.add_parser(act, help=line, description=line)
+        words.add_argument("--repository-id", type=int, required=True, help="GitHub's; 0: none")
+        if act != "list":
+            words.add_argument("name", metavar="NAME")
     return parser
 
 
@@ -63,8 +71,6 @@ def _secret(settings: Settings, args: argparse.Namespace) -> int:
     if args.act == "list":
         sys.stdout.write("".join(f"{name}\n" for name in store.names(args.repository_id)))
         return 0
-    if not args.name:
-        raise UserError(f"secret {args.act}: should name the secret, found none. Write its name.")
     if args.act == "remove":
         return 0 if store.remove(args.repository_id, args.name) else 1
     store.set(args.repository_id, args.name, sys.stdin.read().removesuffix("\n"))

@@ -18,13 +18,17 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from cynthus.errors import UserError
+from webhook_server import loops
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.logs import set_up
+from webhook_server.loops import Running, gauges
+from webhook_server.providers.provider import Provider
 from webhook_server.routes.access import host_of
 from webhook_server.routes.answers import Door
 from webhook_server.routes.blobs import PREFIX as BLOBS
@@ -34,7 +38,7 @@ from webhook_server.routes.front import Busy, Front, Later
 from webhook_server.routes.heartbeats import heartbeat_door
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import JobGate, Parts
-from webhook_server.routes.probes import Sample, healthz, metrics, readyz
+from webhook_server.routes.probes import Gauges, Sample, healthz, metrics, readyz
 from webhook_server.routes.run_list import list_door
 from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
@@ -48,6 +52,9 @@ from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.secret_store import open_secret_store
 from webhook_server.stores.session_store import SessionStore
+
+if TYPE_CHECKING:
+    from webhook_server.github_side import GithubSide
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +136,11 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
 
 
 def open_parts(
-    found: Ground, *, jobs: JobGate | None, alive: Callable[[], tuple[str, ...]]
+    found: Ground,
+    *,
+    jobs: JobGate | None,
+    alive: Callable[[], tuple[str, ...]],
+    providers: dict[str, Provider] | None = None,
 ) -> Parts:
     """Return what the doors are handed."""
     settings, database = found.settings, found.database
@@ -155,7 +166,7 @@ def open_parts(
         sessions=SessionStore(database, now=clock),
         blobs=blobs,
         secrets=open_secret_store(settings.secrets_url, state_dir, found.key),
-        providers={},
+        providers=providers or {},
         jobs=jobs,
         alive=alive,
     )
@@ -178,7 +189,9 @@ class Doors:
     pages: Later
 
 
-def open_doors(parts: Parts) -> Doors:
+def open_doors(
+    parts: Parts, *, github: GithubSide | None = None, more_gauges: Gauges = tuple
+) -> Doors:
     """Return the whole ASGI application."""
     readers = Readers(parts.bell)
     masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.secrets)
@@ -186,25 +199,27 @@ def open_doors(parts: Parts) -> Doors:
 
     def gauges() -> Iterator[Sample]:
         yield "cynthus_stream_readers", {}, readers.count()
+        yield from more_gauges()
 
     busy = (
-        Busy(
-            "heartbeat",
-            lambda _, path: path == "/agent/v1/heartbeat",
-            heartbeat_door(parts, masking),
-        ),
-        Busy(
-            "runs",
-            lambda method, path: path == "/api/v1/runs" and method == "GET",
-            list_door(parts),
-        ),
+        *([_at("webhook", "/webhooks/github", github.events)] if github else []),
+        _at("heartbeat", "/agent/v1/heartbeat", heartbeat_door(parts, masking)),
+        Busy("runs", _is_list, list_door(parts)),
         Busy("stream", lambda _, path: STREAM.match(path) is not None, stream_door(parts, readers)),
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
-        Busy("healthz", lambda _, path: path == "/healthz", healthz),
-        Busy("readyz", lambda _, path: path == "/readyz", readyz(parts)),
-        Busy("metrics", lambda _, path: path == "/metrics", metrics(parts, gauges)),
+        _at("healthz", "/healthz", healthz),
+        _at("readyz", "/readyz", readyz(parts)),
+        _at("metrics", "/metrics", metrics(parts, gauges)),
     )
     return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
+
+
+def _at(name: str, address: str, door: Door) -> Busy:
+    return Busy(name, lambda _, path: path == address, door)
+
+
+def _is_list(method: str, path: str) -> bool:
+    return path == "/api/v1/runs" and method == "GET"
 
 
 def _pages(parts: Parts, masking: Masking) -> Door:
@@ -281,27 +296,81 @@ def http_server(doors: Doors, *, started: Notice) -> _Uvicorn:
 
 def serve(settings: Settings, role: str) -> int:
     """Run until asked to stop. Raises: UserError when the settings cannot be used."""
+    if role != "all" and not database_is_shared(settings):
+        raise UserError(
+            f"--role: should be all with SQLite, found {role}. Set CYNTHUS_DATABASE_URL to"
+            " PostgreSQL to run doors and loops apart."
+        )
     listening = listen(settings) if role != "worker" else None
     with ground(settings, listening) as found:
         set_up(settings, found.key)
-        stopping = threading.Event()
-        if listening is None:
-            _wait_for_signal(stopping)
-            return 0
-        parts = open_parts(found, jobs=None, alive=tuple)
-        doors = open_doors(parts)
-
-        def started() -> None:
-            log.info("server started url=%s role=%s", found.base_url, role)
-            _tell_ready(settings, found.base_url)
-            threading.Thread(target=doors.pages.get, name="pages", daemon=True).start()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # uvicorn hands the signal on when it is done; what follows must still be done.
-            signal.signal(number, lambda *_: None)
-        http_server(doors, started=started).run(sockets=[listening])
+        github = _open_github(found)
+        with _loops(found, github, role) as running:
+            if listening is None:
+                log.info("worker started")
+                _tell_ready(settings, "")
+                _wait_for_signal()
+            else:
+                _serve_doors(found, github, running, listening)
         log.info("server stopped url=%s", found.base_url)
     return 0
+
+
+def _open_github(found: Ground) -> GithubSide | None:
+    if not found.settings.github_configured:
+        return None
+    # Imported late: GitHub's library is large, and many servers have no GitHub.
+    from webhook_server.github_side import open_github
+
+    return open_github(found.settings, found.database, found.bell, now=clock, new_id=new_id)
+
+
+@contextmanager
+def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Running | None]:
+    if role == "api":
+        yield None
+        return
+    ground_of_loops = loops.Ground(
+        settings=found.settings,
+        key=found.key,
+        base_url=found.base_url,
+        database=found.database,
+        bell=found.bell,
+        blobs=open_blob_store(found.settings.blob_url, found.settings.state_dir.resolve()),
+        github=github,
+        now=clock,
+        new_id=new_id,
+    )
+    providers = loops.open_providers(ground_of_loops)
+    running = loops.open_loops(ground_of_loops, providers)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def _serve_doors(
+    found: Ground, github: GithubSide | None, running: Running | None, listening: socket.socket
+) -> None:
+    settings = found.settings
+    parts = open_parts(
+        found,
+        jobs=github.jobs if github else None,
+        alive=running.stopped if running else tuple,
+        providers=running.providers if running else {},
+    )
+    doors = open_doors(parts, github=github, more_gauges=lambda: gauges(running, github))
+
+    def started() -> None:
+        log.info("server started url=%s", found.base_url)
+        _tell_ready(settings, found.base_url)
+        threading.Thread(target=doors.pages.get, name="pages", daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn hands the signal on when it is done; what follows must still be done.
+        signal.signal(number, lambda *_: None)
+    http_server(doors, started=started).run(sockets=[listening])
 
 
 def _tell_ready(settings: Settings, url: str) -> None:
@@ -313,7 +382,8 @@ def _tell_ready(settings: Settings, url: str) -> None:
     temporary.replace(path)
 
 
-def _wait_for_signal(stopping: threading.Event) -> None:
+def _wait_for_signal() -> None:
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     stopping.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from cynthus.wire import RunRequest
 from webhook_server.auth.allowed import Allowed
@@ -16,22 +16,25 @@ from webhook_server.auth.oidc import (
 )
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.parts import Job
-from webhook_server.stores.repository_store import RepositoryStore
+
+
+class JobRepositories(Protocol):
+    """What GitHub says of the repositories that jobs come from."""
+
+    def default_branch(self, caller: Caller) -> str:
+        """Return the default branch; raises Transient."""
+
+    def pull_head(self, caller: Caller, number: int) -> PullHead:
+        """Return a pull request's head; raises Transient."""
 
 
 class GithubJobs:
     """The gate for jobs of GitHub Actions."""
 
     def __init__(
-        self,
-        verifier: OidcVerifier,
-        allowed: Allowed,
-        *,
-        pull_head: Callable[[Caller, int], PullHead],
-        repositories: RepositoryStore,
+        self, verifier: OidcVerifier, allowed: Allowed, repositories: JobRepositories
     ) -> None:
-        self._verifier, self._allowed = verifier, allowed
-        self._pull_head, self._repositories = pull_head, repositories
+        self._verifier, self._allowed, self._repositories = verifier, allowed, repositories
 
     def identify(self, token: str) -> Job:
         """Return the job that holds the token. Raises: HttpRefusal (401, 403), Transient."""
@@ -44,13 +47,18 @@ class GithubJobs:
 
     def authorise(self, job: Job, request: RunRequest) -> None:
         """Check that the job may ask for this run. Raises: HttpRefusal (403), Transient."""
-        assert isinstance(job, Caller)  # noqa: S101 - `identify` made it
+        head = self._repositories.pull_head
         try:
-            authorise(job, request, allowed=self._allowed, pull_head=self._pull_head)
+            authorise(_caller(job), request, allowed=self._allowed, pull_head=head)
         except Forbidden as error:
             raise HttpRefusal(403, str(error)) from error
 
     def default_branch(self, job: Job) -> str:
-        """Return the default branch of the job's repository, empty when it is not known."""
-        known = self._repositories.get(job.repository_id)
-        return known.default_branch if known else ""
+        """Return the default branch of the job's repository. Raises: Transient."""
+        return self._repositories.default_branch(_caller(job))
+
+
+def _caller(job: Job) -> Caller:
+    if not isinstance(job, Caller):
+        raise TypeError("a job comes from `identify`")
+    return job

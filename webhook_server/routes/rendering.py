@@ -62,6 +62,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        finalize=lambda value: plain(value) if type(value) is str else value,
     )
     environment.globals["static"] = static_address
     environment.filters.update(

@@ -1,0 +1,235 @@
+"""Compose the loops that change runs, publish them, and keep the fleet in order."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from webhook_server.bell import Bell
+from webhook_server.observe import Eyes
+from webhook_server.perform import Hands
+from webhook_server.providers.provider import Provider
+from webhook_server.providers.registry import PROVIDERS, Server, open_provider
+from webhook_server.reconcile import PARALLEL, Busy, Reconciler
+from webhook_server.runs.policy import CLOUD, LOCAL, Policy
+from webhook_server.settings import Settings
+from webhook_server.stores.blob_store import BlobStore, blob_key
+from webhook_server.stores.database import Database
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.repository_store import RepositoryStore
+from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.token_store import TokenStore
+from webhook_server.sweep import Sweep
+from webhook_server.workers import Loop, run_loops
+
+if TYPE_CHECKING:
+    from webhook_server.github_side import GithubSide
+
+log = logging.getLogger(__name__)
+
+CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
+STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
+DRAIN_S = 10.0  # with the HTTP server's 15 s below the 30 s that supervisors grant
+_PRUNE_EVERY_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the loops stand on."""
+
+    settings: Settings
+    key: bytes
+    base_url: str
+    database: Database
+    bell: Bell
+    blobs: BlobStore
+    github: GithubSide | None
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+def control_plane(database: Database, new_id: Callable[[], str]) -> str:
+    """Return this control plane's own id, made once."""
+    known = database.state(CONTROL_PLANE)
+    if known is None:
+        database.set_state(CONTROL_PLANE, new_id())
+        known = database.state(CONTROL_PLANE)
+    if known is None:
+        raise RuntimeError("the database lost what it was told")
+    return known
+
+
+def open_providers(ground: Ground) -> dict[str, Provider]:
+    """Return every provider that this server lends from. Raises: UserError."""
+    server = Server(
+        url=ground.base_url, control_plane=control_plane(ground.database, ground.new_id)
+    )
+    open_provider(ground.settings.provider, ground.settings, server)  # a wrong name ends the start
+    return {name: open_provider(name, ground.settings, server) for name in PROVIDERS}
+
+
+@dataclass
+class Running:
+    """The loops at work."""
+
+    loops: tuple[Loop, ...]
+    providers: dict[str, Provider]
+    bell: Bell
+    now: Callable[[], datetime]
+    drain: Callable[[float], bool]  # waits for passes under way
+    stopping: threading.Event = field(default_factory=threading.Event)
+    moved_at: dict[str, datetime] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Run the loops in threads of their own."""
+        watched = [replace(loop, step=self._watched(loop)) for loop in self.loops]
+        self._thread = threading.Thread(
+            target=run_loops, args=(watched, self.bell, self.stopping), name="loops"
+        )
+        self._thread.start()
+
+    def _watched(self, loop: Loop) -> Callable[[], float]:
+        self.moved_at[loop.name] = self.now()
+
+        def step() -> float:
+            wait_s = loop.step()
+            self.moved_at[loop.name] = self.now()
+            return wait_s
+
+        return step
+
+    def stopped(self) -> tuple[str, ...]:
+        """Return the names of loops that have not moved for long."""
+        now = self.now()
+        return tuple(n for n, at in sorted(self.moved_at.items()) if now - at > STOPPED_AFTER)
+
+    def stop(self) -> None:
+        """Let every step under way end."""
+        self.stopping.set()
+        self._thread.join()
+        if not self.drain(DRAIN_S):
+            log.warning("passes left unfinished, another server repeats them")
+
+
+def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
+    """Return the loops, not yet running."""
+    database, now = ground.database, ground.now
+    runs, instances = RunStore(database), InstanceStore(database)
+    reconciler = _reconciler(ground, providers, runs, instances)
+    sweep = Sweep(runs=runs, instances=instances, providers=providers, now=now)
+    loops = [
+        Loop("reconcile", reconciler.step, "runs"),
+        Loop("sweep", _spaced(sweep.step, now), "sweep"),
+        Loop("prune", _spaced(_prune(TokenStore(database), now), now), "prune"),
+    ]
+    if ground.github is not None or PublicationStore(database).next_due() is not None:
+        # Without GitHub it only ends what an earlier server with GitHub left to be published.
+        loops.append(Loop("publish", _publish_step(ground, runs), "publications"))
+    if ground.github is not None:
+        loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
+        loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
+    return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain)
+
+
+def _reconciler(
+    ground: Ground, providers: Mapping[str, Provider], runs: RunStore, instances: InstanceStore
+) -> Reconciler:
+    eyes = Eyes(
+        runs=runs,
+        instances=instances,
+        publications=PublicationStore(ground.database),
+        providers=providers,
+        default_provider=ground.settings.provider,
+        listening_since=ground.now(),
+    )
+    hands = Hands(instances=instances, providers=providers, server_key=ground.key, now=ground.now)
+    return Reconciler(
+        runs=runs,
+        eyes=eyes,
+        hands=hands,
+        policies=_policies(ground.settings, providers),
+        bell=ground.bell,
+        now=ground.now,
+        pool=ThreadPoolExecutor(PARALLEL, thread_name_prefix="pass"),
+        busy=Busy(),
+    )
+
+
+def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Policy]:
+    of = {"local": LOCAL}
+    return {
+        name: replace(of.get(name, CLOUD), build_limit=settings.build_limit) for name in providers
+    }
+
+
+def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
+    # Imported late: GitHub's library is large, and many servers have no GitHub.
+    from webhook_server.publish import Parts, Publisher
+    from webhook_server.publish.release_maker import ReleaseSources
+
+    sources = ReleaseSources(
+        events=EventStore(ground.database),
+        blobs=ground.blobs,
+        blob_key=blob_key,
+        spec_text=runs.spec_text,
+    )
+    publisher = Publisher(
+        Parts(
+            api=ground.github.api if ground.github else None,
+            runs=runs,
+            publications=PublicationStore(ground.database),
+            repositories=RepositoryStore(ground.database),
+            sources=sources,
+            bell=ground.bell,
+            url_of=lambda run_id: f"{ground.base_url}/runs/{run_id}",
+            now=ground.now,
+        )
+    )
+    return publisher.step
+
+
+def _prune(tokens: TokenStore, now: Callable[[], datetime]) -> Callable[[], float]:
+    def step() -> float:
+        tokens.prune(now())
+        return _PRUNE_EVERY_S
+
+    return step
+
+
+def _spaced(step: Callable[[], float], now: Callable[[], datetime]) -> Callable[[], float]:
+    """Return a step that does nothing until the wait that it asked for is over.
+
+    The workers look at every loop at least each five seconds, which is right for runs and far
+    too often for asking a cloud for its whole list.
+    """
+    due_at: list[datetime] = []
+
+    def spaced() -> float:
+        if not due_at or now() >= due_at[0]:
+            due_at[:] = [now() + timedelta(seconds=step())]
+        return max((due_at[0] - now()).total_seconds(), 0.0)
+
+    return spaced
+
+
+def gauges(
+    running: Running | None, github: GithubSide | None
+) -> list[tuple[str, dict[str, Any], float]]:
+    """Return what /metrics tells of the loops."""
+    found: list[tuple[str, dict[str, Any], float]] = []
+    if running is not None:
+        now = running.now()
+        for name, at in sorted(running.moved_at.items()):
+            found.append(
+                ("cynthus_loop_last_step_seconds", {"loop": name}, (now - at).total_seconds())
+            )
+    if github is not None:
+        found.append(("cynthus_github_requests_total", {}, github.api.total_requests()))
+    return found
