@@ -157,8 +157,7 @@ class Client:
                 file.write(chunk)
         if size != output.size_bytes or digest.hexdigest() != output.sha256:
             raise Refused(
-                f"{output.path}: should have the SHA-256 {output.sha256}, found another."
-                " Try again."
+                f"{output.path}: should have the SHA-256 {output.sha256}, found another. Try again."
             )
 
     def _json(self, method: str, path: str, value: object = None) -> Any:

@@ -71,7 +71,7 @@ class Feed:
         """Say how a job stands."""
         self._patient("PATCH", f"/_sim/workflow_jobs/{job_id}", report)
 
-    def _patient(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    def _patient(self, method: str, path: str, body: dict[str, Any]) -> Any:
         for _ in range(_TRIES - 1):
             try:
                 return self._send(method, path, body, _ANSWER_S)
@@ -82,7 +82,7 @@ class Feed:
         except OSError as fault:
             raise FeedError(f"{method} {self.url}{path}: no answer ({fault})") from fault
 
-    def _send(self, method: str, path: str, body: Any, timeout: float) -> Any:  # noqa: ANN401 - JSON
+    def _send(self, method: str, path: str, body: Any, timeout: float) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - the URL is the operator's own
             self.url + path, data, {"Content-Type": "application/json"}, method=method

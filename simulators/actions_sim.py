@@ -48,7 +48,11 @@ def main(argv: Sequence[str]) -> int:
         runner.say(f"actions simulator: {serve_control(runner, options.port)}")
     loop = _Loop(runner)
     if options.once:
-        return loop.once()
+        try:
+            return loop.once()
+        except (OSError, FeedError) as fault:
+            runner.say(f"--github: should be a GitHub simulator that answers, found: {fault}")
+            return 3
     threading.Thread(target=loop.forever, daemon=True, name="feed").start()
     while not runner.stop.is_set():
         runner.stop.wait(3600)

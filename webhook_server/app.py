@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +24,9 @@ import uvicorn
 from cynthus.errors import UserError
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
-from webhook_server.routes.access import host_of, is_loopback
+from webhook_server.logs import set_up
+from webhook_server.routes.access import host_of
+from webhook_server.routes.answers import Door
 from webhook_server.routes.blobs import PREFIX as BLOBS
 from webhook_server.routes.blobs import blob_door
 from webhook_server.routes.counters import Counters
@@ -49,6 +53,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 15  # of the 30 s that supervisors grant; the loops need the rest
 KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
+Notice = Callable[[], None]
 _ID_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -123,7 +128,9 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
         database.close()
 
 
-def open_parts(found: Ground, *, jobs: JobGate | None, alive: Callable[[], tuple[str, ...]]) -> Parts:
+def open_parts(
+    found: Ground, *, jobs: JobGate | None, alive: Callable[[], tuple[str, ...]]
+) -> Parts:
     """Return what the doors are handed."""
     settings, database = found.settings, found.database
     state_dir = settings.state_dir.resolve()
@@ -181,8 +188,16 @@ def open_doors(parts: Parts) -> Doors:
         yield "cynthus_stream_readers", {}, readers.count()
 
     busy = (
-        Busy("heartbeat", lambda _, path: path == "/agent/v1/heartbeat", heartbeat_door(parts, masking)),
-        Busy("runs", lambda method, path: path == "/api/v1/runs" and method == "GET", list_door(parts)),
+        Busy(
+            "heartbeat",
+            lambda _, path: path == "/agent/v1/heartbeat",
+            heartbeat_door(parts, masking),
+        ),
+        Busy(
+            "runs",
+            lambda method, path: path == "/api/v1/runs" and method == "GET",
+            list_door(parts),
+        ),
         Busy("stream", lambda _, path: STREAM.match(path) is not None, stream_door(parts, readers)),
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
         Busy("healthz", lambda _, path: path == "/healthz", healthz),
@@ -192,7 +207,7 @@ def open_doors(parts: Parts) -> Doors:
     return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
 
 
-def _pages(parts: Parts, masking: Masking):  # type: ignore[no-untyped-def] # replaced below
+def _pages(parts: Parts, masking: Masking) -> Door:
     # Imported late: FastAPI takes longer to import than all the rest, and nobody waits for it yet.
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.client_api import client_router
@@ -201,4 +216,104 @@ def _pages(parts: Parts, masking: Masking):  # type: ignore[no-untyped-def] # re
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (agent_router(parts, masking, program), client_router(parts), dashboard_router(parts))
-    return build_pages(parts, routers, people=refusal_page(parts))
+    return build_pages(parts, routers, people=refusal_page())
+
+
+def _agent_builder() -> Callable[[Path], None] | None:
+    """Return what builds the agent's program, or None where the agent is not installed."""
+    name = "runner_images.agent.package"
+    try:
+        found = find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if found is None:
+        return None
+    build: Callable[[Path], None] = import_module(name).build
+    return build
+
+
+# ── life ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, telling when it serves and when it is asked to stop: it offers methods for both."""
+
+    def __init__(self, config: uvicorn.Config, *, started: Notice, stopping: Notice) -> None:
+        super().__init__(config)
+        self._started, self._stopping = started, stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Let long answers end, since uvicorn waits for them."""
+        self._stopping()
+        super().handle_exit(sig, frame)
+
+    def stop(self) -> None:
+        """Stop as on SIGTERM, from another thread."""
+        self._stopping()
+        self.should_exit = True
+
+
+def http_server(doors: Doors, *, started: Notice) -> _Uvicorn:
+    """Return the HTTP server, not yet serving."""
+    config = uvicorn.Config(
+        doors.front,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Who stands at the door is decided by the connection itself, never by a header.
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+        backlog=2048,
+    )
+    return _Uvicorn(config, started=started, stopping=doors.readers.stop)
+
+
+def serve(settings: Settings, role: str) -> int:
+    """Run until asked to stop. Raises: UserError when the settings cannot be used."""
+    listening = listen(settings) if role != "worker" else None
+    with ground(settings, listening) as found:
+        set_up(settings, found.key)
+        stopping = threading.Event()
+        if listening is None:
+            _wait_for_signal(stopping)
+            return 0
+        parts = open_parts(found, jobs=None, alive=tuple)
+        doors = open_doors(parts)
+
+        def started() -> None:
+            log.info("server started url=%s role=%s", found.base_url, role)
+            _tell_ready(settings, found.base_url)
+            threading.Thread(target=doors.pages.get, name="pages", daemon=True).start()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn hands the signal on when it is done; what follows must still be done.
+            signal.signal(number, lambda *_: None)
+        http_server(doors, started=started).run(sockets=[listening])
+        log.info("server stopped url=%s", found.base_url)
+    return 0
+
+
+def _tell_ready(settings: Settings, url: str) -> None:
+    if not settings.ready_file:
+        return
+    path = Path(settings.ready_file)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}), "utf-8")
+    temporary.replace(path)
+
+
+def _wait_for_signal(stopping: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    stopping.wait()

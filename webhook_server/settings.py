@@ -1,5 +1,7 @@
 """Read the environment once into one frozen `Settings`."""
 
+# ruff: noqa: RUF009 - `_setting` makes a dataclass field
+
 from __future__ import annotations
 
 import os
@@ -8,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from cynthus.errors import UserError
@@ -32,7 +34,7 @@ class Secret(str):
 
 
 def _setting(env: str, default: T, doc: str) -> T:
-    return cast("T", field(default=default, metadata={"env": f"CYNTHUS_{env}", "doc": doc}))
+    return field(default=default, metadata={"env": f"CYNTHUS_{env}", "doc": doc})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,7 @@ def read(environment: Mapping[str, str] | None = None) -> Settings:
     Raises: UserError naming each variable, what it should be and what was found.
     """
     source = {**_dotenv(), **os.environ} if environment is None else environment
-    values = {}
+    values: dict[str, Any] = {}
     for item in fields(Settings):
         text = source.get(item.metadata["env"], "").strip()
         if text:

@@ -234,6 +234,10 @@ def test_events_arrive_while_the_simulator_waits_for_them(
 def test_a_simulator_whose_github_is_away_says_so_and_waits(tmp_path: Path) -> None:
     with fake_github(tmp_path / "github") as gone:
         pass
+    ended = run_once(gone, tmp_path / "state")
+    assert ended.returncode == 3
+    assert "--github: should be a GitHub simulator that answers" in ended.stdout
+    assert "Traceback" not in ended.stderr
     with running(gone, tmp_path / "state") as simulator:
         simulator.wait_for("the event feed does not answer, trying again")
 

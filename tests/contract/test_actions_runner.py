@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from simulators.actions_builtin import lend_python, machine_has_python
 from tests.contract.actions_github import (
     ROOT,
     TOKEN,
@@ -742,8 +744,8 @@ def test_the_workflows_of_the_examples_satisfy_githubs_schema(example: str) -> N
     assert files
     done = subprocess.run(
         [
-            *(str(ROOT / ".venv/bin/check-jsonschema"), "--builtin-schema"),
-            "vendor.github-workflows",
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.github-workflows"),
             *map(str, files),
         ],
         capture_output=True,
@@ -751,3 +753,87 @@ def test_the_workflows_of_the_examples_satisfy_githubs_schema(example: str) -> N
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_all_jobs_of_a_run_are_registered_as_one_with_their_rights(
+    github: FakeGitHub, tmp_path: Path
+) -> None:
+    github.push(
+        {
+            WORKFLOW: textwrap.dedent(
+                """
+                on: push
+                permissions: {contents: read}
+                jobs:
+                  one: {runs-on: x, steps: [run: 'true']}
+                  two: {runs-on: x, needs: one, permissions: write-all, steps: [run: 'true']}
+                """
+            )
+        }
+    )
+    run_once(github, tmp_path / "state")
+    one, two = github.job("one").registration, github.job("two").registration
+    assert "run_id" not in one
+    assert two["run_id"] == 5000
+    assert one["run_key"] == two["run_key"]
+    assert one["permissions"] == {"contents": "read"}
+    assert two["permissions"]["id-token"] == two["permissions"]["contents"] == "write"
+    assert one["repo"] == "ada/demo"
+
+
+def test_a_failure_in_a_matrix_cancels_the_rest_unless_it_shall_not(
+    github: FakeGitHub, tmp_path: Path
+) -> None:
+    github.push(
+        {
+            WORKFLOW: textwrap.dedent(
+                """
+                on: push
+                jobs:
+                  fast:
+                    runs-on: x
+                    strategy: {matrix: {v: [1, 2]}}
+                    steps: [run: "[ ${{ matrix.v }} = 2 ] && exec sleep 60; exit 1"]
+                  slow:
+                    runs-on: x
+                    strategy: {fail-fast: false, max-parallel: 1, matrix: {v: [1, 2]}}
+                    steps: [run: "[ ${{ matrix.v }} = 2 ]"]
+                """
+            )
+        }
+    )
+    assert run_once(github, tmp_path / "state").returncode == 1
+    assert {job.name: job.conclusion for job in github.jobs.values()} == {
+        "fast (1)": "failure",
+        "fast (2)": "cancelled",
+        "slow (1)": "failure",
+        "slow (2)": "success",
+    }
+
+
+def test_a_file_names_actions_of_its_own_repository_without_a_checkout(
+    github: FakeGitHub, tmp_path: Path
+) -> None:
+    inner = "runs: {using: composite, steps: [{run: echo inner-ran, shell: sh}]}"
+    outer = "runs: {using: composite, steps: [{uses: $/inner}]}"
+    files = {"inner/action.yml": inner, "outer/action.yml": outer}
+    job = run_steps(github, tmp_path, "- uses: $/outer", files=files)
+    assert job.conclusion == "success", job.log
+    assert "inner-ran" in said(job)
+
+
+def test_concurrency_is_noted_and_has_no_effect(github: FakeGitHub, tmp_path: Path) -> None:
+    job = run_steps(github, tmp_path, "- run: 'true'", top="concurrency: one")
+    assert job.conclusion == "success"
+    assert any(line.startswith("`concurrency` is read and has no effect") for line in said(job))
+
+
+def test_a_machine_without_a_fit_python_lends_the_job_one(tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "python3").chmod(0o755)
+    assert not machine_has_python(str(tmp_path))
+    assert not machine_has_python(str(tmp_path / "nothing"))
+    folder = lend_python(tmp_path / "work")
+    assert machine_has_python(str(folder))
+    done = subprocess.run([folder / "pip", "--version"], capture_output=True, check=True)
+    assert str(tmp_path) in done.stdout.decode()

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Union
 
 import pytest
+from jsonschema import Draft202012Validator
+
 from cynthus import wire
 from cynthus.codec import decode, encode
-from jsonschema import Draft202012Validator
 from webhook_server.runs.model import Cause, Outcome, State
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -92,7 +93,7 @@ def field_disagreements(hint: Any, part: dict[str, Any], where: str) -> list[str
     if not part.get("description"):
         found.append(f"{where}: has no description")
     for inner in records(hint):
-        inner_part = part["items"] if "items" in part else part
+        inner_part = part.get("items", part)
         found += disagreements(inner, inner_part, where)
     return found
 

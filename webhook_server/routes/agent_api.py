@@ -144,7 +144,9 @@ def _check_room(parts: Parts, row: InstanceRow, ask: UploadAsk) -> None:
     key = _key(row, ask)
     files, used_bytes = parts.blobs.usage(key.rpartition("/")[0])
     held = parts.blobs.size(key)  # a file that replaces itself takes its own room
-    others, others_bytes = (files - 1, used_bytes - held) if held is not None else (files, used_bytes)
+    others, others_bytes = (
+        (files - 1, used_bytes - held) if held is not None else (files, used_bytes)
+    )
     if others + 1 > parts.settings.output_limit_files:
         most = parts.settings.output_limit_files
         raise HttpRefusal(413, f"outputs: should be at most {most} files. Leave the others out.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -15,6 +16,8 @@ Door = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 BODY_LIMIT_S = 20.0  # a client that needs longer for a message is cut off: the cases' limit
+_DRAIN_BYTES = 32 << 20  # more than any message may have; who sends on is cut off
+_DRAIN_S = 5.0
 
 _CODES = {
     400: "malformed",
@@ -90,6 +93,17 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes:
         ) from None
 
 
+async def drain(receive: Receive) -> None:
+    """Throw some of a refused body away, so that its sender reads the answer, not a reset."""
+    size, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while more and size < _DRAIN_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                more = message.get("more_body", False)
+
+
 def too_large(limit_bytes: int) -> HttpRefusal:
     """Return the refusal of a body that is too large."""
     return HttpRefusal(413, f"body: should have at most {limit_bytes} bytes. Send less at a time.")
@@ -129,9 +143,7 @@ def parse_json(body: bytes) -> Any:
 
 async def answer_json(send: Send, status: int, value: Any, headers: Headers = ()) -> None:
     """Send a JSON value."""
-    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "replace"
-    )
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     await answer(send, status, body, [(b"content-type", b"application/json"), *headers])
 
 

@@ -31,7 +31,9 @@ def _sample(body: dict[str, Any]) -> Iterable[tuple[str, float]]:
     for index, gpu in enumerate(gpus if isinstance(gpus, list) else []):
         if isinstance(gpu, dict):
             yield from _named(f"gpu{index}", gpu.get("utilization_pct", gpu.get("gpu_pct")))
-            yield from _named(f"gpu{index}-memory", gpu.get("memory_bytes", gpu.get("memory_used_bytes")))
+            yield from _named(
+                f"gpu{index}-memory", gpu.get("memory_bytes", gpu.get("memory_used_bytes"))
+            )
 
 
 def _metric(body: dict[str, Any]) -> Iterable[tuple[str, float]]:

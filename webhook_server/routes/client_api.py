@@ -179,9 +179,11 @@ def _key(wanted: RunRequest) -> RunKey:
 
 
 def _wants_release(wanted: RunRequest, default_branch: str) -> bool:
-    """Outputs of the default branch are released; those of a pull request are looked at first."""
-    return wanted.repository_id != 0 and bool(default_branch) and (
-        wanted.ref == f"refs/heads/{default_branch}"
+    """Release outputs of the default branch; those of a pull request are looked at first."""
+    return (
+        wanted.repository_id != 0
+        and bool(default_branch)
+        and (wanted.ref == f"refs/heads/{default_branch}")
     )
 
 

@@ -95,16 +95,16 @@ def dashboard_router(parts: Parts) -> APIRouter:
     return router
 
 
-def refusal_page(parts: Parts) -> Callable[[Request, HttpRefusal], Response]:
+def refusal_page() -> Callable[[Request, HttpRefusal], Response]:
     """Return what makes a page out of a refusal."""
     renderer = Renderer()
 
-    def page(request: Request, refusal: HttpRefusal) -> Response:
+    def page(_: Request, refusal: HttpRefusal) -> Response:
         response = renderer.page(
             "refusal.html",
             refusal.status,
             title=_TITLES.get(refusal.status, "That did not work"),
-            status=refusal.status,
+            number=refusal.status,
             message=refusal.message,
             nav=None,
             signed_in=False,
@@ -215,9 +215,7 @@ class _Pages:
         """Return the page that asks for the token."""
         if not self._parts.settings.api_token:
             return RedirectResponse("/", 303)
-        response = self._page(
-            request, "sign_in.html", None, next=_relative(target), fault=fault
-        )
+        response = self._page(request, "sign_in.html", None, next=_relative(target), fault=fault)
         response.status_code = 401 if fault else 200
         return response
 

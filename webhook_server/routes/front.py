@@ -18,6 +18,7 @@ from webhook_server.routes.answers import (
     Receive,
     Scope,
     Send,
+    drain,
     refuse,
 )
 from webhook_server.routes.parts import Parts
@@ -47,13 +48,13 @@ class Later:
     def get(self) -> Door:
         """Return the application, built once."""
         with self._lock:
-            if self._built is None:
-                self._built = self._build()
-            return self._built
+            built = self._built if self._built is not None else self._build()
+            self._built = built
+        return built
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lead the request on."""
-        built = self._built or await asyncio.to_thread(self.get)
+        built = self._built if self._built is not None else await asyncio.to_thread(self.get)
         await built(scope, receive, send)
 
 
@@ -77,6 +78,8 @@ class Front:
         except Disconnected:
             visit.status = visit.status or 499  # nobody was left to be answered: nginx's number
         except HttpRefusal as refusal:
+            if refusal.status == 413:  # noqa: PLR2004 - Content Too Large
+                await drain(receive)
             await visit.refuse(refusal)
         except Transient as error:
             await visit.refuse(HttpRefusal(503, str(error), retry_after_s=1))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from cynthus.codec import decode
+from cynthus.codec import decode, encode
 from cynthus.errors import Transient, UserError
-from cynthus.wire import Heartbeat
+from cynthus.wire import Heartbeat, HeartbeatAnswer
 from webhook_server.auth.tokens import sha256_hex
 from webhook_server.routes.answers import (
     Door,
@@ -46,8 +46,8 @@ def heartbeat_door(parts: Parts, masking: Masking) -> Door:
             masking.forget(digest)
             raise HttpRefusal(410, "attempt: is over. Stop everything.")
         _ring(parts, result)
-        stop = {"accepted_seq": result.accepted_seq, "stop": result.stop, "masks": []}
-        await answer_json(send, 200, stop)
+        told = HeartbeatAnswer(accepted_seq=result.accepted_seq, stop=result.stop)
+        await answer_json(send, 200, encode(told))
 
     return door
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import OrderedDict
 from datetime import datetime, timedelta
 from urllib.parse import parse_qs
-
-import json
 
 from cynthus.codec import encode
 from cynthus.errors import Transient

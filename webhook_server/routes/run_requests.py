@@ -27,6 +27,8 @@ def read_request(value: object) -> RunRequest:
     # Imported late: the library is needed by this door only.
     from cynthus import schema
 
+    if isinstance(value, dict) and (value.get("image") is None) == (value.get("failure") is None):
+        raise HttpRefusal(422, "image, failure: should be exactly one of the two. Send one.")
     violations = schema.check("run_request", value)
     if violations:
         told = (f"{v.path or 'message'}: {v.message}" for v in violations)
@@ -74,7 +76,9 @@ def check_image(parts: Parts, request: RunRequest, spec: Spec | None, *, local: 
 def _check_bundle(parts: Parts, image: str) -> None:
     allowed = parts.settings.bundles_dir
     if not allowed:
-        raise HttpRefusal(403, "image: file:// is not open on this server. See CYNTHUS_BUNDLES_DIR.")
+        raise HttpRefusal(
+            403, "image: file:// is not open on this server. See CYNTHUS_BUNDLES_DIR."
+        )
     url = urlsplit(image)
     folder = Path(unquote(url.path)).resolve()
     inside = folder.is_relative_to(Path(allowed).resolve()) and folder != Path(allowed).resolve()

@@ -170,9 +170,7 @@ async def _feed(reader: _Reader, run_id: str, gone: asyncio.Task[None]) -> None:
 
 async def _page(reader: _Reader, run_id: str) -> list[RunEvent]:
     try:
-        return await asyncio.to_thread(
-            reader.parts.events.after, run_id, reader.seq, limit=PAGE
-        )
+        return await asyncio.to_thread(reader.parts.events.after, run_id, reader.seq, limit=PAGE)
     except Transient:
         return []  # the next look comes soon; the client need not know
 

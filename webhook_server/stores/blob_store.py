@@ -110,7 +110,7 @@ class FileBlobs:
         if blob is None:
             return False
         with blob:
-            return hashlib.file_digest(blob, "sha256").hexdigest() == sha256
+            return _digest_of(blob) == sha256
 
     def size(self, key: str) -> int | None:
         """Return the blob's size, or None when it is not here."""
@@ -188,6 +188,13 @@ class _FileReceipt:
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
             self._temporary = None
+
+
+def _digest_of(blob: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := blob.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ _RESERVED = ("CYNTHUS_", "GITHUB_", "LD_")
 _NONCE_BYTES = 12  # what AES-GCM is specified for: NIST SP 800-38D, section 5.2.1.1
 
 
-class SecretUnreadable(CynthusError):
+class SecretUnreadable(CynthusError):  # noqa: N818 - reads as what it is
     """A stored secret cannot be decrypted: the server key has changed, or the file was damaged."""
 
 

@@ -49,7 +49,7 @@ class SessionStore:
     def close(self, session: str) -> None:
         """End a session. Safe to repeat."""
         query = delete(server_state).where(server_state.c.key == _key(session))
-        self._database.write(lambda connection: connection.execute(query) and None)
+        self._database.write(lambda connection: connection.execute(query).rowcount)
 
     def _prune(self, connection: Connection) -> None:
         ours = server_state.c.key.startswith(_PREFIX)

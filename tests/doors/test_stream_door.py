@@ -1,0 +1,146 @@
+"""The stream tells what happens as it happens, and lets go of who does not listen."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from cynthus.client import Client
+from cynthus.wire import RunEvent
+from tests.doors.conftest import Site, raw
+from webhook_server.routes import stream
+from webhook_server.runs.model import Outcome, State
+
+
+def follow(site: Site, run_id: str) -> tuple[threading.Thread, list[RunEvent]]:
+    seen: list[RunEvent] = []
+    client = Client(site.url)
+    thread = threading.Thread(target=lambda: seen.extend(client.follow(run_id)), daemon=True)
+    thread.start()
+    return thread, seen
+
+
+def finish(site: Site, run_id: str) -> None:
+    now = site.parts.now()
+    site.enter(
+        run_id,
+        State.FINISHED,
+        "it ended with exit code 0",
+        outcome=Outcome.SUCCEEDED,
+        finished_at=now,
+    )
+
+
+def test_a_follower_sees_everything_in_order_and_then_the_end(site: Site) -> None:
+    agent = site.an_agent()
+    thread, seen = follow(site, agent.run_id)
+    for n in range(5):
+        agent.beat(("log", {"text": f"{n}\n"}))
+    finish(site, agent.run_id)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "".join(str(e.body["text"]) for e in seen if e.kind == "log") == "0\n1\n2\n3\n4\n"
+    assert [e.seq for e in seen] == sorted({e.seq for e in seen})
+    assert seen[-1].body["state"] == "finished"
+
+
+def test_an_event_reaches_a_follower_soon(site: Site) -> None:
+    agent = site.an_agent()
+    arrived = threading.Event()
+
+    def listen() -> None:
+        for event in Client(site.url).follow(agent.run_id):
+            if event.kind == "log":
+                arrived.set()
+                return
+
+    threading.Thread(target=listen, daemon=True).start()
+    agent.beat()
+    began = time.monotonic()
+    agent.beat(("log", {"text": "now\n"}))
+    assert arrived.wait(5)
+    assert time.monotonic() - began < 2  # the look that rings no bell comes after 2 s
+
+
+def test_a_follower_that_comes_after_the_end_sees_it_all_and_ends(site: Site) -> None:
+    agent = site.an_agent()
+    agent.beat(("log", {"text": "x\n"}))
+    finish(site, agent.run_id)
+    thread, seen = follow(site, agent.run_id)
+    thread.join(10)
+    assert [e.kind for e in seen if e.kind == "log"] == ["log"]
+
+
+def test_the_stream_goes_on_after_the_last_event_seen(site: Site) -> None:
+    agent = site.an_agent()
+    agent.beat(("log", {"text": "one\n"}))
+    agent.beat(("log", {"text": "two\n"}))
+    finish(site, agent.run_id)
+    everything = Client(site.url).events(agent.run_id)
+    at = next(e.seq for e in everything if e.body.get("text") == "one\n")
+    head = (
+        f"GET /api/v1/runs/{agent.run_id}/stream HTTP/1.1\r\nHost: localhost\r\n"
+        f"Last-Event-ID: {at}\r\nConnection: close\r\n\r\n"
+    )
+    text = raw(site.port, head.encode()).decode()
+    assert "one" not in text
+    data = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    assert [e["body"].get("text") for e in data if e["kind"] == "log"] == ["two\n"]
+
+
+def test_a_text_with_line_breaks_stays_one_event(site: Site) -> None:
+    agent = site.an_agent()
+    agent.beat(("log", {"text": "a\n\nevent: state\ndata: {}\n\r\n\u2028b"}))
+    finish(site, agent.run_id)
+    thread, seen = follow(site, agent.run_id)
+    thread.join(10)
+    assert [e.body["text"] for e in seen if e.kind == "log"] == [
+        "a\n\nevent: state\ndata: {}\n\r\n\u2028b"
+    ]
+
+
+def test_readers_are_bounded(site: Site) -> None:
+    run_id = site.a_run()
+    head = f"GET /api/v1/runs/{run_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    connections = [
+        socket.create_connection(("127.0.0.1", site.port)) for _ in range(stream.MOST_READERS_A_RUN)
+    ]
+    try:
+        for connection in connections:
+            connection.sendall(head)
+            assert connection.recv(100)
+        answer = site.ask("GET", f"/api/v1/runs/{run_id}/stream")
+        assert answer.status == 503
+        assert int(answer.headers["retry-after"]) > 0
+    finally:
+        for connection in connections:
+            connection.close()
+    wait_until(lambda: "cynthus_stream_readers 0" in site.ask("GET", "/metrics").body.decode())
+
+
+def test_a_server_that_stops_lets_its_readers_go(site: Site) -> None:
+    thread, _ = follow(site, site.a_run())
+    wait_until(lambda: "cynthus_stream_readers 1" in site.ask("GET", "/metrics").body.decode())
+    # Leaving the fixture stops the server; it asserts that nothing hangs.
+    assert thread.is_alive()
+
+
+def test_strangers_cannot_listen(site: Site) -> None:
+    run_id = site.a_run()
+    path = f"/api/v1/runs/{run_id}/stream"
+    assert site.ask("GET", path, headers={"X-Forwarded-For": "1.2.3.4"}).status == 401
+    assert site.ask("GET", "/api/v1/runs/unknown/stream").status == 404
+    assert site.ask("POST", path).status == 405
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if holds():
+            return
+        threading.Event().wait(0.025)
+    pytest.fail("it did not become true")

@@ -1,0 +1,655 @@
+"""From a push to a release, as far as GitHub sees it: real stores, PyGithub, a simulated GitHub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cynthus.wire import EventKind
+from tests.github_fixture import GithubSimulator, WebhookSink, github_simulator, webhook_sink
+from tests.github_parts import SPEC, Server, a_server
+from webhook_server.runs.model import Outcome, Run, SpecFault, State
+from webhook_server.stores.publication_store import PublicationKind, PublicationState
+
+REPO = "octo/digits"
+
+
+class World:
+    """One simulated GitHub with one repository, and a server beside it."""
+
+    def __init__(self, github: GithubSimulator, server: Server, sink: WebhookSink, folder: Path):
+        self.github, self.server, self.sink, self.folder = github, server, sink, folder
+
+    def push(self, files: dict[str, str], **more: str) -> str:
+        return self.github.push(self.folder / "work", files, **({"to": REPO} | more))
+
+    def pass_on(self, name: str) -> Any:
+        """Give the next webhook of this name to the server's inbox."""
+        delivery = self.sink.wait_for(name)
+        guid = delivery.headers["x-github-delivery"]
+        self.server.deliver(guid, delivery.event, delivery.body)
+        return delivery
+
+    def a_run(self, files: dict[str, str] | None = None) -> Run:
+        self.push(files or {"cynthus.yaml": SPEC, "train.py": "print()\n"})
+        self.pass_on("push")
+        rows = self.server.runs.list(repository_id=None, limit=1, before=None)
+        run = self.server.runs.get(rows[0].id)
+        assert run is not None
+        return run
+
+    def check_runs(self, sha: str) -> list[Any]:
+        client = self.github.client(self.server.app, self.installation)
+        return list(client.get_repo(REPO).get_commit(sha).get_check_runs())
+
+    def releases(self) -> list[Any]:
+        return list(
+            self.github.client(self.server.app, self.installation).get_repo(REPO).get_releases()
+        )
+
+    @property
+    def installation(self) -> int:
+        app = self.github.integration(self.server.app)
+        return int(app.get_repo_installation("octo", "digits").id)
+
+    def requests(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.github.sim("GET", "/requests")
+        return found
+
+    def forget_requests(self) -> None:
+        self.github.sim("DELETE", "/requests")
+
+    def fault(self, **wish: Any) -> None:
+        self.github.post("/faults", **wish)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with github_simulator(tmp_path / "github") as github, webhook_sink() as sink:
+        app = github.create_app(webhook_url=sink.url)
+        github.post("/owners", login="octo")
+        github.post("/repos", owner="octo", name="digits", open=True)
+        github.post("/installations", app_id=app.id, owner="octo")
+        with a_server(github, app, tmp_path / "server") as server:
+            yield World(github, server, sink, tmp_path)
+
+
+# ── pushes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_push_becomes_a_run_with_a_check_run(world: World) -> None:
+    run = world.a_run()
+    assert run.state is State.BUILDING
+    assert run.spec is not None
+    assert run.spec.name == "digits"
+    assert run.ref == "refs/heads/main"
+    assert run.wants_release
+    world.server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.name, check.status, check.external_id) == ("cynthus/digits", "queued", run.id)
+    assert check.details_url == f"https://cynthus.test/runs/{run.id}"
+    assert check.output.title.startswith("building")
+
+
+def test_the_same_push_under_two_delivery_ids_is_one_run(world: World) -> None:
+    world.push({"cynthus.yaml": SPEC})
+    delivery = world.pass_on("push")
+    world.server.deliver("another-guid", delivery.event, delivery.body)
+    assert len(world.server.runs.list(repository_id=None, limit=9, before=None)) == 1
+
+
+def test_spec_faults_are_annotations_on_their_lines(world: World) -> None:
+    run = world.a_run(
+        {"cynthus.yaml": SPEC.replace("run: python", "rum: python") + "colour: red\n"}
+    )
+    assert run.spec is None
+    assert run.spec_faults
+    world.server.finish(run.id, Outcome.FAILED)
+    world.server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    notes = list(check.get_annotations())
+    assert check.conclusion == "failure"
+    assert {note.path for note in notes} == {"cynthus.yaml"}
+    assert any("colour" in note.message for note in notes)
+    assert {note.start_line for note in notes} >= {3, 6}
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"cynthus.yml": SPEC}, "should be named cynthus.yaml"),
+        ({"cynthus.yml": SPEC, "cynthus.yaml": SPEC}, "should be the only spec"),
+        ({"cynthus.yaml": SPEC + "#" * 70_000}, "at most 65536 bytes"),
+        (
+            {"cynthus.yaml": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"},
+            "Git LFS",
+        ),
+        ({"cynthus.yaml/x": "a folder"}, "found a dir"),
+    ],
+)
+def test_a_spec_that_is_no_ordinary_file_is_said_clearly(
+    world: World, files: dict[str, str], words: str
+) -> None:
+    run = world.a_run(files)
+    assert [words in fault.text for fault in run.spec_faults] == [True]
+
+
+def test_a_spec_that_is_a_link_is_said_clearly(world: World) -> None:
+    (world.folder / "work").mkdir()
+    (world.folder / "work" / "cynthus.yaml").symlink_to("elsewhere.yaml")
+    run = world.a_run({"elsewhere.yaml": SPEC})
+    assert [fault.text for fault in run.spec_faults] == [
+        "should be an ordinary file, found a symlink. Commit the file itself."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "note"),
+    [
+        ({"README.md": "hello"}, {}, "no cynthus.yaml"),
+        ({"cynthus.yaml": SPEC}, {"branch": "feature"}, "triggers/push/branches"),
+    ],
+)
+def test_a_push_that_asks_for_nothing_costs_little_and_makes_no_run(
+    world: World, files: dict[str, str], more: dict[str, str], note: str
+) -> None:
+    world.push({"first": "x"})
+    world.pass_on("push")
+    world.forget_requests()
+    world.push(files, **more)
+    world.pass_on("push")
+    assert world.server.runs.list(repository_id=None, limit=9, before=None) == []
+
+
+def test_a_repository_that_is_not_allowed_makes_no_run_and_no_request(world: World) -> None:
+    world.github.post("/owners", login="evil")
+    world.github.post("/repos", owner="evil", name="digits", open=True)
+    world.github.post("/installations", app_id=world.server.app.id, owner="evil")
+    world.github.push(world.folder / "evil", {"cynthus.yaml": SPEC}, to="evil/digits")
+    world.forget_requests()
+    world.pass_on("push")
+    assert world.server.api.total_requests() == 0
+    assert world.server.runs.list(repository_id=None, limit=9, before=None) == []
+
+
+def test_a_failing_github_puts_a_delivery_off_and_others_go_on(world: World) -> None:
+    world.fault(kind="error", status=502, times=2, match={"path": "contents"})
+    sha = world.push({"cynthus.yaml": SPEC})
+    world.pass_on("push")
+    assert world.server.runs.list(repository_id=None, limit=9, before=None) == []
+    for _ in range(3):
+        world.server.clock.pass_by(minutes=2)
+        world.server.inbox.step()
+    [row] = world.server.runs.list(repository_id=None, limit=9, before=None)
+    assert row.commit_sha == sha
+
+
+def test_a_delivery_that_never_succeeds_is_parked_where_it_can_be_seen(world: World) -> None:
+    world.fault(kind="error", status=500, times=-1, match={"path": "contents"})
+    world.push({"cynthus.yaml": SPEC})
+    world.pass_on("push")
+    for _ in range(15):
+        world.server.clock.pass_by(hours=2)
+        world.server.inbox.step()
+    assert world.server.deliveries.next_due() is None
+    with world.server.db.read() as connection:
+        from sqlalchemy import select
+
+        from webhook_server.stores.tables import deliveries
+
+        query = select(deliveries.c.state).where(deliveries.c.event == "push")
+        assert connection.execute(query).scalars().all() == ["parked"]
+
+
+# ── the check run's life ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_check_run_follows_its_run_to_the_end(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    server.to_state(run.id, State.RUNNING)
+    server.tell(run.id, EventKind.PHASE, name="train")
+    for step in range(5):
+        server.tell(run.id, EventKind.METRIC, name="accuracy", step=step, value=0.5 + step / 10)
+    server.tell(run.id, EventKind.LOG, text="epoch 1\n```\n@octocat <!-- x -->\n")
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert check.status == "in_progress"
+    assert check.output.title.startswith("running · train · accuracy 0.9 · ")
+    assert "▁▃▅▆█" in check.output.summary
+    assert "````text" in check.output.text
+    server.finish(run.id)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.status, check.conclusion) == ("completed", "success")
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert (row.state, row.due_at) == (PublicationState.DONE, None)
+
+
+def test_what_has_not_changed_is_not_sent_again(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    server.to_state(run.id, State.RUNNING)
+    server.publisher.step()
+    before = server.api.total_requests()
+    for _ in range(20):
+        server.clock.pass_by(minutes=10)
+        server.publisher.step()
+    assert server.api.total_requests() == before
+
+
+def test_an_hour_long_run_costs_at_most_15_requests(world: World) -> None:
+    server = world.server
+    run = world.a_run()
+    for state in (State.QUEUED, State.PROVISIONING, State.RUNNING):
+        server.publisher.step()
+        server.to_state(run.id, state)
+        server.clock.pass_by(seconds=20)
+    for minute in range(120):
+        server.tell(run.id, EventKind.PROGRESS, value=minute / 120)
+        server.clock.pass_by(seconds=30)
+        server.publisher.step()
+    server.run_to_outputs(run.id, {"outputs/model/a.bin": b"x"})
+    server.publisher.step()
+    server.finish(run.id)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert check.conclusion == "success"
+    [release] = world.releases()
+    assert not release.draft
+    counted = {what: times for what, times in server.api.requests.items() if "asset" not in what}
+    print(counted)
+    assert sum(counted.values()) <= 15, counted
+
+
+def test_a_created_check_run_is_found_again_when_the_answer_was_lost(world: World) -> None:
+    server, run = world.server, world.a_run()
+    world.fault(kind="drop_answer", match={"method": "POST", "path": "check-runs"})
+    server.publisher.step()
+    server.clock.pass_by(minutes=1)
+    server.publisher.step()
+    assert len(world.check_runs(run.key.commit_sha)) == 1
+
+
+def test_a_server_killed_between_create_and_save_makes_no_second_check_run(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    [claim] = _claim_later(server, run.id)
+    lost = replace(claim, external_id=None, sent_digest=None, sent_at=None, due_at=server.clock())
+    server.publications.save(lost)
+    server.restart()
+    server.publisher.step()
+    assert len(world.check_runs(run.key.commit_sha)) == 1
+
+
+def _claim_later(server: Server, run_id: str) -> list[Any]:
+    from datetime import timedelta
+
+    server.to_state(run_id, State.QUEUED)
+    return server.publications.claim(1, timedelta(seconds=1), server.clock())
+
+
+@pytest.mark.parametrize("kind", ["error", "hang", "truncated_json", "html", "drop_answer"])
+def test_no_trouble_of_github_loses_news(world: World, kind: str) -> None:
+    if kind == "hang":
+        pytest.skip("the door's time limit of 15 s is not worth the wait; see the unit tests")
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    world.fault(kind=kind, times=3, match={"path": "check-runs"})
+    server.finish(run.id)
+    for _ in range(6):
+        server.publisher.step()
+        server.clock.pass_by(minutes=10)
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.status, check.conclusion) == ("completed", "success")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "minutes"),
+    [
+        (429, {"retry-after": "120"}, 2),
+        (403, {"retry-after": "120"}, 2),
+        (403, {"x-ratelimit-remaining": "0"}, 1),
+        (429, {}, 1),
+    ],
+)
+def test_githubs_limits_are_kept_to_the_letter(
+    world: World, status: int, headers: dict[str, str], minutes: int
+) -> None:
+    server, run = world.server, world.a_run()
+    world.fault(
+        kind="error",
+        status=status,
+        headers=headers,
+        match={"path": "check-runs"},
+        body={"message": "You have exceeded a secondary rate limit"},
+    )
+    server.publisher.step()
+    before = server.api.total_requests()
+    server.clock.pass_by(seconds=minutes * 60 - 15)
+    server.publisher.step()
+    assert server.api.total_requests() == before
+    assert server.waited == []  # nothing sleeps: other installations go on
+    server.clock.pass_by(seconds=30)
+    server.publisher.step()
+    assert len(world.check_runs(run.key.commit_sha)) == 1
+
+
+def test_a_token_that_ended_early_is_renewed_once(world: World) -> None:
+    server, run = world.server, world.a_run()
+    world.fault(
+        kind="error", status=401, body={"message": "Bad credentials"}, match={"path": "check-runs"}
+    )
+    server.publisher.step()
+    assert len(world.check_runs(run.key.commit_sha)) == 1
+
+
+def test_a_refusal_is_noted_and_ends_the_try(world: World) -> None:
+    server, run = world.server, world.a_run()
+    world.fault(
+        kind="error",
+        status=422,
+        times=-1,
+        body={"message": "No commit found for SHA"},
+        match={"path": "check-runs"},
+    )
+    server.publisher.step()
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert row.state is PublicationState.REFUSED
+    assert row.note is not None
+    assert "No commit found" in row.note
+
+
+def test_more_than_fifty_annotations_are_sent_in_batches(world: World) -> None:
+    server, run = world.server, world.a_run()
+    for number in range(120):
+        server.tell(
+            run.id,
+            EventKind.ANNOTATION,
+            level="warning",
+            file="train.py",
+            line=number + 1,
+            text=f"remark {number}",
+        )
+    server.finish(run.id)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert check.output.annotations_count == 120
+    assert len({note.message for note in check.get_annotations()}) == 120
+
+
+def test_a_renamed_repository_is_followed(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    world.github.sim("PATCH", f"/repos/{REPO}", {"name": "numbers"})
+    world.pass_on("repository.renamed")
+    known = server.repositories.get(run.key.repository_id)
+    assert known is not None
+    assert known.full_name == "octo/numbers"
+    server.finish(run.id)
+    server.publisher.step()
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert row.state is PublicationState.DONE
+
+
+# ── buttons ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_finished_run(world: World) -> tuple[Run, int]:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    server.to_state(run.id, State.RUNNING, image="registry.test/digits@sha256:" + "a" * 64)
+    server.finish(run.id)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    return run, check.id
+
+
+def permit(world: World, user: str, permission: str) -> None:
+    world.github.post("/users", login=user)
+    world.github.sim("PUT", f"/repos/{REPO}/collaborators/{user}", {"permission": permission})
+
+
+@pytest.mark.parametrize(
+    ("permission", "runs"),
+    [("admin", 2), ("maintain", 2), ("write", 2), ("triage", 1), ("read", 1)],
+)
+def test_only_who_may_write_can_run_again(world: World, permission: str, runs: int) -> None:
+    run, check_id = a_finished_run(world)
+    permit(world, "ada", permission)
+    world.github.post(f"/check-runs/{check_id}/press", action="rerequested", user="ada")
+    world.pass_on("check_run.rerequested")
+    rows = world.server.runs.list(repository_id=None, limit=9, before=None)
+    assert len(rows) == runs
+    if runs == 2:
+        assert rows[0].trigger == f"rerun/{check_id}"
+        again = world.server.runs.get(rows[0].id)
+        assert again is not None
+        assert again.key.commit_sha == run.key.commit_sha
+
+
+def test_a_replayed_button_does_nothing_more(world: World) -> None:
+    _, check_id = a_finished_run(world)
+    permit(world, "ada", "write")
+    world.github.post(f"/check-runs/{check_id}/press", action="rerequested", user="ada")
+    delivery = world.pass_on("check_run.rerequested")
+    world.server.deliver("replayed-under-a-new-id", delivery.event, delivery.body)
+    assert len(world.server.runs.list(repository_id=None, limit=9, before=None)) == 2
+
+
+def test_cancel_ends_a_run(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    permit(world, "ada", "write")
+    world.github.post(
+        f"/check-runs/{check.id}/press", action="requested_action", identifier="cancel", user="ada"
+    )
+    world.pass_on("check_run.requested_action")
+    wish = server.runs.wishes(run.id).cancel
+    assert wish is not None
+    assert wish.by == "ada on GitHub"
+
+
+# ── releases ────────────────────────────────────────────────────────────────────────────────────
+
+FILES = {
+    "outputs/model/weights.bin": bytes(range(256)) * 500,
+    "outputs/model/weights bin": b"another",
+    "outputs/model/card.md": b"# model\n",
+    "outputs/model/empty": b"",
+}
+
+
+def assert_complete(world: World, run: Run) -> Any:
+    """Check the release from outside: every file of the manifest is there, byte for byte."""
+    [release] = [release for release in world.releases() if not release.draft]
+    assert release.tag_name == f"cynthus/digits/{run.number}"
+    assets = {asset.name: asset for asset in release.get_assets()}
+    assert {asset.state for asset in assets.values()} == {"uploaded"}
+    manifest = json.loads(_download(world, assets["manifest.json"]))
+    assert manifest["commit"] == run.key.commit_sha
+    for file in manifest["files"]:
+        if "left_out" in file:
+            continue
+        data = _download(world, assets[file["asset"]])
+        assert len(data) == file["size_bytes"]
+        assert hashlib.sha256(data).hexdigest() == file["sha256"]
+    for file in manifest["own_files"]:
+        data = _download(world, assets[file["name"]])
+        assert hashlib.sha256(data).hexdigest() == file["sha256"]
+    return manifest
+
+
+def _download(world: World, asset: Any) -> bytes:
+    target = world.folder / "asset"
+    asset.download_asset(str(target), chunk_size=65536)
+    return target.read_bytes()
+
+
+def test_a_release_holds_every_output_with_its_digest(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.tell(run.id, EventKind.METRIC, name="accuracy", step=1, value=0.9)
+    server.tell(run.id, EventKind.LOG, text="hello\n")
+    run = server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    manifest = assert_complete(world, run)
+    names = [file.get("asset") for file in manifest["files"]]
+    assert names == [
+        "outputs-model-weights.bin",
+        "outputs-model-weights-bin",
+        "outputs-model-card.md",
+        None,
+    ]
+    assert {file["name"] for file in manifest["own_files"]} == {
+        "cynthus.yaml",
+        "metrics.json",
+        "log.txt",
+    }
+    row = server.publications.get(run.id, PublicationKind.RELEASE)
+    assert row is not None
+    assert row.state is PublicationState.DONE
+    assert row.url is not None
+    assert "/releases/" in row.url
+
+
+FAULTS: dict[str, list[dict[str, Any]]] = {
+    "the draft's answer is lost": [
+        {"kind": "drop_answer", "match": {"method": "POST", "path": "releases$"}}
+    ],
+    "an upload fails and leaves a starter": [
+        {"kind": "starter", "match": {"method": "POST", "path": "assets"}}
+    ],
+    "two uploads fail": [
+        {"kind": "error", "status": 502, "times": 2, "match": {"method": "POST", "path": "assets"}}
+    ],
+    "an upload's answer is lost": [
+        {"kind": "drop_answer", "match": {"method": "POST", "path": "assets"}}
+    ],
+    "the publishing's answer is lost": [
+        {"kind": "drop_answer", "match": {"method": "PATCH", "path": "releases/"}}
+    ],
+    "the token ends": [
+        {
+            "kind": "error",
+            "status": 401,
+            "body": {"message": "Bad credentials"},
+            "match": {"method": "POST", "path": "assets"},
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize("restarting", [False, True])
+def test_a_release_is_made_once_and_whole_whatever_breaks(
+    world: World, faults: list[dict[str, Any]], restarting: bool
+) -> None:
+    server, run = world.server, world.a_run()
+    for fault in faults:
+        world.fault(**fault)
+    run = server.run_to_outputs(run.id, FILES)
+    for _ in range(6):
+        server.publisher.step()
+        server.clock.pass_by(minutes=10)
+        if restarting:
+            server.restart()
+    assert len(world.releases()) == 1
+    assert_complete(world, run)
+
+
+def test_a_commit_that_changes_workflows_gets_its_release_on_the_default_branch(
+    world: World,
+) -> None:
+    world.push({"README.md": "hello"})
+    spec = SPEC + "triggers: {push: {branches: [feature]}}\n"
+    world.push({"cynthus.yaml": spec, ".github/workflows/x.yml": "on: push\n"}, branch="feature")
+    world.pass_on("push")
+    world.pass_on("push")
+    server = world.server
+    [row] = server.runs.list(repository_id=None, limit=9, before=None)
+    run = server.run_to_outputs(row.id, FILES)
+    server.publisher.step()
+    assert_complete(world, run)
+    [release] = world.releases()
+    assert "changes workflow" in release.body
+
+
+def test_a_tag_that_is_taken_is_said(world: World) -> None:
+    server, run = world.server, world.a_run()
+    client = world.github.client(server.app, world.installation)
+    client.get_repo(REPO).create_git_release("cynthus/digits/1", "mine", "mine")
+    server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    row = server.publications.get(run.id, PublicationKind.RELEASE)
+    assert row is not None
+    assert row.state is PublicationState.REFUSED
+    assert row.note
+
+
+def test_outputs_that_are_gone_are_said(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.run_to_outputs(run.id, FILES)
+    server.shelf.blobs.clear()
+    server.publisher.step()
+    row = server.publications.get(run.id, PublicationKind.RELEASE)
+    assert row is not None
+    assert row.state is PublicationState.REFUSED
+    assert row.note is not None
+    assert "not in the blob store" in row.note
+
+
+# ── the sweep ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_deliveries_that_failed_are_asked_for_again_once(world: World) -> None:
+    world.sink.status = 503
+    world.push({"cynthus.yaml": SPEC})
+    lost = world.sink.wait_for("push")
+    world.sink.status = 202
+    world.server.redelivery.step()
+    again = world.sink.wait_for("push")
+    assert again.headers["x-github-delivery"] == lost.headers["x-github-delivery"]
+    world.server.deliver(again.headers["x-github-delivery"], again.event, again.body)
+    assert len(world.server.runs.list(repository_id=None, limit=9, before=None)) == 1
+    before = world.server.api.total_requests()
+    world.server.clock.pass_by(minutes=6)
+    world.server.redelivery.step()
+    assert world.server.api.total_requests() == before + 1  # the list, and nothing asked for
+
+
+def test_a_sweep_that_fails_is_made_again(world: World) -> None:
+    world.sink.status = 503
+    world.push({"cynthus.yaml": SPEC})
+    world.sink.wait_for("push")
+    world.sink.status = 202
+    world.fault(kind="error", status=502, match={"path": "app/hook/deliveries"})
+    world.server.redelivery.step()
+    world.server.clock.pass_by(minutes=1)
+    world.server.redelivery.step()
+    assert world.sink.wait_for("push").signed_with
+
+
+def test_an_uninstalled_app_ends_what_runs(world: World) -> None:
+    run = world.a_run()
+    world.github.sim("DELETE", f"/installations/{world.installation}")
+    world.pass_on("installation.deleted")
+    assert world.server.runs.wishes(run.id).cancel is not None
+    known = world.server.repositories.get(run.key.repository_id)
+    assert known is not None
+    assert known.installation_id == 0
+
+
+def test_a_fault_of_the_spec_needs_no_fault_object(world: World) -> None:
+    assert SpecFault(line=1, column=1, text="x").line == 1

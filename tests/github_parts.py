@@ -1,0 +1,221 @@
+"""The server's GitHub side on a real database, against a simulator of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cynthus.wire import EventKind, Output
+from tests.builders import an_attempt
+from tests.github_fixture import App, GithubSimulator
+from webhook_server.auth.allowed import Allowed
+from webhook_server.bell import Bell
+from webhook_server.github_api import AppHooks, AppSettings, GithubApi
+from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.publish import Parts, Publisher
+from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.runs.model import (
+    Cause,
+    Decision,
+    ImageArrived,
+    Outcome,
+    Reason,
+    Run,
+    State,
+)
+from webhook_server.stores.database import Database
+from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.repository_store import RepositoryStore
+from webhook_server.stores.run_store import RunStore
+
+SPEC = """version: 1
+name: digits
+run: python train.py
+outputs:
+  - path: outputs/model
+"""
+
+
+class Clock:
+    """The real time, moved on by hand: GitHub's side lives in the real one."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def pass_by(self, **time: float) -> None:
+        self.ahead += timedelta(**time)
+
+
+@dataclass
+class Shelf:
+    """A blob store in memory."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    def open(self, key: str) -> BinaryIO | None:
+        return io.BytesIO(self.blobs[key]) if key in self.blobs else None
+
+
+def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
+    return f"{repository_id}/{run_id}/{attempt}/{path}"
+
+
+class Server:
+    """All parts, stepped by the test."""
+
+    def __init__(self, github: GithubSimulator, app: App, folder: Path) -> None:
+        self.github, self.clock, self.bell = github, Clock(), Bell()
+        self.waited: list[float] = []
+        self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
+        self.db.migrate()
+        self.runs, self.events = RunStore(self.db), EventStore(self.db)
+        self.deliveries = DeliveryStore(self.db)
+        self.publications = PublicationStore(self.db)
+        self.repositories = RepositoryStore(self.db)
+        self.shelf = Shelf()
+        self.app = app
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything that is not in the database."""
+        self.api = GithubApi(
+            AppSettings(
+                api_url=self.github.api_url,
+                uploads_url="",
+                app_id=str(self.app.id),
+                private_key=self.app.pem,
+                write_spacing=timedelta(0),
+            ),
+            now=self.clock,
+            wait=self.waited.append,
+        )
+        ids = itertools.count(1)
+        begun = int(self.clock().timestamp() * 1000) % 10**9
+        self.inbox = Inbox(
+            InboxParts(
+                api=self.api,
+                deliveries=self.deliveries,
+                runs=self.runs,
+                publications=self.publications,
+                repositories=self.repositories,
+                allowed=Allowed(("octo",), state=self.db.state, set_state=self.db.set_state),
+                bell=self.bell,
+                now=self.clock,
+                new_id=lambda: f"r{begun}{next(ids)}",
+            )
+        )
+        self.redelivery = Redelivery(AppHooks(self.api.app), self.deliveries, self.db, self.clock)
+        self.publisher = Publisher(
+            Parts(
+                api=self.api,
+                runs=self.runs,
+                publications=self.publications,
+                repositories=self.repositories,
+                sources=ReleaseSources(
+                    events=self.events,
+                    blobs=self.shelf,
+                    blob_key=blob_key,
+                    spec_text=self.runs.spec_text,
+                ),
+                bell=self.bell,
+                url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
+                now=self.clock,
+            ),
+            spawn=lambda work: work(),
+        )
+
+    def deliver(self, guid: str, event: str, body: bytes) -> None:
+        self.deliveries.store_async(guid, event, body, self.clock()).result(10)
+        self.inbox.step()
+
+    def change(self, run_id: str, change: Callable[[Run], Run]) -> Run:
+        """Save a run as the loop would."""
+        now = self.clock()
+        self.runs.wake(run_id, now)
+        claims = self.runs.claim(limit=100, lease=timedelta(seconds=30), now=now)
+        for claim in claims:
+            if claim.run.id != run_id:
+                self.runs.release(claim)
+        claim = next(claim for claim in claims if claim.run.id == run_id)
+        run = change(claim.run)
+        assert self.runs.save(claim, Decision(run=run), now)
+        return run
+
+    def to_state(self, run_id: str, state: State, **changes: Any) -> Run:
+        now = self.clock()
+
+        def change(run: Run) -> Run:
+            from dataclasses import replace
+
+            given = {
+                "state": state,
+                "state_since": now,
+                "reason": Reason(cause=Cause.PROGRESS, text=f"it is {state.value}"),
+            }
+            return replace(run, **(given | changes))
+
+        return self.change(run_id, change)
+
+    def run_to_outputs(self, run_id: str, files: dict[str, bytes]) -> Run:
+        """Bring a run to `releasing`, with outputs in the store."""
+        now = self.clock()
+        run = self.runs.get(run_id)
+        assert run is not None
+        for path, data in files.items():
+            key = blob_key(run.key.repository_id, run.id, 1, path)
+            self.shelf.blobs[key] = data
+        outputs = tuple(
+            Output(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+            for path, data in files.items()
+        )
+        attempt = an_attempt(
+            ordered_at=now, last_try_at=now, started_at=now, instance=f"cynthus-{run_id}-1"
+        )
+        return self.to_state(
+            run_id,
+            State.RELEASING,
+            outcome=Outcome.SUCCEEDED,
+            outputs=outputs,
+            attempts=(attempt,),
+            image="registry.test/digits@sha256:" + "a" * 64,
+        )
+
+    def finish(self, run_id: str, outcome: Outcome = Outcome.SUCCEEDED) -> Run:
+        return self.to_state(
+            run_id,
+            State.FINISHED,
+            outcome=outcome,
+            finished_at=self.clock(),
+            reason=Reason(cause=Cause.EXIT, text="the command ended with exit code 0"),
+        )
+
+    def tell(self, run_id: str, kind: EventKind, **body: object) -> None:
+        self.events.append(run_id, 1, kind, body, self.clock())
+
+    def close(self) -> None:
+        self.db.close()
+
+
+@contextmanager
+def a_server(github: GithubSimulator, app: App, folder: Path) -> Iterator[Server]:
+    folder.mkdir(parents=True, exist_ok=True)
+    server = Server(github, app, folder)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+IMAGE = ImageArrived(image="registry.test/digits@sha256:" + "a" * 64, failure=None)
