@@ -108,7 +108,6 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
         spec=spec,
         root=given.root,
         origin=plan.Origin(
-            repository=job.repository,
             source_url=f"{job.server_url}/{job.repository}",
             commit_sha=job.commit_sha,
             spec_sha256=spec_digest(text),

@@ -30,7 +30,11 @@ def build(order: Order, console: Console) -> Built:
     Raises: UserError, BuildFailed.
     """
     watch = Watch()
-    return replace(_in_some_way(order, console), seconds=watch.seconds)
+    try:
+        return replace(_in_some_way(order, console), seconds=watch.seconds)
+    except OSError as error:  # a full disk, a folder that may not be written
+        place = f"{error.filename}: " if error.filename else ""
+        raise BuildFailed(f"the builder's machine: {place}{error.strerror or error}") from error
 
 
 def _in_some_way(order: Order, console: Console) -> Built:

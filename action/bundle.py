@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from action import context, requirements, wheelhouse
+from action.amounts import Watch
 from action.failures import BuildFailed
 from action.programs import stream
 from action.workflow import Console
@@ -94,17 +97,27 @@ def _environment(
     date = "" if wanted.pinned else order.as_of
     text = json.dumps([wanted.lines, date, sys.version, sys.prefix])
     venv = order.cache_dir.resolve() / "venvs" / hashlib.sha256(text.encode()).hexdigest()[:32]
-    if (venv / _DONE).exists():
-        return venv, True
-    shutil.rmtree(venv, ignore_errors=True)  # half of one, from a build that was cut off
-    with console.phase("Packages as a virtual environment"):
-        started = time.monotonic()
-        _run((sys.executable, "-m", "venv", "--without-pip", str(venv)), console)
-        if wanted.lines:
-            _install(order, wanted, venv, console)
-        (venv / _DONE).touch()
-        console.say(f"installed in {time.monotonic() - started:.1f} s")
+    with _alone(venv):
+        if (venv / _DONE).exists():
+            return venv, True
+        shutil.rmtree(venv, ignore_errors=True)  # half of one, from a build that was cut off
+        with console.phase("Packages as a virtual environment"):
+            watch = Watch()
+            _run((sys.executable, "-m", "venv", "--without-pip", str(venv)), console)
+            if wanted.lines:
+                _install(order, wanted, venv, console)
+            (venv / _DONE).touch()
+            console.say(f"installed ({watch})")
     return venv, False
+
+
+@contextmanager
+def _alone(venv: Path) -> Iterator[None]:
+    """Let one build at a time make a virtual environment, which cannot be moved into place."""
+    venv.parent.mkdir(parents=True, exist_ok=True)
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the kernel, however this process ends
+        yield
 
 
 def _install(order: Order, wanted: requirements.Requirements, venv: Path, console: Console) -> None:

@@ -133,6 +133,11 @@ def _wheels(order: Order, todo: BuildPlan, facts: BaseFacts, shop: Workshop) -> 
             f"image/base: should contain python3 when packages are wanted, found none in "
             f"{facts.reference}. Name another base, or write a Dockerfile."
         )
+    if not any(plan.canonical(name) == "pip" for name, _ in facts.packages):
+        raise UserError(
+            f"image/base: should contain pip when packages are wanted, found none in "
+            f"{facts.reference}. Name another base, or write a Dockerfile."
+        )
     need = wheelhouse.Need(
         requirements=todo.requirements,
         image=facts.interpreter,

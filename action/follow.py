@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from action.workflow import Console, Place
-from cynthus.client import Client
 from cynthus.errors import CynthusError, Transient, UserError
 from cynthus.wire import EventKind, RunAccepted, RunEvent, RunView
 
@@ -27,11 +26,24 @@ CONCLUSIONS: Mapping[str, str] = {
 }
 
 
+class Runs(Protocol):
+    """The part of the server's API that following needs."""
+
+    def events(self, run_id: str, after: int, limit: int) -> tuple[RunEvent, ...]:
+        """Return a page of the run's feed."""
+
+    def get(self, run_id: str) -> RunView:
+        """Return the run."""
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the run's end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Follower:
     """What following needs."""
 
-    client: Client  # with the run's own token
+    client: Runs  # cynthus.client.Client, with the run's own token
     run: RunAccepted
     console: Console
     limit: timedelta

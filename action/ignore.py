@@ -32,7 +32,6 @@ SECRETS = (
     ".env.*",
     ".aws",
     ".azure",
-    ".docker",
     ".git-credentials",
     ".gnupg",
     ".kaggle",
@@ -48,6 +47,7 @@ SECRETS = (
     "id_rsa",
     "kaggle.json",
 )
+_SECRET_PATHS = (".docker/config.json",)  # the folder itself often holds Dockerfiles
 _HARMLESS = (".env.example", ".env.sample", ".env.template")
 
 
@@ -88,6 +88,8 @@ def never(path: str) -> bool:
 def secret(path: str) -> bool:
     """Say whether a path is one where tools keep credentials."""
     name = posixpath.basename(path)
+    if f"/{path}".endswith(tuple(f"/{ending}" for ending in _SECRET_PATHS)):
+        return True
     return name not in _HARMLESS and any(fnmatchcase(name, pattern) for pattern in SECRETS)
 
 

@@ -46,7 +46,6 @@ class BaseFacts:
 class Origin:
     """Where the source comes from; every field empty for a folder on this machine."""
 
-    repository: str = ""
     source_url: str = ""
     commit_sha: str = ""
     spec_sha256: str = ""

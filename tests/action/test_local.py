@@ -91,3 +91,25 @@ def test_a_failed_build_says_why(folder: Path, tmp_path: Path) -> None:
     )
     assert code == 1
     assert "no package fits `cynthus-absent-package==1`" in answer["failure"]
+
+
+def test_two_builds_at_once_make_one_environment(folder: Path, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(number: int) -> dict[str, Any]:
+        out = str(tmp_path / f"out{number}")
+        words = ("--process", "--out", out)
+        return build(folder, *words, CYNTHUS_CACHE_DIR=str(tmp_path / "cache"))[1]
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(one, (1, 2)))
+    bundles = [Path(answer["image"].removeprefix("file://")) for answer in answers]
+    described = [json.loads((bundle / "bundle.json").read_text()) for bundle in bundles]
+    assert described[0]["bin"] == described[1]["bin"]
+    assert sorted(answer["cached"] for answer in answers) == [False, True]
+
+
+def test_a_folder_that_cannot_be_written_is_a_failure_with_its_name(folder: Path) -> None:
+    code, answer, _ = build(folder, "--process", CYNTHUS_CACHE_DIR="/proc/absent")
+    assert code == 1
+    assert "the builder's machine: /proc/absent" in answer["failure"]

@@ -48,13 +48,24 @@ def test_dockerignore_means_what_docker_says(rules: str, path: str, out: bool) -
 
 @pytest.mark.parametrize(
     "path",
-    [".git", "sub/.git", ".venv", ".env", ".env.production", "a/.ssh", "gha-creds-0a1b.json"],
+    [
+        ".git",
+        "sub/.git",
+        ".venv",
+        ".env",
+        ".env.production",
+        "a/.ssh",
+        "gha-creds-0a1b.json",
+        "a/.docker/config.json",
+    ],
 )
 def test_some_things_never_get_in(path: str) -> None:
     assert ignore.parse(f"!{path}").leaves_out(path)
 
 
-@pytest.mark.parametrize("path", [".env.example", ".gitignore", ".github", "environment.yml"])
+@pytest.mark.parametrize(
+    "path", [".env.example", ".gitignore", ".github", "environment.yml", ".docker/Dockerfile"]
+)
 def test_what_only_looks_alike_gets_in(path: str) -> None:
     assert not ignore.parse("").leaves_out(path)
 

@@ -112,7 +112,6 @@ def test_the_run_image_runs_nothing_and_ends_as_the_workload_user() -> None:
 
 def test_labels_say_where_an_image_comes_from() -> None:
     origin = Origin(
-        repository="acme/train",
         source_url="https://github.com/acme/train",
         commit_sha="a" * 40,
         spec_sha256="b" * 64,
