@@ -74,14 +74,17 @@ class Inbox:
     def step(self) -> float:
         """Handle all that is due; return the seconds until the next look."""
         store = self._parts.deliveries
-        while claimed := store.claim(_BATCH, LEASE, self._now()):
-            for delivery in claimed:
-                self._handle(delivery)
-        due_at = store.next_due()
-        if due_at is None:
-            return _IDLE_S
-        wait_s = (due_at - self._now()).total_seconds()
-        return min(wait_s, _IDLE_S) if wait_s > 0 else _IN_HAND_S
+        # A look costs a read; only what is due costs a write.
+        while (due_at := store.next_due()) is not None:
+            wait_s = (due_at - self._now()).total_seconds()
+            if wait_s > 0:
+                return min(wait_s, _IDLE_S)
+            claimed = store.claim(_BATCH, LEASE, self._now())
+            if not claimed:  # in other hands: look again when that may have ended
+                return _IN_HAND_S
+            for item in claimed:
+                self._handle(item)
+        return _IDLE_S
 
     def _handle(self, delivery: Delivery) -> None:
         try:

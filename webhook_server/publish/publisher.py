@@ -84,15 +84,17 @@ class Publisher:
 
     def step(self) -> float:
         """Publish all that is due; return the seconds until the next look."""
-        while claimed := self._store.claim(_BATCH, LEASE, self._now()):
+        # A look costs a read; only what is due costs a write.
+        while (due_at := self._store.next_due()) is not None:
+            wait_s = (due_at - self._now()).total_seconds()
+            if wait_s > 0:
+                return min(wait_s, _IDLE_S)
+            claimed = self._store.claim(_BATCH, LEASE, self._now())
+            if not claimed:  # in other hands: look again when that may have ended
+                return _IN_HAND_S
             for item in claimed:
                 self._publish(item)
-        due_at = self._store.next_due()
-        if due_at is None:
-            return _IDLE_S
-        wait_s = (due_at - self._now()).total_seconds()
-        # What is due and was not claimed is in other hands: look again when that may have ended.
-        return min(wait_s, _IDLE_S) if wait_s > 0 else _IN_HAND_S
+        return _IDLE_S
 
     def _publish(self, item: Publication) -> None:
         run = self._parts.runs.get(item.run_id)
