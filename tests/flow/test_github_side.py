@@ -532,6 +532,39 @@ def test_more_than_fifty_annotations_are_sent_in_batches(world: World) -> None:
     assert len({note.message for note in check.get_annotations()}) == 120
 
 
+def test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    world.github.sim("DELETE", f"/repos/{world.repo}")
+    server.finish(run.id)
+    for _ in range(5):
+        server.publisher.step()
+        server.clock.pass_by(minutes=10)
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert (row.state, row.due_at) == (PublicationState.REFUSED, None)
+    assert row.note
+
+
+def test_g8_after_a_long_outage_every_check_run_is_right(world: World) -> None:
+    server, runs = world.server, []
+    for number in range(5):
+        runs.append(world.a_run({"cynthus.yaml": SPEC, "n": str(number)}))
+    server.publisher.step()
+    world.fault(kind="error", status=503, times=-1, match={"path": "check-runs"})
+    for run in runs:
+        server.finish(run.id)
+    for _ in range(24):
+        server.publisher.step()
+        server.clock.pass_by(minutes=5)
+    world.github.sim("DELETE", "/faults")
+    server.clock.pass_by(minutes=7)  # the longest wait between two tries, with its jitter
+    server.publisher.step()
+    for run in runs:
+        [check] = world.check_runs(run.key.commit_sha)
+        assert (check.status, check.conclusion) == ("completed", "success")
+
+
 def test_annotations_are_not_doubled_when_an_answer_was_lost(world: World) -> None:
     server, run = world.server, world.a_run()
     for number in range(70):
