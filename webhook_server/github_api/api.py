@@ -255,6 +255,11 @@ class GithubApi:
         """Return the newest check runs of a suite."""
         return self._check_runs(place, f"check-suites/{suite_id}/check-runs")
 
+    def annotations_of(self, place: Place, check_run_id: int) -> int:
+        """Return how many annotations a check run has."""
+        path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
+        return _whole(self.door(place).get(path), "output", "annotations_count")
+
     def _check_runs(self, place: Place, rest: str) -> tuple[CheckRunRef, ...]:
         path = f"/repos/{_name(place.full_name)}/{rest}"
         answer = self.door(place).get(path, per_page=100)
