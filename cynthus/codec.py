@@ -94,7 +94,7 @@ def _union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     raise fault or _wrong(where, "nothing", value)
 
 
-def _record(kind: type[Any], value: Any, where: str) -> Any:
+def _record(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise _wrong(where, "an object", value)
     members: dict[str, Any] = {}
