@@ -7,7 +7,7 @@ import json
 import sys
 
 from cynthus.errors import Fault, UserError
-from cynthus.nodes import harmless
+from cynthus.nodes import MOST_FAULTS, harmless
 from cynthus.specfile import LARGEST_FILE, parse
 
 FORMATS = ("text", "github", "json")
@@ -45,7 +45,8 @@ def _print_text(faults: list[Fault], files: list[str]) -> None:
         print(f"{names}: fine")
         return
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    print(f"{count} found.", file=sys.stderr)
+    more = f"; the list of a file ends at {MOST_FAULTS}" if len(faults) >= MOST_FAULTS else ""
+    print(f"{count} found{more}.", file=sys.stderr)
 
 
 def faults_of(path: str) -> tuple[Fault, ...]:

@@ -241,11 +241,12 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         mark = _place(event.start_mark)
+        text = _with_pairs_joined(event.value)
         clean = self._without_extras(event, mark)
-        if not self._text_is_clean(event.value, mark) or not clean:
+        if not self._text_is_clean(text, mark) or not clean:
             self._add(Broken(mark=mark))
             return
-        self._add(Scalar(mark=mark, text=event.value, plain=event.style is None))
+        self._add(Scalar(mark=mark, text=text, plain=event.style is None))
 
     def _without_extras(self, event: yaml.NodeEvent, mark: Mark) -> bool:
         """Refuse anchors and tags; say whether the node is still what it looks like."""
@@ -312,6 +313,16 @@ class _Builder:
         self._skipped_depth = 0
         while self._open:
             self._add(self._open.pop().close(complete=False))
+
+
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def _with_pairs_joined(text: str) -> str:
+    """Join what JSON writes as two escapes into the one character it means."""
+    return _SURROGATE_PAIR.sub(
+        lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text
+    )
 
 
 # What PyYAML calls a problem → what to do about it. Its own words may quote the file (a tag's

@@ -315,7 +315,7 @@ def _number(low: int, high: int, example: str) -> Reader[int]:
 
 
 def _list(
-    place: Place, reader: Reader[T], most: int, *, what: str, least: int = 1
+    place: Place, reader: Reader[T], most: int, *, what: str, least: int = 0
 ) -> tuple[T, ...] | None:
     """Return a list's items; an item with a fault is left out."""
     if not isinstance(place.node, Sequence):
@@ -324,7 +324,7 @@ def _list(
     count = len(place.node.items)
     if not least <= count <= most:
         do = "Write fewer" if count else "Write one, or remove the key"
-        place.fault(f"a list of {least} to {most} {what}", do, f"{count}")
+        place.fault(f"a list of {least} to {most} {what}", do, str(count))
         return None
     values = (reader(item) for item in place.items())
     return tuple(value for value in values if value is not None)
@@ -342,9 +342,12 @@ def _distinct(place: Place, values: tuple[T, ...] | None, what: str) -> tuple[T,
     return values
 
 
-def _text_list(read: Callable[[str], T], most: int, what: str) -> Reader[tuple[T, ...]]:
+def _text_list(
+    read: Callable[[str], T], most: int, what: str, least: int = 0
+) -> Reader[tuple[T, ...]]:
     def reader(place: Place) -> tuple[T, ...] | None:
-        return _distinct(place, _list(place, _words(read), most, what=what), "an entry")
+        values = _list(place, _words(read), most, what=what, least=least)
+        return _distinct(place, values, "an entry")
 
     return reader
 
@@ -377,7 +380,7 @@ def _run(place: Place) -> str | tuple[str, ...] | None:
 
 
 def _arguments(place: Place) -> tuple[str, ...] | None:
-    values = _list(place, _text, MOST_ARGUMENTS, what="arguments")
+    values = _list(place, _text, MOST_ARGUMENTS, what="arguments", least=1)
     if not values:
         return values
     if not values[0].strip():
@@ -446,7 +449,8 @@ def _resources(place: Place) -> Resources | None:
 
 def _gpu(place: Place) -> tuple[GpuNeed, ...] | None:
     if isinstance(place.node, Sequence):
-        return _distinct(place, _list(place, _one_gpu, MOST_GPU_CHOICES, what="GPUs"), "a GPU")
+        needs = _list(place, _one_gpu, MOST_GPU_CHOICES, what="GPUs", least=1)
+        return _distinct(place, needs, "a GPU")
     need = _one_gpu(place)
     return None if need is None else (need,)
 
@@ -647,8 +651,8 @@ def _push(place: Place) -> PushTrigger | None:
     fields = _group(place, KEYS["push"], what="a group")
     if fields is None:
         return None
-    branches = _text_list(grammar.branch_pattern, MOST_PATTERNS, "branches")
-    paths = _text_list(grammar.path_pattern, MOST_PATTERNS, "patterns")
+    branches = _text_list(grammar.branch_pattern, MOST_PATTERNS, "branches", least=1)
+    paths = _text_list(grammar.path_pattern, MOST_PATTERNS, "patterns", least=1)
     return PushTrigger(
         branches=_read(fields, "branches", branches, ()),
         paths=_read(fields, "paths", paths, PushTrigger().paths),

@@ -194,7 +194,7 @@ class Gate:
 def _json_of(body: bytes) -> Json:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import tempfile
@@ -63,7 +64,9 @@ class Api:
             fault = faults.answer_fault(self._world, call.method, call.path)
         await self._read_body(call, request)
         try:
-            response = await self._struck(call, fault) if fault else await self._answer(call)
+            response = (
+                await self._struck(call, fault, request) if fault else await self._answer(call)
+            )
         finally:
             if call.body_file and Path(call.body_file).exists():
                 os.unlink(call.body_file)
@@ -76,11 +79,11 @@ class Api:
         answer = await run_in_threadpool(self._gate.handle, call)
         return _response(answer, head=call.method == "HEAD")
 
-    async def _struck(self, call: Call, fault: Doc) -> Response | None:
+    async def _struck(self, call: Call, fault: Doc, request: Request) -> Response | None:
         match fault["kind"]:
             case "hang":
                 self._note(call, 0, fault)
-                await asyncio.sleep(fault["delay_s"])
+                await _held(request, fault["delay_s"])
                 return None
             case "drop_answer":
                 await run_in_threadpool(self._gate.handle, call)
@@ -159,6 +162,17 @@ def _plain_fault(fault: Doc) -> Response:
     )
 
 
+async def _held(request: Request, longest_s: float) -> None:
+    """Say nothing for a while, or until the client has left."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(left(), longest_s)
+
+
 def abort(send: Send) -> None:
     """Cut the connection without an answer, as a network does.
 
@@ -196,7 +210,8 @@ class Plain:
             with self._world.store.lock:
                 fault = faults.answer_fault(self._world, call.method, path)
         if fault and fault["kind"] in {"hang", "drop_answer"}:
-            await asyncio.sleep(fault["delay_s"] if fault["kind"] == "hang" else 0)
+            if fault["kind"] == "hang":
+                await _held(request, fault["delay_s"])
             abort(send)
             return
         if fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import sqlite3
 import threading
@@ -178,7 +179,7 @@ class Store:
 
 
 def _setting_id(name: str) -> int:
-    return int.from_bytes(name.encode(), "big") % (1 << 61)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
 
 
 def stamp(moment: datetime) -> str:

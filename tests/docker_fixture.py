@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -78,13 +79,13 @@ def image(engine_socket: str) -> Iterator[str]:
     client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
     changes = ["USER 1000:1000", "WORKDIR /workspace", "ENV PATH=/usr/bin:/bin", "ENV HOME=/tmp"]
     found = client.import_image_from_data(_tree(), repository="cynthus-test/agent", changes=changes)
-    yield _imported(found)
+    image_id = _imported(found)
+    yield image_id
+    client.remove_image(image_id, force=True)
     client.close()
 
 
 def _imported(answer: str) -> str:
-    import json
-
     return str(json.loads(answer.strip().splitlines()[-1])["status"])
 
 

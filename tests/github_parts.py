@@ -75,7 +75,8 @@ def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
 class Server:
     """All parts, stepped by the test."""
 
-    def __init__(self, github: GithubSimulator, app: App, folder: Path) -> None:
+    def __init__(self, github: GithubSimulator, app: App, owner: str, folder: Path) -> None:
+        self.owner = owner
         self.github, self.clock, self.bell = github, Clock(), Bell()
         self.waited: list[float] = []
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
@@ -110,7 +111,7 @@ class Server:
                 runs=self.runs,
                 publications=self.publications,
                 repositories=self.repositories,
-                allowed=Allowed(("octo",), state=self.db.state, set_state=self.db.set_state),
+                allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
                 bell=self.bell,
                 now=self.clock,
                 new_id=lambda: f"r{begun}{next(ids)}",
@@ -209,9 +210,9 @@ class Server:
 
 
 @contextmanager
-def a_server(github: GithubSimulator, app: App, folder: Path) -> Iterator[Server]:
+def a_server(github: GithubSimulator, app: App, owner: str, folder: Path) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(github, app, folder)
+    server = Server(github, app, owner, folder)
     try:
         yield server
     finally:

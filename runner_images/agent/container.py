@@ -73,7 +73,6 @@ class Container:
         self._work = work
         self._facts = facts
         self._place = place
-        self._engine: APIClient = connect(place.socket)
         self._id = ""
         self._gpus = ChosenGpus((), ())
         self._ended: Ended | None = None
@@ -89,6 +88,7 @@ class Container:
     def prepare(self, stopping: Callable[[], bool]) -> None:
         """Have the image, the network and the container; raises CannotStart."""
         self._check_capacity()
+        self._engine = _connected(self._place.socket)
         with _translated("image"):
             self._have_image(stopping)
         with _translated("network"):
@@ -98,6 +98,9 @@ class Container:
             self._create()
 
     def _check_capacity(self) -> None:
+        if not self._place.socket:
+            text = f"image {self._work.image}: needs a Docker engine, and none answers here"
+            raise CannotStart(text, infrastructure=True)
         # The engine accepts any amount of memory: https://docs.docker.com/engine/containers/resource_constraints/
         have, work = self._facts, self._work
         for what, need, found in (
@@ -359,6 +362,15 @@ class Container:
                 self._engine.remove_container(self._id, force=True, v=True)
         self._place.marker.unlink(missing_ok=True)
         self._gpus.give_back()
+
+
+def _connected(socket: str) -> APIClient:
+    try:
+        with _translated("engine"):
+            return connect(socket)
+    except ImportError as error:
+        text = f"engine: the Docker SDK is missing: {error}. Install `cynthus[agent]`."
+        raise CannotStart(text, infrastructure=True) from error
 
 
 def frames(stream: Any) -> Iterable[bytes]:

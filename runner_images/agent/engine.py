@@ -5,6 +5,7 @@ The SDK costs 0.3 s and 12 MiB: whether an engine answers is asked without it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -51,4 +52,9 @@ def connect(path: str) -> APIClient:
 
 def import_early() -> None:
     """Load the SDK beside the enrolment, so that the run does not wait for it."""
-    threading.Thread(target=__import__, args=("docker",), daemon=True).start()
+    threading.Thread(target=_import, daemon=True).start()
+
+
+def _import() -> None:
+    with contextlib.suppress(ImportError):  # `connect` will say so where it can be reported
+        __import__("docker")

@@ -1,42 +1,52 @@
 """Keep containers from the cloud's metadata server, which would hand them the machine's identity.
 
-A routing rule on the containers' own bridge says "unreachable" for TCP to the link-local range and
-to the IPv6 address: it needs no packet filter, no filter's reload removes it, the host itself and
-other containers are not touched. DNS stays: Google's resolver shares the metadata address.
+A routing rule on the containers' own bridge says "unreachable" for TCP to the link-local range, or
+to the IPv6 address: it needs no packet filter, no filter's reload removes it, neither the host nor
+other containers are touched. DNS stays: Google's resolver shares the metadata address.
 https://cloud.google.com/compute/docs/metadata/overview
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
+
+The kernel is asked directly (https://man7.org/linux/man-pages/man7/rtnetlink.7.html), as
+`ip rule add to … iif … ipproto tcp dport … unreachable` would: not every image has that program.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
-import subprocess
+import struct
 
 ADDRESS = "169.254.169.254"
-RANGE = "169.254.0.0/16"  # the neighbours hand out identities too (169.254.170.2 on ECS)
-IPV6_ADDRESS = "fd00:ec2::254"
+RANGE = ("169.254.0.0", 16)  # the neighbours hand out identities too (169.254.170.2 on ECS)
+IPV6_ADDRESS = ("fd00:ec2::254", 128)
 NAMES = ("metadata.google.internal", "metadata")
-PREFERENCE = "5"  # after the table of local addresses (0), before all others (32766)
-PORTS = ("1-52", "54-65534")  # all but DNS; the kernel takes no range to 65535
+PREFERENCE = 5  # after the table of local addresses (0), before all others (32766)
+PORTS = ((1, 52), (54, 65534))  # all but DNS; the kernel takes no range to 65535
 PROBE_S = 0.5  # a metadata server is one hop away: it answers within a millisecond
-COMMAND_S = 10.0
+
+# From linux/netlink.h, linux/rtnetlink.h and linux/fib_rules.h.
+_NEW_RULE = 32
+_REQUEST, _ACK, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
+_UNREACHABLE = 7
+_TO, _FROM_DEVICE, _PRIORITY, _MADE_BY, _IP_PROTOCOL, _TO_PORTS = 1, 3, 6, 21, 22, 24
+_STATIC = 4  # made by an administrator: RTPROT_STATIC
+_HEADER = struct.Struct("=IHHII")
+_RULE = struct.Struct("=BBBBBBBBI")
 
 
 def close_metadata(bridge: str) -> str | None:
     """Make the metadata addresses unreachable from `bridge`; return why it could not be done."""
-    present = _run("ip", "rule", "show")
-    if present is None:
-        return "the program `ip` (iproute2) is missing"
-    for ports in PORTS:
-        if f"to {RANGE} iif {bridge}" in present and f"dport {ports} " in present:
-            continue
-        fault = _add("-4", bridge, (RANGE, "ipproto", "tcp", "dport", ports))
-        if fault is not None:
-            return fault
-    if f"to {IPV6_ADDRESS} iif {bridge}" in (_run("ip", "-6", "rule", "show") or ""):
+    try:
+        for ports in PORTS:
+            _refuse(socket.AF_INET, RANGE, bridge, ports)
+    except (OSError, AttributeError) as error:  # no rights, or no Linux
+        return str(error)
+    try:
+        _refuse(socket.AF_INET6, IPV6_ADDRESS, bridge, None)
+    except OSError:
+        # Without IPv6 in the kernel there is nothing to close; our bridge has none by default.
         return None
-    # Without IPv6 in the kernel there is nothing to close; our bridge has none by default.
-    _add("-6", bridge, (IPV6_ADDRESS,))
     return None
 
 
@@ -49,24 +59,37 @@ def metadata_answers() -> bool:
     return True
 
 
-def _add(family: str, bridge: str, target: tuple[str, ...]) -> str | None:
-    address, *selector = target
-    words = ("to", address, "iif", bridge, *selector, "unreachable", "pref", PREFERENCE)
-    done = subprocess.run(
-        ("ip", family, "rule", "add", *words),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )
-    if done.returncode == 0 or "File exists" in done.stderr:
-        return None
-    return done.stderr.strip() or f"`ip rule add` ended with {done.returncode}"
+def _refuse(
+    family: socket.AddressFamily,
+    target: tuple[str, int],
+    bridge: str,
+    ports: tuple[int, int] | None,
+) -> None:
+    """Add one rule; the same rule twice is one."""
+    address, prefix = target
+    body = _RULE.pack(family, prefix, 0, 0, 0, 0, 0, _UNREACHABLE, 0)
+    body += _attribute(_TO, socket.inet_pton(family, address))
+    body += _attribute(_FROM_DEVICE, bridge.encode() + b"\0")
+    body += _attribute(_PRIORITY, struct.pack("=I", PREFERENCE))
+    body += _attribute(_MADE_BY, struct.pack("=B", _STATIC))
+    if ports is not None:
+        body += _attribute(_IP_PROTOCOL, struct.pack("=B", socket.IPPROTO_TCP))
+        body += _attribute(_TO_PORTS, struct.pack("=HH", *ports))
+    fault = _ask_kernel(body)
+    if fault not in (0, errno.EEXIST):
+        raise OSError(fault, os.strerror(fault))
 
 
-def _run(*words: str) -> str | None:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout
+def _ask_kernel(body: bytes) -> int:
+    flags = _REQUEST | _ACK | _CREATE | _EXCLUSIVE
+    message = _HEADER.pack(_HEADER.size + len(body), _NEW_RULE, flags, 1, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.sendto(message, (0, 0))
+        answer = kernel.recv(4096)
+    code: int = struct.unpack_from("=i", answer, _HEADER.size)[0]
+    return -code
+
+
+def _attribute(kind: int, content: bytes) -> bytes:
+    size = 4 + len(content)
+    return struct.pack("=HH", size, kind) + content + b"\0" * (-size % 4)

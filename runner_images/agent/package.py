@@ -1,4 +1,4 @@
-"""Make the agent one file that any Python 3.11 or newer runs: `python -m runner_images.agent.package`.
+"""Make the agent one file, `python -m runner_images.agent.package`, for Python 3.11 or newer.
 
 The file holds the agent, the three modules of the contract package that it needs, and the Docker
 SDK with what the SDK needs, copied from the environment that makes it. All of that is pure Python:
@@ -18,8 +18,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 CONTRACT = ("__init__.py", "codec.py", "errors.py", "wire.py")
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
-# Left out: what the agent never calls (IDNA's tables for other uses, HTTP/2, SSH to an engine).
-LEFT_OUT = ("__pycache__", "contrib", "http2", "sshconn.py", "tests")
+LEFT_OUT = ("__pycache__", "tests")
 KEPT = (".py", ".pem", ".json")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # zip's first: the same content always makes the same file
 _MAIN = b"import sys\nfrom runner_images.agent.__main__ import main\nsys.exit(main())\n"

@@ -21,6 +21,7 @@ LOOK_S = 1.0  # how often the deadline and the silence are looked at
 SUMMARY_EVERY = 2  # samples between two looks at the summary file
 KILL_AGAIN_S = 5.0  # SIGKILL is repeated: an engine may have been away for the first
 DISK_FLOOR_BYTES = 256 << 20  # below it neither logs nor outputs could be saved any more
+FAILURE_REPORT_S = 30.0  # three heartbeats: a server that is away finds out by the silence
 REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's return, then goes
 
 
@@ -93,11 +94,23 @@ class Attempt:
             exit_ = self._execute()
             if not self.over.is_set():
                 self._report(exit_)
+        except Exception as error:
+            self._report_failure(error)
+            raise
         finally:
             if self._started and self._workload.ending() is None:
                 self._workload.kill()
             self._workload.remove()
         return self._over_reason
+
+    def _report_failure(self, error: Exception) -> None:
+        """Tell of our own fault, so that nobody waits for a silent agent; another may do better."""
+        if self._started:
+            self._workload.kill()
+        text = self._around.masks.hide(f"the agent failed: {type(error).__name__}: {error}")
+        exit_ = Exit(code=None, error=text, infrastructure=True)
+        self._around.uplink.report(AgentState.DONE, exit=exit_, outputs=())
+        self._around.uplink.ended.wait(FAILURE_REPORT_S)
 
     def _execute(self) -> Exit:
         stream = OutputStream(self._around.outbox, self._around.masks)

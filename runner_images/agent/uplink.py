@@ -28,6 +28,8 @@ COALESCE_S = 0.25  # news wait this long for company: at most four beats a secon
 JITTER = 0.1  # ± a tenth of the period, so that a fleet does not beat in step
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0  # half a period: the server's return is noticed within one
+OVER = frozenset({401, 410})  # the answers that only our server gives: not your token; it is over
+UNREADABLE = frozenset({400, 413, 422})
 ENROL_LIMIT_S = 900.0  # the server's own boot limit is shorter: after it nobody waits for us
 
 
@@ -165,9 +167,13 @@ class Uplink:
                 pause_s = min(pause_s * 2, LONGEST_RETRY_S)
                 continue
             except TurnedAway as refusal:
-                if self._turned_away(refusal, beat):
-                    continue
-                return
+                if refusal.status in OVER:
+                    self._end(refusal)
+                    return
+                self._drop_refused(refusal, beat)
+                self.ended.wait(_spread(pause_s))
+                pause_s = min(pause_s * 2, LONGEST_RETRY_S)
+                continue
             self._answered_at = self._clock()
             if answer.accepted_seq >= beat["seq"]:
                 self._obey(answer, beat)
@@ -175,17 +181,19 @@ class Uplink:
             # The server was restored from a backup and counts from there.
             self._seq = beat["seq"] = answer.accepted_seq + 1
 
-    def _turned_away(self, refusal: TurnedAway, beat: dict[str, Any]) -> bool:
-        """Say whether the beat shall be sent again, changed."""
-        if refusal.status in (400, 413, 422) and beat["events"]:
-            self._answered_at = self._clock()
+    def _drop_refused(self, refusal: TurnedAway, beat: dict[str, Any]) -> None:
+        """Leave out events that the server cannot read: they must not hold up all others.
+
+        Any other refusal may be a proxy's: the beat is repeated until the silence limit ends it.
+        """
+        if refusal.status in UNREADABLE and beat["events"]:
             lost = len(beat["events"])
-            beat["events"] = []  # one event that cannot be read must not hold up all others
+            beat["events"] = []
             self._outbox.notice(f"{lost} events were refused by the server: {refusal}")
-            return True
+
+    def _end(self, refusal: TurnedAway) -> None:
         self.ended.set()
         self._orders.over(f"the server ended this attempt ({refusal.status}): {refusal}")
-        return False
 
     def _obey(self, answer: HeartbeatAnswer, beat: dict[str, Any]) -> None:
         for value in answer.masks:

@@ -109,6 +109,13 @@ def town(github: GithubSimulator, judged: None, tmp_path: Path) -> Iterator[Town
         github.sim("DELETE", "/faults")
 
 
+@pytest.fixture(scope="module")
+def calm_town(github: GithubSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A town shared by the tests of a module that change nothing; judge them with `judged`."""
+    with webhook_sink() as sink:
+        yield settle(github, sink, tmp_path_factory.mktemp("calm") / "work")
+
+
 def settle(github: GithubSimulator, sink: WebhookSink, folder: Path, **repo: Any) -> Town:
     """Make a town in a simulator; the first deliveries have arrived when this returns."""
     owner = f"acme{next(_numbers)}"

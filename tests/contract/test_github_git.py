@@ -132,7 +132,7 @@ def test_a_public_repository_that_is_not_open_takes_no_push_from_strangers(
     github: GithubSimulator, tmp_path: Path
 ) -> None:
     github.post("/repos", owner="careful", name="shut")
-    with pytest.raises(RuntimeError, match="could not read Username|Authentication"):
+    with pytest.raises(RuntimeError, match=r"could not read Username|Authentication"):
         github.push(tmp_path / "work", {"a": "1"}, to="careful/shut")
 
 

@@ -17,29 +17,23 @@ def test_an_exchange_that_github_describes_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "request_json", "status", "response_json", "words"),
+    ("asked", "request_json", "status", "response_json", "words"),
     [
-        ("GET", "/repos/a/b/nowhere", None, 200, {}, "no such operation"),
-        ("POST", TOKENS, {}, 201, {"token": 1, "expires_at": ""}, "/token: 1 is not of type"),
-        ("POST", TOKENS, {}, 201, {"token": "x"}, "'expires_at' is a required property"),
-        ("POST", TOKENS, {"permissions": {"checks": "own"}}, 201, GOOD_TOKEN, "request"),
-        ("POST", TOKENS, {}, 204, None, "status is not among"),
-        ("POST", "/repos/a/b/check-runs", None, 201, None, "the body is missing"),
-        ("GET", "/repos/a/b/commits/main/check-runs?nonsense=1", None, 404, None, None),
-        ("GET", "/app/installations?nonsense=1", None, 200, [], "the query has no 'nonsense'"),
+        ("GET /repos/a/b/nowhere", None, 200, {}, "no such operation"),
+        (f"POST {TOKENS}", {}, 201, {"token": 1, "expires_at": ""}, "/token: 1 is not of type"),
+        (f"POST {TOKENS}", {}, 201, {"token": "x"}, "'expires_at' is a required property"),
+        (f"POST {TOKENS}", {"permissions": {"checks": "own"}}, 201, GOOD_TOKEN, "request"),
+        (f"POST {TOKENS}", {}, 204, None, "status is not among"),
+        ("POST /repos/a/b/check-runs", None, 201, None, "the body is missing"),
+        ("GET /app/installations?nonsense=1", None, 200, [], "the query has no 'nonsense'"),
     ],
 )
 def test_what_github_does_not_describe_is_refused_with_its_place(
-    method: str,
-    path: str,
-    request_json: object,
-    status: int,
-    response_json: object,
-    words: str | None,
+    asked: str, request_json: object, status: int, response_json: object, words: str
 ) -> None:
+    method, path = asked.split()
     found = description().check_exchange(method, path, request_json, status, response_json)
-    assert bool(found) == (words is not None)
-    assert words is None or words in found[0]
+    assert any(words in problem for problem in found)
 
 
 def test_a_path_with_many_segments_finds_its_operation() -> None:

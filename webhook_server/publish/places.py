@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from webhook_server.github_api import GithubApi, NotFound
+from cynthus.errors import Refused
+from webhook_server.auth.oidc import Caller, Forbidden, PullHead
+from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place
-from webhook_server.runs.model import Run
 from webhook_server.stores.repository_store import Repository, RepositoryStore
 
 
@@ -20,30 +21,39 @@ class Places:
     ) -> None:
         self._api, self._repositories, self._now = api, repositories, now
 
-    def find(self, run: Run) -> Place:
-        """Return where the run's repository is.
+    def find(self, repository_id: int, full_name: str) -> Place:
+        """Return where the repository is; `full_name` counts only while the id is unknown.
 
         Raises: NotFound when the app is not installed there; Transient.
         """
-        known = self._repositories.get(run.key.repository_id)
+        known = self._repositories.get(repository_id)
         if known is not None and known.installation_id:
             return _place(known)
-        return self.look_up(run)
+        return self._look_up(repository_id, known.full_name if known else full_name)
 
-    def look_up(self, run: Run) -> Place:
-        """Ask GitHub anew, and remember the answer."""
-        known = self._repositories.get(run.key.repository_id)
-        name = known.full_name if known else run.repository
+    def pull_head(self, caller: Caller, number: int) -> PullHead:
+        """Ask GitHub for a pull request's head: what `auth.oidc.authorise` needs.
+
+        Raises: Forbidden when there is no such pull request; Transient.
+        """
+        try:
+            place = self.find(caller.repository_id, caller.repository)
+            pull = self._api.pull(place, number)
+        except Refused as error:
+            raise Forbidden(f"pull_request: {error}") from error
+        if not pull.open:
+            raise Forbidden("pull_request: is closed.")
+        return PullHead(sha=pull.sha, repository_id=pull.head_repository_id)
+
+    def _look_up(self, repository_id: int, full_name: str) -> Place:
         asked = Place(
-            id=run.key.repository_id,
-            owner_id=known.owner_id if known else 0,
-            full_name=name,
-            default_branch=known.default_branch if known else run.default_branch,
-            installation_id=self._api.installation_of(name),
+            id=repository_id,
+            owner_id=0,
+            full_name=full_name,
+            default_branch="",
+            installation_id=self._api.installation_of(full_name),
         )
         facts = self._api.repository(asked)  # compares the id: names can be registered again
-        if facts.id != run.key.repository_id:
-            raise NotFound(f"{name}: is another repository now.")
         found = replace(
             asked,
             owner_id=facts.owner_id,

@@ -34,13 +34,14 @@ LEASE = timedelta(seconds=60)  # longer than any single request; uploads renew i
 _BATCH = 20
 _IDLE_S = 5.0  # the bell rings sooner
 _IN_HAND_S = 1.0
-# An hour-long run may cost 15 requests: news at 30 s, 2, 6½, 20 and 60 minutes of a state.
+# An hour-long run may cost 15 requests: news half a minute, 3 and 15 minutes after its start,
+# then hourly. Whoever wants to watch has the live view, one click away.
 _FIRST_PROGRESS = timedelta(seconds=30)
-_SLOWER = 3
+_SLOWER = 5
 _SLOWEST = timedelta(hours=1)
 # With many live runs each waits longer: all of them together stay below one write a second.
 _SHARE = timedelta(seconds=2)
-_COALESCE = timedelta(seconds=10)  # short states are shown only when they last
+_COALESCE = timedelta(seconds=30)  # short states are shown only when they last
 _URGENT = frozenset({State.BUILDING, State.RUNNING, State.FINISHED})
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(minutes=5)
 _NOT_FOUND_TRIES = 3  # right after an installation GitHub may not know it everywhere
@@ -184,7 +185,7 @@ class Publisher:
         if due_at is None or due_at > self._now():
             self._store.save(replace(item, due_at=due_at, failures=0))
             return
-        place = self._places.find(run)
+        place = self._places.find(run.key.repository_id, run.repository)
         ready_at = api.write_ready_at(place)
         if ready_at > self._now():  # others of this installation are first; no sleeping here
             self._store.save(replace(item, due_at=ready_at))
@@ -337,7 +338,12 @@ class Publisher:
     def _made(self, item: Publication, run: Run) -> dict[str, Any]:
         if self._parts.api is None or self._places is None:
             return {}
-        maker = ReleaseMaker(self._parts.api, self._places.find(run), run, self._parts.sources)
+        maker = ReleaseMaker(
+            self._parts.api,
+            self._places.find(run.key.repository_id, run.repository),
+            run,
+            self._parts.sources,
+        )
         release = maker.make(
             Feeds(self._parts.sources.events).read(run.id),
             url=self._parts.url_of(run.id),

@@ -1,0 +1,55 @@
+# Every target sets up what it needs; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := requirements/dev.lock
+STAMP := .venv/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
+EXAMPLE ?= digits
+ONLY ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): $(LOCK) pyproject.toml
+	@scripts/python_ok.sh "$(PYTHON)"
+	@echo "installing the locked Python packages into .venv"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/installer.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@rm -f .venv/.installed-* && touch $@
+
+.PHONY: install
+install: $(STAMP) ## make .venv with the locked packages and `cynthus`
+
+.PHONY: system
+system: ## install Docker, a registry, PostgreSQL, Chromium, npm (Debian, as root)
+	@scripts/system_packages.sh
+
+.PHONY: demo
+demo: install system ## one push becomes a finished run (EXAMPLE=digits-pytorch, STAY=1)
+	@$(BIN)/python -m demo --example "$(EXAMPLE)" $(if $(STAY),--stay)
+
+.PHONY: check
+check: install ## the inner loop: format, lint, types, import contracts, docs, unit tests
+	@scripts/check.sh
+
+.PHONY: test
+test: install system ## everything: contracts, flows, browser, both examples to their release
+	@$(BIN)/python -m pytest tests
+
+.PHONY: bench
+bench: install system ## measure (ONLY=name for one); writes bench/out/results.json
+	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
+
+.PHONY: docs
+docs: install ## write the generated pages: docs/spec.md, docs/settings.md
+	@$(BIN)/python -m docs.generate
+
+.PHONY: lock
+lock: install ## resolve dependencies again into requirements/*.lock
+	@scripts/lock.sh

@@ -1,0 +1,193 @@
+"""Build a commit's image and ask the server to run it, from top to bottom."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from types import FrameType
+
+from action import build, follow, inputs, plan, refusals, specs, submit, summary, workflow
+from action.failures import BuildFailed
+from action.inputs import Inputs, TokenDoor
+from action.order import Built, Order
+from action.workflow import JobConsole
+from cynthus.client import Client
+from cynthus.errors import CynthusError, UserError
+from cynthus.spec import Spec, spec_digest
+from cynthus.wire import RunAccepted
+
+DONE, RUN_FAILED, USERS_FAULT, OUR_FAULT = 0, 1, 2, 3  # as the command line's: docs/cli.md
+
+
+def main(words: Sequence[str]) -> int:
+    """Run as a step of a job, or with words as `cynthus run`'s builder."""
+    if words:
+        from action import local
+
+        return local.main(words)
+    console = JobConsole(sys.stdout)
+    try:
+        given = inputs.read()
+    except UserError as error:
+        for line in str(error).splitlines():
+            console.error(line)
+        return USERS_FAULT
+    inputs.clean_environment()
+    signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
+    try:
+        return work(given, console)
+    except KeyboardInterrupt:
+        console.say("cancelled")
+        return 130
+    except UserError as error:
+        return _tell_users_fault(error, given, console)
+    except CynthusError as error:
+        console.error(str(error))
+        workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
+        return OUR_FAULT
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def work(given: Inputs, console: JobConsole) -> int:
+    """Go from the inputs by spec, triggers, image and run request to the run's conclusion."""
+    if reason := refusals.unsafe_event(given.job):
+        raise UserError(reason)
+    if reason := refusals.fork(given.job):
+        return _skip(reason, given, console)
+    spec, text = specs.load(given.root, given.spec_path, given.spec_shown)
+    if reason := refusals.unwanted(spec, given, _changed(given)):
+        return _skip(reason, given, console)
+    door = given.job.token_door
+    if door is None and not given.dry_run:
+        raise UserError(submit.missing_token_remedy(given))
+    sender = _sender(given, console)
+    try:
+        built = build.build(_order(given, spec, text), console)
+    except BuildFailed as error:
+        return _tell_build_failure(error, text, given, sender)
+    _tell_built(spec, built, given)
+    if sender is None:
+        console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
+        return DONE
+    request = submit.run_request(given, text.decode(), image=built.image)
+    accepted = submit.send(request, sender)
+    _tell_accepted(accepted, given, console)
+    return _follow(accepted, given, console) if given.wait else DONE
+
+
+def _changed(given: Inputs) -> tuple[str, ...] | None:
+    if given.job.changed_paths is not None or given.job.event != "push":
+        return given.job.changed_paths
+    return specs.changed_paths(given.root, given.job.before, given.job.sha)
+
+
+def _skip(reason: str, given: Inputs, console: JobConsole) -> int:
+    console.notice(reason)
+    workflow.write_summary(given.summary_file, summary.skipped_lines(reason))
+    workflow.write_outputs(given.output_file, {"conclusion": "skipped"})
+    return DONE
+
+
+def _sender(given: Inputs, console: JobConsole) -> submit.Sender | None:
+    door: TokenDoor | None = given.job.token_door
+    if door is None or given.dry_run:
+        return None
+    return submit.Sender(inputs=given, door=door, console=console, wait=time.sleep)
+
+
+def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
+    job = given.job
+    tag = f"{plan.image_name(given.registry, spec.name)}:{job.commit_sha}"
+    return Order(
+        spec=spec,
+        root=given.root,
+        origin=plan.Origin(
+            source_url=f"{job.server_url}/{job.repository}",
+            commit_sha=job.commit_sha,
+            spec_sha256=spec_digest(text),
+        ),
+        push_to=None if given.dry_run else tag,
+        login=given.login,
+        base_image=given.base_image,
+        engine_wish="auto",
+        machine=given.machine,
+        today=today(),
+    )
+
+
+def today() -> date:
+    """Return the date: unpinned packages are looked up once a day."""
+    return datetime.now(UTC).date()  # noqa: TID251 - this is the Action's composition root
+
+
+# ── telling ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> int:
+    for fault in error.faults:
+        console.error(fault.message, workflow.place_of(fault))
+    for line in () if error.faults else str(error).splitlines():
+        console.error(line)
+    workflow.write_summary(given.summary_file, summary.failure_lines(str(error), error.faults))
+    return USERS_FAULT
+
+
+def _tell_build_failure(
+    error: BuildFailed, text: bytes, given: Inputs, sender: submit.Sender | None
+) -> int:
+    """Annotate, and let the server end the run with the reason instead of waiting for an image."""
+    console = JobConsole(sys.stdout) if sender is None else sender.console
+    console.error(str(error), error.place)
+    workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
+    outputs = {"conclusion": "failure"}
+    if sender is not None:
+        request = submit.run_request(given, text.decode(), image=None, failure=str(error))
+        accepted = submit.send(request, sender)
+        outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
+    workflow.write_outputs(given.output_file, outputs)
+    return RUN_FAILED
+
+
+def _tell_built(spec: Spec, built: Built, given: Inputs) -> None:
+    workflow.write_outputs(given.output_file, {"image": built.image, "digest": built.digest})
+    workflow.write_summary(given.summary_file, summary.built_lines(spec.name, built))
+
+
+def _tell_accepted(accepted: RunAccepted, given: Inputs, console: JobConsole) -> None:
+    console.mask(accepted.token)
+    console.say(f"run {accepted.run_id}: {accepted.url}")
+    found = {"run-id": accepted.run_id, "run-url": accepted.url}
+    workflow.write_outputs(given.output_file, found)
+    workflow.write_summary(given.summary_file, summary.run_lines(accepted))
+
+
+def _follow(accepted: RunAccepted, given: Inputs, console: JobConsole) -> int:
+    client = Client(given.server_url, accepted.token)
+    follower = follow.Follower(
+        client=client, run=accepted, console=console, limit=given.wait_timeout
+    )
+    try:
+        with console.phase(f"Run {accepted.run_id}"):
+            run = follow.follow(follower)
+    except KeyboardInterrupt:
+        heard = follow.cancel(follower)
+        console.say("the run is cancelled too" if heard else "the server did not hear the cancel")
+        raise
+    word = follow.conclusion(run)
+    workflow.write_outputs(given.output_file, {"conclusion": word})
+    workflow.write_summary(given.summary_file, summary.end_lines(run))
+    if word == "success":
+        console.say(f"run {accepted.run_id} succeeded: {run.release_url or run.url}")
+        return DONE
+    console.error(f"run {accepted.run_id} ended as {word}: {run.reason or 'no reason given'}")
+    return RUN_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

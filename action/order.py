@@ -1,0 +1,44 @@
+"""What is asked of a build, and what comes of it: data only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from action import base, plan
+from action.inputs import Login, Machine
+from cynthus.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What shall be built, and with what."""
+
+    spec: Spec
+    root: Path  # the repository
+    origin: plan.Origin
+    push_to: str | None  # registry/name:tag; None: the image stays in this machine's engine
+    login: Login | None
+    base_image: str | None
+    engine_wish: str  # auto, docker or process
+    machine: Machine
+    today: date
+    answers: Callable[[str], bool] = base.registry_answers
+    wait: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """An image that can be run."""
+
+    image: str  # as a run request names it
+    digest: str
+    engine: str  # docker or process
+    base: str
+    cached: bool  # the environment was there already
+    size_bytes: int
+    seconds: float = 0.0
+    notes: tuple[str, ...] = field(default=())  # what a person should know, each a sentence

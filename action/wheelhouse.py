@@ -1,0 +1,203 @@
+"""Fill a folder with the wheels an image needs, so that the build itself needs no network."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from action.failures import BuildFailed
+from action.plan import Interpreter, canonical, wheel_words
+from action.programs import capture, stream
+from action.requirements import Requirements
+from action.workflow import Console, Place
+from cynthus.errors import UserError
+
+_DONE = "complete.json"
+_STUB_BUILD = "9999cynthus"  # pip prefers the higher build tag, so a stub wins over the real wheel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheels:
+    """A filled wheelhouse."""
+
+    folder: Path
+    count: int
+    size_bytes: int
+    cached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """What the wheels are for."""
+
+    requirements: Requirements
+    image: Interpreter
+    kept: Mapping[str, str]  # packages of the base that stay as they are
+    as_of: str  # a date; unpinned packages are looked up once a day
+
+
+def fill(need: Need, cache: Path, console: Console) -> Wheels:
+    """Return a folder with every wheel, from the cache when it was filled before.
+
+    A folder appears in the cache whole or not at all, so a build that was cut off leaves no trap.
+    """
+    builder = this_interpreter()
+    folder = cache / "wheels" / _key(need, builder)
+    if (folder / _DONE).is_file():
+        return _counted(folder, cached=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".filling-", dir=folder.parent))
+    try:
+        _fill(need, builder, work, console)
+        _publish(work / "wheels", folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return _counted(folder, cached=False)
+
+
+def _publish(filled: Path, folder: Path) -> None:
+    wheels = sorted(path.name for path in filled.glob("*.whl"))
+    (filled / _DONE).write_text(json.dumps(wheels))
+    try:
+        filled.rename(folder)
+    except OSError:
+        if not (folder / _DONE).is_file():  # else: another build was quicker, with the same wheels
+            raise
+
+
+def _counted(folder: Path, *, cached: bool) -> Wheels:
+    sizes = [path.stat().st_size for path in folder.glob("*.whl")]
+    return Wheels(folder=folder, count=len(sizes), size_bytes=sum(sizes), cached=cached)
+
+
+def _key(need: Need, builder: Interpreter) -> str:
+    parts = [
+        need.requirements.lines,
+        repr(need.image),
+        repr(builder),
+        sorted(need.kept.items()),
+        "" if need.requirements.pinned else need.as_of,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _fill(need: Need, builder: Interpreter, work: Path, console: Console) -> None:
+    wheels, stubs = work / "wheels", work / "stubs"
+    wheels.mkdir()
+    stubs.mkdir()
+    stubbed = {write_stub(stubs, name, version) for name, version in need.kept.items()}
+    wishes = _wishes(need, work, stubs)
+    words = wheel_words(builder, need.image, target=str(wheels), wishes=wishes)
+    done = stream((*find_pip(), *words), console)
+    if done.code != 0:
+        raise _failure(done.out, need)
+    for name in stubbed:
+        (wheels / name).unlink(missing_ok=True)
+
+
+def _wishes(need: Need, work: Path, stubs: Path) -> tuple[str, ...]:
+    listed = work / "requirements.txt"
+    listed.write_text("".join(f"{line}\n" for line in need.requirements.lines))
+    words = ["--requirement", str(listed)]
+    if need.kept and not need.requirements.hashed:
+        constraints = work / "constraints.txt"
+        constraints.write_text("".join(f"{n}=={v}\n" for n, v in sorted(need.kept.items())))
+        words += ["--constraint", str(constraints), "--find-links", str(stubs)]
+    return tuple(words)
+
+
+def write_stub(folder: Path, name: str, version: str) -> str:
+    """Write a wheel that only says its name and version, and return its file name.
+
+    A base such as PyTorch's has gigabytes installed that pip on the builder cannot see; a stub with
+    the same version stands for each, so that they are neither fetched nor replaced.
+    """
+    part = re.sub(r"[^A-Za-z0-9.]+", "_", name)
+    # PEP 440's local versions contain `+`; a file name keeps it, the folder inside too.
+    info = f"{part}-{version}.dist-info"
+    files = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: cynthus\nRoot-Is-Purelib: true\n"
+        f"Build: {_STUB_BUILD}\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    file_name = f"{part}-{version}-{_STUB_BUILD}-py3-none-any.whl"
+    with zipfile.ZipFile(folder / file_name, "w") as wheel:
+        for path, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(path, text)
+    return file_name
+
+
+# ── pip, and what it says ───────────────────────────────────────────────────────────────────────
+
+
+def this_interpreter() -> Interpreter:
+    """Return the Python that runs this."""
+    kind, version = platform.libc_ver()
+    numbers = re.fullmatch(r"(\d+)\.(\d+).*", version) if kind == "glibc" else None
+    return Interpreter(
+        version=f"{sys.version_info[0]}.{sys.version_info[1]}",
+        machine=platform.machine(),
+        libc=(int(numbers[1]), int(numbers[2])) if numbers else None,
+    )
+
+
+def find_pip() -> tuple[str, ...]:
+    """Return the words that call a pip of this Python's version.
+
+    A virtual environment made without pip (ours is, and uv's are) falls back on the Python below.
+    """
+    if importlib.util.find_spec("pip") is not None:
+        return (sys.executable, "-m", "pip")
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    below = Path(os.path.realpath(sys.executable))
+    for python in (str(below), shutil.which(version), shutil.which("python3")):
+        if python and _has_pip(python):
+            return (python, "-m", "pip")
+    raise UserError(
+        f"pip: should be there for Python {version[6:]}, found none. "
+        f"Install it, for example with `python3 -m ensurepip`."
+    )
+
+
+def _has_pip(python: str) -> bool:
+    check = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+    answer = capture((python, "-c", check))
+    return answer.code == 0 and answer.out.strip() == this_interpreter().version
+
+
+_NO_MATCH = re.compile(r"No matching distribution found for (\S[^\n]*)")
+
+
+def _failure(text: str, need: Need) -> BuildFailed:
+    source = need.requirements.source
+    errors = [line.partition("ERROR: ")[2] for line in text.splitlines() if "ERROR: " in line]
+    if match := _NO_MATCH.search(text):
+        name = match[1].strip()
+        line = _line_with(need.requirements, name)
+        fault = f"no package fits `{name}` for Python {need.image.version} on {need.image.machine}"
+        remedy = "Check its name and versions."
+        place = Place(file=source) if source else None
+        return BuildFailed(f"{source or 'image/packages'}: {line or fault}. {remedy}", place)
+    reason = errors[-1] if errors else "pip failed"
+    place = Place(file=source) if source else None
+    return BuildFailed(f"{source or 'image/packages'}: the packages cannot be had: {reason}", place)
+
+
+def _line_with(requirements: Requirements, name: str) -> str | None:
+    wanted = canonical(re.split(r"[^A-Za-z0-9._-]", name)[0])
+    for line in requirements.lines:
+        if canonical(re.split(r"[^A-Za-z0-9._-]", line)[0]) == wanted:
+            return f"no package fits `{line}`"
+    return None

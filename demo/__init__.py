@@ -1,0 +1,1 @@
+"""The whole way of one push, on this machine, for people and for the flow tests."""

@@ -1,0 +1,133 @@
+"""Start the programs that a stage needs, then end exactly those."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_LIMIT_S = 60.0  # a cold machine with two busy cores starts Python programs in seconds
+STOP_LIMIT_S = 30.0  # the server promises to drain within 30 s
+
+
+class StageError(Exception):
+    """Something that the stage needs could not be had; the text says what to do."""
+
+
+@dataclass
+class Program:
+    """One running program: its log lies in a file, its end is ours."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def running(self) -> bool:
+        """Say whether it still runs."""
+        return self.process.poll() is None
+
+    def stop(self) -> None:
+        """End it politely, then for certain. Safe to repeat."""
+        if not self.running:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as a power cut would: SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the end of its log."""
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+
+@dataclass
+class Programs:
+    """The programs of one stage, stopped in reverse order."""
+
+    folder: Path
+    running: list[Program] = field(default_factory=list)
+
+    def start(
+        self, name: str, words: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> Program:
+        """Start a program with its output in `<folder>/<name>.log`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                list(words),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=None if environment is None else dict(environment),
+                start_new_session=True,  # Ctrl-C reaches the stage, which ends things in order
+            )
+        program = Program(name, process, log)
+        self.running.append(program)
+        return program
+
+    def stop(self) -> None:
+        """End all of them, last started first."""
+        while self.running:
+            self.running.pop().stop()
+
+
+def wait_until(ready: Callable[[], bool], what: str, program: Program | None = None) -> None:
+    """Wait until `ready()`; raises StageError with the program's log when it never is."""
+    tick = threading.Event()
+    for _ in range(int(START_LIMIT_S / 0.05)):
+        if ready():
+            return
+        if program is not None and not program.running:
+            raise StageError(f"{what}: the program ended at once. Its log ends:\n{program.tail()}")
+        tick.wait(0.05)
+    log = f" Its log ends:\n{program.tail()}" if program else ""
+    raise StageError(f"{what}: not ready within {START_LIMIT_S:.0f} s.{log}")
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Say whether something listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Turn SIGTERM into the same orderly end as Ctrl-C."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return this process's environment without Cynthus', GitHub's and Python's own variables."""
+    foreign = ("CYNTHUS_", "GITHUB_", "INPUT_", "ACTIONS_", "RUNNER_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}

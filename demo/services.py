@@ -1,0 +1,105 @@
+"""Find or start the real services beside Cynthus: a Docker engine, a registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.processes import Program, Programs, StageError, answers, free_port, wait_until
+
+SOCKET = Path("/var/run/docker.sock")
+ENGINE_LIMIT_S = 20  # an engine that answers does so in well under a second
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Docker engine that answers, or the reason why there is none."""
+
+    client: str | None  # path of the docker program
+    why_not: str = ""
+    started: Program | None = None
+
+
+def docker_engine() -> Engine:
+    """Return the engine of this machine, starting Debian's when root and none answers.
+
+    The engine is left running: it belongs to the machine, and other containers may live in it.
+    """
+    client = docker_client()
+    if client is None:
+        return Engine(None, "no docker program on PATH")
+    if _engine_answers(client):
+        return Engine(client)
+    if os.geteuid() != 0 or not Path("/usr/sbin/dockerd").exists():
+        return Engine(None, "no Docker engine answers, and only root can start one here")
+    try:
+        return Engine(client, started=_start_engine(client))
+    except StageError as error:
+        return Engine(None, str(error))
+
+
+def docker_client() -> str | None:
+    """Return a docker program that can build with BuildKit, preferring Debian's.
+
+    A newer client without the buildx plug-in refuses BuildKit against an older engine.
+    """
+    for candidate in ("/usr/bin/docker", shutil.which("docker")):
+        if candidate and Path(candidate).exists():
+            return candidate
+    return None
+
+
+def _engine_answers(client: str) -> bool:
+    try:
+        answer = subprocess.run(
+            [client, "version"], capture_output=True, timeout=ENGINE_LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return answer.returncode == 0
+
+
+def _start_engine(client: str) -> Program:
+    # Its own folder for the log: the engine outlives the stage that started it.
+    quiet = Programs(Path(tempfile.gettempdir()) / "cynthus-dockerd")
+    program = quiet.start("dockerd", ["/usr/sbin/dockerd"])
+    try:
+        wait_until(lambda: _engine_answers(client), "the Docker engine", program)
+    except StageError:
+        program.stop()
+        raise
+    return program
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry on loopback."""
+
+    address: str  # host:port
+    program: Program
+
+
+def registry(programs: Programs, folder: Path) -> Registry:
+    """Start Debian's docker-registry on a free loopback port with its blobs in `folder`."""
+    program_path = shutil.which("docker-registry")
+    if program_path is None:
+        raise StageError(
+            "registry: should be installed as `docker-registry`. On Debian as root: make system."
+        )
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "registry.yml"
+    settings.write_text(
+        "version: 0.1\n"
+        "log: {level: warn}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder}/blobs}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n",
+        "utf-8",
+    )
+    program = programs.start("registry", [program_path, "serve", str(settings)])
+    wait_until(lambda: answers(port), "the registry", program)
+    return Registry(f"127.0.0.1:{port}", program)

@@ -1,0 +1,239 @@
+"""Everything that one push needs, up and joined: GitHub, a runner, a registry, a Cynthus server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cynthus.client import Client
+from demo.processes import Program, Programs, StageError, clean_environment, wait_until
+from demo.server import Server
+from demo.services import Engine, Registry, docker_engine, registry
+
+ROOT = Path(__file__).resolve().parent.parent
+OWNER = "acme"
+PERSON = "mira"
+REQUEST_LIMIT_S = 60.0  # the simulators answer in milliseconds; a busy machine gets a minute
+
+
+class GitHub:
+    """The GitHub simulator's address, with its control doors."""
+
+    def __init__(self, url: str, program: Program) -> None:
+        self.url = url
+        self.program = program
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        """Call a control door under `/_sim/` and return its JSON answer."""
+        return self._call(method, f"{self.url}/_sim/{path}", body, {})
+
+    def get(self, path: str, token: str) -> Any:
+        """Read GitHub's REST API with a token."""
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/vnd.github+json"}
+        return self._call("GET", f"{self.url}/api/{path}", None, headers)
+
+    def post(self, path: str, token: str) -> Any:
+        """Call a door of GitHub's REST API that changes something."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return self._call("POST", f"{self.url}/api/{path}", {}, headers)
+
+    def download(self, path: str, token: str) -> bytes:
+        """Read the bytes of a release asset."""
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/octet-stream"}
+        return self._bytes("GET", f"{self.url}/api/{path}", None, headers)
+
+    def _call(self, method: str, url: str, body: object, headers: dict[str, str]) -> Any:
+        text = self._bytes(method, url, body, headers)
+        return json.loads(text) if text else None
+
+    def _bytes(self, method: str, url: str, body: object, headers: dict[str, str]) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(  # noqa: S310 - our own loopback address
+            url, data, {**kind, **headers}, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_LIMIT_S) as answer:  # noqa: S310
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            raise StageError(f"{method} {url}: {error.code} {error.read().decode()}") from error
+
+
+@dataclass
+class Stage:
+    """A stage that stands; `close` ends what it started, except the machine's Docker engine."""
+
+    folder: Path
+    programs: Programs
+    engine: Engine
+    registry: Registry | None
+    github: GitHub
+    server: Server
+    app_id: int
+    app_key: str
+    installation_id: int
+    person_token: str
+
+    @property
+    def client(self) -> Client:
+        """Return a client with the operator's token."""
+        return Client(self.server.url, self.server.api_token)
+
+    def create_repository(self, name: str) -> int:
+        """Make an empty repository with the app installed; return its id."""
+        made = self.github.control(
+            "POST", "repos", {"owner": OWNER, "name": name, "default_branch": "main"}
+        )
+        self.github.control(
+            "PUT", f"repos/{OWNER}/{name}/collaborators/{PERSON}", {"permission": "write"}
+        )
+        return int(made["id"])
+
+    def push(self, name: str, source: Path, *, message: str = "Train") -> str:
+        """Commit a copy of `source` and push it with real git; return the commit."""
+        work = self.folder / "work" / name
+        if not (work / ".git").exists():
+            work.mkdir(parents=True, exist_ok=True)
+            self.git(work, "init", "--quiet", "--initial-branch", "main")
+            address = self.github.url.replace("http://", f"http://{PERSON}:{self.person_token}@")
+            self.git(work, "remote", "add", "origin", f"{address}/{OWNER}/{name}.git")
+        shutil.copytree(source, work, dirs_exist_ok=True)
+        self.git(work, "add", "--all")
+        self.git(work, "commit", "--quiet", "--allow-empty", "--message", message)
+        self.git(work, "push", "--quiet", "origin", "HEAD:main")
+        return self.git(work, "rev-parse", "HEAD").strip()
+
+    def git(self, work: Path, *words: str) -> str:
+        """Run git in `work` as the demo's person and return what it prints."""
+        who = ["-c", f"user.name={PERSON}", "-c", f"user.email={PERSON}@example.org"]
+        quiet = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+        answer = subprocess.run(
+            ["git", *who, "-C", str(work), *words],
+            capture_output=True,
+            text=True,
+            env=clean_environment(GIT_TERMINAL_PROMPT="0", **quiet),
+            check=False,
+        )
+        if answer.returncode != 0:
+            raise StageError(f"git {words[0]}: {answer.stderr.strip()}")
+        return answer.stdout
+
+    def installation_token(self) -> str:
+        """Return a token of the app's installation, made as the server makes its own."""
+        import jwt
+
+        now = int(time.time())
+        claims = {"iat": now - 60, "exp": now + 300, "iss": str(self.app_id)}
+        proof = jwt.encode(claims, self.app_key, algorithm="RS256")
+        path = f"app/installations/{self.installation_id}/access_tokens"
+        return str(self.github.post(path, proof)["token"])
+
+    def wait_for_run(self, commit: str, limit_s: float = 60.0) -> str:
+        """Return the id of the run of a commit once the server has it."""
+        tick = threading.Event()
+        for _ in range(int(limit_s / 0.1)):
+            for row in self.client.list(limit=20):
+                if row["commit_sha"] == commit:
+                    return str(row["id"])
+            tick.wait(0.1)
+        raise StageError(f"no run of commit {commit[:7]} appeared within {limit_s:.0f} s")
+
+    def close(self) -> None:
+        """End every program of the stage. Safe to repeat."""
+        self.programs.stop()
+
+
+@contextlib.contextmanager
+def standing(folder: Path, *, settings: dict[str, str] | None = None) -> Iterator[Stage]:
+    """Bring a stage up in `folder`, and down at the end, whatever happens."""
+    programs = Programs(folder / "log")
+    try:
+        yield _raise_up(folder, programs, settings or {})
+    finally:
+        programs.stop()
+
+
+def _raise_up(folder: Path, programs: Programs, settings: dict[str, str]) -> Stage:
+    engine = docker_engine()
+    images = registry(programs, folder / "registry") if engine.client else None
+    github = _github(programs, folder / "github")
+    server = Server(programs, folder / "server")
+    secret = secrets.token_hex(24)
+    app = github.control(
+        "POST",
+        "app",
+        {
+            "name": "Cynthus",
+            "owner": OWNER,
+            "webhook_url": f"{server.url}/webhooks/github",
+            "webhook_secret": secret,
+            "permissions": {
+                "checks": "write",
+                "contents": "write",
+                "issues": "write",
+                "metadata": "read",
+                "pull_requests": "write",
+            },
+            "events": ["push", "pull_request", "issue_comment", "check_run", "check_suite"],
+        },
+    )
+    person = github.control("POST", "users", {"login": PERSON})
+    installed = github.control("POST", "installations", {"app_id": app["id"], "owner": OWNER})
+    key = folder / "app.pem"
+    key.write_text(app["pem"], "utf-8")
+    key.chmod(0o600)
+    server.settings = {
+        "CYNTHUS_WEBHOOK_SECRET": secret,
+        "CYNTHUS_GITHUB_API_URL": f"{github.url}/api",
+        "CYNTHUS_GITHUB_APP_ID": str(app["id"]),
+        "CYNTHUS_GITHUB_PRIVATE_KEY": str(key),
+        "CYNTHUS_OIDC_ISSUER": f"{github.url}/oidc",
+        "CYNTHUS_ALLOWED": OWNER,
+        "CYNTHUS_BUNDLES_DIR": str(folder),
+        **settings,
+    }
+    server.start()
+    _runner(programs, folder, github, server, images)
+    return Stage(
+        folder=folder,
+        programs=programs,
+        engine=engine,
+        registry=images,
+        github=github,
+        server=server,
+        app_id=int(app["id"]),
+        app_key=app["pem"],
+        installation_id=int(installed["id"]),
+        person_token=str(person["token"]),
+    )
+
+
+def _github(programs: Programs, state: Path) -> GitHub:
+    words = [sys.executable, "-m", "simulators", "github", "--port", "0", "--state", str(state)]
+    program = programs.start("github", words, environment=clean_environment())
+    ready = state / "ready.json"
+    wait_until(ready.exists, "the GitHub simulator", program)
+    return GitHub(str(json.loads(ready.read_text("utf-8"))["url"]), program)
+
+
+def _runner(
+    programs: Programs, folder: Path, github: GitHub, server: Server, images: Registry | None
+) -> Program:
+    words = [sys.executable, "-m", "simulators", "actions", "--github", github.url]
+    words += ["--state", str(folder / "actions"), "--action", f"cynthus/cynthus={ROOT}"]
+    words += ["--var", f"CYNTHUS_SERVER={server.url}"]
+    # Without an engine there is nothing to push: the Action then makes a bundle for this machine.
+    words += ["--var", f"CYNTHUS_REGISTRY={images.address if images else ''}"]
+    return programs.start("actions", words, environment=clean_environment())

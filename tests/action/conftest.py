@@ -1,0 +1,6 @@
+from tests.action.engine_fixture import docker_engine
+from tests.action.world import cache_dir, offline_base, world
+from tests.docker_fixture import engine_socket
+from tests.registry_fixture import registry
+
+__all__ = ["cache_dir", "docker_engine", "engine_socket", "offline_base", "registry", "world"]

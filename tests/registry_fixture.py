@@ -1,0 +1,113 @@
+"""A real container registry for a test session, on an ephemeral loopback port."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_LIMIT_S = 20
+_MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry that answers: https://distribution.github.io/distribution/spec/api/."""
+
+    host: str  # 127.0.0.1:PORT
+
+    def manifest(self, name: str, reference: str) -> tuple[str, dict[str, Any]]:
+        """Return the digest and the manifest of an image."""
+        request = urllib.request.Request(
+            f"http://{self.host}/v2/{name}/manifests/{reference}",
+            headers={"Accept": ", ".join(_MANIFESTS)},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.headers["Docker-Content-Digest"], json.load(answer)
+
+    def blob(self, name: str, digest: str) -> bytes:
+        """Return a blob."""
+        url = f"http://{self.host}/v2/{name}/blobs/{digest}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return bytes(answer.read())
+
+
+@contextmanager
+def a_registry(folder: Path, *, htpasswd: str | None = None) -> Iterator[Registry]:
+    """Run a registry until the block ends, with a login when `htpasswd` lines are given."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        reason = "no docker-registry on PATH: apt-get install docker-registry"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    host = f"127.0.0.1:{_free_port()}"
+    config = folder / "registry.json"  # JSON is YAML, which the registry reads
+    config.write_text(json.dumps(_config(folder, host, htpasswd)))
+    with (folder / "registry.log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+    try:
+        _await(host, process, folder / "registry.log")
+        yield Registry(host)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _config(folder: Path, host: str, htpasswd: str | None) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "version": "0.1",
+        "log": {"level": "warn"},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}},
+        "http": {"addr": host},
+    }
+    if htpasswd is not None:
+        (folder / "htpasswd").write_text(htpasswd)
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+    return config
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_LIMIT_S
+    while not _answers(host):
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail("docker-registry did not start: " + log.read_text()[-500:])
+        time.sleep(0.02)
+
+
+def _answers(host: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{host}/v2/", timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Yield a registry without a login."""
+    with a_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
