@@ -1,0 +1,130 @@
+"""The dashboard in a real browser: a run goes live before one's eyes, without a reload."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from webhook_server.runs.model import Outcome, State
+
+from tests.doors.conftest import Site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: CYNTHUS_SCREENSHOTS, or the test's own folder."""
+    folder = Path(os.environ.get("CYNTHUS_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, site: Site) -> Iterator[Page]:
+    """A page that may talk to the server alone and whose script may not fail."""
+    from playwright.sync_api import sync_playwright
+
+    faults: list[str] = []
+    foreign: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(
+            color_scheme=request.param, viewport={"width": 1280, "height": 1000}
+        )
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+        page.on(
+            "request", lambda r: foreign.append(r.url) if not r.url.startswith(site.url) else None
+        )
+        yield page
+        browser.close()
+    assert faults == []
+    assert foreign == []
+
+
+def test_a_run_goes_live_without_a_reload(site: Site, page: Page, pictures: Path) -> None:
+    look = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    run_id = site.a_run()
+    page.goto(f"{site.url}/runs/{run_id}")
+    page.evaluate("window.sameDocument = true")
+    page.locator("#live-text").wait_for(state="visible")
+    agent = site.an_agent(run_id)
+    site.enter(run_id, State.RUNNING, "running on this machine")
+    page.locator(".pill.running").wait_for()
+    for n in range(30):
+        agent.beat(
+            ("log", {"text": f"epoch {n}: loss \x1b[32m{1 / (n + 1):.4f}\x1b[0m <b>plain</b>\n"}),
+            ("metric", {"name": "loss", "step": n, "value": 1 / (n + 1)}),
+            ("metric", {"name": "accuracy", "step": n, "value": 1 - 0.7 / (n + 1)}),
+            ("progress", {"value": (n + 1) / 40}),
+            ("phase", {"name": "train"}),
+            (
+                "sample",
+                {
+                    "cpu_pct": 40 + n % 7,
+                    "memory_bytes": (8 << 30) + n * (1 << 26),
+                    "gpus": [{"utilization_pct": 90 + n % 9, "memory_bytes": 18 << 30}],
+                },
+            ),
+        )
+    log = page.locator("#log")
+    page.wait_for_function("document.querySelector('#log').textContent.includes('epoch 29')")
+    assert "<b>plain</b>" in (log.text_content() or "")
+    assert "\x1b" not in (log.text_content() or "")
+    page.wait_for_function("document.querySelectorAll('#charts svg').length >= 5")
+    page.wait_for_function("document.querySelector('#percent').textContent === '75 %'")
+    page.screenshot(path=str(pictures / f"run-live-{look}.png"))
+    finish(site, run_id)
+    page.locator(".pill.succeeded").wait_for()
+    assert page.locator("#cancel").is_hidden()
+    assert page.evaluate("window.sameDocument") is True
+    page.screenshot(path=str(pictures / f"run-finished-{look}.png"), full_page=True)
+
+
+def test_the_list_follows_the_runs_without_a_reload(
+    site: Site, page: Page, pictures: Path
+) -> None:
+    look = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    first = site.a_run(commit="a" * 40)
+    page.goto(site.url)
+    page.evaluate("window.sameDocument = true")
+    second = site.an_agent(commit="b" * 40).run_id
+    page.locator(f"[data-run={second}]").wait_for()
+    site.enter(second, State.RUNNING, "running on this machine")
+    page.locator(f"[data-run={second}] .pill.running").wait_for()
+    finish(site, first)
+    page.locator(f"[data-run={first}] .pill.succeeded").wait_for()
+    assert page.evaluate("window.sameDocument") is True
+    page.screenshot(path=str(pictures / f"runs-{look}.png"))
+
+
+def test_a_person_cancels_a_run_with_a_click(site: Site, page: Page) -> None:
+    run_id = site.a_run()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"{site.url}/runs/{run_id}")
+    page.get_by_role("button", name="Cancel run").click()
+    page.wait_for_url(f"{site.url}/runs/{run_id}")
+    assert site.parts.runs.wishes(run_id).cancel is not None
+
+
+def finish(site: Site, run_id: str) -> None:
+    site.enter(
+        run_id,
+        State.FINISHED,
+        "the command succeeded",
+        outcome=Outcome.SUCCEEDED,
+        finished_at=site.parts.now(),
+    )
