@@ -437,6 +437,9 @@ def test_a_pass_that_raised_is_counted_and_tried_later(store: RunStore, db: Data
     assert len(notices) == 3
     claim = claim_one(store, seconds(4))
     store.save(claim, Decision(run=claim.run, look_again_at=NOON), NOON)
+    claim = claim_one(store)
+    assert claim.failures == 3  # it only waited
+    store.save(claim, Decision(run=step(claim.run, State.QUEUED), look_again_at=NOON), NOON)
     assert claim_one(store).failures == 0
 
 
