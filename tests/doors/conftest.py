@@ -134,7 +134,10 @@ class Site:
                 self.parts.runs.release(claim)
                 continue
             run = change(claim.run)
-            assert self.parts.runs.save(claim, Decision(run=run), now)
+            over = run.state is State.FINISHED
+            again_at = None if over else now + timedelta(hours=1)
+            decision = Decision(run=run, look_again_at=again_at)
+            assert self.parts.runs.save(claim, decision, now)
         assert run is not None
         self.parts.bell.ring("publications")
         self.parts.bell.ring(f"events/{run_id}")

@@ -302,6 +302,13 @@ def test_the_list_shows_newest_first_in_pages(site: Site) -> None:
     assert [row["id"] for row in first + rest] == made[::-1]
 
 
+def test_the_list_counts_the_open_runs_by_state(site: Site) -> None:
+    one, two, _ = (site.a_run(commit=f"{n:040d}") for n in range(3))
+    site.enter(one, State.RUNNING)
+    site.enter(two, State.FINISHED)
+    assert site.ask("GET", "/api/v1/runs").json["open"] == {"building": 1, "running": 1}
+
+
 def test_the_list_follows_a_change_at_once(site: Site) -> None:
     run_id = site.a_run()
     assert site.ask("GET", "/api/v1/runs").json["runs"][0]["state"] == "building"
