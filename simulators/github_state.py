@@ -27,7 +27,7 @@ INDEXED = {
     "release": ("repo_id",),
     "asset": ("release_id", "repo_id"),
     "status": ("repo_id",),
-    "delivery": ("app_id", "guid"),
+    "delivery": ("state", "app_id", "guid"),
     "installation": ("app_id", "account_id"),
     "token": ("token",),
     "job": ("repo_id",),

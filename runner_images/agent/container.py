@@ -107,6 +107,7 @@ class Container:
             ("memory", work.memory_bytes or 0, have.memory_bytes),
             ("cpu", work.cpu or 0, have.cpu_count),
             ("gpu", work.gpu_count, len(have.gpus)),
+            ("disk", work.disk_bytes or 0, have.disk_free_bytes),
         ):
             if need > found:
                 text = f"resources/{what}: the run needs {need}, this instance has {found}"

@@ -120,14 +120,16 @@ def test_runs_of_a_workflow_are_numbered(town: Town) -> None:
 
 def test_any_claims_can_be_forged_with_a_right_signature(town: Town) -> None:
     claims = {"aud": "me", "repository_id": "42", "sub": None, "iss": "https://evil.example"}
-    forged = town.github.post("/oidc", claims=claims, ttl=30, header={"crit": ["x"]})["value"]
+    forged = town.github.post(
+        "/oidc", claims=claims, ttl=30, header={"jku": "https://evil.example"}
+    )["value"]
     seen = jwt.decode(forged, options={"verify_signature": False})
     assert (seen["repository_id"], seen["iss"], "sub" in seen) == (
         "42",
         "https://evil.example",
         False,
     )
-    assert jwt.get_unverified_header(forged)["crit"] == ["x"]
+    assert jwt.get_unverified_header(forged)["jku"] == "https://evil.example"
 
 
 def test_keys_rotate_with_and_without_overlap(town: Town) -> None:

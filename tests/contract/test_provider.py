@@ -96,6 +96,7 @@ def test_an_offer_says_what_is_lent_and_for_how_much(provider: Provider) -> None
     [
         Resources(cpu=100_000),
         Resources(memory_bytes=1 << 60),
+        Resources(disk_bytes=1 << 60),
         Resources(gpu=(GpuNeed("no-such-gpu", 1),)),
     ],
 )

@@ -7,17 +7,29 @@ import hashlib
 import itertools
 import json
 import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from cynthus.wire import EventKind
-from tests.github_fixture import GithubSimulator, WebhookSink, github_simulator, webhook_sink
+from cynthus.wire import EventKind, RunRequest
+from tests.github_fixture import (
+    GithubSimulator,
+    WebhookSink,
+    git,
+    github_simulator,
+    webhook_sink,
+)
 from tests.github_parts import SPEC, Server, a_server
+from webhook_server.auth.allowed import Allowed
+from webhook_server.auth.fetch import fetch
+from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier, authorise
+from webhook_server.publish import Places
 from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
@@ -223,6 +235,125 @@ def test_a_delivery_that_never_succeeds_is_parked_where_it_can_be_seen(world: Wo
         assert connection.execute(query).scalars().all() == ["parked"]
 
 
+PULLED = SPEC + "triggers: {push: {branches: [never]}, pull_request: push}\n"
+
+
+def a_pull(world: World, text: str = PULLED, **more: str) -> tuple[str, int]:
+    world.push({"README.md": "hello"})
+    sha = world.push({"cynthus.yaml": text}, branch="patch")
+    made = world.github.post("/pulls", repo=world.repo, head="patch", title="A patch", **more)
+    return sha, int(made["number"])
+
+
+def runs_of(world: World) -> list[Any]:
+    return world.server.runs.list(repository_id=None, limit=9, before=None)
+
+
+def test_a_pull_request_runs_where_its_spec_says_so(world: World) -> None:
+    sha, number = a_pull(world)
+    world.pass_on("pull_request.opened")
+    [row] = runs_of(world)
+    assert (row.commit_sha, row.trigger) == (sha, f"pull_request/{number}")
+    assert row.ref == f"refs/pull/{number}/merge"
+
+
+def test_a_pull_request_waits_for_a_comment_by_default(world: World) -> None:
+    a_pull(world, SPEC)
+    world.pass_on("pull_request.opened")
+    assert runs_of(world) == []
+
+
+def test_w11_a_stale_head_makes_no_run_and_the_newer_one_does(world: World) -> None:
+    a_pull(world)
+    newer = world.push({"train.py": "print(2)\n"}, branch="patch")
+    world.pass_on("pull_request.opened")  # late: the head has moved on
+    assert runs_of(world) == []
+    world.pass_on("pull_request.synchronize")
+    assert [row.commit_sha for row in runs_of(world)] == [newer]
+
+
+def test_w11_a_closed_pull_request_makes_no_run(world: World) -> None:
+    _, number = a_pull(world)
+    world.github.sim("PATCH", f"/pulls/{world.repo}/{number}", {"state": "closed"})
+    world.pass_on("pull_request.opened")
+    assert runs_of(world) == []
+
+
+def test_a_fork_makes_no_run(world: World) -> None:
+    world.push({"README.md": "hello"})
+    owner = f"fork-{world.server.owner}"
+    world.github.post("/owners", login=owner)
+    fork = f"{owner}/digits"
+    world.github.post("/repos", owner=owner, name="digits", open=True, fork_of=world.repo)
+    world.github.push(world.folder / "fork", {"cynthus.yaml": PULLED}, to=fork, branch="patch")
+    world.github.post("/pulls", repo=world.repo, head="patch", head_repo=fork)
+    world.pass_on("pull_request.opened")
+    assert runs_of(world) == []
+
+
+# ── workflow jobs ───────────────────────────────────────────────────────────────────────────────
+
+
+def a_token(world: World, **wish: Any) -> str:
+    job = world.github.post("/workflow_jobs", repo=world.repo, id_token=True, **wish)
+    answer = requests.get(
+        f"{job['id_token_request_url']}&audience=cynthus",
+        headers={"Authorization": f"Bearer {job['id_token_request_token']}"},
+        timeout=20,
+    )
+    return str(answer.json()["value"])
+
+
+def the_caller(world: World, token: str) -> Caller:
+    issuer = f"{world.github.url}/oidc"
+    return OidcVerifier(
+        issuer=issuer, audience="cynthus", fetch=fetch, now=lambda: datetime.now(UTC)
+    ).caller(token)
+
+
+def the_request(world: World, caller: Caller, **changes: Any) -> RunRequest:
+    given: dict[str, Any] = {
+        "repository_id": caller.repository_id,
+        "repository": world.repo,
+        "commit_sha": caller.sha,
+        "ref": caller.ref,
+        "event": caller.event,
+        "trigger": "push",
+        "spec_path": "cynthus.yaml",
+        "spec_text": SPEC,
+        "image": "registry.test/digits@sha256:" + "a" * 64,
+    }
+    return RunRequest(**(given | changes))
+
+
+def ask(world: World, caller: Caller, request: RunRequest) -> None:
+    server = world.server
+    allowed = Allowed((server.owner,), state=server.db.state, set_state=server.db.set_state)
+    places = Places(server.api, server.repositories, server.clock)
+    authorise(caller, request, allowed=allowed, pull_head=places.pull_head)
+
+
+def test_a_jobs_token_may_ask_for_its_own_commit_only(world: World) -> None:
+    sha = world.push({"cynthus.yaml": SPEC})
+    caller = the_caller(world, a_token(world, sha=sha, event="push"))
+    assert (caller.repository, caller.sha) == (world.repo, sha)
+    ask(world, caller, the_request(world, caller))
+    with pytest.raises(Forbidden):
+        ask(world, caller, the_request(world, caller, commit_sha="b" * 40))
+
+
+def test_a_pull_requests_token_may_ask_for_the_head_that_github_names(world: World) -> None:
+    sha, number = a_pull(world)
+    ref = f"refs/pull/{number}/merge"
+    merge = git(world.folder / "work", "ls-remote", world.github.git_url(world.repo), ref)[:40]
+    caller = the_caller(world, a_token(world, sha=merge, ref=ref, event="pull_request"))
+    wish = {"trigger": f"pull_request/{number}", "pull_request": number}
+    ask(world, caller, the_request(world, caller, commit_sha=sha, **wish))
+    world.push({"train.py": "print(3)\n"}, branch="patch")
+    with pytest.raises(Forbidden, match="newest commit"):
+        ask(world, caller, the_request(world, caller, commit_sha=sha, **wish))
+
+
 # ── the check run's life ────────────────────────────────────────────────────────────────────────
 
 
@@ -309,8 +440,6 @@ def test_a_server_killed_between_create_and_save_makes_no_second_check_run(world
 
 
 def _claim_later(server: Server, run_id: str) -> list[Any]:
-    from datetime import timedelta
-
     server.to_state(run_id, State.QUEUED)
     return server.publications.claim(1, timedelta(seconds=1), server.clock())
 
@@ -401,6 +530,82 @@ def test_more_than_fifty_annotations_are_sent_in_batches(world: World) -> None:
     [check] = world.check_runs(run.key.commit_sha)
     assert check.output.annotations_count == 120
     assert len({note.message for note in check.get_annotations()}) == 120
+
+
+def test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    world.github.sim("DELETE", f"/repos/{world.repo}")
+    server.finish(run.id)
+    for _ in range(5):
+        server.publisher.step()
+        server.clock.pass_by(minutes=10)
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert (row.state, row.due_at) == (PublicationState.REFUSED, None)
+    assert row.note
+
+
+def test_g8_after_a_long_outage_every_check_run_is_right(world: World) -> None:
+    server = world.server
+    runs = [world.a_run({"cynthus.yaml": SPEC, "n": str(number)}) for number in range(5)]
+    server.publisher.step()
+    world.fault(kind="error", status=503, times=-1, match={"path": "check-runs"})
+    for run in runs:
+        server.finish(run.id)
+    for _ in range(24):
+        server.publisher.step()
+        server.clock.pass_by(minutes=5)
+    world.github.sim("DELETE", "/faults")
+    server.clock.pass_by(minutes=7)  # the longest wait between two tries, with its jitter
+    server.publisher.step()
+    for run in runs:
+        [check] = world.check_runs(run.key.commit_sha)
+        assert (check.status, check.conclusion) == ("completed", "success")
+
+
+def test_annotations_are_not_doubled_when_an_answer_was_lost(world: World) -> None:
+    server, run = world.server, world.a_run()
+    for number in range(70):
+        server.tell(
+            run.id, EventKind.ANNOTATION, level="notice", file="a.py", line=1, text=f"n{number}"
+        )
+    world.fault(kind="drop_answer", match={"method": "POST", "path": "check-runs"})
+    world.fault(kind="drop_answer", match={"method": "PATCH", "path": "check-runs"})
+    server.finish(run.id)
+    for _ in range(4):
+        server.publisher.step()
+        server.clock.pass_by(minutes=10)
+    [check] = world.check_runs(run.key.commit_sha)
+    assert check.output.annotations_count == 70
+    assert check.conclusion == "success"
+
+
+def test_a_late_write_of_a_slow_replica_is_put_right(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    server.to_state(run.id, State.RUNNING)
+    [slow] = server.publications.claim(1, timedelta(seconds=1), server.clock())
+    running = server.runs.get(run.id)
+    assert running is not None
+    server.clock.pass_by(minutes=2)  # its lease has ended; another replica shows the end
+    server.finish(run.id)
+    server.publisher.step()
+    server.publisher._guarded(slow, lambda: server.publisher._show(slow, running, server.api))
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.status, check.conclusion) == ("completed", "success")
+
+
+def test_two_replicas_make_one_check_run(world: World) -> None:
+    server, run = world.server, world.a_run()
+    first = server.publisher
+    server.restart()
+    threads = [threading.Thread(target=p.step) for p in (first, server.publisher)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(world.check_runs(run.key.commit_sha)) == 1
 
 
 def test_a_renamed_repository_is_followed(world: World) -> None:

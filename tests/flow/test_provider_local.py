@@ -110,7 +110,7 @@ def test_a_create_that_died_before_the_agent_was_started_is_finished_by_the_next
     local: Local, plane: ControlPlane, tmp_path: Path
 ) -> None:
     folder = tmp_path / "state" / "instances"
-    folder.mkdir(parents=True)
+    local.offers(Resources())  # makes the folder of the instances
     local._make(folder / NAME, an_order(local), SECRET)
     assert not local.get(NAME).alive
     started(local, plane)

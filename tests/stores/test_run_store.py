@@ -27,6 +27,7 @@ from tests.builders import (
 from tests.stores.test_database import run_together
 from webhook_server.runs.model import (
     Cause,
+    CloseAttempt,
     Decision,
     ImageArrived,
     Outcome,
@@ -437,12 +438,13 @@ def test_a_pass_that_raised_is_counted_and_tried_later(store: RunStore, db: Data
     assert len(notices) == 3
     claim = claim_one(store, seconds(4))
     store.save(claim, Decision(run=claim.run, look_again_at=NOON), NOON)
+    claim = claim_one(store)
+    assert claim.failures == 3  # it only waited
+    store.save(claim, Decision(run=step(claim.run, State.QUEUED), look_again_at=NOON), NOON)
     assert claim_one(store).failures == 0
 
 
 def test_a_pass_is_forgiven_only_after_its_commands(store: RunStore) -> None:
-    from webhook_server.runs.model import CloseAttempt
-
     accept(store)
     store.give_up(claim_one(store), "failed", NOON)
     claim = claim_one(store)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -14,16 +13,16 @@ from cynthus.errors import CynthusError, Transient
 from cynthus.spec import PullRequestTrigger, Spec
 from cynthus.triggers import push_refusal
 from cynthus.wire import trigger_for
-from webhook_server.auth.allowed import Allowed
-from webhook_server.bell import Bell
-from webhook_server.github_api import GithubApi, NotFound, RepositoryFacts
-from webhook_server.inbox.spec_at import SPEC_PATH, Skip, read_spec
+from webhook_server.github_api import NotFound, RepositoryFacts
+from webhook_server.inbox.buttons import Buttons
+from webhook_server.inbox.confirm import confirmed
+from webhook_server.inbox.parts import InboxParts, Skip
+from webhook_server.inbox.spec_at import SPEC_PATH, read_spec
 from webhook_server.intents import (
     Cancel,
     Ignored,
     InstallationChanged,
     Intent,
-    Person,
     Place,
     PullRequest,
     RepositoryChanged,
@@ -31,11 +30,9 @@ from webhook_server.intents import (
     StartRun,
     intent_of,
 )
-from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
-from webhook_server.stores.delivery_store import Delivery, DeliveryState, DeliveryStore
-from webhook_server.stores.publication_store import PublicationKind, PublicationStore
-from webhook_server.stores.repository_store import Repository, RepositoryStore
-from webhook_server.stores.run_store import RunStore, SpecDiffers
+from webhook_server.runs.model import RunDraft, RunKey, State
+from webhook_server.stores.delivery_store import Delivery, DeliveryState
+from webhook_server.stores.run_store import SpecDiffers
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +44,6 @@ MAX_TRIES = 12  # with the waits below: about five hours, then a person must loo
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(hours=1)
 _NOT_FOUND_TRIES = 3
 _FRESH = timedelta(minutes=10)  # a push older than this may be to a branch that has gone since
-_MAY_START = frozenset({"admin", "maintain", "write"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class InboxParts:
-    """What the inbox stands on."""
-
-    api: GithubApi
-    deliveries: DeliveryStore
-    runs: RunStore
-    publications: PublicationStore
-    repositories: RepositoryStore
-    allowed: Allowed
-    bell: Bell
-    now: Callable[[], datetime]
-    new_id: Callable[[], str]
 
 
 class Inbox:
@@ -70,18 +51,22 @@ class Inbox:
 
     def __init__(self, parts: InboxParts) -> None:
         self._parts, self._now = parts, parts.now
+        self._buttons = Buttons(parts)
 
     def step(self) -> float:
         """Handle all that is due; return the seconds until the next look."""
         store = self._parts.deliveries
-        while claimed := store.claim(_BATCH, LEASE, self._now()):
-            for delivery in claimed:
-                self._handle(delivery)
-        due_at = store.next_due()
-        if due_at is None:
-            return _IDLE_S
-        wait_s = (due_at - self._now()).total_seconds()
-        return min(wait_s, _IDLE_S) if wait_s > 0 else _IN_HAND_S
+        # A look costs a read; only what is due costs a write.
+        while (due_at := store.next_due()) is not None:
+            wait_s = (due_at - self._now()).total_seconds()
+            if wait_s > 0:
+                return min(wait_s, _IDLE_S)
+            claimed = store.claim(_BATCH, LEASE, self._now())
+            if not claimed:  # in other hands: look again when that may have ended
+                return _IN_HAND_S
+            for item in claimed:
+                self._handle(item)
+        return _IDLE_S
 
     def _handle(self, delivery: Delivery) -> None:
         try:
@@ -153,9 +138,9 @@ class Inbox:
             case PullRequest():
                 return self._pull_request(intent)
             case Rerun():
-                return self._rerun(intent)
+                return self._buttons.rerun(intent)
             case Cancel():
-                return self._cancel(intent)
+                return self._buttons.cancel(intent)
             case RepositoryChanged():
                 return self._repository(intent)
             case InstallationChanged() | Ignored():
@@ -166,7 +151,7 @@ class Inbox:
     # ── pushes and pull requests ────────────────────────────────────────────────────────────────
 
     def _pushed(self, intent: StartRun) -> str:
-        place, facts = self._confirmed(intent.place)
+        place, facts = confirmed(self._parts, intent.place)
         pushed_at = intent.pushed_at
         old = pushed_at is None or self._now() - pushed_at > _FRESH
         if old and not self._parts.api.branch_exists(place, intent.branch):
@@ -204,7 +189,7 @@ class Inbox:
             raise Skip(refusal)
 
     def _pull_request(self, intent: PullRequest) -> str:
-        place, facts = self._confirmed(intent.place)
+        place, facts = confirmed(self._parts, intent.place)
         pull = self._parts.api.pull(place, intent.number)
         if not pull.open:
             raise Skip("the pull request is closed by now")
@@ -235,32 +220,6 @@ class Inbox:
             )
         )
 
-    def _confirmed(self, place: Place) -> tuple[Place, RepositoryFacts]:
-        """Ask GitHub for the repository; a payload's names may be old."""
-        if place.installation_id is None:
-            place = replace(place, installation_id=self._parts.api.installation_of(place.full_name))
-        facts = self._parts.api.repository(place)
-        found = replace(
-            place,
-            owner_id=facts.owner_id,
-            full_name=facts.full_name,
-            default_branch=facts.default_branch,
-        )
-        self._remember(found)
-        return found, facts
-
-    def _remember(self, place: Place) -> None:
-        self._parts.repositories.upsert(
-            Repository(
-                id=place.id,
-                owner_id=place.owner_id,
-                full_name=place.full_name,
-                default_branch=place.default_branch,
-                installation_id=place.installation_id,
-            ),
-            self._now(),
-        )
-
     def _accept(self, draft: RunDraft) -> str:
         try:
             accepted = self._parts.runs.accept(draft, arrived=None, token_id=None, now=self._now())
@@ -274,102 +233,11 @@ class Inbox:
         self._parts.bell.ring("publications")
         return f"run {accepted.run_id}{'' if accepted.created else ' (known)'}"
 
-    # ── buttons ─────────────────────────────────────────────────────────────────────────────────
-
-    def _rerun(self, intent: Rerun) -> str:
-        if self._parts.deliveries.was_handled(intent.key):
-            raise Skip("was carried out before")
-        place, facts = self._confirmed(intent.place)
-        runs = self._runs_meant(intent, place)
-        self._need_permission(intent.key, place, intent.sender)
-        made = [self._again(place, facts, run, check_run_id) for run, check_run_id in runs]
-        self._handled(intent.key, place, intent.sender, allowed=True, run_id=runs[0][0].id)
-        return ", ".join(made)
-
-    def _runs_meant(self, intent: Rerun, place: Place) -> list[tuple[Run, int]]:
-        if intent.check_run_id is not None:
-            run = self._run_of(place, intent.check_run_id, intent.run_id, intent.sha)
-            return [(run, intent.check_run_id)]
-        suite = self._parts.api.check_runs_of_suite(place, intent.check_suite_id or 0)
-        found = []
-        for check_run in suite:
-            try:
-                run = self._run_of(place, check_run.id, check_run.external_id, intent.sha)
-            except Skip:
-                continue  # a check run that is not ours
-            found.append((run, check_run.id))
-        if not found:
-            raise Skip("no check run of ours is in this suite")
-        return found
-
-    def _run_of(self, place: Place, check_run_id: int, run_id: str | None, sha: str) -> Run:
-        """Return the run that this check run shows: by our own records, not by the payload."""
-        run = self._parts.runs.get(run_id) if run_id else None
-        shown = run and self._parts.publications.get(run.id, PublicationKind.CHECK_RUN)
-        if run is None or not shown or shown.external_id != check_run_id:
-            raise Skip("the check run is not one of ours")
-        if run.key.repository_id != place.id or run.key.commit_sha != sha:
-            raise Skip("the check run is of another commit")
-        return run
-
-    def _again(self, place: Place, facts: RepositoryFacts, run: Run, check_run_id: int) -> str:
-        if run.state is not State.FINISHED:
-            return f"run {run.id} is not finished"
-        if run.spec is None or run.image is None:
-            raise Skip(f"run {run.id} never had an image; re-run its workflow instead")
-        draft = RunDraft(
-            id=self._parts.new_id(),
-            key=replace(run.key, trigger=f"rerun/{check_run_id}"),
-            repository=place.full_name,
-            ref=run.ref,
-            event=run.event,
-            default_branch=facts.default_branch,
-            pull_request=run.pull_request,
-            workflow_run_url=run.workflow_run_url,
-            spec=run.spec,
-            spec_text=self._parts.runs.spec_text(run.id) or "",
-            spec_faults=run.spec_faults,
-            wants_release=run.wants_release,
-        )
-        arrived = ImageArrived(image=run.image, failure=None)
-        accepted = self._parts.runs.accept(draft, arrived=arrived, token_id=None, now=self._now())
-        self._parts.bell.ring("runs")
-        self._parts.bell.ring("publications")
-        return f"run {accepted.run_id} again for {run.id}"
-
-    def _cancel(self, intent: Cancel) -> str:
-        if self._parts.deliveries.was_handled(intent.key):
-            raise Skip("was carried out before")
-        place, _ = self._confirmed(intent.place)
-        run = self._run_of(place, intent.check_run_id, intent.run_id, intent.sha)
-        self._need_permission(intent.key, place, intent.sender)
-        self._parts.runs.cancel(run.id, f"{intent.sender.login} on GitHub", self._now())
-        self._handled(intent.key, place, intent.sender, allowed=True, run_id=run.id)
-        self._parts.bell.ring("runs")
-        return f"run {run.id} shall end"
-
-    def _need_permission(self, key: str, place: Place, sender: Person) -> None:
-        """Ask GitHub, now, whether this person may start runs; never believe a payload."""
-        found = "none" if sender.bot else self._parts.api.permission(place, sender.login)
-        if found in _MAY_START:
-            return
-        log.warning("not permitted key=%s sender=%s permission=%s", key, sender.login, found)
-        # Not noted as handled: the same button may be pressed by somebody who may.
-        raise Skip(f"{sender.login} has the permission {found}; it takes write")
-
-    def _handled(
-        self, key: str, place: Place, sender: Person, *, allowed: bool, run_id: str
-    ) -> None:
-        proof = {"sender": sender.login, "sender_id": sender.id, "repository": place.id}
-        self._parts.deliveries.handle_once(
-            key, proof, allowed=allowed, run_id=run_id, now=self._now()
-        )
-
     # ── what GitHub tells of repositories and installations ─────────────────────────────────────
 
     def _repository(self, intent: RepositoryChanged) -> str:
         try:
-            found, _ = self._confirmed(intent.place)
+            found, _ = confirmed(self._parts, intent.place)
         except NotFound as error:
             known = self._parts.repositories.get(intent.place.id)
             if known is None:

@@ -8,6 +8,7 @@ from cynthus import specfile
 from cynthus.errors import UserError
 from cynthus.spec import Spec
 from webhook_server.github_api import Entry, GithubApi, NotFound
+from webhook_server.inbox.parts import Skip
 from webhook_server.intents import Place
 from webhook_server.runs.model import SpecFault
 
@@ -15,10 +16,6 @@ SPEC_PATH, OTHER_PATH = "cynthus.yaml", "cynthus.yml"
 MAX_SPEC_BYTES = 64 * 1024  # spec.md: "files over 64 KiB" are errors
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LISTED = 1000  # GitHub lists no more entries of a folder
-
-
-class Skip(Exception):  # noqa: N818 - reads as what it is
-    """The delivery asks for nothing that we do; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,6 +136,7 @@ class Local:
             or (need.gpu and gpu is None)
             or (need.cpu or 0) > self._cpu
             or (need.memory_bytes or 0) > self._memory_bytes
+            or (need.disk_bytes or 0) > self._disk_bytes
         ):
             return None
         return Offer(
@@ -174,6 +175,11 @@ class Local:
     @cached_property
     def _memory_bytes(self) -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def _disk_bytes(self) -> int:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return shutil.disk_usage(self._folder).free
 
     @cached_property
     def _gpus(self) -> tuple[str, ...]:
@@ -229,7 +235,8 @@ class Local:
     def _start(self, folder: Path, order: Order, held: int) -> subprocess.Popen[bytes]:
         machine = self._machine
         words = [
-            *(sys.executable, "-m", "runner_images.agent", "run"),
+            # -P: nothing is imported from the instance's own folder.
+            *(sys.executable, "-P", "-m", "runner_images.agent", "run"),
             *("--server", machine.server_url, "--instance", order.name),
             *("--secret-file", str(folder / "secret"), "--state-dir", str(folder)),
             *("--control-plane", machine.control_plane, "--engine", machine.engine),

@@ -31,9 +31,17 @@ def _local(settings: Settings, server: Server) -> Provider:
             server_url=server.url,
             control_plane=server.control_plane,
             slots=settings.local_slots or max(1, cores // 2),
+            engine_socket=_engine_socket(os.environ.get("DOCKER_HOST", "")),
             environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
         )
     )
+
+
+def _engine_socket(docker_host: str) -> str:
+    """Return the engine's socket, the same that the agents use."""
+    if docker_host.startswith("unix://"):
+        return docker_host.removeprefix("unix://")
+    return "/var/run/docker.sock"
 
 
 #: One line per provider.

@@ -84,15 +84,17 @@ class Publisher:
 
     def step(self) -> float:
         """Publish all that is due; return the seconds until the next look."""
-        while claimed := self._store.claim(_BATCH, LEASE, self._now()):
+        # A look costs a read; only what is due costs a write.
+        while (due_at := self._store.next_due()) is not None:
+            wait_s = (due_at - self._now()).total_seconds()
+            if wait_s > 0:
+                return min(wait_s, _IDLE_S)
+            claimed = self._store.claim(_BATCH, LEASE, self._now())
+            if not claimed:  # in other hands: look again when that may have ended
+                return _IN_HAND_S
             for item in claimed:
                 self._publish(item)
-        due_at = self._store.next_due()
-        if due_at is None:
-            return _IDLE_S
-        wait_s = (due_at - self._now()).total_seconds()
-        # What is due and was not claimed is in other hands: look again when that may have ended.
-        return min(wait_s, _IDLE_S) if wait_s > 0 else _IN_HAND_S
+        return _IDLE_S
 
     def _publish(self, item: Publication) -> None:
         run = self._parts.runs.get(item.run_id)
@@ -134,6 +136,8 @@ class Publisher:
         if retry_at is not None:
             due_at = retry_at  # GitHub said when
         note = str(error) if isinstance(error, CynthusError) else type(error).__name__
+        # An update whose answer was lost may have added its annotations.
+        sent = {**item.sent, "doubt": True} if item.external_id is not None else item.sent
         log.warning(
             "publication put off run=%s kind=%s failures=%s reason=%s",
             item.run_id,
@@ -141,7 +145,7 @@ class Publisher:
             failures,
             note,
         )
-        self._store.save(replace(item, failures=failures, note=note, due_at=due_at))
+        self._store.save(replace(item, failures=failures, note=note, due_at=due_at, sent=sent))
 
     def _refuse(self, item: Publication, note: str) -> None:
         log.error("publication refused run=%s kind=%s note=%s", item.run_id, item.kind.value, note)
@@ -230,6 +234,7 @@ class Publisher:
         self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]
     ) -> None:
         api, place = to
+        item = self._without_doubt(item, wanted, to)
         sent = int(item.sent.get("annotations", 0))
         if item.external_id is None:
             found = (
@@ -241,11 +246,24 @@ class Publisher:
                 body = {"head_sha": wanted.head_sha, **wanted.body(sent)}
                 found = api.create_check_run(place, body)
             else:
+                # Created by a try whose answer was lost: its first annotations came with it.
+                sent = api.annotations_of(place, found.id) if wanted.annotations else 0
+                item = replace(item, sent={**item.sent, "annotations": sent})
                 api.update_check_run(place, found.id, wanted.body(sent))
             item = replace(item, external_id=found.id, url=found.url)
         else:
             api.update_check_run(place, item.external_id, wanted.body(sent))
         self._remember(item, run, wanted, to)
+
+    def _without_doubt(
+        self, item: Publication, wanted: CheckRun, to: tuple[GithubApi, Place]
+    ) -> Publication:
+        """Ask GitHub how many annotations it has, after an update whose answer was lost."""
+        if not item.sent.get("doubt") or item.external_id is None or not wanted.annotations:
+            return item
+        api, place = to
+        shown = api.annotations_of(place, item.external_id)
+        return replace(item, sent={**item.sent, "annotations": shown, "doubt": False})
 
     def _remember(
         self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]

@@ -234,11 +234,7 @@ def _take_new(
         "heartbeat_at": max(now, row.heartbeat_at),
         "heartbeat_seq": beat.seq,
     }
-    before = _agent(row)
-    seen = _merged(before, beat)
-    if seen != before:
-        values["agent"] = _agent_json(seen)
-        wake(connection, row.run_id, now)
+    news = _has_news(row.agent, beat) and _merge(connection, row, beat, values, now)
     if beat.events:
         counts = decode(Counts, row.counts)
         fed = feed(beat.events, counts, log_bytes=row.log_bytes, log_limit_bytes=log_limit)
@@ -250,8 +246,26 @@ def _take_new(
         stop=row.stop,
         run_id=row.run_id,
         fed=bool(beat.events),
-        news=seen != before,
+        news=news,
     )
+
+
+def _has_news(agent: Mapping[str, Any], beat: Heartbeat) -> bool:
+    """Say whether the beat may tell something new: most do not, and cost no decoding."""
+    told = beat.exit is not None or beat.outputs is not None or beat.preempted
+    return told or agent["state"] != beat.state.value
+
+
+def _merge(
+    connection: Connection, row: Row[Any], beat: Heartbeat, values: dict[str, Any], now: datetime
+) -> bool:
+    """Add what the beat tells to `values`; return whether it was new, and wake the run if so."""
+    before = _agent(row)
+    seen = _merged(before, beat)
+    if seen == before:
+        return False
+    values["agent"] = _agent_json(seen)
+    return wake(connection, row.run_id, now)
 
 
 def _update(connection: Connection, row: Row[Any], values: Mapping[str, Any]) -> None:

@@ -513,6 +513,7 @@ def _columns(run: Run) -> dict[str, Any]:
 
 def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
     """Return what ends the claim: the next look is at once if news came meanwhile."""
+    moved = decision.run.state is not claim.run.state
     return {
         "version": claim.version + 1,
         "look_again_at": case(
@@ -521,8 +522,8 @@ def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
         ),
         "lock_token": None,
         "lock_until": None,
-        # With commands the pass is not over: see `forgive`.
-        "failures": claim.failures if decision.commands else 0,
+        # A pass that only waits proves nothing, and with commands it is not over: see `forgive`.
+        "failures": 0 if moved and not decision.commands else claim.failures,
     }
 
 
