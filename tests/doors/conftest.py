@@ -127,7 +127,7 @@ class Site:
         """Save a change as the loop would, and ring as it would."""
         now = self.parts.now()
         self.parts.runs.wake(run_id, now)
-        claims = self.parts.runs.claim(limit=50, lease=timedelta(seconds=30), now=now)
+        claims = self.parts.runs.claim(limit=1000, lease=timedelta(seconds=30), now=now)
         run = None
         for claim in claims:
             if claim.run.id != run_id:

@@ -369,3 +369,18 @@ def test_the_api_describes_itself_to_the_operator(guarded: Site) -> None:
     assert document["paths"]["/api/v1/runs"]["post"]["requestBody"]
     assert document["components"]["schemas"]["run_view"]["properties"]["progress"]
     assert all(path.startswith("/api/v1") for path in document["paths"])
+
+
+def test_an_answer_does_not_wait_for_acknowledgements(site: Site) -> None:
+    import http.client
+    import time
+
+    connection = http.client.HTTPConnection("127.0.0.1", site.port)
+    times = []
+    for _ in range(20):
+        began = time.monotonic()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        times.append(time.monotonic() - began)
+    connection.close()
+    assert min(times) < 0.02  # a delayed acknowledgement takes 40 ms, each time

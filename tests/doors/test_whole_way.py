@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cynthus.client import Client
 from cynthus.wire import RunRequest
-
 from tests.doors.test_server_process import ROOT, server
 
 SPEC = """\
