@@ -31,8 +31,8 @@ system: ## install Docker, a registry, PostgreSQL, Chromium, npm (Debian, as roo
 	@scripts/system_packages.sh
 
 .PHONY: demo
-demo: install system ## one push becomes a finished run (EXAMPLE=digits-pytorch, STAY=1)
-	@$(BIN)/python -m demo --example "$(EXAMPLE)" $(if $(STAY),--stay)
+demo: install system ## one push becomes a finished run (EXAMPLE=digits-pytorch, STAY=1, PROCESS=1)
+	@$(BIN)/python -m demo --example "$(EXAMPLE)" $(if $(STAY),--stay) $(if $(PROCESS),--process)
 
 .PHONY: check
 check: install ## the inner loop: format, lint, types, import contracts, docs, unit tests
