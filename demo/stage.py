@@ -191,6 +191,7 @@ def standing(
         yield _raise_up(folder, programs, engine, settings or {})
     finally:
         programs.stop()
+        engine.stop()
 
 
 def _raise_up(
