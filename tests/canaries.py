@@ -73,7 +73,7 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
         while at >= 0:
             with contextlib.suppress(zlib.error):
                 text = zlib.decompressobj(_GZIP_OR_ZLIB).decompress(data[at:], _UNPACKED_LIMIT)
-                if len(text) > 8:  # noqa: PLR2004 - shorter ones are chance
+                if len(text) > 8:
                     yield text
             at = data.find(magic, at + 1)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from webhook_server.runs.model import Outcome, State
 
 from tests.doors.conftest import Site
+from webhook_server.runs.model import Outcome, State
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -8,10 +8,10 @@ from dataclasses import replace
 from urllib.parse import quote, urlencode
 
 import pytest
-from webhook_server.runs.model import State
-from webhook_server.settings import Secret, Settings
 
 from tests.doors.conftest import Answer, Site, open_site
+from webhook_server.runs.model import State
+from webhook_server.settings import Secret, Settings
 
 TOKEN = "operator-token-0123456789abcdef"
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e\"'><img src=x onerror=alert(1)>"
