@@ -159,3 +159,13 @@ def test_a6_what_is_said_after_the_end_changes_nothing(site: Site) -> None:
 
 def an_output(path: str) -> dict[str, object]:
     return {"path": path, "size_bytes": 1, "sha256": "a" * 64}
+
+
+@pytest.mark.parametrize("odd", ["a\ud800", "\ud800", "a\udc80b"])
+def test_a12_half_a_character_in_a_name_is_never_our_fault(site: Site, odd: str) -> None:
+    agent = site.an_agent()
+    assert agent.ask_upload(odd, b"x").status == 422
+    assert site.enrol(odd).status in (401, 410, 422)
+    assert agent.beat(("log", {"text": odd}), ("phase", {"name": odd})).status == 200
+    done = agent.beat(state="done", exit={"code": 0, "error": odd}, outputs=[an_output(odd)])
+    assert done.status in (200, 422)

@@ -136,9 +136,8 @@ def told(stage: Stage, run_id: str, check: dict[str, Any]) -> list[Source]:
         with urlopen(Request(url, headers=operator), timeout=20) as answer:
             found.append((url, answer.read()))
     release = published_release(stage, "spills")
-    for asset in release["assets"] if release else []:
-        found.append((asset["name"], asset_bytes(stage, "spills", asset)))
-    return found
+    assets = release["assets"] if release else []
+    return [*found, *((a["name"], asset_bytes(stage, "spills", a)) for a in assets)]
 
 
 MIB = 1 << 20
