@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 15  # of the 30 s that supervisors grant; the loops need the rest
+DRAIN_S = 15  # of the 30 s that supervisors grant, while the loops end as well
 KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
 Notice = Callable[[], None]
 _ID_LETTERS = string.ascii_lowercase + string.digits
@@ -277,7 +277,7 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
 
 
-def http_server(doors: Doors, *, started: Notice) -> _Uvicorn:
+def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: None) -> _Uvicorn:
     """Return the HTTP server, not yet serving."""
     config = uvicorn.Config(
         doors.front,
@@ -294,7 +294,12 @@ def http_server(doors: Doors, *, started: Notice) -> _Uvicorn:
         timeout_graceful_shutdown=DRAIN_S,
         backlog=2048,
     )
-    return _Uvicorn(config, started=started, stopping=doors.readers.stop)
+
+    def stop() -> None:
+        doors.readers.stop()
+        stopping()
+
+    return _Uvicorn(config, started=started, stopping=stop)
 
 
 def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
@@ -321,6 +326,10 @@ def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
         if line is not None and running is not None:
             embedded.sweep_away(running.providers)
         log.info("server stopped url=%s", found.base_url)
+    if running is not None and not running.drained:
+        # The interpreter would wait for the pass that hangs; what it does is repeated anyway.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 
@@ -381,7 +390,8 @@ def _serve_doors(
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn hands the signal on when it is done; what follows must still be done.
         signal.signal(number, lambda *_: None)
-    server = http_server(doors, started=started)
+    stopping = running.ask_to_stop if running else lambda: None
+    server = http_server(doors, started=started, stopping=stopping)
     if line is not None:
         charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
         embedded.live_by(line, charge, server.stop)

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
-DRAIN_S = 10.0  # with the HTTP server's 15 s below the 30 s that supervisors grant
+DRAIN_S = 8.0  # after `workers.STOP_S`, together below the 30 s that supervisors grant
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -86,6 +86,7 @@ class Running:
     drain: Callable[[float], bool]  # waits for passes under way
     stopping: threading.Event = field(default_factory=threading.Event)
     moved_at: dict[str, datetime] = field(default_factory=dict)
+    drained: bool = True
 
     def start(self) -> None:
         """Run the loops in threads of their own."""
@@ -110,11 +111,16 @@ class Running:
         now = self.now()
         return tuple(n for n, at in sorted(self.moved_at.items()) if now - at > STOPPED_AFTER)
 
-    def stop(self) -> None:
-        """Let every step under way end."""
+    def ask_to_stop(self) -> None:
+        """Let no further step begin."""
         self.stopping.set()
+
+    def stop(self) -> None:
+        """Let every step under way end, as far as the time goes."""
+        self.ask_to_stop()
         self._thread.join()
-        if not self.drain(DRAIN_S):
+        self.drained = self.drain(DRAIN_S)
+        if not self.drained:
             log.warning("passes left unfinished, another server repeats them")
 
 

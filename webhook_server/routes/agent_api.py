@@ -70,7 +70,7 @@ def _read(kind: type[T], content: bytes) -> T:
 
 def _enrol(parts: Parts, enrolment: Enrolment) -> Enrolled:
     wanted = enrol_secret(parts.server_key, enrolment.instance)
-    if not same(enrolment.secret, wanted):
+    if not same(enrolment.secret, wanted) or not enrolment.instance.isascii():
         raise HttpRefusal(401, "secret: should be this instance's own. Start a new instance.")
     _check_nonce(enrolment.nonce)
     token = agent_token(parts.server_key, enrolment.instance, enrolment.nonce)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ def read_request(value: object) -> RunRequest:
 
     if isinstance(value, dict) and (value.get("image") is None) == (value.get("failure") is None):
         raise HttpRefusal(422, "image, failure: should be exactly one of the two. Send one.")
+    _check_text(value)
     violations = schema.check("run_request", value)
     if violations:
         told = (f"{v.path or 'message'}: {v.message}" for v in violations)
@@ -41,6 +43,15 @@ def read_request(value: object) -> RunRequest:
     if faults:
         raise HttpRefusal(422, "\n".join(faults))
     return request
+
+
+def _check_text(value: object) -> None:
+    """Refuse halves of characters, which JSON can write, and neither files nor databases take."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        text = "message: should be text in UTF-8, found a lone surrogate. Send whole characters."
+        raise HttpRefusal(422, text) from error
 
 
 def _faults(request: RunRequest) -> list[str]:
