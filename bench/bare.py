@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-SECRET = b"the bench's own secret, long enough"
+SECRET = "the-benchs-own-secret-long-enough"
 BATCH = 256
 
 Message = MutableMapping[str, Any]
@@ -84,7 +84,7 @@ def _webhooks(folder: Path) -> Door:
             parts.append(message.get("body", b""))
             more = message.get("more_body", False)
         body = b"".join(parts)
-        signed = b"sha256=" + hmac.digest(SECRET, body, "sha256").hex().encode()
+        signed = b"sha256=" + hmac.digest(SECRET.encode(), body, "sha256").hex().encode()
         if not hmac.compare_digest(signed, headers.get(b"x-hub-signature-256", b"")):
             await _answer(send, 401, b"")
             return

@@ -77,7 +77,7 @@ def _app(folder: Path) -> Mapping[str, str]:
     )
     path.chmod(0o600)
     return {
-        "CYNTHUS_WEBHOOK_SECRET": SECRET.decode(),
+        "CYNTHUS_WEBHOOK_SECRET": SECRET,
         "CYNTHUS_GITHUB_API_URL": "http://127.0.0.1:9/api",
         "CYNTHUS_GITHUB_APP_ID": "1",
         "CYNTHUS_GITHUB_PRIVATE_KEY": str(path),
@@ -87,7 +87,7 @@ def _app(folder: Path) -> Mapping[str, str]:
 
 def _deliveries(path: str, port: int, turn: int) -> Plan:
     body = _push()
-    signature = hmac.digest(SECRET, body.encode(), "sha256").hex()
+    signature = hmac.digest(SECRET.encode(), body.encode(), "sha256").hex()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: GitHub-Hookshot/1\r\n"
         "Content-Type: application/json\r\nX-GitHub-Event: push\r\n"
