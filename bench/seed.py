@@ -84,7 +84,7 @@ def _insert(connection: Connection, tokens: tuple[str, ...]) -> None:
             "token_sha256": sha256_hex(token),
             "enrolled_at": now,
             "heartbeat_at": now,
-            "agent": {"state": "running"},
+            "agent": {"state": "running", "engine": "docker"},
         }
         for number, token in enumerate(tokens)
     ]

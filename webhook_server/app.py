@@ -81,8 +81,8 @@ def new_id() -> str:
 def listen(settings: Settings) -> socket.socket:
     """Take the address. Raises: UserError when somebody else has it."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # asyncio sends at once (TCP_NODELAY) only on sockets that say that they are TCP; else every
-    # answer on a kept connection waits 40 ms for the client's delayed acknowledgement.
+    # asyncio turns Nagle's delay off only for sockets that name their protocol: without it every
+    # answer waits 40 ms for the client's acknowledgement of its head.
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

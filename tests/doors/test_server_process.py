@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+
 from webhook_server.routes import slow_clients
 
 ROOT = Path(__file__).parents[2]
