@@ -19,7 +19,7 @@ from pathlib import Path
 from demo.processes import clean_environment
 from demo.stage import ROOT
 
-PATIENCE_S = 30.0  # beyond its plan: a server that answers so late has no figure
+PATIENCE_S = 60.0  # beyond its plan: a server that answers so late has no figure
 
 
 @dataclass(frozen=True, kw_only=True)

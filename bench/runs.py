@@ -98,7 +98,7 @@ def agent() -> list[Result]:
     with ours() as server:
         settled(server)
         client = Client(server.url, server.api_token)
-        run_id = client.submit(_request(1, image, f"python3 -u -c '''{TRAINING}'''")).run_id
+        run_id = client.submit(_request(1, image, f"python3 -u - <<'END'\n{TRAINING}END")).run_id
         _wait_for_log(client, run_id)
         process = _agent_of(server)
         before, begin = cpu_s(process), time.perf_counter()
