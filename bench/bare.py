@@ -1,8 +1,8 @@
 """The smallest honest programs to measure against: `python -m bench.bare KIND PORT FOLDER`.
 
 `webhooks`: plain ASGI; verifies the HMAC over the raw body, commits the delivery with fsync, many
-in one commit, then answers. `insert`: a FastAPI route that commits one row with fsync, then answers.
-`list`: plain ASGI; answers bytes that are there already.
+in one commit, then answers. `insert`: a FastAPI route that commits one row with fsync, then
+answers. `list`: plain ASGI; answers bytes that are there already.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.command_line import SPEC
@@ -42,14 +43,14 @@ def accept() -> list[Result]:
     single, beside, burst, beside_burst = [], [], [], []
     with ours() as server, bare("insert") as other:
         settled(server)
-        door = ("POST /api/v1/runs", server.port, server.api_token)
-        bare_door = ("POST /insert", other.port, "")
+        door = _Door("POST /api/v1/runs", server.port, server.api_token)
+        bare_door = _Door("POST /insert", other.port)
         for turn in range(ROUNDS):
             first = turn * 1000
-            single.append(send(_posts(*door, first, REQUESTS, 1)))
-            beside.append(send(_posts(*bare_door, first, REQUESTS, 1)))
-            burst.append(send(_posts(*door, first + 500, BURST, BURST)))
-            beside_burst.append(send(_posts(*bare_door, first + 500, BURST, BURST)))
+            single.append(send(_posts(door, first, REQUESTS, 1)))
+            beside.append(send(_posts(bare_door, first, REQUESTS, 1)))
+            burst.append(send(_posts(door, first + 500, BURST, BURST)))
+            beside_burst.append(send(_posts(bare_door, first + 500, BURST, BURST)))
     base = _p50(beside)
     most = statistics.median(m.max_ms for m in beside_burst)
     note = f"bare FastAPI, one insert + fsync: {base:.2f} ms, ours {_p50(single):.2f} ms"
@@ -59,10 +60,24 @@ def accept() -> list[Result]:
     ]
 
 
-def _posts(door: str, port: int, token: str, first: int, count: int, connections: int) -> Plan:
+@dataclass(frozen=True)
+class _Door:
+    words: str
+    port: int
+    token: str = ""
+
+    @property
+    def head(self) -> str:
+        return (
+            f"{self.words} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Authorization: Bearer {self.token}\r\n"
+        )
+
+
+def _posts(door: _Door, first: int, count: int, connections: int) -> Plan:
     return Plan(
-        port=port,
-        head=_head(door, port, token) + "Content-Type: application/json\r\n",
+        port=door.port,
+        head=door.head + "Content-Type: application/json\r\n",
         body=_REQUEST,
         count=count,
         connections=connections,
@@ -78,11 +93,12 @@ def lists() -> list[Result]:
         seed(state, runs=RUNNING)
         with ours(state) as server, bare("list") as other:
             settled(server)
-            path = f"GET /api/v1/runs?limit={RUNNING}"
+            door = _Door(f"GET /api/v1/runs?limit={RUNNING}", server.port, server.api_token)
+            bare_door = _Door("GET /", other.port)
             for _ in range(ROUNDS):
-                single.append(send(_gets(path, server.port, server.api_token, LISTS, 1)))
-                rate.append(send(_gets(path, server.port, server.api_token, 20 * LISTS, 8)))
-                beside.append(send(_gets("GET /", other.port, "", 20 * LISTS, 8)))
+                single.append(send(_gets(door, LISTS, 1)))
+                rate.append(send(_gets(door, 20 * LISTS, 8)))
+                beside.append(send(_gets(bare_door, 20 * LISTS, 8)))
     null = statistics.median(m.rate for m in beside)
     return [
         at_most("list_ms", "ms", [m.p50_ms for m in single], 2, f"{RUNNING} runs in the list"),
@@ -90,16 +106,8 @@ def lists() -> list[Result]:
     ]
 
 
-def _gets(door: str, port: int, token: str, count: int, connections: int) -> Plan:
-    head = _head(door, port, token)
-    return Plan(port=port, head=head, body="", count=count, connections=connections)
-
-
-def _head(door: str, port: int, token: str) -> str:
-    return (
-        f"{door} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        + f"Authorization: Bearer {token}\r\n"
-    )
+def _gets(door: _Door, count: int, connections: int) -> Plan:
+    return Plan(port=door.port, head=door.head, body="", count=count, connections=connections)
 
 
 def _p50(measured: list[Measured]) -> float:

@@ -37,15 +37,18 @@ def webhooks() -> list[Result]:
     The server handles what it takes at the same time: that work is part of its figure.
     """
     rates, p99s, notes = [], [], []
-    with tempfile.TemporaryDirectory(prefix="cynthus-bench-app-") as folder:
-        with ours(settings=_app(Path(folder))) as server, bare("webhooks") as other:
-            settled(server)
-            for turn in range(ROUNDS):
-                we = send(_deliveries("/webhooks/github", server.port, turn))
-                they = send(_deliveries("/", other.port, turn))
-                rates.append(we.rate / they.rate)
-                p99s.append(we.p99_ms / they.p99_ms)
-                notes.append((we.rate, they.rate, we.p99_ms, they.p99_ms))
+    with (
+        tempfile.TemporaryDirectory(prefix="cynthus-bench-app-") as folder,
+        ours(settings=_app(Path(folder))) as server,
+        bare("webhooks") as other,
+    ):
+        settled(server)
+        for turn in range(ROUNDS):
+            we = send(_deliveries("/webhooks/github", server.port, turn))
+            they = send(_deliveries("/", other.port, turn))
+            rates.append(we.rate / they.rate)
+            p99s.append(we.p99_ms / they.p99_ms)
+            notes.append((we.rate, they.rate, we.p99_ms, they.p99_ms))
     ours_rate, bare_rate, ours_p99, bare_p99 = (
         statistics.median(values) for values in zip(*notes, strict=True)
     )
@@ -154,9 +157,7 @@ def heartbeats() -> list[Result]:
     ]
 
 
-def _beats(
-    port: int, tokens: tuple[str, ...], first: int, count: int, per_s: float | None
-) -> Plan:
+def _beats(port: int, tokens: tuple[str, ...], first: int, count: int, per_s: float | None) -> Plan:
     sample = {
         "cpu_pct": 96.5,
         "memory_bytes": 1 << 30,

@@ -34,7 +34,7 @@ def at_least(name: str, unit: str, samples: Sequence[float], limit: float, besid
     return _result(name, unit, samples, f"≥ {limit:g} {unit}", value >= limit, beside)
 
 
-def _result(  # noqa: PLR0913 - the two above hide it
+def _result(  # noqa: PLR0913, PLR0917 - the two above hide it
     name: str, unit: str, samples: Sequence[float], target: str, ok: bool, beside: str
 ) -> Result:
     return Result(

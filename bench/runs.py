@@ -71,7 +71,7 @@ def _pair(client: Client, words: list[str], image: str, number: int) -> _Pair:
     begin = time.perf_counter()
     subprocess.run(words, check=True, capture_output=True)
     bare_s = time.perf_counter() - begin
-    begun_at, begin = int(time.time()), time.perf_counter()  # noqa: TID251 - the engine's own clock
+    begun_at, begin = int(time.time()), time.perf_counter()
     run_id = client.submit(_request(number, image, "true")).run_id
     finished = _finished(client, run_id)
     ours_s = time.perf_counter() - begin
@@ -84,7 +84,7 @@ def _pair(client: Client, words: list[str], image: str, number: int) -> _Pair:
 
 def _died_at(docker: str, run_id: str, since: int) -> float:
     """Return when the engine saw the run's container end."""
-    words = [docker, "events", "--since", str(since - 1), "--until", str(int(time.time()) + 1)]  # noqa: TID251 - as above
+    words = [docker, "events", "--since", str(since - 1), "--until", str(int(time.time()) + 1)]
     words += ["--filter", "event=die", "--filter", f"label=cynthus.run={run_id}"]
     answer = subprocess.run(
         [*words, "--format", "{{.TimeNano}}"], check=True, capture_output=True, text=True

@@ -73,9 +73,11 @@ def seconds_until_answer(url: str) -> float:
     """Return the seconds until anything answers 200 there."""
     begin = time.perf_counter()
     while time.perf_counter() - begin < START_LIMIT_S:
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(url, timeout=START_LIMIT_S):
-                return time.perf_counter() - begin
+        with (
+            contextlib.suppress(urllib.error.URLError, OSError),
+            urllib.request.urlopen(url, timeout=START_LIMIT_S),
+        ):
+            return time.perf_counter() - begin
         time.sleep(LOOK_S)
     raise RuntimeError(f"{url}: should answer within {START_LIMIT_S:.0f} s, found nothing")
 

@@ -19,7 +19,9 @@ IDLE_S = 30.0  # six of the loops' longest looks
 
 def start() -> list[Result]:
     """Empty folder → first healthy answer, migrations included; then again; beside bare FastAPI."""
-    first, again, beside = [], [], []
+    first: list[float] = []
+    again: list[float] = []
+    beside: list[float] = []
     for _ in range(STARTS):
         with ours() as server:
             for times in (first, again):

@@ -20,20 +20,22 @@ _ASSET = re.compile(r"/releases/\d+/assets|/releases/assets/\d+")
 
 def whole_way() -> list[Result]:
     """Push an example through the demo's stage; count what the server asked of GitHub."""
-    with tempfile.TemporaryDirectory(prefix="cynthus-bench-demo-") as folder:
-        with standing(Path(folder)) as stage:
-            stage.create_repository(EXAMPLE)
-            commit = stage.push(EXAMPLE, ROOT / "examples" / EXAMPLE)
-            run_id = stage.wait_for_run(commit)
-            for event in stage.client.follow(run_id):
-                if event.kind == "state" and event.body.get("state") == "finished":
-                    finished_at = event.at
-                    break
-            else:
-                raise RuntimeError(f"run {run_id}: its feed ended without `finished`")
-            asked = _asked(stage)  # before our own questions below
-            wait_for_check(stage, EXAMPLE, commit)
-            return _results(stage, run_id, finished_at, asked)
+    with (
+        tempfile.TemporaryDirectory(prefix="cynthus-bench-demo-") as folder,
+        standing(Path(folder)) as stage,
+    ):
+        stage.create_repository(EXAMPLE)
+        commit = stage.push(EXAMPLE, ROOT / "examples" / EXAMPLE)
+        run_id = stage.wait_for_run(commit)
+        for event in stage.client.follow(run_id):
+            if event.kind == "state" and event.body.get("state") == "finished":
+                finished_at = event.at
+                break
+        else:
+            raise RuntimeError(f"run {run_id}: its feed ended without `finished`")
+        asked = _asked(stage)  # before our own questions below
+        wait_for_check(stage, EXAMPLE, commit)
+        return _results(stage, run_id, finished_at, asked)
 
 
 def _asked(stage: Stage) -> list[dict[str, Any]]:
@@ -73,7 +75,7 @@ def _results(
 
 
 def _moment(text: str) -> float:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _peak_mib(pid: int) -> float:

@@ -7,6 +7,7 @@ import socket
 from dataclasses import replace
 
 import pytest
+
 from webhook_server.app import listen
 from webhook_server.settings import Settings
 
