@@ -10,7 +10,6 @@ import pytest
 from demo.stage import Stage, standing
 from tests.contract.github_description import judge_deliveries, judge_exchanges
 
-
 # GitHub asks for a second between writes; the simulator enforces its limits, not its advice, and a
 # release of seven files would be seven seconds of every test here.
 HASTE = {"CYNTHUS_GITHUB_WRITE_SPACING": "0.05"}
