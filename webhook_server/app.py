@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from io import RawIOBase
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from cynthus.errors import UserError
-from webhook_server import loops
+from webhook_server import embedded, loops
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.logs import set_up
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 15  # of the 30 s that supervisors grant; the loops need the rest
+DRAIN_S = 15  # of the 30 s that supervisors grant, while the loops end as well
 KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
 Notice = Callable[[], None]
 _ID_LETTERS = string.ascii_lowercase + string.digits
@@ -276,7 +277,7 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
 
 
-def http_server(doors: Doors, *, started: Notice) -> _Uvicorn:
+def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: None) -> _Uvicorn:
     """Return the HTTP server, not yet serving."""
     config = uvicorn.Config(
         doors.front,
@@ -293,11 +294,19 @@ def http_server(doors: Doors, *, started: Notice) -> _Uvicorn:
         timeout_graceful_shutdown=DRAIN_S,
         backlog=2048,
     )
-    return _Uvicorn(config, started=started, stopping=doors.readers.stop)
+
+    def stop() -> None:
+        doors.readers.stop()
+        stopping()
+
+    return _Uvicorn(config, started=started, stopping=stop)
 
 
-def serve(settings: Settings, role: str) -> int:
-    """Run until asked to stop. Raises: UserError when the settings cannot be used."""
+def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
+    """Run until asked to stop, or until `line` closes: then no run is left behind.
+
+    Raises: UserError when the settings cannot be used.
+    """
     if role != "all" and not database_is_shared(settings):
         raise UserError(
             f"--role: should be all with SQLite, found {role}. Set CYNTHUS_DATABASE_URL to"
@@ -313,8 +322,14 @@ def serve(settings: Settings, role: str) -> int:
                 _tell_ready(settings, "")
                 _wait_for_signal()
             else:
-                _serve_doors(found, github, running, listening)
+                _serve_doors(found, github, running, (listening, line))
+        if line is not None and running is not None:
+            embedded.sweep_away(running.providers)
         log.info("server stopped url=%s", found.base_url)
+    if running is not None and not running.drained:
+        # The interpreter would wait for the pass that hangs; what it does is repeated anyway.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 
@@ -353,9 +368,12 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
 
 
 def _serve_doors(
-    found: Ground, github: GithubSide | None, running: Running | None, listening: socket.socket
+    found: Ground,
+    github: GithubSide | None,
+    running: Running | None,
+    ends: tuple[socket.socket, RawIOBase | None],
 ) -> None:
-    settings = found.settings
+    settings, (listening, line) = found.settings, ends
     parts = open_parts(
         found,
         jobs=github.jobs if github else None,
@@ -372,7 +390,12 @@ def _serve_doors(
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn hands the signal on when it is done; what follows must still be done.
         signal.signal(number, lambda *_: None)
-    http_server(doors, started=started).run(sockets=[listening])
+    stopping = running.ask_to_stop if running else lambda: None
+    server = http_server(doors, started=started, stopping=stopping)
+    if line is not None:
+        charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
+        embedded.live_by(line, charge, server.stop)
+    server.run(sockets=[listening])
 
 
 def _tell_ready(settings: Settings, url: str) -> None:

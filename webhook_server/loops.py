@@ -16,7 +16,7 @@ from webhook_server.perform import Hands
 from webhook_server.providers.provider import Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
-from webhook_server.runs.policy import CLOUD, LOCAL, Policy
+from webhook_server.runs.policy import Policy, policy_of
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
 from webhook_server.stores.database import Database
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
-DRAIN_S = 10.0  # with the HTTP server's 15 s below the 30 s that supervisors grant
+DRAIN_S = 8.0  # after `workers.STOP_S`, together below the 30 s that supervisors grant
 _PRUNE_EVERY_S = 3600.0
 
 
@@ -86,6 +86,7 @@ class Running:
     drain: Callable[[float], bool]  # waits for passes under way
     stopping: threading.Event = field(default_factory=threading.Event)
     moved_at: dict[str, datetime] = field(default_factory=dict)
+    drained: bool = True
 
     def start(self) -> None:
         """Run the loops in threads of their own."""
@@ -110,11 +111,16 @@ class Running:
         now = self.now()
         return tuple(n for n, at in sorted(self.moved_at.items()) if now - at > STOPPED_AFTER)
 
-    def stop(self) -> None:
-        """Let every step under way end."""
+    def ask_to_stop(self) -> None:
+        """Let no further step begin."""
         self.stopping.set()
+
+    def stop(self) -> None:
+        """Let every step under way end, as far as the time goes."""
+        self.ask_to_stop()
         self._thread.join()
-        if not self.drain(DRAIN_S):
+        self.drained = self.drain(DRAIN_S)
+        if not self.drained:
             log.warning("passes left unfinished, another server repeats them")
 
 
@@ -163,10 +169,16 @@ def _reconciler(
 
 
 def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Policy]:
-    of = {"local": LOCAL}
-    return {
-        name: replace(of.get(name, CLOUD), build_limit=settings.build_limit) for name in providers
-    }
+    return {name: _policy(settings, name) for name in providers}
+
+
+def _policy(settings: Settings, provider: str) -> Policy:
+    policy = policy_of(provider)
+    return replace(
+        policy,
+        build_limit=settings.build_limit,
+        powers=replace(policy.powers, longest=settings.max_duration),
+    )
 
 
 def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:

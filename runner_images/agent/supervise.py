@@ -23,6 +23,7 @@ KILL_AGAIN_S = 5.0  # SIGKILL is repeated: an engine may have been away for the 
 DISK_FLOOR_BYTES = 256 << 20  # below it neither logs nor outputs could be saved any more
 FAILURE_REPORT_S = 30.0  # three heartbeats: a server that is away finds out by the silence
 REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's return, then goes
+MAKE_ROOM_S = 5.0  # a report is taken in milliseconds, unless the server has no room for it
 
 
 class Watched(Workload, Protocol):
@@ -246,7 +247,21 @@ class Attempt:
             self._removing = threading.Thread(target=self._workload.remove)
             self._removing.start()  # beside the last report: the server waits for our end next
             uplink.report(AgentState.DONE, exit=exit_, outputs=outputs)
-        began = self._around.clock()
-        while not uplink.ended.wait(LOOK_S):
-            if self.over.is_set() or self._around.clock() - began > REPORT_LIMIT_S:
+        self._wait_until_told()
+
+    def _wait_until_told(self) -> None:
+        began, made_room = self._around.clock(), False
+        while not self._around.uplink.ended.wait(LOOK_S):
+            waited_s = self._around.clock() - began
+            if self.over.is_set() or waited_s > REPORT_LIMIT_S:
                 return
+            if waited_s > MAKE_ROOM_S and not made_room:
+                made_room = True
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of the workspace: on a shared disk it may be what leaves the server no room."""
+        try:
+            self._workload.remove()
+        except OSError as error:  # the engine's faults are OSErrors too; `run` removes it again
+            self._around.outbox.notice(f"the workspace is not removed yet: {type(error).__name__}")

@@ -131,7 +131,10 @@ def test_a_spec_that_names_an_unknown_provider_is_told_the_known_ones(world: Wor
     resources = replace(a_spec().resources, provider="moon")
     world.submit(spec=a_spec(resources=resources))
     world.step()
-    assert world.run().reason.text == "resources/provider: should be one of fake, found 'moon'"
+    assert world.run().reason.text == (
+        "resources/provider: should be one that this server has (fake), found moon."
+        " Change it, or leave it out."
+    )
 
 
 def test_a_lost_instance_is_replaced_only_once_it_is_gone(world: World) -> None:

@@ -33,6 +33,7 @@ from webhook_server.intents import (
 )
 from webhook_server.runs.model import RunDraft, RunKey, State
 from webhook_server.stores.delivery_store import Delivery, DeliveryState
+from webhook_server.stores.repository_store import Repository
 from webhook_server.stores.run_store import SpecDiffers
 
 log = logging.getLogger(__name__)
@@ -267,7 +268,7 @@ class Inbox:
         for repository_id in intent.removed:
             known = store.get(repository_id)
             if known is not None and known.installation_id == intent.installation_id:
-                store.upsert(replace(known, installation_id=0), self._now())
+                self._taken_out(known)
         for repository_id in intent.added:
             known = store.get(repository_id)
             if known is not None:
@@ -275,17 +276,30 @@ class Inbox:
                 store.upsert(changed, self._now())
         return f"installation {intent.installation_id} noted"
 
+    def _taken_out(self, known: Repository) -> None:
+        """Forget the way to one repository, and end its runs: we may not serve it any more."""
+        try:
+            back = self._parts.api.installation_of(known.full_name)
+        except NotFound:
+            back = 0
+        if not back:
+            self._stop_runs_of(known)
+        self._parts.repositories.upsert(replace(known, installation_id=back), self._now())
+        self._parts.bell.ring("runs")
+
     def _stop_runs(self, installation_id: int) -> int:
         """End what runs for repositories that we may not serve any more."""
-        stopped = 0
-        for repository in self._parts.repositories.by_installation(installation_id):
-            rows = self._parts.runs.list(repository_id=repository.id, limit=1000, before=None)
-            for row in rows:
-                if row.state is not State.FINISHED:
-                    self._parts.runs.cancel(row.id, "the app's removal", self._now())
-                    stopped += 1
+        known = self._parts.repositories.by_installation(installation_id)
+        stopped = sum(self._stop_runs_of(repository) for repository in known)
         self._parts.bell.ring("runs")
         return stopped
+
+    def _stop_runs_of(self, repository: Repository) -> int:
+        rows = self._parts.runs.list(repository_id=repository.id, limit=1000, before=None)
+        live = [row for row in rows if row.state is not State.FINISHED]
+        for row in live:
+            self._parts.runs.cancel(row.id, "the app's removal", self._now())
+        return len(live)
 
 
 def _parsed(body: bytes) -> Any:

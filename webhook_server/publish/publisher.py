@@ -26,7 +26,7 @@ from webhook_server.stores.publication_store import (
     PublicationStore,
 )
 from webhook_server.stores.repository_store import RepositoryStore
-from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.run_store import RunStore, RunUnreadable
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,12 @@ class Publisher:
         return _IDLE_S
 
     def _publish(self, item: Publication) -> None:
-        run = self._parts.runs.get(item.run_id)
+        try:
+            run = self._parts.runs.get(item.run_id)
+        except RunUnreadable as error:
+            note = str(error)
+            self._guarded(item, lambda: self._end_unreadable(item, note))
+            return
         if run is None or run.key.repository_id == 0:
             self._store.save(replace(item, state=PublicationState.DONE, due_at=None))
             return
@@ -127,6 +132,16 @@ class Publisher:
         except Exception as error:  # one odd run must not stop the others
             log.exception("publication failed run=%s kind=%s", item.run_id, item.kind.value)
             self._put_off(item, error, None)
+
+    def _end_unreadable(self, item: Publication, note: str) -> None:
+        """End the check run of a run that nobody can read any more: it must not show it as live."""
+        known = item.kind is PublicationKind.CHECK_RUN and item.repository_id != 0
+        if self._parts.api and self._places and known and item.external_id is not None:
+            place = self._places.find(item.repository_id, "")
+            output = {"title": "the server has lost this run", "summary": f"{note}."}
+            body = {"status": "completed", "conclusion": "failure", "output": output}
+            self._parts.api.update_check_run(place, item.external_id, body)
+        self._refuse(item, note)
 
     def _put_off(self, item: Publication, error: Exception, retry_at: datetime | None) -> None:
         failures = item.failures + 1

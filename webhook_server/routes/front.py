@@ -22,6 +22,7 @@ from webhook_server.routes.answers import (
     refuse,
 )
 from webhook_server.routes.parts import Parts
+from webhook_server.stores.run_store import RunUnreadable
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class Front:
             if refusal.status == 413:  # noqa: PLR2004 - Content Too Large
                 await drain(receive)
             await visit.refuse(refusal)
+        except RunUnreadable as error:
+            await visit.refuse(HttpRefusal(410, str(error)))
         except Transient as error:
             await visit.refuse(HttpRefusal(503, str(error), retry_after_s=1))
         except Exception:  # the outermost guard: a fault of ours must not reach other requests

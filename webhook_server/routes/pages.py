@@ -15,6 +15,7 @@ from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import HttpRefusal, error_body
 from webhook_server.routes.bodies import json_answer
 from webhook_server.routes.parts import Parts
+from webhook_server.stores.run_store import RunUnreadable
 
 PeopleRefusal = Callable[[Request, HttpRefusal], Response]  # makes a page for people
 
@@ -53,7 +54,14 @@ def _handle_errors(app: FastAPI, people: PeopleRefusal) -> None:
     async def refusal(request: Request, error: Exception) -> Response:
         return answer(request, _as_refusal(error))
 
-    for kind in (HttpRefusal, UserError, Transient, RequestValidationError, HTTPException):
+    for kind in (
+        HttpRefusal,
+        UserError,
+        RunUnreadable,
+        Transient,
+        RequestValidationError,
+        HTTPException,
+    ):
         app.add_exception_handler(kind, refusal)
 
 
@@ -63,6 +71,8 @@ def _as_refusal(error: Exception) -> HttpRefusal:
             return error
         case UserError():
             return HttpRefusal(422, str(error))
+        case RunUnreadable():
+            return HttpRefusal(410, str(error))
         case Transient():
             return HttpRefusal(503, str(error), retry_after_s=1)
         case RequestValidationError():

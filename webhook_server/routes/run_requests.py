@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ def read_request(value: object) -> RunRequest:
 
     if isinstance(value, dict) and (value.get("image") is None) == (value.get("failure") is None):
         raise HttpRefusal(422, "image, failure: should be exactly one of the two. Send one.")
+    _check_text(value)
     violations = schema.check("run_request", value)
     if violations:
         told = (f"{v.path or 'message'}: {v.message}" for v in violations)
@@ -41,6 +43,15 @@ def read_request(value: object) -> RunRequest:
     if faults:
         raise HttpRefusal(422, "\n".join(faults))
     return request
+
+
+def _check_text(value: object) -> None:
+    """Refuse halves of characters, which JSON can write, and neither files nor databases take."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        text = "message: should be text in UTF-8, found a lone surrogate. Send whole characters."
+        raise HttpRefusal(422, text) from error
 
 
 def _faults(request: RunRequest) -> list[str]:
@@ -63,10 +74,10 @@ def check_image(parts: Parts, request: RunRequest, spec: Spec | None, *, local: 
     image = request.image
     if image is None or _PULLABLE.fullmatch(image):
         return
-    if not local:
-        raise HttpRefusal(422, "image: should be NAME@sha256:DIGEST. Push the image, send that.")
-    if image.startswith("file:"):
+    if image.startswith("file:"):  # only where the operator opened a folder for it
         _check_bundle(parts, image)
+    elif not local:
+        raise HttpRefusal(422, "image: should be NAME@sha256:DIGEST. Push the image, send that.")
     elif _IMAGE_ID.fullmatch(image):
         _check_local_engine(parts, spec)
     else:

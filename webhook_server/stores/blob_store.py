@@ -184,10 +184,12 @@ class _FileReceipt:
             )
 
     def abort(self) -> None:
-        self._file.close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
             self._temporary = None
+        # On a full disk the last block cannot be written: closing says so once more.
+        with suppress(OSError):
+            self._file.close()
 
 
 def _digest_of(blob: BinaryIO) -> str:

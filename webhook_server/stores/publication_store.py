@@ -145,6 +145,16 @@ def make_due(connection: Connection, run: Run, now: datetime) -> None:
         _due(connection, run, PublicationKind.RELEASE, now)
 
 
+def wake_shown(connection: Connection, run_id: str, now: datetime) -> None:
+    """Let the publisher look at whatever is still open of a run that nobody can read."""
+    pending = publications.c.state == PublicationState.PENDING.value
+    connection.execute(
+        update(publications)
+        .where(publications.c.run_id == run_id, pending)
+        .values(due_at=now, news=publications.c.news + 1)
+    )
+
+
 def _due(connection: Connection, run: Run, kind: PublicationKind, now: datetime) -> None:
     values = {
         "run_id": run.id,

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from cynthus.codec import decode, encode
-from cynthus.errors import CynthusError, UserError
+from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from webhook_server.runs.model import (
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 # Any number that no other program uses: replicas give out numbers in turn.
 _ORDER_LOCK = 0x6379_6E74_6875_7302
 
+_UNREADABLE = "the server cannot read its record of this run; its instances are given back"
+
 _LIST = (
     runs.c.id,
     runs.c.seq,
@@ -70,6 +72,10 @@ _LIST = (
     runs.c.created_at,
     runs.c.finished_at,
 )
+
+
+class RunUnreadable(Refused):
+    """The row is damaged, or of a version that this server does not know."""
 
 
 class TokenReused(CynthusError):  # noqa: N818 - reads as what happened
@@ -174,7 +180,7 @@ class RunStore:
     def _one(self, query: Select[Any]) -> Run | None:
         with self._db.read() as connection:
             doc = connection.execute(query).scalar_one_or_none()
-        return None if doc is None else decode(Run, doc)
+        return None if doc is None else _read(doc)
 
     def list(self, *, repository_id: int | None, limit: int, before: int | None) -> list[RunRow]:
         """Return the newest runs first; `before` is the last row's `seq` of the page before."""
@@ -575,9 +581,15 @@ def _instance(connection: Connection, run: Run, attempt: Attempt) -> None:
     instance_store.add(connection, row, before)
 
 
+def _read(doc: Any) -> Run:
+    try:
+        return decode(Run, doc)
+    except UserError as error:  # the user has nothing to mend here
+        raise RunUnreadable(_UNREADABLE) from error
+
+
 def _park_unreadable(connection: Connection, run_id: str, now: datetime) -> None:
     """Take a row out of the loop that no version of ours can read; the sweep ends its instances."""
-    text = "the server cannot read its record of this run; its instances are given back"
     connection.execute(
         update(runs)
         .where(runs.c.id == run_id)
@@ -585,12 +597,13 @@ def _park_unreadable(connection: Connection, run_id: str, now: datetime) -> None
             state=State.FINISHED.value,
             state_since=now,
             outcome=Outcome.INFRASTRUCTURE.value,
-            reason=text,
+            reason=_UNREADABLE,
             finished_at=now,
             look_again_at=None,
         )
     )
-    event_store.add(connection, run_id, 0, EventKind.NOTICE, {"text": text}, now)
+    publication_store.wake_shown(connection, run_id, now)
+    event_store.add(connection, run_id, 0, EventKind.NOTICE, {"text": _UNREADABLE}, now)
 
 
 def _run_row(row: Row[*tuple[Any, ...]]) -> RunRow:

@@ -75,9 +75,11 @@ def check(name: str, value: str) -> None:
             f"{name!r}: should be letters, digits and underscores, and not PATH, CYNTHUS_*,"
             " GITHUB_* or LD_*. Choose another name."
         )
-    if len(value.strip()) < SHORTEST:
+    # A value of several lines is masked line by line: one of them at least must be long enough.
+    longest = max((len(line.strip()) for line in value.splitlines()), default=0)
+    if longest < SHORTEST:
         raise UserError(
-            f"{name}: should have at least {SHORTEST} characters, found {len(value.strip())}."
+            f"{name}: should have at least {SHORTEST} characters on a line, found {longest}."
             " Shorter values cannot be masked in logs."
         )
     if len(value.encode("utf-8", "surrogatepass")) > LONGEST_BYTES or "\0" in value:

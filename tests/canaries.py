@@ -1,0 +1,117 @@
+"""Secrets that sing: values planted in a run, looked for afterwards in everything that was written.
+
+A value is found in each spelling in which a program would leave it: plain, base64 at all three
+alignments (both alphabets), hex, percent-encoded, JSON-escaped, HTML-escaped, reversed, and any of
+them within gzip or zlib data.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import json
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, quote_plus
+
+import psutil
+
+_GZIP_OR_ZLIB = (
+    32 + zlib.MAX_WBITS
+)  # https://docs.python.org/3/library/zlib.html#zlib.decompressobj
+_UNPACKED_LIMIT = 64 << 20
+_MAGICS = (b"\x1f\x8b\x08", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+Source = tuple[str, bytes]
+
+
+def spellings(value: str) -> dict[bytes, str]:
+    """Return each spelling with its name."""
+    raw = value.encode()
+    forms: dict[bytes, str] = {}
+    for form, name in _simple(value):
+        forms.setdefault(form, name)
+    for before in range(3):
+        # Only the characters between those that share bits with neighbours are always the same.
+        whole = base64.b64encode(b"\0" * before + raw)
+        core = whole[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        forms.setdefault(core, f"base64 at {before}")
+        forms.setdefault(core.translate(bytes.maketrans(b"+/", b"-_")), f"base64url at {before}")
+    return forms
+
+
+def _simple(value: str) -> Iterator[tuple[bytes, str]]:
+    raw = value.encode()
+    yield raw, "plain"
+    yield raw.hex().encode(), "hex"
+    yield raw.hex().upper().encode(), "HEX"
+    yield quote(value, safe="").encode(), "URL"
+    yield quote_plus(value).encode(), "form"
+    yield json.dumps(value)[1:-1].encode(), "JSON"
+    yield json.dumps(value, ensure_ascii=False)[1:-1].encode(), "JSON, not ASCII"
+    yield html.escape(value).encode(), "HTML"
+    yield value[::-1].encode(), "reversed"
+
+
+def hits(values: Iterable[str], sources: Iterable[Source]) -> list[str]:
+    """Return where a value was found, by source and spelling."""
+    wanted = {form: name for value in values for form, name in spellings(value).items()}
+    found = []
+    for source, data in sources:
+        for text in (data, *_unpacked(data)):
+            found += [f"{source}: {name}" for form, name in wanted.items() if form in text]
+    return found
+
+
+def _unpacked(data: bytes) -> Iterator[bytes]:
+    """Yield what is packed in `data`, also in the middle of it."""
+    for magic in _MAGICS:
+        at = data.find(magic)
+        while at >= 0:
+            with contextlib.suppress(zlib.error):
+                text = zlib.decompressobj(_GZIP_OR_ZLIB).decompress(data[at:], _UNPACKED_LIMIT)
+                if len(text) > 8:
+                    yield text
+            at = data.find(magic, at + 1)
+
+
+def files(folder: Path, *without: str) -> Iterator[Source]:
+    """Yield every file of a folder, the names included."""
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if any(name.startswith(prefix) for prefix in without):
+            continue
+        yield f"the name {name}", name.encode("utf-8", "surrogateescape")
+        if path.is_file() and not path.is_symlink():
+            with contextlib.suppress(FileNotFoundError):
+                yield name, path.read_bytes()
+
+
+@dataclass
+class ArgumentWatch:
+    """Collects the arguments of every process of this machine while the block runs."""
+
+    seen: set[str] = field(default_factory=set)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            for process in psutil.process_iter(["cmdline"]):
+                self.seen.add("\0".join(process.info["cmdline"] or ()))
+
+    def sources(self) -> list[Source]:
+        """Return what was seen."""
+        return [(f"arguments of {words[:60]!r}", words.encode()) for words in sorted(self.seen)]
