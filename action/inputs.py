@@ -57,6 +57,7 @@ class Job:
     ref: str
     event: str
     run_id: str
+    run_attempt: int  # 1, and one more each time somebody runs the workflow again
     run_url: str
     server_url: str
     default_branch: str
@@ -316,6 +317,11 @@ def _needed(env: Mapping[str, str], name: str, faults: list[str]) -> str:
     return env.get(name, "")
 
 
+def _attempt(env: Mapping[str, str]) -> int:
+    text = env.get("GITHUB_RUN_ATTEMPT", "")
+    return int(text) if text.isascii() and text.isdigit() else 1
+
+
 def _file(env: Mapping[str, str], name: str) -> Path | None:
     return Path(env[name]) if env.get(name) else None
 
@@ -339,6 +345,7 @@ def _job(env: Mapping[str, str], faults: list[str]) -> Job | None:
         ref=ref,
         event=event_name,
         run_id=run_id,
+        run_attempt=_attempt(env),
         run_url=f"{server_url}/{repository}/actions/runs/{run_id}",
         server_url=server_url,
         default_branch=_text(_object(event, "repository").get("default_branch")) or "main",

@@ -124,7 +124,12 @@ def run_request(
         commit_sha=job.commit_sha,
         ref=job.ref,
         event=job.event,
-        trigger=trigger_for(job.event, pull_request=number, workflow_run_id=job.run_id),
+        trigger=trigger_for(
+            job.event,
+            pull_request=number,
+            workflow_run_id=job.run_id,
+            run_attempt=job.run_attempt,
+        ),
         spec_path=inputs.spec_shown,
         spec_text=spec_text,
         image=image,

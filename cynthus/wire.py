@@ -41,17 +41,21 @@ class RunRequest:
     changed_paths: tuple[str, ...] | None = None
 
 
-def trigger_for(event: str, *, pull_request: int | None, workflow_run_id: str) -> str:
+def trigger_for(
+    event: str, *, pull_request: int | None, workflow_run_id: str, run_attempt: int = 1
+) -> str:
     """Name what caused a run, so that the webhook and the Action name the same run alike.
 
     A push and a pull request name the event alone (the commit is in the key beside it); anything
     else a person may ask for twice on one commit, so the workflow run's id tells them apart.
+    A workflow run that somebody ran again is another wish: its attempt belongs to the name.
     """
+    again = f"/{workflow_run_id}.{run_attempt}" if run_attempt > 1 else ""
     if event == "push":
-        return "push"
+        return f"push{again}"
     if event == "pull_request" and pull_request is not None:
-        return f"pull_request/{pull_request}"
-    return f"{event}/{workflow_run_id}"
+        return f"pull_request/{pull_request}{again}"
+    return f"{event}{again or f'/{workflow_run_id}'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import Generator
@@ -12,6 +13,12 @@ from typing import Any
 import pytest
 
 _LOCAL_NAMES = {"localhost", ""}
+
+# A shell that starts the tests in the background has them, and their programs, ignore signals.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _loopback(address: Any) -> bool:

@@ -96,7 +96,12 @@ class Site:
     # ── what the loop would do ──────────────────────────────────────────────────────────────
 
     def a_run(
-        self, *, repository_id: int = 0, spec_text: str = SPEC, commit: str = "c" * 40
+        self,
+        *,
+        repository_id: int = 0,
+        spec_text: str = SPEC,
+        commit: str = "c" * 40,
+        trigger: str | None = None,
     ) -> str:
         """Accept a run."""
         from cynthus.specfile import parse
@@ -108,7 +113,7 @@ class Site:
                 repository_id=repository_id,
                 commit_sha=commit,
                 spec_path="cynthus.yaml",
-                trigger=f"local/{run_id}",
+                trigger=trigger or f"local/{run_id}",
             ),
             repository="acme/digits",
             ref="refs/heads/main",

@@ -277,8 +277,33 @@ def test_a_push_that_the_triggers_leave_out_starts_nothing(settings: Settings) -
 def test_a_job_may_not_name_images_of_this_machine(settings: Settings) -> None:
     push = {"repository_id": 7, "trigger": "push", "event": "push"}
     with open_site(settings, Jobs()) as site:
-        for image in ("sha256:" + "b" * 64, "file:///etc"):
-            assert submit(site, token="good.token.here", image=image, **push).status == 422
+        image = "sha256:" + "b" * 64
+        assert submit(site, token="good.token.here", image=image, **push).status == 422
+
+
+def test_what_a_job_is_refused_its_run_tells_too(settings: Settings) -> None:
+    push = {"repository_id": 7, "trigger": "push", "event": "push"}
+    with open_site(settings, Jobs()) as site:
+        assert submit(site, token="good.token.here", image="file:///etc", **push).status == 403
+        [row] = site.ask("GET", "/api/v1/runs").json["runs"]
+        arrived = site.parts.runs.wishes(row["id"]).image
+        assert arrived is not None
+        assert arrived.image is None
+        assert "CYNTHUS_BUNDLES_DIR" in (arrived.failure or "")
+
+
+def test_a_workflow_run_again_is_another_run_and_ends_the_one_that_waits(
+    settings: Settings,
+) -> None:
+    again = {"repository_id": 7, "trigger": "push/99.2", "event": "push"}
+    with open_site(settings, Jobs()) as site:
+        first = site.a_run(repository_id=7, trigger="push", commit=REQUEST["commit_sha"])
+        accepted = submit(site, token="good.token.here", **again)
+        assert accepted.status == 202
+        assert accepted.json["run_id"] != first
+        wish = site.parts.runs.wishes(first).cancel
+        assert wish is not None
+        assert wish.by == "a later attempt of its workflow run"
 
 
 # ── showing ─────────────────────────────────────────────────────────────────────────────────────

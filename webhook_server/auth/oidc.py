@@ -162,7 +162,10 @@ def authorise(
     _check_equal("ref", request.ref, caller.ref)
     _check_equal("pull_request", request.pull_request, caller.pull_request)
     trigger = trigger_for(
-        caller.event, pull_request=caller.pull_request, workflow_run_id=caller.run_id
+        caller.event,
+        pull_request=caller.pull_request,
+        workflow_run_id=caller.run_id,
+        run_attempt=caller.run_attempt,
     )
     _check_equal("trigger", request.trigger, trigger)
     _check_workflow_run(caller, request)

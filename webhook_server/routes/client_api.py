@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from cynthus.codec import encode
-from cynthus.wire import RunAccepted, RunRequest
+from cynthus.spec import Spec
+from cynthus.wire import RunAccepted, RunRequest, trigger_for
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.access import is_operator, require_operator, require_reader
 from webhook_server.routes.answers import HttpRefusal, bearer, parse_json
@@ -22,7 +24,7 @@ from webhook_server.routes.run_requests import (
     read_request,
     read_spec,
 )
-from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey
+from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
 from webhook_server.stores.run_store import Accepted, SpecDiffers, TokenReused
 from webhook_server.views import Told, run_view, signed_outputs
 
@@ -129,11 +131,9 @@ def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
     wanted = read_request(parse_json(content))
     _authorise(parts, job, wanted)
     spec, faults = read_spec(wanted)
-    check_image(parts, wanted, spec, local=job is None)
     branch = parts.jobs.default_branch(job) if job and parts.jobs else ""
     if spec is not None:
         check_trigger(wanted, spec, branch)
-        check_secrets(parts, wanted, spec)
     elif job is None:  # the person who sent it reads the answer; of a job the check run tells
         raise HttpRefusal(422, "\n".join(f"{f.line}:{f.column}: {f.text}" for f in faults))
     draft = RunDraft(
@@ -150,7 +150,39 @@ def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
         spec_faults=faults,
         wants_release=_wants_release(wanted, branch),
     )
-    return _accepted(parts, _accept(parts, draft, wanted, job).run_id)
+    refusal = _unfit(parts, wanted, spec, job)
+    if refusal is not None:  # the run that the webhook made ends with the same words
+        wanted = replace(wanted, image=None, failure=refusal.message)
+    accepted = _accept(parts, draft, wanted, job)
+    _end_the_first(parts, wanted)
+    if refusal is not None:
+        raise refusal
+    return _accepted(parts, accepted.run_id)
+
+
+def _unfit(
+    parts: Parts, wanted: RunRequest, spec: Spec | None, job: Job | None
+) -> HttpRefusal | None:
+    """Return why the run cannot be had like this. Raises it where nobody else would tell."""
+    try:
+        check_image(parts, wanted, spec, local=job is None)
+        if spec is not None:
+            check_secrets(parts, wanted, spec)
+    except HttpRefusal as refusal:
+        if job is None:
+            raise
+        return refusal
+    return None
+
+
+def _end_the_first(parts: Parts, wanted: RunRequest) -> None:
+    """End the run that still waits for the workflow run's first attempt: this is a later one."""
+    first = trigger_for(wanted.event, pull_request=wanted.pull_request, workflow_run_id="")
+    if first == wanted.trigger or not wanted.trigger.startswith(f"{first}/"):
+        return
+    waiting = parts.runs.find(replace(_key(wanted), trigger=first))
+    if waiting is not None and waiting.state is State.BUILDING:
+        cancel_run(parts, waiting.id, "a later attempt of its workflow run")
 
 
 def _job(parts: Parts, request: Request) -> Job | None:
