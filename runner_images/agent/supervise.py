@@ -254,5 +254,5 @@ class Attempt:
         """Let go of the workspace: on a shared disk it may be what leaves the server no room."""
         try:
             self._workload.remove()
-        except Exception as error:  # the report still waits; `run` removes it once more
+        except Exception as error:  # noqa: BLE001 - the report still waits, `run` tries once more
             self._around.outbox.notice(f"the workspace is not removed yet: {type(error).__name__}")
