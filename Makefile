@@ -31,8 +31,8 @@ system: ## install Docker, a registry, PostgreSQL, Chromium, npm (Debian, as roo
 	@scripts/system_packages.sh
 
 .PHONY: demo
-demo: install system ## one push becomes a finished run (EXAMPLE=digits-pytorch, STAY=1)
-	@$(BIN)/python -m demo --example "$(EXAMPLE)" $(if $(STAY),--stay)
+demo: install system ## one push becomes a finished run (EXAMPLE=digits-pytorch, STAY=1, PROCESS=1)
+	@$(BIN)/python -m demo --example "$(EXAMPLE)" $(if $(STAY),--stay) $(if $(PROCESS),--process)
 
 .PHONY: check
 check: install ## the inner loop: format, lint, types, import contracts, docs, unit tests
@@ -40,11 +40,11 @@ check: install ## the inner loop: format, lint, types, import contracts, docs, u
 
 .PHONY: test
 test: install system ## everything: contracts, flows, browser, both examples to their release
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest tests
 
 .PHONY: bench
 bench: install system ## measure (ONLY=name for one); writes bench/out/results.json
-	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
+	@$(BIN)/python -m demo.with_engine $(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: docs
 docs: install ## write the generated pages: docs/spec.md, docs/settings.md

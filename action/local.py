@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from action import build, inputs, plan, specs
 from action.failures import BuildFailed
@@ -24,6 +28,9 @@ def main(words: Sequence[str]) -> int:
     """Build; progress goes to stderr, and the last line of stdout is the answer."""
     asked = _parser().parse_args(words)
     inputs.clean_environment()
+    signal.signal(signal.SIGTERM, _interrupt)
+    if asked.while_input:
+        threading.Thread(target=_end_with_input, name="line", daemon=True).start()
     console = PlainConsole(sys.stderr)
     try:
         built = build.build(_order(asked), console)
@@ -43,6 +50,18 @@ def main(words: Sequence[str]) -> int:
     else:
         print(built.image, flush=True)
     return DONE
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # As Ctrl-C, so that the build's own programs are ended too.
+    raise KeyboardInterrupt
+
+
+def _end_with_input() -> None:
+    """End the build when whoever asked for it is gone, however it went."""
+    while os.read(0, 4096):  # unbuffered: Python's own reader holds a lock that its end needs
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def answer(built: Built) -> dict[str, object]:
@@ -79,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", choices=("auto", "docker", "process"), default="auto")
     add("--process", action="store_true", help="short for --engine process")
     add("--out", type=Path, help="where process-mode bundles go")
+    add("--while-input", action="store_true", help="end when standard input closes")
     add("--json", action="store_true", help="print one JSON object")
     return parser
 

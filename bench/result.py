@@ -25,12 +25,24 @@ class Result:
 def at_most(name: str, unit: str, samples: Sequence[float], limit: float, beside: str) -> Result:
     """Return the median of `samples`, held against an upper limit."""
     value = statistics.median(samples)
+    return _result(name, unit, samples, f"≤ {limit:g} {unit}", value <= limit, beside)
+
+
+def at_least(name: str, unit: str, samples: Sequence[float], limit: float, beside: str) -> Result:
+    """Return the median of `samples`, held against a lower limit."""
+    value = statistics.median(samples)
+    return _result(name, unit, samples, f"≥ {limit:g} {unit}", value >= limit, beside)
+
+
+def _result(  # noqa: PLR0913, PLR0917 - the two above hide it
+    name: str, unit: str, samples: Sequence[float], target: str, ok: bool, beside: str
+) -> Result:
     return Result(
         name=name,
-        value=round(value, 4),
+        value=round(statistics.median(samples), 4),
         unit=unit,
-        target=f"≤ {limit:g} {unit}",
-        ok=value <= limit,
+        target=target,
+        ok=ok,
         samples=tuple(round(sample, 4) for sample in samples),
         beside=beside,
     )
@@ -45,11 +57,11 @@ def write(results: Iterable[Result], path: Path) -> None:
 
 def table(results: Iterable[Result]) -> str:
     """Return the results as lines for people."""
-    lines = [f"{'name':<24}{'value':>10} {'unit':<6}{'target':<16}{'':<6}beside"]
+    lines = [f"{'name':<24}{'value':>10} {'unit':<7}{'target':<18}{'':<8}beside"]
     for result in results:
         mark = "ok" if result.ok else "MISSED"
         lines.append(
-            f"{result.name:<24}{result.value:>10.3f} {result.unit:<6}{result.target:<16}{mark:<8}"
-            f"{result.beside}"
+            f"{result.name:<24}{result.value:>10.3f} {result.unit:<7}{result.target:<18}"
+            f"{mark:<8}{result.beside}"
         )
     return "\n".join(lines)

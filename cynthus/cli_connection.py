@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import tempfile
+from pathlib import Path
 
 from cynthus.client import DEFAULT_SERVER, Client
+from cynthus.errors import UserError
 
 # What a terminal would obey, but for colours: a log must not move the cursor or set the title.
 _COMMANDS = re.compile(
@@ -30,6 +33,31 @@ def add_server_argument(parser: argparse.ArgumentParser) -> None:
 def add_run_argument(parser: argparse.ArgumentParser) -> None:
     """Let the user name a run."""
     parser.add_argument("run", metavar="RUN", help="the run's id, as `cynthus status` shows it")
+
+
+def writable(folder: Path, option: str) -> Path:
+    """Return a folder for files, tried: better now than when they have come.
+
+    Raises: UserError.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"can be written")
+    except OSError as error:
+        raise UserError(
+            f"{option}: should be a folder that can be written, found {folder}: {error.strerror}."
+            f" Name another with {option}."
+        ) from error
+    return folder
+
+
+def no_room(folder: Path, option: str, error: OSError) -> UserError:
+    """Say why files could not be copied."""
+    return UserError(
+        f"{folder}: should have room for the outputs, found: {error.strerror or error}."
+        f" Make room, or name another folder with {option}, and try again."
+    )
 
 
 def connect(args: argparse.Namespace) -> Client:

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _follow(client: Client, run_id: str) -> int:
+    client.get(run_id)  # a wrong id, or a server that is away, is told at once
     for event in client.follow(run_id):
         if event.kind is EventKind.LOG:
             _write(str(event.body.get("text", "")))

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cynthus.cli_connection import add_run_argument, add_server_argument, connect, harmless
+from cynthus.cli_connection import (
+    add_run_argument,
+    add_server_argument,
+    connect,
+    harmless,
+    no_room,
+    writable,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +32,11 @@ def run(args: argparse.Namespace) -> int:
     if not outputs:
         print("the run has no outputs (yet). `cynthus status` shows where it stands.")
         return 0
+    writable(folder, "--to")
     for output in outputs:
-        client.download(output, folder)
+        try:
+            client.download(output, folder)
+        except OSError as error:
+            raise no_room(folder, "--to", error) from error
         print(harmless(f"{folder / output.path} ({output.size_bytes:,} bytes)"))
     return 0

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from cynthus.codec import decode, encode
@@ -171,6 +172,16 @@ class Client:
                     " server?"
                 ) from error
 
+    def _refusal(self, error: HTTPError, path: str) -> CynthusError:
+        message = _message(error)
+        run = _OF_A_RUN.match(path)
+        if error.code == 404 and run and message.startswith("run: "):  # noqa: PLR2004 - RFC 9110
+            message = (
+                f"run {unquote(run[1])}: is not known to {self.server}."
+                " Check its id: `cynthus status` lists the newest."
+            )
+        return _refusal(error, message)
+
     def _open(
         self,
         method: str,
@@ -189,7 +200,7 @@ class Client:
             return self._opener.open(request, timeout=timeout_s)
         except HTTPError as error:
             with error:
-                raise _refusal(error) from error
+                raise self._refusal(error, path) from error
         except (URLError, OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise Transient(
@@ -198,12 +209,14 @@ class Client:
             ) from error
 
 
+_OF_A_RUN = re.compile(r"/api/v1/runs/([^/?]+)")
+
+
 def _part(run_id: str) -> str:
     return quote(run_id, safe="")
 
 
-def _refusal(error: HTTPError) -> CynthusError:
-    message = _message(error)
+def _refusal(error: HTTPError, message: str) -> CynthusError:
     if error.code in {408, 429, 500, 502, 503, 504}:
         return Transient(message)
     if error.code in {400, 404, 413, 415, 422}:

@@ -30,7 +30,7 @@ def main() -> int:
         return 2
     try:
         with ended_by_signals(), tempfile.TemporaryDirectory(prefix="cynthus-demo-") as folder:
-            return _show(Path(folder), source, stay=options.stay)
+            return _show(Path(folder), source, options)
     except StageError as error:
         print(f"the demo stopped: {error}", file=sys.stderr)
         return 1
@@ -41,15 +41,16 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--example", default="digits", help="a folder of examples/")
+    parser.add_argument("--process", action="store_true", help="as on a machine without Docker")
     parser.add_argument("--stay", action="store_true", help="keep everything up at the end")
     return parser.parse_args()
 
 
-def _show(folder: Path, source: Path, *, stay: bool) -> int:
+def _show(folder: Path, source: Path, options: argparse.Namespace) -> int:
     begin = time.monotonic()
     screen = open_screen(plain=True)
     screen.say("raising the stage: GitHub, a runner, a registry, a Cynthus server")
-    with standing(folder) as stage:
+    with standing(folder, process=options.process) as stage:
         engine = stage.engine
         where = f"Docker at {engine.client}" if engine.client else f"process mode: {engine.why_not}"
         screen.say(f"engine: {where}")
@@ -62,6 +63,7 @@ def _show(folder: Path, source: Path, *, stay: bool) -> int:
         log = threading.Thread(target=_relay_runner, args=(stage, screen), daemon=True)
         log.start()
         run_id = stage.wait_for_run(commit)
+        stage.wait_for_image(run_id)
         screen.say(f"run {run_id}: {stage.server.url}/runs/{run_id}")
         for event in stage.client.follow(run_id):
             screen.show(event)
@@ -70,14 +72,14 @@ def _show(folder: Path, source: Path, *, stay: bool) -> int:
         view = stage.client.get(run_id)
         good = _print_end(stage, source.name, commit, view)
         print(f"\n{time.monotonic() - begin:.0f} s from nothing to here.")
-        if stay:
+        if options.stay:
             _stay(stage, run_id)
         return 0 if good else 1
 
 
 def _relay_runner(stage: Stage, screen: Any) -> None:
     """Print what the Actions runner says: the build is the longest wait."""
-    program = next(p for p in stage.programs.running if p.name == "actions")
+    program = stage.runner
     tick = threading.Event()
     with program.log.open("r", encoding="utf-8", errors="replace") as log:
         while program.running:

@@ -35,6 +35,12 @@ class Server:
 
     def start(self) -> Program:
         """Start it and wait for its first answer. Again after `stop` or `kill`: the same server."""
+        program = self.launch()
+        wait_until(self._ready, "the Cynthus server", program)
+        return program
+
+    def launch(self) -> Program:
+        """Start it and do not wait."""
         self.state.mkdir(parents=True, exist_ok=True)
         self.ready_file.unlink(missing_ok=True)
         environment = clean_environment(
@@ -47,7 +53,6 @@ class Server:
         words = [sys.executable, "-m", "cynthus", "serve"]
         program = self.programs.start("server", words, environment=environment)
         self.program = program
-        wait_until(self._ready, "the Cynthus server", program)
         return program
 
     def _ready(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from demo.processes import Program, Programs, StageError, answers, free_port, wait_until
 
 SOCKET = Path("/var/run/docker.sock")
+START_LOCK = Path(tempfile.gettempdir()) / "cynthus-dockerd.lock"
 ENGINE_LIMIT_S = 20  # an engine that answers does so in well under a second
 
 
@@ -23,15 +25,23 @@ class Engine:
     why_not: str = ""
     started: Program | None = None
 
+    def stop(self) -> None:
+        """End the engine if it was started here. Safe to repeat."""
+        if self.started is not None:
+            self.started.stop()
+
 
 def docker_engine() -> Engine:
-    """Return the engine of this machine, starting Debian's when root and none answers.
-
-    The engine is left running: it belongs to the machine, and other containers may live in it.
-    """
+    """Return the engine of this machine, starting Debian's when root and none answers."""
     client = docker_client()
     if client is None:
         return Engine(None, "no docker program on PATH")
+    with START_LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two that start one at once would both fail
+        return _found_or_started(client)
+
+
+def _found_or_started(client: str) -> Engine:
     if _engine_answers(client):
         return Engine(client)
     if os.geteuid() != 0 or not Path("/usr/sbin/dockerd").exists():
@@ -64,7 +74,6 @@ def _engine_answers(client: str) -> bool:
 
 
 def _start_engine(client: str) -> Program:
-    # Its own folder for the log: the engine outlives the stage that started it.
     quiet = Programs(Path(tempfile.gettempdir()) / "cynthus-dockerd")
     program = quiet.start("dockerd", ["/usr/sbin/dockerd"])
     try:

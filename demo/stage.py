@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,11 @@ class Stage:
     person_token: str
 
     @property
+    def exchanges(self) -> Path:
+        """Return the file with every request GitHub answered, one JSON object a line."""
+        return self.folder / "exchanges.jsonl"
+
+    @property
     def client(self) -> Client:
         """Return a client with the operator's token."""
         return Client(self.server.url, self.server.api_token)
@@ -150,23 +155,48 @@ class Stage:
             tick.wait(0.1)
         raise StageError(f"no run of commit {commit[:7]} appeared within {limit_s:.0f} s")
 
+    def wait_for_image(self, run_id: str, limit_s: float = 300.0) -> None:
+        """Return once the run has left `building`; raises StageError when its workflow failed."""
+        tick = threading.Event()
+        for _ in range(int(limit_s / 0.2)):
+            failed = "completed: failure" in self.runner.tail()
+            if self.client.get(run_id).state != "building":
+                return
+            if failed:
+                raise StageError(f"the workflow run failed. Its log ends:\n{self.runner.tail()}")
+            tick.wait(0.2)
+        raise StageError(f"no image came within {limit_s:.0f} s")
+
+    @property
+    def runner(self) -> Program:
+        """Return the program that runs workflows."""
+        return next(program for program in self.programs.running if program.name == "actions")
+
     def close(self) -> None:
         """End every program of the stage. Safe to repeat."""
         self.programs.stop()
 
 
 @contextlib.contextmanager
-def standing(folder: Path, *, settings: dict[str, str] | None = None) -> Iterator[Stage]:
-    """Bring a stage up in `folder`, and down at the end, whatever happens."""
+def standing(
+    folder: Path, *, settings: Mapping[str, str] | None = None, process: bool = False
+) -> Iterator[Stage]:
+    """Bring a stage up in `folder`, and down at the end, whatever happens.
+
+    `process`: as on a machine without a Docker engine.
+    """
     programs = Programs(folder / "log")
+    engine = Engine(None, "asked for process mode") if process else docker_engine()
     try:
-        yield _raise_up(folder, programs, settings or {})
+        yield _raise_up(folder, programs, engine, settings or {})
     finally:
         programs.stop()
+        engine.stop()
 
 
-def _raise_up(folder: Path, programs: Programs, settings: dict[str, str]) -> Stage:
-    engine = docker_engine()
+def _raise_up(
+    folder: Path, programs: Programs, engine: Engine, settings: Mapping[str, str]
+) -> Stage:
     images = registry(programs, folder / "registry") if engine.client else None
     github = _github(programs, folder / "github")
     server = Server(programs, folder / "server")
@@ -201,7 +231,8 @@ def _raise_up(folder: Path, programs: Programs, settings: dict[str, str]) -> Sta
         "CYNTHUS_GITHUB_PRIVATE_KEY": str(key),
         "CYNTHUS_OIDC_ISSUER": f"{github.url}/oidc",
         "CYNTHUS_ALLOWED": OWNER,
-        "CYNTHUS_BUNDLES_DIR": str(folder),
+        "CYNTHUS_BUNDLES_DIR": str(folder / "bundles"),
+        **_without_engine(engine),
         **settings,
     }
     server.start()
@@ -222,6 +253,7 @@ def _raise_up(folder: Path, programs: Programs, settings: dict[str, str]) -> Sta
 
 def _github(programs: Programs, state: Path) -> GitHub:
     words = [sys.executable, "-m", "simulators", "github", "--port", "0", "--state", str(state)]
+    words += ["--exchanges", str(state.with_name("exchanges.jsonl"))]
     program = programs.start("github", words, environment=clean_environment())
     ready = state / "ready.json"
     wait_until(ready.exists, "the GitHub simulator", program)
@@ -234,6 +266,16 @@ def _runner(
     words = [sys.executable, "-m", "simulators", "actions", "--github", github.url]
     words += ["--state", str(folder / "actions"), "--action", f"cynthus/cynthus={ROOT}"]
     words += ["--var", f"CYNTHUS_SERVER={server.url}"]
-    # Without an engine there is nothing to push: the Action then makes a bundle for this machine.
-    words += ["--var", f"CYNTHUS_REGISTRY={images.address if images else ''}"]
+    if images is not None:
+        words += ["--var", f"CYNTHUS_REGISTRY={images.address}"]
+    else:  # nothing to push: the Action makes a bundle where this machine's server may take it
+        for name, value in _without_engine(Engine(None)).items():
+            words += ["--env", f"{name}={value}"]
+        words += ["--env", f"CYNTHUS_BUNDLES_DIR={folder / 'bundles'}"]
+        words += ["--env", f"CYNTHUS_CACHE_DIR={folder / 'cache'}"]
     return programs.start("actions", words, environment=clean_environment())
+
+
+def _without_engine(engine: Engine) -> dict[str, str]:
+    """Hide an engine that this machine may have all the same."""
+    return {} if engine.client else {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}

@@ -33,6 +33,7 @@ class Runner:
     folders: Mapping[str, Path]
     variables: Mapping[str, str]
     secrets: Mapping[str, str]
+    environment: Mapping[str, str]  # as a self-hosted runner's `.env` file sets it
     slots: threading.Semaphore
     stop: Cancel
     say: Callable[[str], None]

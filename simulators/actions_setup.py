@@ -48,7 +48,7 @@ def prepare(runner: Runner, order: JobOrder, registered: Registered, cancel: Can
         runner=runner_,
         contexts=order.contexts | {"job": {"check_run_id": registered.check_run_id}},
         env={},
-        base_env=base_environment(work / "_home"),
+        base_env=base_environment(work / "_home") | dict(runner.environment),
         oidc=_oidc(runner, order, registered),
         run_defaults=dict(order.job.run_defaults),
         masks=masks,

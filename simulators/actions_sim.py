@@ -80,6 +80,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         help="a value of `secrets`; without VALUE it is read from the environment")  # fmt: skip
     add("--token-env", default="", metavar="NAME",
         help="environment variable with a token that reads private repositories")  # fmt: skip
+    add("--env", action="append", default=[], metavar="NAME=VALUE",
+        help="a variable of every job, as in a self-hosted runner's `.env` file")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -97,6 +99,7 @@ def _runner(options: argparse.Namespace) -> Runner:
         folders={name: Path(path).resolve() for name, path in _pairs(options.action)},
         variables=dict(_pairs(options.var)),
         secrets=dict(_pairs(options.secret)),
+        environment=dict(_pairs(options.env)),
         slots=threading.Semaphore(max(1, options.jobs)),
         stop=Cancel(),
         say=say,

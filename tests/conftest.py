@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import sys
+from collections.abc import Generator
 from typing import Any
+
+import pytest
 
 _LOCAL_NAMES = {"localhost", ""}
 
@@ -35,3 +39,15 @@ def _guard(event: str, args: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_guard)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything can be installed nothing is skipped, but for what needs a GPU."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and "NVIDIA" not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {report.longrepr}"
+    return report

@@ -7,16 +7,15 @@ import json
 import os
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
-from runner_images.agent.engine import DEFAULT_SOCKET, answers
+from demo.services import docker_engine
+from runner_images.agent.engine import DEFAULT_SOCKET
 
-START_LIMIT_S = 20.0
 TREE_PROGRAMS = [
     "bash",
     "sh",
@@ -41,36 +40,13 @@ TREE_PROGRAMS = [
 
 
 @pytest.fixture(scope="session")
-def engine_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def engine_socket() -> Iterator[str]:
     """The engine's socket; one that had to be started ends with the tests."""
-    if answers(DEFAULT_SOCKET):
-        yield DEFAULT_SOCKET
-        return
-    log = tmp_path_factory.mktemp("docker") / "dockerd.log"
-    started = _start(log)
-    if started is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"no Docker engine answers, and none could be started: see {log}")
-        pytest.skip("no Docker engine answers at /var/run/docker.sock, and none could be started")
+    engine = docker_engine()
+    if engine.client is None:
+        pytest.skip(engine.why_not)
     yield DEFAULT_SOCKET
-    started.terminate()
-    started.wait(START_LIMIT_S)
-
-
-def _start(log: Path) -> subprocess.Popen[bytes] | None:
-    try:
-        with log.open("wb") as file:
-            daemon = subprocess.Popen(["dockerd"], stdout=file, stderr=file, start_new_session=True)
-    except OSError:
-        return None
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline and daemon.poll() is None:
-        if answers(DEFAULT_SOCKET):
-            return daemon
-        time.sleep(0.05)  # dockerd tells nobody when it is ready
-    daemon.kill()
-    daemon.wait()
-    return None
+    engine.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from dataclasses import replace
+from io import RawIOBase
+from pathlib import Path
 
 from cynthus.errors import CynthusError, UserError
 from webhook_server import settings as settings_module
@@ -18,15 +21,29 @@ def main(words: list[str]) -> int:
         settings = _overridden(settings_module.read(), args)
         if args.command == "secret":
             return _secret(settings, args)
-        from webhook_server.app import serve
-
-        return serve(settings, args.role)
+        return _embedded(settings, args) if args.embedded else serve(settings, args.role)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 - no log is set up yet
         return 2
     except CynthusError as error:
         print(error, file=sys.stderr)  # noqa: T201 - as above
         return 3
+
+
+def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
+    """Become the server; imported here, since the secrets' commands do without it."""
+    from webhook_server.app import serve as serve_now
+
+    return serve_now(settings, role, line)
+
+
+def _embedded(settings: Settings, args: argparse.Namespace) -> int:
+    # Unbuffered: a thread that waits in Python's own reader would hold up the end.
+    with open(0, "rb", buffering=0, closefd=False) as line:
+        code = serve(alone(settings), "all", line)
+    if args.scratch:
+        shutil.rmtree(args.scratch, ignore_errors=True)
+    return code
 
 
 _ACTS = {
@@ -41,6 +58,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--role", choices=("all", "api", "worker"), default="all")
     parser.add_argument("--host", help="address to listen on (CYNTHUS_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on, 0: any (CYNTHUS_PORT)")
+    parser.add_argument(
+        "--embedded",
+        action="store_true",
+        help="live until standard input closes, then cancel every run, wait for its end, and end;"
+        " a signal ends at once. No GitHub, this machine only: what `cynthus run` starts",
+    )
+    parser.add_argument(
+        "--scratch", type=Path, metavar="FOLDER", help="with --embedded: remove FOLDER at the end"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     secret = commands.add_parser("secret", help="set, list or remove a repository's secrets")
     acts = secret.add_subparsers(dest="act", metavar="ACT", required=True)
@@ -58,6 +84,11 @@ def _overridden(settings: Settings, args: argparse.Namespace) -> Settings:
     if args.port is not None:
         settings = replace(settings, port=args.port)
     return settings
+
+
+def alone(settings: Settings) -> Settings:
+    """Return the settings of a server that only the program which started it can reach."""
+    return replace(settings, host="127.0.0.1", public_url="", github_app_id="", provider="local")
 
 
 def _secret(settings: Settings, args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from io import RawIOBase
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from cynthus.errors import UserError
-from webhook_server import loops
+from webhook_server import embedded, loops
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.logs import set_up
@@ -81,7 +82,9 @@ def new_id() -> str:
 def listen(settings: Settings) -> socket.socket:
     """Take the address. Raises: UserError when somebody else has it."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's delay off only for sockets that name their protocol: without it every
+    # answer waits 40 ms for the client's acknowledgement of its head.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((settings.host, settings.port))
@@ -299,8 +302,11 @@ def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: Non
     return _Uvicorn(config, started=started, stopping=stop)
 
 
-def serve(settings: Settings, role: str) -> int:
-    """Run until asked to stop. Raises: UserError when the settings cannot be used."""
+def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
+    """Run until asked to stop, or until `line` closes: then no run is left behind.
+
+    Raises: UserError when the settings cannot be used.
+    """
     if role != "all" and not database_is_shared(settings):
         raise UserError(
             f"--role: should be all with SQLite, found {role}. Set CYNTHUS_DATABASE_URL to"
@@ -316,7 +322,9 @@ def serve(settings: Settings, role: str) -> int:
                 _tell_ready(settings, "")
                 _wait_for_signal()
             else:
-                _serve_doors(found, github, running, listening)
+                _serve_doors(found, github, running, (listening, line))
+        if line is not None and running is not None:
+            embedded.sweep_away(running.providers)
         log.info("server stopped url=%s", found.base_url)
     if running is not None and not running.drained:
         # The interpreter would wait for the pass that hangs; what it does is repeated anyway.
@@ -360,9 +368,12 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
 
 
 def _serve_doors(
-    found: Ground, github: GithubSide | None, running: Running | None, listening: socket.socket
+    found: Ground,
+    github: GithubSide | None,
+    running: Running | None,
+    ends: tuple[socket.socket, RawIOBase | None],
 ) -> None:
-    settings = found.settings
+    settings, (listening, line) = found.settings, ends
     parts = open_parts(
         found,
         jobs=github.jobs if github else None,
@@ -380,7 +391,11 @@ def _serve_doors(
         # uvicorn hands the signal on when it is done; what follows must still be done.
         signal.signal(number, lambda *_: None)
     stopping = running.ask_to_stop if running else lambda: None
-    http_server(doors, started=started, stopping=stopping).run(sockets=[listening])
+    server = http_server(doors, started=started, stopping=stopping)
+    if line is not None:
+        charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
+        embedded.live_by(line, charge, server.stop)
+    server.run(sockets=[listening])
 
 
 def _tell_ready(settings: Settings, url: str) -> None:

@@ -14,21 +14,26 @@ class Bell:
     """
 
     def __init__(self) -> None:
-        self._news = threading.Condition()
+        self._lock = threading.Lock()
         self._rings: dict[str, int] = defaultdict(int)
+        # One a topic that is waited for: a thousand heartbeats a second must not wake the loops
+        # that wait for something else. The topics of loops are few, and they stay.
+        self._waiting: dict[str, threading.Condition] = {}
 
     def ring(self, topic: str) -> None:
         """Wake whoever waits for `topic`."""
-        with self._news:
+        with self._lock:
             self._rings[topic] += 1
-            self._news.notify_all()
+            if topic in self._waiting:
+                self._waiting[topic].notify_all()
 
     def count(self, topic: str) -> int:
         """Return how often it rang: take this before looking, give it to `wait` after."""
-        with self._news:
+        with self._lock:
             return self._rings.get(topic, 0)
 
     def wait(self, topic: str, seen: int, timeout_s: float) -> None:
         """Return when `topic` rang since `seen`, or after `timeout_s`."""
-        with self._news:
-            self._news.wait_for(lambda: self._rings.get(topic, 0) != seen, timeout_s)
+        with self._lock:
+            news = self._waiting.setdefault(topic, threading.Condition(self._lock))
+            news.wait_for(lambda: self._rings.get(topic, 0) != seen, timeout_s)

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cynthus.errors import Refused, Transient
+from cynthus.errors import Refused
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
-from webhook_server.auth.oidc import Caller, OidcVerifier, PullHead
+from webhook_server.auth.oidc import Caller, OidcVerifier
 from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
-from webhook_server.intents import Place
+from webhook_server.publish.places import Places
 from webhook_server.routes.github_events import GithubEvents
 from webhook_server.routes.jobs import GithubJobs
 from webhook_server.settings import Settings
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.publication_store import PublicationStore
-from webhook_server.stores.repository_store import Repository, RepositoryStore
+from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 
 
@@ -58,7 +58,7 @@ def open_github(
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
         ),
-        jobs=GithubJobs(verifier, allowed, _Repositories(api, repositories, now)),
+        jobs=GithubJobs(verifier, allowed, _Jobs(Places(api, repositories, now))),
         inbox=Inbox(
             InboxParts(
                 api=api,
@@ -92,58 +92,16 @@ def _webhook_secrets(settings: Settings) -> tuple[bytes, ...]:
     return tuple(part.encode() for part in parts if part)
 
 
-class _Repositories:
-    """What is known of the repositories that jobs come from, asked of GitHub when it is not."""
+class _Jobs:
+    """What the job's door asks of GitHub."""
 
-    def __init__(self, api: GithubApi, store: RepositoryStore, now: Callable[[], datetime]) -> None:
-        self._api, self._store, self._now = api, store, now
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.pull_head = places.pull_head
 
     def default_branch(self, caller: Caller) -> str:
         """Return the default branch, or empty text when GitHub does not let us see it."""
         try:
-            return self._place(caller).default_branch
+            return self._places.find(caller.repository_id, caller.repository).default_branch
         except Refused:
             return ""  # the app is not installed there: the spec's own branches decide
-
-    def pull_head(self, caller: Caller, number: int) -> PullHead:
-        """Return the pull request's head as it is now. Raises: Transient."""
-        try:
-            pull = self._api.pull(self._place(caller), number)
-        except Refused as error:
-            raise Transient(f"pull request {number}: cannot be looked up: {error}") from error
-        return PullHead(sha=pull.sha, repository_id=pull.head_repository_id)
-
-    def _place(self, caller: Caller) -> Place:
-        known = self._store.get(caller.repository_id)
-        if known is not None and known.installation_id and known.default_branch:
-            return _place(known)
-        asked = self._asked(caller)
-        self._store.upsert(asked, self._now())
-        return _place(asked)
-
-    def _asked(self, caller: Caller) -> Repository:
-        place = Place(
-            id=caller.repository_id,
-            owner_id=caller.owner_id,
-            full_name=caller.repository,
-            default_branch="",
-            installation_id=self._api.installation_of(caller.repository),
-        )
-        facts = self._api.repository(place)
-        return Repository(
-            id=place.id,
-            owner_id=place.owner_id,
-            full_name=facts.full_name,
-            default_branch=facts.default_branch,
-            installation_id=place.installation_id,
-        )
-
-
-def _place(known: Repository) -> Place:
-    return Place(
-        id=known.id,
-        owner_id=known.owner_id,
-        full_name=known.full_name,
-        default_branch=known.default_branch,
-        installation_id=known.installation_id,
-    )

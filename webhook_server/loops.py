@@ -16,7 +16,7 @@ from webhook_server.perform import Hands
 from webhook_server.providers.provider import Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
-from webhook_server.runs.policy import CLOUD, LOCAL, Policy
+from webhook_server.runs.policy import Policy, policy_of
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
 from webhook_server.stores.database import Database
@@ -169,10 +169,16 @@ def _reconciler(
 
 
 def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Policy]:
-    of = {"local": LOCAL}
-    return {
-        name: replace(of.get(name, CLOUD), build_limit=settings.build_limit) for name in providers
-    }
+    return {name: _policy(settings, name) for name in providers}
+
+
+def _policy(settings: Settings, provider: str) -> Policy:
+    policy = policy_of(provider)
+    return replace(
+        policy,
+        build_limit=settings.build_limit,
+        powers=replace(policy.powers, longest=settings.max_duration),
+    )
 
 
 def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from webhook_server.providers.provider import (
     Misconfigured,
     NoCapacity,
+    NothingFits,
     Provider,
     ProviderRefusal,
     QuotaExceeded,
@@ -37,6 +38,8 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     seen = Observations(
         cancel=wishes.cancel, image=wishes.image, listening_since=eyes.listening_since
     )
+    if run.state is State.BUILDING:
+        return replace(seen, offers_refusal=_no_such_provider(eyes, run))
     if run.state is State.QUEUED:
         return seen if _must_wait(run, seen, now) else _with_offers(eyes, run, seen)
     if run.attempt is None:
@@ -60,19 +63,27 @@ def _must_wait(run: Run, seen: Observations, now: datetime) -> bool:
 
 
 def _with_offers(eyes: Eyes, run: Run, seen: Observations) -> Observations:
-    name = provider_of(run, eyes.default_provider)
-    provider = eyes.providers.get(name)
+    provider = eyes.providers.get(provider_of(run, eyes.default_provider))
     if provider is None:
-        known = ", ".join(sorted(eyes.providers))
-        text = f"resources/provider: should be one of {known}, found {name!r}"
-        return replace(seen, offers=(), offers_refusal=text)
+        return replace(seen, offers=(), offers_refusal=_no_such_provider(eyes, run))
     if run.spec is None:
         return seen
     try:
         return replace(seen, offers=tuple(provider.offers(run.spec.resources)))
     except NoCapacity as refusal:
         return replace(seen, offers=(), offers_detail=str(refusal))
-    except (Misconfigured, QuotaExceeded) as refusal:
+    except (Misconfigured, NothingFits, QuotaExceeded) as refusal:
         return replace(seen, offers=(), offers_refusal=str(refusal))
     except ProviderRefusal as refusal:
         return replace(seen, offers=None, offers_detail=str(refusal))
+
+
+def _no_such_provider(eyes: Eyes, run: Run) -> str | None:
+    name = provider_of(run, eyes.default_provider)
+    if name in eyes.providers:
+        return None
+    known = ", ".join(sorted(eyes.providers))
+    return (
+        f"resources/provider: should be one that this server has ({known}), found {name}."
+        " Change it, or leave it out."
+    )

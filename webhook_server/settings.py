@@ -117,7 +117,8 @@ class Settings:
     bundles_dir: str = _setting(
         "BUNDLES_DIR",
         "",
-        "folder from which `file://` images may run as plain processes; empty: none may",
+        "folder from which `file://` images may run as plain processes, for repositories that"
+        " trust each other: each may name any bundle in it; empty: none may",
     )
     local_slots: int = _setting(
         "LOCAL_SLOTS", 0, "runs at a time on this machine; 0: half its cores, at least one"

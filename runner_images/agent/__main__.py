@@ -233,4 +233,6 @@ class _Life:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    sys.stderr.flush()
+    os._exit(exit_code)  # taking the interpreter down costs 50 ms for which the server waits

@@ -72,6 +72,7 @@ class Attempt:
         self._began = around.clock()
         self._started = False
         self._summary = b""
+        self._removing: threading.Thread | None = None
         self.over = over  # set once nobody waits for this attempt any more
 
     # ── said from outside, by other threads ──────────────────────────────────────────────────
@@ -101,7 +102,7 @@ class Attempt:
         finally:
             if self._started and self._workload.ending() is None:
                 self._workload.kill()
-            self._workload.remove()
+            self._remove()
         return self._over_reason
 
     def _report_failure(self, error: Exception) -> None:
@@ -228,6 +229,12 @@ class Attempt:
             error=self._stop_reason,
         )
 
+    def _remove(self) -> None:
+        if self._removing is None:
+            self._workload.remove()
+        else:
+            self._removing.join()
+
     def _report(self, exit_: Exit) -> None:
         uplink = self._around.uplink
         if not self._started:
@@ -237,6 +244,8 @@ class Attempt:
             if self._work.outputs:
                 uplink.report(AgentState.UPLOADING, exit=exit_)
             outputs = self._around.collect(self._workload.outputs(self._work.outputs))
+            self._removing = threading.Thread(target=self._workload.remove)
+            self._removing.start()  # beside the last report: the server waits for our end next
             uplink.report(AgentState.DONE, exit=exit_, outputs=outputs)
         self._wait_until_told()
 

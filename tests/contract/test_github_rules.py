@@ -130,7 +130,7 @@ def test_another_app_s_run_cannot_be_changed(town: Town) -> None:
         ({"checks": "write"}, "POST", "/actions/workflows/x.yml/dispatches", {"ref": "main"}, 403),
     ],
 )
-def test_a_token_can_do_what_its_permissions_say(  # noqa: PLR0917 - a table of cases
+def test_a_token_can_do_what_its_permissions_say(
     town: Town, permissions: dict[str, str], method: str, path: str, body: Any, status: int
 ) -> None:
     town.push({"x": "1"}, branch="feature")

@@ -12,7 +12,7 @@ import pytest
 
 from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, Resources
-from webhook_server.providers.provider import InstanceNotFound, NoCapacity, Provider
+from webhook_server.providers.provider import InstanceNotFound, NoCapacity, NothingFits, Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.runs.model import Offer, Order
 from webhook_server.settings import Settings
@@ -100,8 +100,11 @@ def test_an_offer_says_what_is_lent_and_for_how_much(provider: Provider) -> None
         Resources(gpu=(GpuNeed("no-such-gpu", 1),)),
     ],
 )
-def test_a_need_that_never_fits_gets_no_offer(provider: Provider, need: Resources) -> None:
-    assert provider.offers(need) == []
+def test_a_need_that_never_fits_is_refused_with_what_there_is(
+    provider: Provider, need: Resources
+) -> None:
+    with pytest.raises(NothingFits, match=r"resources/\w+: should be .*, found .* where it has"):
+        provider.offers(need)
 
 
 def test_creating_twice_gives_the_same_instance(provider: Provider) -> None:

@@ -127,14 +127,17 @@ class Site:
         """Save a change as the loop would, and ring as it would."""
         now = self.parts.now()
         self.parts.runs.wake(run_id, now)
-        claims = self.parts.runs.claim(limit=50, lease=timedelta(seconds=30), now=now)
+        claims = self.parts.runs.claim(limit=1000, lease=timedelta(seconds=30), now=now)
         run = None
         for claim in claims:
             if claim.run.id != run_id:
                 self.parts.runs.release(claim)
                 continue
             run = change(claim.run)
-            assert self.parts.runs.save(claim, Decision(run=run), now)
+            over = run.state is State.FINISHED
+            again_at = None if over else now + timedelta(hours=1)
+            decision = Decision(run=run, look_again_at=again_at)
+            assert self.parts.runs.save(claim, decision, now)
         assert run is not None
         self.parts.bell.ring("publications")
         self.parts.bell.ring(f"events/{run_id}")

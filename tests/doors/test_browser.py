@@ -56,7 +56,9 @@ def page(request: pytest.FixtureRequest, site: Site) -> Iterator[Page]:
 
 
 def test_a_run_goes_live_without_a_reload(site: Site, page: Page, pictures: Path) -> None:
-    look = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    look = (
+        "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    )
     run_id = site.a_run()
     page.goto(f"{site.url}/runs/{run_id}")
     page.evaluate("window.sameDocument = true")
@@ -94,10 +96,10 @@ def test_a_run_goes_live_without_a_reload(site: Site, page: Page, pictures: Path
     page.screenshot(path=str(pictures / f"run-finished-{look}.png"), full_page=True)
 
 
-def test_the_list_follows_the_runs_without_a_reload(
-    site: Site, page: Page, pictures: Path
-) -> None:
-    look = "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page, pictures: Path) -> None:
+    look = (
+        "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
+    )
     first = site.a_run(commit="a" * 40)
     page.goto(site.url)
     page.evaluate("window.sameDocument = true")
@@ -108,6 +110,7 @@ def test_the_list_follows_the_runs_without_a_reload(
     finish(site, first)
     page.locator(f"[data-run={first}] .pill.succeeded").wait_for()
     assert page.evaluate("window.sameDocument") is True
+    assert page.locator("[data-tally=running]").text_content() == "1"
     page.screenshot(path=str(pictures / f"runs-{look}.png"))
 
 

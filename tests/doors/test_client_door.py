@@ -302,6 +302,13 @@ def test_the_list_shows_newest_first_in_pages(site: Site) -> None:
     assert [row["id"] for row in first + rest] == made[::-1]
 
 
+def test_the_list_counts_the_open_runs_by_state(site: Site) -> None:
+    one, two, _ = (site.a_run(commit=f"{n:040d}") for n in range(3))
+    site.enter(one, State.RUNNING)
+    site.enter(two, State.FINISHED)
+    assert site.ask("GET", "/api/v1/runs").json["open"] == {"building": 1, "running": 1}
+
+
 def test_the_list_follows_a_change_at_once(site: Site) -> None:
     run_id = site.a_run()
     assert site.ask("GET", "/api/v1/runs").json["runs"][0]["state"] == "building"
@@ -362,3 +369,18 @@ def test_the_api_describes_itself_to_the_operator(guarded: Site) -> None:
     assert document["paths"]["/api/v1/runs"]["post"]["requestBody"]
     assert document["components"]["schemas"]["run_view"]["properties"]["progress"]
     assert all(path.startswith("/api/v1") for path in document["paths"])
+
+
+def test_an_answer_does_not_wait_for_acknowledgements(site: Site) -> None:
+    import http.client
+    import time
+
+    connection = http.client.HTTPConnection("127.0.0.1", site.port)
+    times = []
+    for _ in range(20):
+        began = time.monotonic()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        times.append(time.monotonic() - began)
+    connection.close()
+    assert min(times) < 0.02  # a delayed acknowledgement takes 40 ms, each time

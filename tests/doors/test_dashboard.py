@@ -171,7 +171,11 @@ def test_a_wrong_token_opens_nothing(guarded: Site) -> None:
 def test_a_session_that_a_visitor_brought_is_never_taken_over(guarded: Site) -> None:
     page = guarded.ask("GET", "/sign-in", headers={"Cookie": "cynthus_session=chosen"})
     signed = form(
-        guarded, "/sign-in", cookie="cynthus_session=chosen", form_token=form_token(page), token=TOKEN
+        guarded,
+        "/sign-in",
+        cookie="cynthus_session=chosen",
+        form_token=form_token(page),
+        token=TOKEN,
     )
     assert signed.status == 303
     assert "chosen" not in signed.headers["set-cookie"]
@@ -195,7 +199,8 @@ def test_a_cookie_alone_does_nothing_from_another_site(guarded: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.example", "/\\evil.example", "https://evil.example", "\\\\evil", "/\t/evil", ""]
+    "target",
+    ["//evil.example", "/\\evil.example", "https://evil.example", "\\\\evil", "/\t/evil", ""],
 )
 def test_signing_in_leads_nowhere_else(guarded: Site, target: str) -> None:
     assert sign_in(guarded, target=target).headers["location"] == "/"

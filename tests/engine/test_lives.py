@@ -131,7 +131,10 @@ def test_a_spec_that_names_an_unknown_provider_is_told_the_known_ones(world: Wor
     resources = replace(a_spec().resources, provider="moon")
     world.submit(spec=a_spec(resources=resources))
     world.step()
-    assert world.run().reason.text == "resources/provider: should be one of fake, found 'moon'"
+    assert world.run().reason.text == (
+        "resources/provider: should be one that this server has (fake), found moon."
+        " Change it, or leave it out."
+    )
 
 
 def test_a_lost_instance_is_replaced_only_once_it_is_gone(world: World) -> None:
@@ -451,3 +454,42 @@ def test_a_missing_instance_wakes_its_run(world: World) -> None:
     world.provider.instances.clear()
     world.sweeper.step()
     assert world.runs.next_due(world.now) == world.now
+
+
+# ── two servers, missing parts ──────────────────────────────────────────────────────────────────
+
+
+def test_a_pass_that_lost_its_race_orders_nothing(world: World) -> None:
+    world.submit()
+    world.step_to_queued()
+    [older] = world.runs.claim(limit=1, lease=seconds(1), now=world.now)
+    world.now += seconds(2)
+    [newer] = world.runs.claim(limit=1, lease=HOUR, now=world.now)
+    world.reconciler._pass(older)
+    assert world.provider.created == []
+    world.reconciler._pass(newer)
+    assert len(world.provider.created) == 1
+
+
+def test_a_server_without_the_runs_provider_waits_for_one_that_has_it(world: World) -> None:
+    name = start(world)
+    world.finish_work(name, an_exit(1))
+    provider = world.providers.pop("fake")
+    world.wait(timedelta(minutes=1))
+    assert world.state() is State.RELEASING
+    world.providers["fake"] = provider
+    world.wait(timedelta(minutes=2))
+    assert world.state() is State.FINISHED
+
+
+def test_an_order_without_its_provider_is_in_doubt(world: World) -> None:
+    world.submit()
+    world.step_to_queued()
+    [claim] = world.runs.claim(limit=1, lease=HOUR, now=world.now)
+    decision = world.reconciler._decision(claim, world.now)
+    world.runs.save(claim, decision, world.now)
+    provider = world.providers.pop("fake")
+    assert perform(world.reconciler.hands, decision.commands[0]) is not None
+    world.providers["fake"] = provider
+    world.wait(seconds(20))
+    assert len(world.provider.created) == 1

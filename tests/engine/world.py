@@ -60,7 +60,7 @@ class World:
         self.events = EventStore(self.db)
         self.publications = PublicationStore(self.db)
         self.bell = Bell()
-        providers = {"fake": self.provider}
+        providers = self.providers = {"fake": self.provider}
         self.reconciler = Reconciler(
             runs=self.runs,
             eyes=Eyes(
@@ -104,6 +104,11 @@ class World:
 
     def step(self) -> float:
         return self.reconciler.step()
+
+    def step_to_queued(self) -> None:
+        """Make one pass only: the image has come, nothing is ordered."""
+        [claim] = self.runs.claim(limit=1, lease=timedelta(minutes=1), now=self.now)
+        self.reconciler._pass(claim)
 
     def wait(self, duration: timedelta, beats: bool = False) -> None:
         """Let time pass, a few seconds a step, with the loop turning (and the agents beating)."""

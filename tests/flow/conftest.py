@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.stage import Stage, standing
+from tests.contract.github_description import judge_deliveries, judge_exchanges
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         if stage.engine.client is None and os.environ.get("CI"):
             pytest.fail(f"continuous integration has a Docker engine: {stage.engine.why_not}")
         yield stage
+        judge(stage)
+
+
+def judge(stage: Stage) -> None:
+    """All that was said between us and GitHub is what GitHub describes."""
+    problems = judge_exchanges(stage.exchanges.read_text("utf-8").splitlines())
+    problems += judge_deliveries(stage.github.control("GET", "deliveries"))
+    assert problems == []

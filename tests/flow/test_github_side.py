@@ -547,9 +547,8 @@ def test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason(wor
 
 
 def test_g8_after_a_long_outage_every_check_run_is_right(world: World) -> None:
-    server, runs = world.server, []
-    for number in range(5):
-        runs.append(world.a_run({"cynthus.yaml": SPEC, "n": str(number)}))
+    server = world.server
+    runs = [world.a_run({"cynthus.yaml": SPEC, "n": str(number)}) for number in range(5)]
     server.publisher.step()
     world.fault(kind="error", status=503, times=-1, match={"path": "check-runs"})
     for run in runs:

@@ -65,13 +65,19 @@ def assert_manifest_is_true(stage: Stage, name: str, release: dict[str, Any], co
     manifest = json.loads(assets["manifest.json"])
     assert manifest["commit"] == commit
     spec = (EXAMPLES / name / "cynthus.yaml").read_bytes()
-    assert manifest["spec_sha256"] == hashlib.sha256(spec).hexdigest()
-    assert manifest["files"], "the manifest lists no file"
-    for entry in manifest["files"]:
-        content = assets[entry["asset"]]
-        assert entry["size_bytes"] == len(content)
-        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
-    assert {entry["asset"] for entry in manifest["files"]} | {"manifest.json"} == set(assets)
+    assert manifest["spec"] == {"path": "cynthus.yaml", "sha256": sha256(spec)}
+    assert manifest["image"].partition("@")[2].startswith("sha256:")
+    files = [*manifest["files"], *manifest["own_files"]]
+    assert len(manifest["files"]) >= 1
+    for entry in files:
+        content = assets[entry.get("asset") or entry["name"]]
+        assert (entry["size_bytes"], entry["sha256"]) == (len(content), sha256(content))
+    listed = {entry.get("asset") or entry["name"] for entry in files}
+    assert listed | {"manifest.json"} == set(assets)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 SPEC = """\

@@ -27,6 +27,7 @@ from tests.builders import (
 from tests.stores.test_database import run_together
 from webhook_server.runs.model import (
     Cause,
+    CloseAttempt,
     Decision,
     ImageArrived,
     Outcome,
@@ -444,8 +445,6 @@ def test_a_pass_that_raised_is_counted_and_tried_later(store: RunStore, db: Data
 
 
 def test_a_pass_is_forgiven_only_after_its_commands(store: RunStore) -> None:
-    from webhook_server.runs.model import CloseAttempt
-
     accept(store)
     store.give_up(claim_one(store), "failed", NOON)
     claim = claim_one(store)

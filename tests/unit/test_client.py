@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from cynthus.cli_connection import harmless
 from cynthus.client import Client
 from cynthus.errors import CynthusError, Refused, Transient, UserError

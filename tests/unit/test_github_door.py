@@ -9,14 +9,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cynthus.errors import Refused, Transient
-from webhook_server.github_api import AppSettings, GithubApi, Invalid, NotFound, Release, Releases
+from cynthus.errors import Refused, Transient, UserError
+from webhook_server.github_api import (
+    AppHooks,
+    AppSettings,
+    GithubApi,
+    Invalid,
+    NotFound,
+    Release,
+    Releases,
+)
 from webhook_server.github_api.door import Pace
 from webhook_server.intents import Place
 
@@ -359,3 +368,55 @@ def test_what_is_sent_is_counted_by_shape(api: GithubApi, script: Script) -> Non
     api.repository(PLACE)
     assert api.requests == {"POST /app/access_tokens": 1, "GET /repos": 1}
     assert api.total_requests() == 2
+
+
+@pytest.mark.parametrize("key", ["", "nonsense", "/no/such/file", "a\x00b"])
+def test_a_private_key_that_is_none_stops_the_server_without_showing_it(key: str) -> None:
+    settings = AppSettings(
+        api_url="http://127.0.0.1:1", uploads_url="", app_id="1", private_key=key
+    )
+    with pytest.raises(UserError, match="CYNTHUS_GITHUB_PRIVATE_KEY") as error:
+        GithubApi(settings, now=lambda: NOON, wait=lambda _: None)
+    assert not key or key not in str(error.value)
+
+
+def test_a_private_key_is_read_from_a_file_or_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_text(pem())
+    for key in (str(file), pem().replace("\n", "\\n")):
+        settings = AppSettings(
+            api_url="http://127.0.0.1:1", uploads_url="", app_id="1", private_key=key
+        )
+        GithubApi(settings, now=lambda: NOON, wait=lambda _: None)
+
+
+def a_failure(number: int, minutes_ago: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": number,
+        "guid": f"guid-{number}",
+        "delivered_at": (NOON - timedelta(minutes=minutes_ago)).isoformat(),
+        "status_code": 502,
+    } | changes
+
+
+def test_w24_failed_deliveries_are_read_page_by_page_back_to_a_moment(
+    api: GithubApi, script: Script
+) -> None:
+    more = {"Link": f'<{script.url}/app/hook/deliveries?cursor=v1_9&per_page=100>; rel="next"'}
+    script.say(
+        Said(200, [a_failure(12, 1), a_failure(11, 2, status_code=202), {"id": "odd"}], more),
+        Said(200, [a_failure(9, 50), a_failure(8, 70)], more),
+    )
+    found = list(AppHooks(api.app).failed(since=NOON - timedelta(hours=1)))
+    assert [failed.guid for failed in found] == ["guid-12", "guid-9"]
+    assert ["cursor=v1_9" in path for _, path, _ in script.asked] == [False, True]
+    assert script.asked[0][2]["authorization"].startswith("Bearer ey")
+
+
+def test_w24_what_was_read_before_a_failing_page_is_good(api: GithubApi, script: Script) -> None:
+    more = {"Link": f'<{script.url}/app/hook/deliveries?cursor=v1_9>; rel="next"'}
+    script.say(Said(200, [a_failure(12, 1)], more), Said(502, None))
+    pages = AppHooks(api.app).failed(since=NOON - timedelta(hours=1))
+    assert next(pages).guid == "guid-12"
+    with pytest.raises(Transient):
+        next(pages)

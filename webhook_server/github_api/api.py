@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from github import Auth
 
-from cynthus.errors import Refused, Transient
+from cynthus.errors import Refused, Transient, UserError
 from webhook_server.github_api.door import WRITE_SPACING, Answer, Door, NotFound, Pace
 from webhook_server.github_api.tokens import InstallationTokens
 from webhook_server.intents import Place
@@ -280,9 +280,19 @@ class GithubApi:
 
 
 def _pem(key: str) -> str:
+    """Return the PEM text. The value is never shown: it may be the key itself, mistyped."""
     if "-----BEGIN" in key:
         return key.replace("\\n", "\n")  # how a PEM travels in one line of an .env file
-    return Path(key).read_text("ascii")
+    try:
+        text = Path(key).read_text("ascii")
+    except (OSError, ValueError):
+        text = ""
+    if "-----BEGIN" not in text:
+        raise UserError(
+            "CYNTHUS_GITHUB_PRIVATE_KEY: should be the App's private key (PEM), or the path of a "
+            "file with it, found neither. Download one on the App's settings page."
+        )
+    return text
 
 
 def _name(full_name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -53,6 +54,7 @@ class Inbox:
     def __init__(self, parts: InboxParts) -> None:
         self._parts, self._now = parts, parts.now
         self._buttons = Buttons(parts)
+        self._ending: list[Future[bool]] = []
 
     def step(self) -> float:
         """Handle all that is due; return the seconds until the next look."""
@@ -67,6 +69,7 @@ class Inbox:
                 return _IN_HAND_S
             for item in claimed:
                 self._handle(item)
+            self._settle()
         return _IDLE_S
 
     def _handle(self, delivery: Delivery) -> None:
@@ -98,7 +101,14 @@ class Inbox:
             delivery.event,
             note,
         )
-        self._parts.deliveries.finish(delivery, state, note, self._now())
+        store = self._parts.deliveries
+        self._ending.append(store.finish_async(delivery, state, note, self._now()))
+
+    def _settle(self) -> None:
+        """Wait until what was finished is stored, lest it is claimed again by the next look."""
+        ending, self._ending = self._ending, []
+        for stored in ending:
+            stored.result()
 
     def _retry(self, delivery: Delivery, error: Exception, retry_at: datetime | None) -> None:
         note = str(error) if isinstance(error, CynthusError) else type(error).__name__

@@ -56,7 +56,8 @@ class Redelivery:
 
     def _sweep(self, now: datetime) -> None:
         done_until, asked = self._memory(now)
-        for failed in self._missing(done_until - OVERLAP):
+        missing, trouble = self._missing(done_until - OVERLAP)
+        for failed in missing:
             times, last_at = asked.get(failed.guid, (0, datetime.min.replace(tzinfo=now.tzinfo)))
             if times >= _TRIES or now - last_at < _APART:
                 continue
@@ -64,15 +65,22 @@ class Redelivery:
             asked[failed.guid] = (times + 1, now)
             # Saved at once: a crash between two must not ask for all of them again.
             self._remember(done_until, asked, now)
+        if trouble is not None:  # the pages behind it are read from the same moment next time
+            raise trouble
         # An hour of overlap is looked at again by the next sweep, and the one after.
         self._remember(now, asked, now)
 
-    def _missing(self, since: datetime) -> list[FailedDelivery]:
+    def _missing(self, since: datetime) -> tuple[list[FailedDelivery], Transient | None]:
+        """Return what failed and is not here, with the trouble that ended the reading early."""
         found: dict[str, FailedDelivery] = {}
-        for failed in self._hooks.failed(since=since):
-            found.setdefault(failed.guid, failed)  # the newest try of each comes first
+        trouble: Transient | None = None
+        try:
+            for failed in self._hooks.failed(since=since):
+                found.setdefault(failed.guid, failed)  # the newest try of each comes first
+        except Transient as error:
+            trouble = error
         known = self._deliveries.known(list(found)) if found else set()
-        return [failed for guid, failed in found.items() if guid not in known]
+        return [failed for guid, failed in found.items() if guid not in known], trouble
 
     def _ask(self, failed: FailedDelivery) -> None:
         try:

@@ -32,6 +32,7 @@ from webhook_server.providers.provider import (
     InstanceNotFound,
     Misconfigured,
     NoCapacity,
+    NothingFits,
     ProviderUnavailable,
 )
 from webhook_server.runs.model import Offer, Order
@@ -72,11 +73,12 @@ class Local:
 
     def offers(self, need: Resources) -> list[Offer]:
         """Return this machine for free; raises NoCapacity while its slots are taken."""
-        offer = self._fitting(need)
-        if offer is None:
-            return []
-        self._check_room(need, offer.gpu_count, "")
-        return [offer]
+        gpu = self._gpu_for(need.gpu)
+        unfit = unfit_text(need, self._has(), fits_gpu=bool(gpu or not need.gpu))
+        if unfit is not None:
+            raise NothingFits(unfit)
+        self._check_room(need, gpu.count if gpu else 0, "")
+        return [self._offer(gpu)]
 
     def create(self, order: Order, enrol_secret: str) -> Instance:
         """Start an agent in a folder of this name, unless one was started there before."""
@@ -129,16 +131,15 @@ class Local:
 
     # ── what fits ────────────────────────────────────────────────────────────────────────────
 
-    def _fitting(self, need: Resources) -> Offer | None:
-        gpu = self._gpu_for(need.gpu) if need.gpu else None
-        if (
-            need.nodes > 1
-            or (need.gpu and gpu is None)
-            or (need.cpu or 0) > self._cpu
-            or (need.memory_bytes or 0) > self._memory_bytes
-            or (need.disk_bytes or 0) > self._disk_bytes
-        ):
-            return None
+    def _has(self) -> Has:
+        return Has(
+            gpus=self._gpus,
+            cpu=self._cpu,
+            memory_bytes=self._memory_bytes,
+            disk_bytes=self._disk_bytes,
+        )
+
+    def _offer(self, gpu: GpuNeed | None) -> Offer:
         return Offer(
             provider=self.name,
             place=PLACE,
@@ -332,6 +333,40 @@ class Local:
             if not marker.exists():
                 return True
             raise ProviderUnavailable(f"{PLACE}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Has:
+    """What a machine has."""
+
+    gpus: tuple[str, ...]
+    cpu: int
+    memory_bytes: int
+    disk_bytes: int
+
+
+def unfit_text(need: Resources, has: Has, *, fits_gpu: bool) -> str | None:
+    """Return what of a need this machine never has, or None when all fits."""
+    wanted = " or ".join(f"{gpu.count} x {gpu.type}" for gpu in need.gpu)
+    gpus = ", ".join(has.gpus) or "no GPU"
+    pairs = [
+        ("nodes", need.nodes > 1, f"{need.nodes}", "one node"),
+        ("gpu", not fits_gpu, wanted, gpus),
+        ("cpu", (need.cpu or 0) > has.cpu, f"{need.cpu}", f"{has.cpu}"),
+        _sizes("memory", need.memory_bytes, has.memory_bytes, ""),
+        _sizes("disk", need.disk_bytes, has.disk_bytes, " free"),
+    ]
+    told = [
+        f"resources/{name}: should be what {PLACE} has, found {asked} where it has {there}."
+        " Ask for less, or name another provider."
+        for name, too_much, asked, there in pairs
+        if too_much
+    ]
+    return "\n".join(told) or None
+
+
+def _sizes(name: str, need: int | None, has: int, more: str) -> tuple[str, bool, str, str]:
+    return name, (need or 0) > has, f"{(need or 0) / 1e9:.1f} GB", f"{has / 1e9:.1f} GB{more}"
 
 
 def is_model(wanted: str, model: str) -> bool:

@@ -22,6 +22,10 @@ class NoCapacity(ProviderRefusal):
     """The place has none to lend at present."""
 
 
+class NothingFits(ProviderRefusal):
+    """The place never has what is needed; the text names it, and what there is."""
+
+
 class QuotaExceeded(ProviderRefusal):
     """The account may not have more; the text names the quota."""
 
@@ -50,7 +54,10 @@ class Provider(Protocol):
     name: str
 
     def offers(self, need: Resources) -> list[Offer]:
-        """Return what could be lent now, best first; empty: nothing fits."""
+        """Return what could be lent now, best first.
+
+        Raises: NothingFits when waiting would not help, NoCapacity when it would.
+        """
 
     def create(self, order: Order, enrol_secret: str) -> Instance:
         """Lend an instance that enrols under `order.name`; same name twice: the same instance."""

@@ -27,7 +27,7 @@ class Places:
         Raises: NotFound when the app is not installed there; Transient.
         """
         known = self._repositories.get(repository_id)
-        if known is not None and known.installation_id:
+        if known is not None and known.installation_id and known.default_branch:
             return _place(known)
         return self._look_up(repository_id, known.full_name if known else full_name)
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
-from cynthus.wire import HEARTBEAT_S, Enrolled, Enrolment, EventKind, UploadAsk, UploadGrant, Work
+from cynthus.wire import Enrolled, Enrolment, EventKind, UploadAsk, UploadGrant, Work
 from webhook_server.auth.blob_urls import PutTerms, put_url
 from webhook_server.auth.tokens import agent_token, enrol_secret, same, sha256_hex
 from webhook_server.routes.answers import HttpRefusal, parse_json
@@ -21,6 +21,7 @@ from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
+from webhook_server.runs.policy import policy_of
 from webhook_server.runs.work import Limits, path_fault, work_for
 from webhook_server.stores.blob_store import blob_key
 from webhook_server.stores.instance_store import Enrolling, InstanceRow
@@ -82,8 +83,9 @@ def _enrol(parts: Parts, enrolment: Enrolment) -> Enrolled:
     )
     _check_enrolling(answer)
     parts.bell.ring("runs")
-    work = _work(parts, enrolment.instance, tell=answer is Enrolling.OK)
-    return Enrolled(token=token, work=work, heartbeat_s=HEARTBEAT_S)
+    work, provider = _work(parts, enrolment.instance, tell=answer is Enrolling.OK)
+    beat_s = policy_of(provider).heartbeat.total_seconds()
+    return Enrolled(token=token, work=work, heartbeat_s=beat_s)
 
 
 def _check_nonce(nonce: str) -> None:
@@ -98,7 +100,8 @@ def _check_enrolling(answer: Enrolling) -> None:
         raise HttpRefusal(410, "attempt: is over. Stop everything.")
 
 
-def _work(parts: Parts, instance: str, *, tell: bool) -> Work:
+def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
+    """Return the work, with the provider that lends the instance."""
     row = parts.instances.observe(instance)
     run = parts.runs.get(row.run_id)
     attempt = next((a for a in run.attempts if a.instance == instance), None) if run else None
@@ -115,7 +118,7 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> Work:
         output_bytes=settings.output_limit_bytes,
         output_files=settings.output_limit_files,
     )
-    return work_for(run, attempt, found, limits, parts.now())
+    return work_for(run, attempt, found, limits, parts.now()), attempt.offer.provider
 
 
 def _open_attempt(parts: Parts, digest: str) -> InstanceRow:

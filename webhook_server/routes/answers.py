@@ -15,7 +15,7 @@ Send = Callable[[Message], Awaitable[None]]
 Door = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
-BODY_LIMIT_S = 20.0  # a client that needs longer for a message is cut off: the cases' limit
+BODY_LIMIT_S = 15.0  # slow clients are to be cut off within 20 s; a message takes one
 _DRAIN_BYTES = 32 << 20  # more than any message may have; who sends on is cut off
 _DRAIN_S = 5.0
 

@@ -25,7 +25,7 @@ from webhook_server.stores.blob_store import BlobMismatch, Receipt, is_key
 PREFIX = "/blobs/"
 _BLOCK_BYTES = 1 << 20  # one trip to a worker thread a block
 # The longest silence of either side; a transfer may last hours as long as it moves.
-_STALL_LIMIT_S = 20.0
+_STALL_LIMIT_S = 15.0
 _RANGE = re.compile(r"\Abytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
 
 

@@ -33,6 +33,7 @@ from webhook_server.routes.static_files import static_file
 from webhook_server.runs.model import Offer, Run, State
 from webhook_server.stores.feed_tail import log_tail, newest_seq, points
 from webhook_server.stores.session_store import LIFE
+from webhook_server.stores.tally import open_runs
 from webhook_server.views import run_view, signed_outputs
 
 ROWS_A_PAGE = 50
@@ -153,14 +154,9 @@ class _Pages:
         """Return the list."""
         parts = self._parts
         rows = parts.runs.list(repository_id=None, limit=ROWS_A_PAGE, before=before)
-        counts = parts.runs.count_by_state()
-        busy = sum(n for state, n in counts.items() if state in _BUSY)
+        counts = open_runs(parts.database)
         waiting = sum(counts.get(state, 0) for state in (State.BUILDING, State.QUEUED))
-        tally = (
-            ("running", busy),
-            ("waiting", waiting),
-            ("finished", counts.get(State.FINISHED, 0)),
-        )
+        tally = (("running", sum(counts.values()) - waiting), ("waiting", waiting))
         older = rows[-1].seq if len(rows) == ROWS_A_PAGE else None
         return self._page(
             request, "runs.html", "runs", rows=rows, tally=tally, older=older, first=before is None
@@ -238,9 +234,6 @@ class _Pages:
             secure=parts.base_url.startswith("https://"),
         )
         return response
-
-
-_BUSY = frozenset({State.PROVISIONING, State.RUNNING, State.COLLECTING, State.RELEASING})
 
 
 def _relative(target: str) -> str:

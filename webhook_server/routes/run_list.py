@@ -13,7 +13,9 @@ from cynthus.errors import Transient
 from webhook_server.routes.access import require_operator, session_of
 from webhook_server.routes.answers import Door, HttpRefusal, Receive, Scope, Send, answer
 from webhook_server.routes.parts import Parts
+from webhook_server.runs.model import State
 from webhook_server.stores.run_store import RunRow
+from webhook_server.stores.tally import open_runs
 
 MOST_ROWS = 200
 _ROWS = 50
@@ -46,7 +48,7 @@ class RunLists:
         rings, made_at = self._rings(), self._parts.now()
         repository_id, limit, before = question
         rows = self._parts.runs.list(repository_id=repository_id, limit=limit, before=before)
-        body = list_json(rows)
+        body = list_json(rows, open_runs(self._parts.database))
         self._prepared[question] = (rings, made_at, body)
         while len(self._prepared) > _KEPT:
             self._prepared.popitem(last=False)
@@ -57,9 +59,9 @@ class RunLists:
         return bell.count("runs") + bell.count("publications")
 
 
-def list_json(rows: list[RunRow]) -> bytes:
-    """Return rows as the API spells them."""
-    value = {"runs": [encode(row) for row in rows]}
+def list_json(rows: list[RunRow], open_by_state: dict[State, int]) -> bytes:
+    """Return rows as the API spells them, with how many runs are open beside them."""
+    value = {"runs": [encode(row) for row in rows], "open": open_by_state}
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 

@@ -74,10 +74,10 @@ def check_image(parts: Parts, request: RunRequest, spec: Spec | None, *, local: 
     image = request.image
     if image is None or _PULLABLE.fullmatch(image):
         return
-    if not local:
-        raise HttpRefusal(422, "image: should be NAME@sha256:DIGEST. Push the image, send that.")
-    if image.startswith("file:"):
+    if image.startswith("file:"):  # only where the operator opened a folder for it
         _check_bundle(parts, image)
+    elif not local:
+        raise HttpRefusal(422, "image: should be NAME@sha256:DIGEST. Push the image, send that.")
     elif _IMAGE_ID.fullmatch(image):
         _check_local_engine(parts, spec)
     else:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from cynthus.spec import Spec
 from cynthus.wire import AgentState, Output
+from webhook_server.runs.honour import notices, refusal
 from webhook_server.runs.limits import (
     Limit,
     backoff,
@@ -106,6 +107,12 @@ def decide(run: Run, seen: Observations, now: datetime, policy: Policy = CLOUD) 
 
 
 def _decide(run: Run, spec: Spec, seen: Observations, now: datetime, policy: Policy) -> Decision:
+    if run.state in {State.BUILDING, State.QUEUED}:
+        refused = refusal(spec, policy.powers)
+        if refused is not None:
+            return _finish(run, failed(Cause.REFUSED, refused), now)
+        for text in notices(spec, policy.powers):
+            run = _notice(run, text)
     if run.state is State.BUILDING:
         return _build(_Pass(run=run, spec=spec, seen=seen, now=now, policy=policy))
     if run.state is State.QUEUED:
@@ -159,6 +166,8 @@ def _build(at: _Pass) -> Decision:
         return Decision(run=queued, look_again_at=now)
     if image is not None:
         return _finish(run, failed(Cause.BUILD, image.failure or "the build failed"), now)
+    if at.seen.offers_refusal is not None:  # better now than after an image was built for nothing
+        return _finish(run, failed(Cause.REFUSED, at.seen.offers_refusal), now)
     late_at = run.created_at + at.policy.build_limit
     if now >= late_at:
         text = f"no image came within {at.policy.build_limit}: look at the workflow run"
@@ -213,7 +222,8 @@ def _order(at: _Pass, offer: Offer) -> Decision:
         ordered_at=now,
         last_try_at=now,
     )
-    text = f"waiting for {offer.machine} in {offer.place} ({offer.provider})"
+    where = "" if offer.machine == offer.place else f" in {offer.place} ({offer.provider})"
+    text = f"waiting for {offer.machine}{where}"
     reason = Reason(cause=Cause.PROGRESS, text=text)
     ordered = replace(
         _step(run, State.PROVISIONING, reason, now),
@@ -309,11 +319,16 @@ def _boot_deadline(at: _Try) -> datetime:
 
 def _start(at: _Try, agent: AgentSeen) -> Decision:
     started = _with(at, replace(at.attempt, started_at=agent.enrolled_at))
-    reason = Reason(cause=Cause.PROGRESS, text=f"running in {at.attempt.offer.place}")
+    reason = Reason(cause=Cause.PROGRESS, text=f"running {_at_place(at)}")
     run = _step(started.run, State.RUNNING, reason, at.now)
     if agent.engine == "process":
         run = _notice(run, "no Docker engine: the command runs as a plain process")
     return Decision(run=run, look_again_at=at.now)
+
+
+def _at_place(at: _Try) -> str:
+    offer = at.attempt.offer
+    return f"on {offer.place}" if offer.machine == offer.place else f"in {offer.place}"
 
 
 def _repeat_create(at: _Try, create: CreateSeen | None) -> Decision:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from cynthus.wire import HEARTBEAT_S
+from webhook_server.runs.honour import Powers
+
+_CLOUD_POWERS = Powers(spot=True, places=True, labels=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -20,6 +25,10 @@ class Policy:
     ask_every: timedelta = timedelta(seconds=10)
     #: A new instance may be missing from answers this long (eventual consistency).
     visible_after: timedelta = timedelta(seconds=60)
+    #: From beat to beat of an agent that has no news; an order to stop is heard with the answer.
+    heartbeat: timedelta = timedelta(seconds=HEARTBEAT_S)
+    #: What its instances can do beyond running the command.
+    powers: Powers = _CLOUD_POWERS
     #: Three heartbeats, one every 10 s.
     suspect_after: timedelta = timedelta(seconds=30)
     #: Silent though the provider says that it runs: a network partition rarely heals later.
@@ -50,8 +59,12 @@ class Policy:
 
 CLOUD = Policy()
 #: This machine: a create is done when it returns, and an agent starts in a second. The grace
-#: covers a server that was killed between saying "create" and hearing the answer.
+#: covers a server that was killed between saying "create" and hearing the answer. A person waits
+#: for Ctrl-C to take effect, and few agents share the server: with a beat every second it is heard
+#: within one, for about 2 ms of processor time each.
 LOCAL = Policy(
+    heartbeat=timedelta(seconds=1),
+    powers=Powers(),
     boot_limit=timedelta(seconds=60),
     create_patience=timedelta(seconds=5),
     ask_every=timedelta(seconds=5),
@@ -61,3 +74,11 @@ LOCAL = Policy(
     slowest_offer_look=timedelta(seconds=1),
     capacity_forgiven=timedelta(seconds=24 * 3600),
 )
+
+#: By provider; any other is a cloud.
+_POLICIES = {"local": LOCAL}
+
+
+def policy_of(provider: str) -> Policy:
+    """Return the times of a provider."""
+    return _POLICIES.get(provider, CLOUD)

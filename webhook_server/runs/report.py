@@ -324,7 +324,9 @@ def _attempts(run: Run) -> str:
 def _attempt_row(attempt: Attempt) -> str:
     offer = attempt.offer
     gpu = f", {offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else ""
-    place = f"{offer.provider}, {offer.place}, {offer.machine}{gpu}{', spot' if offer.spot else ''}"
+    # This machine's own provider has one word for place and machine.
+    where = dict.fromkeys((offer.provider, offer.place, offer.machine))
+    place = f"{', '.join(where)}{gpu}{', spot' if offer.spot else ''}"
     end = attempt.gone_at or attempt.ended_at
     # A live attempt shows no time: the text would be another one every second.
     took = span(end - attempt.ordered_at) if end else ""

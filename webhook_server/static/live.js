@@ -79,8 +79,16 @@
       make("td", {}, moment(row.created_at)));
   }
 
+  function showTally(open) {
+    const all = Object.values(open).reduce((sum, count) => sum + count, 0);
+    const waiting = (open.building || 0) + (open.queued || 0);
+    document.querySelector("[data-tally=running]").textContent = String(all - waiting);
+    document.querySelector("[data-tally=waiting]").textContent = String(waiting);
+  }
+
   async function refreshList() {
-    const { runs } = await fetchJson("/api/v1/runs?limit=50");
+    const { runs, open } = await fetchJson("/api/v1/runs?limit=50");
+    showTally(open);
     const body = by("rows");
     if (!body) { if (runs.length) location.reload(); return; }
     const known = new Set([...body.children].map((row) => row.dataset.run));

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cynthus.codec import decode, encode
 from cynthus.wire import AgentEvent, AgentState, Facts, Heartbeat
@@ -198,7 +198,7 @@ def add(connection: Connection, row: Mapping[str, Any], before: str | None) -> N
     connection.execute(insert(instances).values(counts=counts or {}, **row))
 
 
-def _enrolling(row: Row[Any] | None, nonce: str) -> Enrolling:
+def _enrolling(row: Row[*tuple[Any, ...]] | None, nonce: str) -> Enrolling:
     if row is None:
         return Enrolling.UNKNOWN
     if row.closed_at is not None:
@@ -208,54 +208,104 @@ def _enrolling(row: Row[Any] | None, nonce: str) -> Enrolling:
     return Enrolling.AGAIN if row.nonce == nonce else Enrolling.TAKEN
 
 
+# Built once, since a thousand heartbeats a second would build them each time.
+_HEARD = select(
+    instances.c.name,
+    instances.c.run_id,
+    instances.c.attempt,
+    instances.c.enrolled_at,
+    instances.c.heartbeat_at,
+    instances.c.heartbeat_seq,
+    instances.c.agent,
+    instances.c.stop,
+    instances.c.closed_at,
+    instances.c.log_bytes,
+)
+# On PostgreSQL two replicas may hear the same beat: the row is locked.
+_HEARD_LOCKED = _HEARD.where(instances.c.token_sha256 == bindparam("token")).with_for_update()
+_COUNTS = select(instances.c.counts).where(instances.c.name == bindparam("instance"))
+_QUIET_BEAT = (
+    update(instances)
+    .where(instances.c.name == bindparam("instance"))
+    .values(heartbeat_at=bindparam("heard_at"), heartbeat_seq=bindparam("accepted_seq"))
+)
+
+
 # ── heartbeats ──────────────────────────────────────────────────────────────────────────────────
 
 
 def _take(
     connection: Connection, token_sha256: str, beat: Heartbeat, log_limit: int, now: datetime
 ) -> BeatResult:
-    row = connection.execute(
-        select(instances).where(instances.c.token_sha256 == token_sha256).with_for_update()
-    ).one_or_none()
+    row = connection.execute(_HEARD_LOCKED, {"token": token_sha256}).one_or_none()
     if row is None:
         return BeatResult(unknown=True)
     if row.closed_at is not None:
         return BeatResult(closed=True, run_id=row.run_id, accepted_seq=row.heartbeat_seq)
     if beat.seq <= row.heartbeat_seq:
-        _update(connection, row, {"heartbeat_at": max(now, row.heartbeat_at)})
+        _update(connection, row, row.heartbeat_seq, {}, now)
         return BeatResult(accepted_seq=row.heartbeat_seq, stop=row.stop, run_id=row.run_id)
     return _take_new(connection, row, beat, log_limit, now)
 
 
 def _take_new(
-    connection: Connection, row: Row[Any], beat: Heartbeat, log_limit: int, now: datetime
+    connection: Connection,
+    row: Row[*tuple[Any, ...]],
+    beat: Heartbeat,
+    log_limit: int,
+    now: datetime,
 ) -> BeatResult:
-    values: dict[str, Any] = {
-        "heartbeat_at": max(now, row.heartbeat_at),
-        "heartbeat_seq": beat.seq,
-    }
-    before = _agent(row)
-    seen = _merged(before, beat)
-    if seen != before:
-        values["agent"] = _agent_json(seen)
-        wake(connection, row.run_id, now)
+    values: dict[str, Any] = {}
+    news = _has_news(row.agent, beat) and _merge(connection, row, beat, values, now)
     if beat.events:
-        counts = decode(Counts, row.counts)
+        counts = decode(Counts, connection.execute(_COUNTS, {"instance": row.name}).scalar_one())
         fed = feed(beat.events, counts, log_bytes=row.log_bytes, log_limit_bytes=log_limit)
         _insert_events(connection, row, fed, now)
         values |= {"counts": encode(fed.counts), "log_bytes": fed.log_bytes}
-    _update(connection, row, values)
+    _update(connection, row, beat.seq, values, now)
     return BeatResult(
         accepted_seq=beat.seq,
         stop=row.stop,
         run_id=row.run_id,
         fed=bool(beat.events),
-        news=seen != before,
+        news=news,
     )
 
 
-def _update(connection: Connection, row: Row[Any], values: Mapping[str, Any]) -> None:
-    connection.execute(update(instances).where(instances.c.name == row.name).values(**values))
+def _has_news(agent: Mapping[str, Any], beat: Heartbeat) -> bool:
+    """Say whether the beat may tell something new: most do not, and cost no decoding."""
+    told = beat.exit is not None or beat.outputs is not None or beat.preempted
+    return told or agent["state"] != beat.state.value
+
+
+def _merge(
+    connection: Connection,
+    row: Row[*tuple[Any, ...]],
+    beat: Heartbeat,
+    values: dict[str, Any],
+    now: datetime,
+) -> bool:
+    """Add what the beat tells to `values`; return whether it was new, and wake the run if so."""
+    before = _agent(row)
+    seen = _merged(before, beat)
+    if seen == before:
+        return False
+    values["agent"] = _agent_json(seen)
+    return wake(connection, row.run_id, now)
+
+
+def _update(
+    connection: Connection,
+    row: Row[*tuple[Any, ...]],
+    seq: int,
+    values: Mapping[str, Any],
+    now: datetime,
+) -> None:
+    heard_at = max(now, row.heartbeat_at)
+    told = {"instance": row.name, "heard_at": heard_at, "accepted_seq": seq}
+    connection.execute(_QUIET_BEAT, told)
+    if values:
+        connection.execute(update(instances).where(instances.c.name == row.name).values(**values))
 
 
 def _merged(seen: AgentSeen, beat: Heartbeat) -> AgentSeen:
@@ -270,7 +320,9 @@ def _merged(seen: AgentSeen, beat: Heartbeat) -> AgentSeen:
     )
 
 
-def _insert_events(connection: Connection, row: Row[Any], fed: Fed, now: datetime) -> None:
+def _insert_events(
+    connection: Connection, row: Row[*tuple[Any, ...]], fed: Fed, now: datetime
+) -> None:
     values = [
         {
             "run_id": row.run_id,
@@ -285,7 +337,7 @@ def _insert_events(connection: Connection, row: Row[Any], fed: Fed, now: datetim
         connection.execute(insert(events), values)
 
 
-def _believed(event: AgentEvent, row: Row[Any], now: datetime) -> datetime:
+def _believed(event: AgentEvent, row: Row[*tuple[Any, ...]], now: datetime) -> datetime:
     """Believe the agent's clock only between its enrolment and now: it may be a year off."""
     return event.at if row.enrolled_at <= event.at <= now else now
 
@@ -297,12 +349,12 @@ def _agent_json(seen: AgentSeen) -> Any:
     return clean(value)
 
 
-def _agent(row: Row[Any]) -> AgentSeen:
+def _agent(row: Row[*tuple[Any, ...]]) -> AgentSeen:
     moments = {"enrolled_at": encode(row.enrolled_at), "heartbeat_at": encode(row.heartbeat_at)}
     return decode(AgentSeen, row.agent | moments)
 
 
-def _instance(row: Row[Any]) -> InstanceRow:
+def _instance(row: Row[*tuple[Any, ...]]) -> InstanceRow:
     return InstanceRow(
         name=row.name,
         run_id=row.run_id,

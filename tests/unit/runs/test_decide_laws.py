@@ -143,13 +143,14 @@ def observations(state: State) -> Iterator[Observations]:
     # A factor that a state does not look at is given one value: the products stay countable.
     creates = CREATES if state in {State.PROVISIONING, State.RELEASING} else [None]
     agents = {State.PROVISIONING: AGENTS[:2], State.RELEASING: AGENTS[:1]}.get(state, AGENTS)
+    cancels = CANCELS if state is not State.COLLECTING else CANCELS[1:]
     releases: list[ReleaseSeen | None] = [None]
     if state is State.RELEASING:
         releases += [
             ReleaseSeen(state=ReleaseState.PENDING),
             ReleaseSeen(state=ReleaseState.REFUSED),
         ]
-    for factors in itertools.product(CANCELS, agents, creates, PROVIDERS, releases):
+    for factors in itertools.product(cancels, agents, creates, PROVIDERS, releases):
         cancel, agent, create, provider, release = factors
         yield Observations(
             cancel=cancel, agent=agent, create=create, provider=provider, release=release

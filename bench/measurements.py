@@ -1,0 +1,30 @@
+"""The list of what is measured: the names of the results, and who measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench import client_doors, command_line, install, intake, runs, server_alone, whole_way
+from bench.result import Result
+
+Measure = Callable[[], list[Result]]
+
+MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
+    (("help_s",), command_line.help_s),
+    (("validate_s",), command_line.validate_s),
+    (("serve_start_s", "serve_again_s"), server_alone.start),
+    (("idle_rss_mib", "idle_cpu_pct"), server_alone.idle),
+    (("list_ms", "lists_per_s"), client_doors.lists),
+    (("accept_ms", "accept_burst_ms"), client_doors.accept),
+    (("webhook_ack_ratio", "webhook_p99_ms"), intake.webhooks),
+    (("heartbeats_per_s", "heartbeat_p99_ms", "heartbeat_cpu_pct"), intake.heartbeats),
+    (("run_overhead_s", "exit_to_final_s"), runs.run_overhead),
+    (("agent_cpu_pct", "agent_rss_mib"), runs.agent),
+    (
+        ("github_requests_per_run", "final_to_check_s", "server_peak_mib"),
+        whole_way.whole_way,
+    ),
+    (("install_mib", "install_agent_mib"), install.install),
+)
+
+NAMES = tuple(name for names, _ in MEASUREMENTS for name in names)

@@ -1,0 +1,69 @@
+"""A person follows a real run in a browser: live on the dashboard, then on the commit's page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from demo.__main__ import wait_for_check
+from demo.stage import OWNER, ROOT, Stage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+LIVE_MS = 60_000  # the run itself takes seconds; a busy machine gets a minute
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: CYNTHUS_SCREENSHOTS, or the test's own folder."""
+    folder = Path(os.environ.get("CYNTHUS_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1280, "height": 1000})
+        browser.close()
+
+
+def test_a_run_is_followed_from_the_dashboard_to_the_commit(
+    stage: Stage, page: Page, pictures: Path
+) -> None:
+    name = "digits-watched"
+    stage.create_repository(name)
+    commit = stage.push(name, ROOT / "examples/digits")
+    run_id = stage.wait_for_run(commit)
+    page.goto(f"{stage.server.url}/runs/{run_id}")
+    page.get_by_label("Token").fill(stage.server.api_token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile(f"/runs/{run_id}$"))
+    page.evaluate("window.sameDocument = true")
+
+    page.locator(".pill.finished, .pill.succeeded").first.wait_for(timeout=LIVE_MS)
+
+    assert page.evaluate("window.sameDocument") is True, "the page was loaded again"
+    assert "accuracy" in page.locator("main").inner_text()
+    page.screenshot(path=pictures / "dashboard.png", full_page=True)
+    check = wait_for_check(stage, name, commit)
+    page.goto(f"{stage.github.url}/{OWNER}/{name}/runs/{check['id']}")
+    text = page.locator("body").inner_text()
+    assert "succeeded" in text
+    assert "accuracy" in text
+    page.screenshot(path=pictures / "check_run.png")
