@@ -45,7 +45,6 @@ PROCESS = "flow/test_agent_process.py::"
 REPORT = "unit/test_report.py::"
 RELEASE = "unit/test_release.py::"
 STREAM = "unit/test_output_stream.py::"
-NO_COMMANDS = "comments start no runs yet: issue_comment deliveries are ignored"
 
 CASES: dict[str, Case] = {
     # ── webhooks ────────────────────────────────────────────────────────────────────────────────
@@ -71,7 +70,7 @@ CASES: dict[str, Case] = {
     "W20": of("a burst of deliveries", DOOR + "test_w20_a_burst_of_signed_pings_is_answered", BAD + "test_w20_a_burst_of_deliveries_is_kept_and_answered_in_time"),
     "W21": of("the secret is changed", "unit/test_signature.py::test_both_secrets_are_good_while_one_replaces_the_other", "unit/test_signature.py::test_a_retired_secret_is_refused"),
     "W22": of("the database takes nothing", DOOR + "test_w10_w22_a_delivery_that_could_not_be_stored_is_taken_when_it_comes_again", BAD + "test_r9_a_full_disk_refuses_and_recovers_without_repair", SIDE + "test_deliveries_that_failed_are_asked_for_again_once"),
-    "W23": of("three hours down", ODD + "test_w23_after_three_hours_down_nothing_is_lost_and_nothing_doubled"),
+    "W23": of("three hours down", ODD + "test_w23_after_three_hours_down_nothing_is_lost_and_nothing_doubled", ODD + "test_w23_a_long_list_is_worked_off_in_steps_that_no_probe_takes_for_a_standstill"),
     "W24": of("the list of deliveries fails, or has several pages", SIDE + "test_a_sweep_that_fails_is_made_again", ODD + "test_w24_a_list_of_several_pages_that_breaks_in_the_middle_is_read_again"),
     "W25": of("renamed, transferred, deleted, uninstalled, suspended", SIDE + "test_a_renamed_repository_is_followed", SIDE + "test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason", SIDE + "test_an_uninstalled_app_ends_what_runs", ODD + "test_w25_whoever_takes_the_app_away_ends_what_runs", ODD + "test_w25_a_transferred_repository_is_followed_to_its_new_owner"),
     # ── the job's own token ─────────────────────────────────────────────────────────────────────
@@ -102,7 +101,7 @@ CASES: dict[str, Case] = {
     "S2": of("the same, by another door than the file", HOSTILE + "test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door"),
     "S3": of("a newer version of the spec", HOSTILE + "test_s3_a_newer_version_of_the_spec_is_named_as_what_it_is"),
     "S4": of("a pull request raises its own limits", open="there is no policy file yet; CYNTHUS_MAX_DURATION and its like are the server's and hold for every spec"),
-    "S5": of("the spec is a link, a submodule, an LFS pointer, a folder, too large", SIDE + "test_a_spec_that_is_no_ordinary_file_is_said_clearly", SIDE + "test_a_spec_that_is_a_link_is_said_clearly"),
+    "S5": of("the spec is a link, a submodule, an LFS pointer, a folder, too large", SIDE + "test_a_spec_that_is_no_ordinary_file_is_said_clearly", SIDE + "test_a_spec_that_is_a_link_is_said_clearly", ODD + "test_s5_a_spec_that_is_a_submodule_is_said_clearly"),
     "S6": of("cynthus.yaml and cynthus.yml", SIDE + "test_a_spec_that_is_no_ordinary_file_is_said_clearly"),
     "S7": of("the spec changes after it was read", HOSTILE + "test_s7_the_run_keeps_the_exact_bytes", "stores/test_run_store.py::test_another_spec_text_for_the_same_run_is_refused"),
     "S8": of("a command that shells, templates and YAML would change", SPILL + "test_a8_s8_a_hostile_command_arrives_byte_for_byte_and_spills_nothing"),
