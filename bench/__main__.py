@@ -28,7 +28,9 @@ def main() -> int:
             results += measure()
             print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)
     write(results, OUT)
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+    print(f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"load of the last 1, 5, 15 minutes: {load} (above the cores: others work here too)")
     print(table(results))
     return 0 if all(result.ok for result in results) else 1
 

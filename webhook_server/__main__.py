@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from dataclasses import replace
 from io import RawIOBase
 from pathlib import Path
+from typing import NoReturn
 
 from cynthus.errors import CynthusError, UserError
 from webhook_server import settings as settings_module
@@ -21,7 +23,9 @@ def main(words: list[str]) -> int:
         settings = _overridden(settings_module.read(), args)
         if args.command == "secret":
             return _secret(settings, args)
-        return _embedded(settings, args) if args.embedded else serve(settings, args.role)
+        if args.embedded:
+            _embedded(settings, args)
+        return serve(settings, args.role)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 - no log is set up yet
         return 2
@@ -37,13 +41,16 @@ def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
     return serve_now(settings, role, line)
 
 
-def _embedded(settings: Settings, args: argparse.Namespace) -> int:
+def _embedded(settings: Settings, args: argparse.Namespace) -> NoReturn:
     # Unbuffered: a thread that waits in Python's own reader would hold up the end.
     with open(0, "rb", buffering=0, closefd=False) as line:
         code = serve(alone(settings), "all", line)
     if args.scratch:
         shutil.rmtree(args.scratch, ignore_errors=True)
-    return code
+    # All is stored and all threads are done: Python's own tidying would take half a second, for
+    # which a person at a terminal would wait.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 _ACTS = {

@@ -41,6 +41,7 @@ from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import JobGate, Parts
 from webhook_server.routes.probes import Gauges, Sample, healthz, metrics, readyz
 from webhook_server.routes.run_list import list_door
+from webhook_server.routes.run_requests import prepare
 from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
@@ -385,7 +386,9 @@ def _serve_doors(
     def started() -> None:
         log.info("server started url=%s", found.base_url)
         _tell_ready(settings, found.base_url)
-        threading.Thread(target=doors.pages.get, name="pages", daemon=True).start()
+        threading.Thread(
+            target=lambda: _prepare(doors, embedded=line is not None), name="pages", daemon=True
+        ).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn hands the signal on when it is done; what follows must still be done.
@@ -396,6 +399,12 @@ def _serve_doors(
         charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
         embedded.live_by(line, charge, server.stop)
     server.run(sockets=[listening])
+
+
+def _prepare(doors: Doors, *, embedded: bool) -> None:
+    doors.pages.get()
+    if embedded:  # its one request comes once the image is built: there is time until then
+        prepare()
 
 
 def _tell_ready(settings: Settings, url: str) -> None:

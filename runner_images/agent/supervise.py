@@ -263,5 +263,5 @@ class Attempt:
         """Let go of the workspace: on a shared disk it may be what leaves the server no room."""
         try:
             self._workload.remove()
-        except Exception as error:  # noqa: BLE001 - the report still waits, `run` tries once more
+        except OSError as error:  # the engine's faults are OSErrors too; `run` removes it again
             self._around.outbox.notice(f"the workspace is not removed yet: {type(error).__name__}")

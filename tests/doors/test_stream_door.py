@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from cynthus.client import Client
+from cynthus.errors import Transient
 from cynthus.wire import RunEvent
 from tests.doors.conftest import Site, raw
 from webhook_server.routes import stream
@@ -20,7 +22,12 @@ from webhook_server.runs.model import Outcome, State
 def follow(site: Site, run_id: str) -> tuple[threading.Thread, list[RunEvent]]:
     seen: list[RunEvent] = []
     client = Client(site.url)
-    thread = threading.Thread(target=lambda: seen.extend(client.follow(run_id)), daemon=True)
+
+    def listen() -> None:
+        with contextlib.suppress(Transient):  # the test ended, and its server with it
+            seen.extend(client.follow(run_id))
+
+    thread = threading.Thread(target=listen, daemon=True)
     thread.start()
     return thread, seen
 

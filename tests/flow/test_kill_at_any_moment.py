@@ -79,7 +79,7 @@ def test_a_killed_program_costs_time_and_never_the_run(
     assert len(releases) == 1
     assert published_release(stage, name) is not None
     wait_for_quiet(stage)
-    assert containers(stage) == ""
+    assert containers(stage, view.id) == []
     assert agents(stage) == []
 
 

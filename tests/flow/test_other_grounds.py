@@ -9,7 +9,7 @@ import pytest
 
 from demo.__main__ import published_release, wait_for_check
 from demo.stage import OWNER, Stage, standing
-from tests.flow.conftest import judge
+from tests.flow.conftest import HASTE, judge
 from tests.flow.test_push_to_release import light_repository, run_to_its_end
 from tests.postgres_fixture import a_database, a_server
 
@@ -30,14 +30,14 @@ def assert_released(stage: Stage, name: str, folder: Path) -> None:
 @pytest.mark.postgres
 def test_a_push_is_released_on_postgresql(tmp_path: Path) -> None:
     with a_server() as server_url:
-        settings = {"CYNTHUS_DATABASE_URL": a_database(server_url)}
+        settings = {"CYNTHUS_DATABASE_URL": a_database(server_url), **HASTE}
         with standing(tmp_path / "stage", settings=settings) as stage:
             assert_released(stage, "on-postgres", tmp_path)
             judge(stage)
 
 
 def test_a_push_is_released_without_a_docker_engine_and_says_so(tmp_path: Path) -> None:
-    with standing(tmp_path / "stage", process=True) as stage:
+    with standing(tmp_path / "stage", settings=HASTE, process=True) as stage:
         assert_released(stage, "as-process", tmp_path)
         token = stage.installation_token()
         commit = stage.client.list(limit=1)[0]["commit_sha"]

@@ -45,6 +45,14 @@ def read_request(value: object) -> RunRequest:
     return request
 
 
+def prepare() -> None:
+    """Load what the first request needs, so that it does not wait for it."""
+    from cynthus import schema, specfile
+
+    schema.check("run_request", {})
+    specfile.parse(b"version: 1\nname: none\nrun: none\n", "")
+
+
 def _check_text(value: object) -> None:
     """Refuse halves of characters, which JSON can write, and neither files nor databases take."""
     try:

@@ -64,6 +64,7 @@ CLOUD = Policy()
 #: within one, for about 2 ms of processor time each.
 LOCAL = Policy(
     heartbeat=timedelta(seconds=1),
+    suspect_after=timedelta(seconds=5),  # then the agent's lock is looked at: it costs nothing
     powers=Powers(),
     boot_limit=timedelta(seconds=60),
     create_patience=timedelta(seconds=5),
