@@ -79,15 +79,15 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
             at = data.find(magic, at + 1)
 
 
-def files(folder: Path, *without: str) -> Iterator[Source]:
+def files(folder: Path, *without: str, largest: int = 1 << 30) -> Iterator[Source]:
     """Yield every file of a folder, the names included."""
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if any(name.startswith(prefix) for prefix in without):
             continue
         yield f"the name {name}", name.encode("utf-8", "surrogateescape")
-        if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # gone meanwhile: it was a temporary one
+            if path.is_file() and not path.is_symlink() and path.stat().st_size <= largest:
                 yield name, path.read_bytes()
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from tests.flow.test_github_side import World, github, world
-from tests.github_fixture import Delivery
+from tests.github_fixture import Delivery, git
 from tests.github_parts import SPEC
 from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
@@ -82,18 +82,43 @@ def test_w24_a_list_of_several_pages_that_breaks_in_the_middle_is_read_again(wor
     hand_over(world, [first])
     world.sink.status = 503
     missed = world.push({"cynthus.yaml": SPEC, "n": "2"})
-    issue = world.github.post("/issues", repo=world.repo, title="many comments", user="mira")
-    for number in range(101):  # more than one page of a hundred
-        wish = {"repo": world.repo, "number": issue["number"], "user": "mira"}
-        world.github.post("/comments", **wish, body=str(number))
+    comments(world, 101)  # more than one page of a hundred
     arrived(world)
     world.sink.status = 202
     world.fault(kind="truncated_json", match={"path": "app/hook/deliveries"}, times=1)
     world.server.redelivery.step()
     world.server.clock.pass_by(minutes=1)
-    world.server.redelivery.step()
+    for _ in range(5):
+        world.server.redelivery.step()
     hand_over(world, arrived(world))
     assert {run.key.commit_sha for run in all_runs(world)} == {sha, missed}
+
+
+def test_w23_a_long_list_is_worked_off_in_steps_that_no_probe_takes_for_a_standstill(
+    world: World,
+) -> None:
+    arrived(world)
+    world.sink.status = 503
+    comments(world, 40)
+    missed = {d.headers["x-github-delivery"] for d in arrived(world)}
+    world.sink.status = 202
+    steps = 0
+    found: set[str] = set()
+    while not missed <= found:
+        steps += 1
+        assert steps < 10
+        world.server.redelivery.step()
+        came = {d.headers["x-github-delivery"] for d in arrived(world)}
+        assert len(came) <= 30
+        found |= came
+    assert steps > 1
+
+
+def comments(world: World, count: int) -> None:
+    issue = world.github.post("/issues", repo=world.repo, title="many comments", user="mira")
+    for number in range(count):
+        wish = {"repo": world.repo, "number": issue["number"], "user": "mira"}
+        world.github.post("/comments", **wish, body=str(number))
 
 
 @pytest.mark.parametrize("how", ["suspended", "taken out", "uninstalled"])
@@ -172,3 +197,16 @@ def test_r14_a_damaged_run_ends_its_check_run_and_holds_up_no_other(world: World
     assert "cannot read its record" in check.output.summary
     [other] = world.check_runs(good.key.commit_sha)
     assert other.status == "queued"
+
+
+def test_s5_a_spec_that_is_a_submodule_is_said_clearly(world: World) -> None:
+    world.push({"README.md": "first"})
+    work = world.folder / "work"
+    commit = git(work, "rev-parse", "HEAD")
+    git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},cynthus.yaml")
+    git(work, "commit", "--quiet", "-m", "A submodule")
+    git(work, "push", "--quiet", world.github.git_url(world.repo), "HEAD:main")
+    hand_over(world, [d for d in arrived(world) if d.event == "push"])
+    [run] = all_runs(world)
+    [fault] = run.spec_faults
+    assert fault.text.startswith("should be an ordinary file, found")

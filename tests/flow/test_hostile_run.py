@@ -118,8 +118,9 @@ def test_a8_s8_a_hostile_command_arrives_byte_for_byte_and_spills_nothing(
 
 def everything_written(stage: Stage) -> list[Source]:
     """Return what the server, the agents, GitHub, the runner and the registry have on disk."""
-    assert stage.server.program is not None
-    return list(files(stage.folder, "work/"))
+    # The base image's layers are as they were before any secret was there.
+    images = files(stage.folder / "registry", largest=4 * MIB)
+    return [*files(stage.folder, "work/", "registry/"), *images]
 
 
 def told(stage: Stage, run_id: str, check: dict[str, Any]) -> list[Source]:

@@ -12,7 +12,7 @@ from cynthus.errors import Transient
 from webhook_server.github_api.door import Answer, Door
 
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="next"')
-_PAGES = 50  # 5,000 failures: more is an outage that several passes work through
+_PAGES = 1000  # 100,000 failures in three days: a list that goes on after that has no end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cynthus import specfile
-from cynthus.errors import UserError
+from cynthus.errors import Refused, UserError
 from cynthus.spec import Spec
 from webhook_server.github_api import Entry, GithubApi, NotFound
 from webhook_server.inbox.parts import Skip
@@ -42,7 +42,12 @@ def read_spec(api: GithubApi, place: Place, sha: str) -> FoundSpec:
     fault = _entry_fault(found, other)
     if fault is not None:
         return _unusable(fault)
-    data = _bytes(api, place, sha)
+    try:
+        data = _bytes(api, place, sha)
+    except Refused:  # a listing may call a submodule a file: only the file itself tells
+        return _unusable(
+            "should be an ordinary file, found something else. Commit the file itself."
+        )
     if data.startswith(_LFS):
         return _unusable("should be the file itself, found a Git LFS pointer. Track it by git.")
     return _read(data)
