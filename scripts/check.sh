@@ -24,7 +24,7 @@ step imports .venv/bin/lint-imports
 step actions .venv/bin/zizmor --offline --no-progress --quiet .github action.yml
 step schemas .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/*/.github/workflows/*.yml
 step action .venv/bin/check-jsonschema --builtin-schema vendor.github-actions action.yml
-step unit .venv/bin/python -m pytest -q tests/unit
+step unit .venv/bin/python -m pytest -q -n 2 tests/unit
 [ ${#failed[@]} -eq 0 ] && exit 0
 echo "failed: ${failed[*]}" >&2
 exit 1

@@ -209,7 +209,7 @@ def test_a_server_that_is_not_ours_is_told_as_such(home: Home) -> None:
         def log_message(self, *_: object) -> None: ...
 
     with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
-        thread = threading.Thread(target=other.serve_forever)
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
         thread.start()
         home.environment["CYNTHUS_SERVER"] = f"http://127.0.0.1:{other.server_port}"
         done = home.run("status")
