@@ -7,6 +7,8 @@ LOCK := requirements/dev.lock
 STAMP := .venv/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 EXAMPLE ?= digits
 ONLY ?=
+# Two: the tests wait for programs half of the time, and a file's services are started once.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 
@@ -40,7 +42,7 @@ check: install ## the inner loop: format, lint, types, import contracts, docs, u
 
 .PHONY: test
 test: install system ## everything: contracts, flows, browser, both examples to their release
-	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest tests
+	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
 
 .PHONY: bench
 bench: install system ## measure (ONLY=name for one); writes bench/out/results.json
