@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cynthus.client import Client
+from cynthus.errors import CynthusError
 from demo.processes import Program, Programs, StageError, clean_environment, wait_until
 from demo.server import Server
 from demo.services import Engine, Registry, docker_engine, registry
@@ -25,6 +26,7 @@ from demo.services import Engine, Registry, docker_engine, registry
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = "acme"
 PERSON = "mira"
+END_LIMIT_S = 20.0  # a command gets ten seconds between SIGTERM and SIGKILL
 REQUEST_LIMIT_S = 60.0  # the simulators answer in milliseconds; a busy machine gets a minute
 
 
@@ -73,7 +75,7 @@ class GitHub:
 
 @dataclass
 class Stage:
-    """A stage that stands; `close` ends what it started, except the machine's Docker engine."""
+    """A stage that stands."""
 
     folder: Path
     programs: Programs
@@ -172,9 +174,19 @@ class Stage:
         """Return the program that runs workflows."""
         return next(program for program in self.programs.running if program.name == "actions")
 
-    def close(self) -> None:
-        """End every program of the stage. Safe to repeat."""
-        self.programs.stop()
+    def end_runs(self) -> None:
+        """Cancel what still runs and wait for its end: instances outlive the server on purpose."""
+        tick = threading.Event()
+        for _ in range(int(END_LIMIT_S / 0.2)):
+            try:
+                live = [row["id"] for row in self.client.list(limit=50) if not row["finished_at"]]
+                for run_id in live:
+                    self.client.cancel(str(run_id))
+            except CynthusError:
+                return  # the server is gone: its agents stop at their silence limit
+            if not live:
+                return
+            tick.wait(0.2)
 
 
 @contextlib.contextmanager
@@ -188,7 +200,11 @@ def standing(
     programs = Programs(folder / "log")
     engine = Engine(None, "asked for process mode") if process else docker_engine()
     try:
-        yield _raise_up(folder, programs, engine, settings or {})
+        stage = _raise_up(folder, programs, engine, settings or {})
+        try:
+            yield stage
+        finally:
+            stage.end_runs()
     finally:
         programs.stop()
         engine.stop()
