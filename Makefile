@@ -20,7 +20,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	@scripts/python_ok.sh "$(PYTHON)"
 	@echo "installing the locked Python packages into .venv"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/installer.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/installer.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@rm -f .venv/.installed-* && touch $@

@@ -126,6 +126,16 @@ def ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back, so that an impatient second one leaves nothing running."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """Return this process's environment without Cynthus', GitHub's and Python's own variables."""
     foreign = ("CYNTHUS_", "GITHUB_", "INPUT_", "ACTIONS_", "RUNNER_", "PYTHON")

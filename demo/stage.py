@@ -19,7 +19,14 @@ from typing import Any
 
 from cynthus.client import Client
 from cynthus.errors import CynthusError
-from demo.processes import Program, Programs, StageError, clean_environment, wait_until
+from demo.processes import (
+    Program,
+    Programs,
+    StageError,
+    clean_environment,
+    undisturbed,
+    wait_until,
+)
 from demo.server import Server
 from demo.services import Engine, Registry, docker_engine, registry
 
@@ -204,10 +211,12 @@ def standing(
         try:
             yield stage
         finally:
-            stage.end_runs()
+            with undisturbed():
+                stage.end_runs()
     finally:
-        programs.stop()
-        engine.stop()
+        with undisturbed():
+            programs.stop()
+            engine.stop()
 
 
 def _raise_up(
