@@ -133,8 +133,8 @@ def tell(event: RunEvent, progress: _Progress, console: Console) -> None:
                 console.quote(line)
         case EventKind.STATE:
             _tell_state(body, progress, console)
-        case EventKind.PHASE:
-            console.say(f"▶ phase {body.get('name', '')}")
+        case EventKind.PHASE | EventKind.MARK:
+            console.say(_step_line(event.kind, str(body.get("name", ""))))
         case EventKind.PROGRESS:
             _tell_progress(body, progress, console)
         case EventKind.METRIC:
@@ -147,6 +147,10 @@ def tell(event: RunEvent, progress: _Progress, console: Console) -> None:
             _tell_annotation(body, console)
         case EventKind.SAMPLE | EventKind.SUMMARY | EventKind.MASK:
             pass  # for the dashboard; the summary is read from the run's page at its end
+
+
+def _step_line(kind: EventKind, name: str) -> str:
+    return f"▶ phase {name}" if kind is EventKind.PHASE else f"◦ {name.replace('_', ' ')}"
 
 
 def _tell_state(body: Mapping[str, Any], progress: _Progress, console: Console) -> None:

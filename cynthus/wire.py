@@ -136,6 +136,7 @@ class EventKind(StrEnum):
     SAMPLE = "sample"  # {cpu_pct, memory_bytes, memory_limit_bytes, disk_bytes, gpus: [...]}
     SUMMARY = "summary"  # {text}: Markdown; the newest replaces the one before
     NOTICE = "notice"  # {text}: what the agent tells the user
+    MARK = "mark"  # {name, at}: a step on the way to the first line, e.g. image_pulled
     MASK = "mask"  # {value}: server only; never stored, never shown
 
 
@@ -173,6 +174,16 @@ class Facts:
     disk_free_bytes: int
     gpus: tuple[Gpu, ...] = ()
     driver: str | None = None  # NVIDIA driver version
+    address: str | None = None  # under which the other instances of a gang reach this one
+    marks: tuple[Mark, ...] = ()  # what happened between boot and now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A step of the way to the first line of the command, by the instance's own clock: a claim."""
+
+    name: str  # booted, driver_ready, agent_started, image_pulled
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +195,8 @@ class Enrolment:
     nonce: str  # 32 random hex digits of this agent process
     agent_version: str
     facts: Facts
+    #: Google Cloud's signed word on which instance this is; then `secret` is empty.
+    identity_token: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +223,25 @@ class Work:
     output_limit_files: int
     pids_limit: int = 4096
     shm_bytes: int = 1 << 30
+    gang: Gang | None = None
+    keep_warm_s: float = 0.0  # after `done` ask for the next work at least this long
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gang:
+    """One instance's place among those that execute one attempt together."""
+
+    rank: int  # 0 … nodes - 1: NODE_RANK
+    nodes: int  # NNODES
+    port: int  # MASTER_PORT, on rank 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendezvous:
+    """Where a gang meets: given once every instance is ready."""
+
+    address: str  # MASTER_ADDR: rank 0's
+    peers: tuple[str, ...] = ()  # the addresses of all, by rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +257,7 @@ class AgentState(StrEnum):
     """Where the agent stands."""
 
     PREPARING = "preparing"  # pulling the image, making the workspace
+    READY = "ready"  # of a gang: prepared, waiting for the rendezvous
     RUNNING = "running"  # the user's command runs
     UPLOADING = "uploading"  # it has ended; outputs are on their way
     DONE = "done"  # everything is reported; nothing of the run executes any more
@@ -276,7 +309,8 @@ class Heartbeat:
     events: tuple[AgentEvent, ...] = ()
     exit: Exit | None = None  # from `uploading` on
     outputs: tuple[Output, ...] | None = None  # from `done` on: all of them
-    preempted: bool = False
+    preempted: bool = False  # the instance's owner takes it back: seconds are left
+    maintenance: str | None = None  # the owner's word on host maintenance to come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +320,19 @@ class HeartbeatAnswer:
     accepted_seq: int
     stop: str | None = None  # a sentence: stop the command (SIGTERM, grace, SIGKILL), then report
     masks: tuple[str, ...] = field(default=())
+    rendezvous: Rendezvous | None = None  # repeated until the agent runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextWork:
+    """POST /agent/v1/next (bearer: the token of the attempt that is done): may I work on?
+
+    200 with `Enrolled`: another attempt, with a token of its own; 204: not yet, ask again after
+    the heartbeat period; 410: this instance is given back.
+    """
+
+    instance: str
+    nonce: str  # the same 32 hex digits as at the enrolment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Start one simulator: `python -m simulators github|actions …`."""
+"""Start one simulator: `python -m simulators github|actions|gcp …`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 # Each module has `main(argv) -> int`; loaded only when asked for, as each has its dependencies.
 SIMULATORS = {
     "actions": "simulators.actions_sim",
+    "gcp": "simulators.gcp_sim",
     "github": "simulators.github_sim",
 }
 

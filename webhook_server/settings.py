@@ -123,6 +123,69 @@ class Settings:
     local_slots: int = _setting(
         "LOCAL_SLOTS", 0, "runs at a time on this machine; 0: half its cores, at least one"
     )
+    gcp_project: str = _setting(
+        "GCP_PROJECT", "", "Google Cloud project that lends instances; empty: no Google Cloud"
+    )
+    gcp_places: tuple[str, ...] = _setting(
+        "GCP_PLACES",
+        ("us-central1", "us-east1", "us-west1", "europe-west4"),
+        "regions or zones for specs that name none, in order, comma separated",
+    )
+    gcp_image: str = _setting(
+        "GCP_IMAGE",
+        "projects/cos-cloud/global/images/family/cos-stable",
+        "boot image: a Container-Optimized OS or an Ubuntu accelerator image (family or image)",
+    )
+    gcp_agent_image: str = _setting(
+        "GCP_AGENT_IMAGE",
+        "",
+        "image of the agent, by digest, that the instances pull; empty: they fetch /agent.pyz and"
+        " need Python on their boot image",
+    )
+    gcp_network: str = _setting(
+        "GCP_NETWORK", "global/networks/default", "network of the instances"
+    )
+    gcp_subnetwork: str = _setting(
+        "GCP_SUBNETWORK",
+        "",
+        "name of the subnetwork in every region; empty: the network's own automatic one",
+    )
+    gcp_external_ip: int = _setting(
+        "GCP_EXTERNAL_IP",
+        0,
+        "1 gives instances an external address; 0: none, they need Private Google Access or NAT",
+    )
+    gcp_service_account: str = _setting(
+        "GCP_SERVICE_ACCOUNT",
+        "",
+        "service account of the instances: it should read the image registry and nothing else;"
+        " empty: none",
+    )
+    gcp_compute_url: str = _setting(
+        "GCP_COMPUTE_URL", "", "Compute Engine's API; empty: the real service"
+    )
+    gcp_secrets_url: str = _setting(
+        "GCP_SECRETS_URL", "", "Secret Manager's API; empty: the real service"
+    )
+    gcp_iam_url: str = _setting(
+        "GCP_IAM_URL", "", "IAM Credentials' API, for signed URLs; empty: the real service"
+    )
+    gcp_billing_url: str = _setting(
+        "GCP_BILLING_URL", "", "Cloud Billing's API, for prices; empty: the real service"
+    )
+    gcp_certs_url: str = _setting(
+        "GCP_CERTS_URL",
+        "https://www.googleapis.com/oauth2/v3/certs",
+        "Google's public keys, against which instance identity tokens are verified",
+    )
+    repository_budget: str = _setting(
+        "REPOSITORY_BUDGET", "", "USD that one repository may spend in a month; empty: no limit"
+    )
+    owner_budget: str = _setting(
+        "OWNER_BUDGET",
+        "",
+        "USD that all repositories of one owner may spend in a month; empty: no limit",
+    )
     max_duration: timedelta = _setting(
         "MAX_DURATION", timedelta(hours=24), "longest run this server allows, in seconds"
     )

@@ -31,6 +31,7 @@ MESSAGES: dict[str, type[Any]] = {
     "enrolled": wire.Enrolled,
     "heartbeat": wire.Heartbeat,
     "heartbeat_answer": wire.HeartbeatAnswer,
+    "next_work": wire.NextWork,
     "upload_ask": wire.UploadAsk,
     "upload_grant": wire.UploadGrant,
 }

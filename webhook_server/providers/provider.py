@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol
 
 from cynthus.errors import CynthusError
@@ -14,12 +16,43 @@ class ProviderRefusal(CynthusError):  # noqa: N818 - refusals read as what they 
     """Any answer of a provider but the wanted one."""
 
 
+class Fate(StrEnum):
+    """What became of an instance, as far as its provider tells."""
+
+    STARTING = "starting"  #: ordered, not yet executing
+    RUNNING = "running"
+    STOPPED = "stopped"  #: by hand, or by itself: it costs its disk until it is deleted
+    SUSPENDED = "suspended"
+    PREEMPTED = "preempted"  #: the owner took it back
+    HOST_ERROR = "host_error"
+    ENDING = "ending"  #: being deleted
+
+
 class InstanceNotFound(ProviderRefusal):
     """No instance of this name exists: a complete answer, never a guess."""
+
+    def __init__(self, text: str, *, fate: Fate | None = None) -> None:
+        super().__init__(text)
+        self.fate = fate  # why it is gone, where the provider keeps a record
+
+
+class Scope(StrEnum):
+    """How far a refusal reaches, so that the next try goes elsewhere."""
+
+    ZONE = "zone"
+    REGION = "region"
+    EVERYWHERE = "everywhere"
 
 
 class NoCapacity(ProviderRefusal):
     """The place has none to lend at present."""
+
+    def __init__(
+        self, text: str, *, scope: Scope = Scope.ZONE, elsewhere: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(text)
+        self.scope = scope
+        self.elsewhere = elsewhere  # zones that, says the provider, have it
 
 
 class NothingFits(ProviderRefusal):
@@ -28,6 +61,10 @@ class NothingFits(ProviderRefusal):
 
 class QuotaExceeded(ProviderRefusal):
     """The account may not have more; the text names the quota."""
+
+    def __init__(self, text: str, *, scope: Scope = Scope.EVERYWHERE) -> None:
+        super().__init__(text)
+        self.scope = scope
 
 
 class ProviderUnavailable(ProviderRefusal):
@@ -46,6 +83,10 @@ class Instance:
     place: str
     alive: bool  # False: it exists but executes nothing (stopped, its agent died)
     detail: str = ""  # in the provider's words
+    fate: Fate = Fate.RUNNING
+    kind: str = "instance"  # or "disk", "address": what an instance may leave behind, and costs
+    usd_per_hour: Decimal | None = None  # None: the provider does not know
+    vendor_id: str = ""  # the vendor's own number, which an identity token names
 
 
 class Provider(Protocol):
@@ -60,13 +101,27 @@ class Provider(Protocol):
         """
 
     def create(self, order: Order, enrol_secret: str) -> Instance:
-        """Lend an instance that enrols under `order.name`; same name twice: the same instance."""
+        """Lend an instance that enrols under `order.name`; same name twice: the same instance.
+
+        Returns as soon as the provider has taken the order: whether it could be met is then told
+        by `get`, so that nobody waits in a call.
+        """
 
     def get(self, name: str) -> Instance:
-        """Return the instance; raises InstanceNotFound."""
+        """Return the instance; raises InstanceNotFound.
+
+        Raises also NoCapacity, QuotaExceeded or Misconfigured when the order of this name was
+        taken and could not be met: then nothing executes, and `delete` clears what is left.
+        """
 
     def list(self) -> list[Instance]:
-        """Return every instance with this control plane's mark, or raise: never a part of them."""
+        """Return every instance with this control plane's mark, and what such left behind.
+
+        Raises when the answer is not complete: never a part of them.
+        """
 
     def delete(self, name: str) -> None:
-        """Begin to give it back; raises InstanceNotFound once it is gone."""
+        """Begin to give back the instance and all that came with it.
+
+        Raises: InstanceNotFound once nothing of it is left.
+        """

@@ -97,6 +97,8 @@ class Offer:
     memory_bytes: int
     usd_per_hour: Decimal
     spot: bool = False
+    price_source: str = ""  # where the price is from and of when; "": certain
+    quota: str = ""  # "3 of 8 NVIDIA_L4_GPUS free"; "": not asked or not told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,8 @@ class Order:
     offer: Offer
     need: Resources
     max_life: timedelta  # the provider's own hard end of the instance
+    rank: int = 0  # among the instances of a gang
+    labels: tuple[tuple[str, str], ...] = ()  # the spec's own, copied to what is lent
 
 
 class Gone(StrEnum):

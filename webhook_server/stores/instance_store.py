@@ -20,7 +20,13 @@ from webhook_server.stores.feed_limits import Counts, Fed, feed
 from webhook_server.stores.tables import events, instances
 from webhook_server.stores.waking import wake
 
-_ORDER = (AgentState.PREPARING, AgentState.RUNNING, AgentState.UPLOADING, AgentState.DONE)
+_ORDER = (
+    AgentState.PREPARING,
+    AgentState.READY,
+    AgentState.RUNNING,
+    AgentState.UPLOADING,
+    AgentState.DONE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
