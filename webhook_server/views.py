@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from cynthus.wire import AttemptView, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
+from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
 from webhook_server.stores.blob_store import blob_key
 
@@ -57,15 +58,7 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
 
 
 def _run_cost(run: Run, now: datetime) -> Decimal:
-    running = sum((attempt_cost(attempt, now) for attempt in run.attempts), Decimal(0))
-    return max(running, run.cost_usd).quantize(_CENT_FRACTION)
-
-
-def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
-    """Return what the attempt cost from the order to the confirmed end, or until now."""
-    life = max((attempt.gone_at or now) - attempt.ordered_at, timedelta(0))
-    hours = Decimal(str(life.total_seconds())) / 3600
-    return (attempt.offer.usd_per_hour * hours).quantize(_CENT_FRACTION)
+    return cost(run, now).quantize(_CENT_FRACTION)
 
 
 def _attempt_view(attempt: Attempt, now: datetime) -> AttemptView:
@@ -79,7 +72,7 @@ def _attempt_view(attempt: Attempt, now: datetime) -> AttemptView:
         ended_at=attempt.ended_at,
         reason=attempt.reason.text if attempt.reason else None,
         usd_per_hour=attempt.offer.usd_per_hour,
-        cost_usd=attempt_cost(attempt, now),
+        cost_usd=attempt_cost(attempt, now).quantize(_CENT_FRACTION),
     )
 
 

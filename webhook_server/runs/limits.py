@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 from cynthus.spec import Spec
-from webhook_server.runs.model import Attempt, Cause, Gone, Observations, Offer, Run
+from webhook_server.runs.model import Attempt, Cause, Run
 from webhook_server.runs.policy import Policy
 
 _CENT_PARTS = Decimal("0.000001")  # a second of the cheapest machine is still seen
@@ -26,13 +25,14 @@ class Limit:
 
 def cost(run: Run, now: datetime) -> Decimal:
     """Return what the run has cost: from each order to the confirmed end, rounded up."""
-    return max(run.cost_usd, sum((_cost(attempt, now) for attempt in run.attempts), Decimal(0)))
+    return max(run.cost_usd, sum((attempt_cost(a, now) for a in run.attempts), Decimal(0)))
 
 
-def _cost(attempt: Attempt, now: datetime) -> Decimal:
-    hours = _seconds((attempt.gone_at or now) - attempt.ordered_at) / _HOUR
-    exact = max(Decimal(0), hours) * attempt.offer.usd_per_hour
-    return exact.quantize(_CENT_PARTS, ROUND_UP)
+def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
+    """Return what the attempt has cost: each of its instances until it is confirmed gone."""
+    lives = [(member.gone_at or now) - attempt.ordered_at for member in attempt.members]
+    hours = _seconds(sum((max(life, timedelta(0)) for life in lives), timedelta(0))) / _HOUR
+    return (hours * attempt.offer.usd_per_hour).quantize(_CENT_PARTS, ROUND_UP)
 
 
 def _seconds(duration: timedelta) -> Decimal:
@@ -42,7 +42,7 @@ def _seconds(duration: timedelta) -> Decimal:
 def deadline(run: Run, spec: Spec) -> datetime | None:
     """Return when `max_duration` is over: it counts from the first sign of the first agent."""
     started = [attempt.started_at for attempt in run.attempts if attempt.started_at]
-    return started[0] + spec.resources.max_duration if started else None
+    return min(started) + spec.resources.max_duration if started else None
 
 
 def next_limit(run: Run, spec: Spec, now: datetime) -> Limit | None:
@@ -69,7 +69,7 @@ def _budget(run: Run, spec: Spec, now: datetime) -> Limit | None:
     most = spec.resources.max_cost_usd
     if most is None:
         return None
-    rate = sum((a.offer.usd_per_hour for a in run.attempts if a.gone_at is None), Decimal(0))
+    rate = sum((a.offer.usd_per_hour * len(a.living) for a in run.attempts), Decimal(0))
     left = most - cost(run, now)
     if left > 0 and rate == 0:
         return None
@@ -109,48 +109,3 @@ def used_attempts(run: Run, policy: Policy) -> int:
 
 def _no_capacity(attempt: Attempt) -> bool:
     return attempt.reason is not None and attempt.reason.cause is Cause.NO_CAPACITY
-
-
-def _refusals(run: Run, offer: Offer) -> int:
-    """Count how often this very offer was refused since the last instance that came."""
-    count = 0
-    for attempt in reversed(run.attempts):
-        if not _no_capacity(attempt):
-            break
-        count += _place(attempt.offer) == _place(offer)
-    return count
-
-
-def _place(offer: Offer) -> tuple[object, ...]:
-    return offer.provider, offer.place, offer.machine, offer.spot
-
-
-def pick(run: Run, offers: Sequence[Offer]) -> Offer:
-    """Choose the offer that was refused least often; of equals the provider's first."""
-    return min(offers, key=lambda offer: _refusals(run, offer))
-
-
-def backoff(run: Run, offer: Offer, policy: Policy) -> timedelta:
-    """Return how long to wait after `offer` was refused: 1, 2, 4 … s."""
-    doubled = timedelta(seconds=2 ** min(_refusals(run, offer) - 1, 10))
-    return min(doubled, policy.slowest_look)
-
-
-def gone_at(attempt: Attempt, seen: Observations, policy: Policy) -> datetime | None:
-    """Return since when the instance is certainly gone, or None.
-
-    "Not found" counts only if it was said after the attempt had ended and after the last create
-    had either been answered for certain or could no longer take effect late.
-    """
-    told = seen.provider
-    if told is None or told.gone is not Gone.ABSENT or attempt.ended_at is None:
-        return None
-    return told.asked_at if told.asked_at >= settled_at(attempt, seen, policy) else None
-
-
-def settled_at(attempt: Attempt, seen: Observations, policy: Policy) -> datetime:
-    """Return from when on "not found" is believed."""
-    ended_at = attempt.ended_at or attempt.last_try_at
-    if attempt.create_answered and seen.create is not None:
-        return max(ended_at, seen.create.at)
-    return max(ended_at, attempt.last_try_at + policy.grace)
