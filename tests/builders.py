@@ -90,6 +90,7 @@ def an_attempt(number: int = 1, **changes: Any) -> Attempt:
         "offer": an_offer(),
         "ordered_at": NOON,
         "last_try_at": NOON,
+        "max_life": timedelta(hours=26),
     }
     return Attempt(**(given | changes))
 

@@ -249,7 +249,14 @@ def an_attempt(instance: str, number: int, now: datetime) -> Attempt:
         memory_bytes=1 << 34,
         usd_per_hour=Decimal("0.71"),
     )
-    return Attempt(number=number, instance=instance, offer=offer, ordered_at=now, last_try_at=now)
+    return Attempt(
+        number=number,
+        instance=instance,
+        offer=offer,
+        ordered_at=now,
+        last_try_at=now,
+        max_life=timedelta(hours=26),
+    )
 
 
 def entered(state: State, text: str, now: datetime) -> dict[str, Any]:

@@ -10,15 +10,18 @@ with the short cuts that `STEPS` lists. "At once" (`look_again_at == now`) follo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cynthus.spec import Spec
 from cynthus.wire import AgentState, Output
+from webhook_server.runs.commitment import Purse, committed_usd
+from webhook_server.runs.commitment import refusal as money_refusal
 from webhook_server.runs.honour import notices, refusal
 from webhook_server.runs.limits import (
     Limit,
+    allowed,
     backoff,
     cost,
     gone_at,
@@ -102,8 +105,9 @@ def decide(run: Run, seen: Observations, now: datetime, policy: Policy = CLOUD) 
     if run.spec is None:
         return park(run, now, failed(Cause.SPEC, spec_fault_text(run)))
     decision = _decide(run, run.spec, seen, now, policy)
-    spent = cost(decision.run, now)
-    return replace(decision, run=replace(decision.run, cost_usd=spent))
+    decided = replace(decision.run, cost_usd=cost(decision.run, now))
+    most = committed_usd(decided, allowed(run.spec, policy), now, policy)
+    return replace(decision, run=decided, commitment_usd=most)
 
 
 def _decide(run: Run, spec: Spec, seen: Observations, now: datetime, policy: Policy) -> Decision:
@@ -113,6 +117,7 @@ def _decide(run: Run, spec: Spec, seen: Observations, now: datetime, policy: Pol
             return _finish(run, failed(Cause.REFUSED, refused), now)
         for text in notices(spec, policy.powers):
             run = _notice(run, text)
+    spec = allowed(spec, policy)
     if run.state is State.BUILDING:
         return _build(_Pass(run=run, spec=spec, seen=seen, now=now, policy=policy))
     if run.state is State.QUEUED:
@@ -183,7 +188,7 @@ def _queue(at: _Pass) -> Decision:
     run, now, seen = at.run, at.now, at.seen
     if seen.cancel is not None:
         return _finish(run, _cancelled(seen.cancel.by), now)
-    limit = limit_reached(run, at.spec, now)
+    limit = limit_reached(run, at.spec, now, at.policy)
     if limit is not None:
         return _finish(run, stopped(limit.cause, limit.text), now)
     if run.not_before is not None and now < run.not_before:
@@ -191,7 +196,7 @@ def _queue(at: _Pass) -> Decision:
     if seen.offers_refusal is not None:
         return _finish(run, failed(Cause.REFUSED, seen.offers_refusal), now)
     if seen.offers:
-        return _order(at, pick(run, seen.offers))
+        return _order_payable(at, seen.offers)
     return _wait_for_offers(at)
 
 
@@ -211,17 +216,35 @@ def _wait_for_offers(at: _Pass) -> Decision:
     return Decision(run=waiting, look_again_at=_soonest(at, min(now + pause, late_at)))
 
 
-def _order(at: _Pass, offer: Offer) -> Decision:
-    """Save the attempt, with the time of the try, before anything is created."""
-    run, now = at.run, at.now
-    number = len(run.attempts) + 1
+def _order_payable(at: _Pass, offers: Sequence[Offer]) -> Decision:
+    """Order the best of the offers that can be paid; say what is missing when none can."""
+    purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
+    refused = {offer: money_refusal(at.run, _attempt(at, offer), purse) for offer in offers}
+    payable = [offer for offer in offers if refused[offer] is None]
+    if payable:
+        return _order(at, _attempt(at, pick(at.run, payable)))
+    why = refused[pick(at.run, offers)]
+    assert why is not None  # noqa: S101 - none of them is payable
+    return _finish(at.run, stopped(why.cause, why.text), at.now)
+
+
+def _attempt(at: _Pass, offer: Offer) -> Attempt:
+    """Return the next attempt as it would be ordered now."""
+    number = len(at.run.attempts) + 1
     attempt = Attempt(
         number=number,
-        instance=f"cynthus-{run.id}-{number}",
+        instance=f"cynthus-{at.run.id}-{number}",
         offer=offer,
-        ordered_at=now,
-        last_try_at=now,
+        ordered_at=at.now,
+        last_try_at=at.now,
+        max_life=timedelta(0),
     )
+    return replace(attempt, max_life=max_life(at.run, at.spec, attempt, at.policy))
+
+
+def _order(at: _Pass, attempt: Attempt) -> Decision:
+    """Save the attempt, with the time of the try, before anything is created."""
+    run, now, offer = at.run, at.now, attempt.offer
     where = "" if offer.machine == offer.place else f" in {offer.place} ({offer.provider})"
     text = f"waiting for {offer.machine}{where}"
     reason = Reason(cause=Cause.PROGRESS, text=text)
@@ -235,6 +258,7 @@ def _order(at: _Pass, offer: Offer) -> Decision:
         run=ordered,
         commands=(_create(replace(at, run=ordered), attempt),),
         look_again_at=_soonest(replace(at, run=ordered), after),
+        budgets=at.seen.budgets,
     )
 
 
@@ -246,7 +270,7 @@ def _create(at: _Pass, attempt: Attempt) -> CreateInstance:
         repository_id=at.run.key.repository_id,
         offer=attempt.offer,
         need=at.spec.resources,
-        max_life=max_life(at.run, at.spec, at.now, at.policy),
+        max_life=attempt.max_life,
     )
     return CreateInstance(order=order)
 
@@ -287,7 +311,7 @@ def _end_of_boot(at: _Try) -> Verdict | None:
     seen, create = at.seen, _current_create(at)
     if seen.cancel is not None:
         return _cancelled(seen.cancel.by)
-    limit = limit_reached(at.run, at.spec, at.now)
+    limit = limit_reached(at.run, at.spec, at.now, at.policy)
     if limit is not None:
         return stopped(limit.cause, limit.text)
     if seen.agent is not None:
@@ -429,7 +453,7 @@ def _lost_at(at: _Try) -> datetime:
 
 
 def _stop_if_due(at: _Try) -> _Try:
-    cancel, limit = at.seen.cancel, limit_reached(at.run, at.spec, at.now)
+    cancel, limit = at.seen.cancel, limit_reached(at.run, at.spec, at.now, at.policy)
     if cancel is not None:
         why = _cancelled(cancel.by)
     elif limit is not None:
@@ -479,7 +503,7 @@ def _keep(at: _Try, outputs: tuple[Output, ...]) -> _Try:
 
 def _uncollectable(at: _Try) -> Verdict | None:
     """Return the verdict without outputs, once they cannot be waited for any longer."""
-    limit = limit_reached(at.run, at.spec, at.now)
+    limit = limit_reached(at.run, at.spec, at.now, at.policy)
     if limit is not None and limit.cause is Cause.MAX_COST:
         return own_stop(at.attempt) or stopped(limit.cause, limit.text)
     if at.now >= at.run.state_since + at.policy.collect_limit:
@@ -636,7 +660,7 @@ def _ask(at: _Try, first_at: datetime, *deadlines: datetime) -> Decision:
 
 def _soonest(at: _Pass, *moments: datetime) -> datetime:
     """Return the first of the moments to come, the spec's own limits among them."""
-    limit: Limit | None = next_limit(at.run, at.spec, at.now)
+    limit: Limit | None = next_limit(at.run, at.spec, at.now, at.policy)
     coming = [moment for moment in moments if moment > at.now]
     if limit is not None and limit.at > at.now:
         coming.append(limit.at)

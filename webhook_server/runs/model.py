@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from cynthus.spec import Resources, Spec
 from cynthus.wire import AgentState, Exit, Output
+from webhook_server.runs.budget import BudgetSeen
 
 
 class State(StrEnum):
@@ -45,6 +46,7 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     MAX_DURATION = "max_duration"
     MAX_COST = "max_cost"
+    BUDGET = "budget"  #: the repository's or the owner's month has too little left
     NO_CAPACITY = "no_capacity"
     REFUSED = "refused"  #: the provider said no for good (quota, settings)
     BOOT = "boot"  #: the agent did not come in time
@@ -133,6 +135,7 @@ class Attempt:
     offer: Offer
     ordered_at: datetime
     last_try_at: datetime  #: saved before every create; deletion waits from here
+    max_life: timedelta  #: the provider's own hard end, counted from the creation
     create_answered: bool = False  #: every create of it was answered for certain
     started_at: datetime | None = None  #: first sign of the agent
     stop_at: datetime | None = None  #: when we asked the agent to stop
@@ -297,6 +300,7 @@ class Observations:
     provider: ProviderSeen | None = None
     create: CreateSeen | None = None
     release: ReleaseSeen | None = None
+    budgets: tuple[BudgetSeen, ...] = ()  # asked only with offers
     listening_since: datetime | None = None  # heartbeats before it may have had nobody to hear them
 
 
@@ -351,3 +355,5 @@ class Decision:
     run: Run
     commands: tuple[Command, ...] = ()
     look_again_at: datetime | None = None
+    commitment_usd: Decimal | None = None  # what the run may come to cost; None: as it was
+    budgets: tuple[BudgetSeen, ...] = ()  # saved only while each of them allows that
