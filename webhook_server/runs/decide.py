@@ -27,6 +27,7 @@ from webhook_server.runs.limits import (
     gone_at,
     limit_reached,
     max_life,
+    money_spent,
     next_limit,
     pick,
     settled_at,
@@ -503,8 +504,8 @@ def _keep(at: _Try, outputs: tuple[Output, ...]) -> _Try:
 
 def _uncollectable(at: _Try) -> Verdict | None:
     """Return the verdict without outputs, once they cannot be waited for any longer."""
-    limit = limit_reached(at.run, at.spec, at.now, at.policy)
-    if limit is not None and limit.cause is Cause.MAX_COST:
+    limit = money_spent(at.run, at.spec, at.now, at.policy)
+    if limit is not None:
         return own_stop(at.attempt) or stopped(limit.cause, limit.text)
     if at.now >= at.run.state_since + at.policy.collect_limit:
         why = failed(Cause.OUTPUTS, f"the outputs did not come within {at.policy.collect_limit}")
@@ -662,7 +663,7 @@ def _soonest(at: _Pass, *moments: datetime) -> datetime:
     """Return the first of the moments to come, the spec's own limits among them."""
     limit: Limit | None = next_limit(at.run, at.spec, at.now, at.policy)
     coming = [moment for moment in moments if moment > at.now]
-    if limit is not None and limit.at > at.now:
+    if limit is not None:
         coming.append(limit.at)
     return min(coming)
 

@@ -59,15 +59,26 @@ def deadline(run: Run, spec: Spec) -> datetime | None:
 
 
 def next_limit(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
-    """Return the hard stop that comes first."""
-    limits = [limit for limit in (_duration(run, spec), _money(run, spec, now, policy)) if limit]
-    return min(limits, key=lambda limit: limit.at, default=None)
+    """Return the hard stop that comes next; one that is reached hides no other."""
+    coming = [limit for limit in _limits(run, spec, now, policy) if limit.at > now]
+    return min(coming, key=lambda limit: limit.at, default=None)
 
 
 def limit_reached(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
-    """Return the hard stop that has been reached."""
-    limit = next_limit(run, spec, now, policy)
+    """Return the hard stop that was reached first."""
+    reached = [limit for limit in _limits(run, spec, now, policy) if limit.at <= now]
+    return min(reached, key=lambda limit: limit.at, default=None)
+
+
+def money_spent(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
+    """Return the stop for money once it is reached, whatever else was reached before."""
+    limit = _money(run, spec, now, policy)
     return limit if limit and limit.at <= now else None
+
+
+def _limits(run: Run, spec: Spec, now: datetime, policy: Policy) -> list[Limit]:
+    found = (_duration(run, spec), _money(run, spec, now, policy))
+    return [limit for limit in found if limit is not None]
 
 
 def _duration(run: Run, spec: Spec) -> Limit | None:
