@@ -36,7 +36,8 @@ def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
 
 def price(usd_per_hour: Decimal, duration: timedelta) -> Decimal:
     """Return what a time costs in USD, rounded up to a millionth."""
-    exact = max(Decimal(0), _seconds(duration) / _HOUR) * usd_per_hour
+    # Divided last: a third of an hour has no end as a decimal, and its last digit would cost one.
+    exact = max(Decimal(0), _seconds(duration)) * usd_per_hour / _HOUR
     return exact.quantize(_CENT_PARTS, ROUND_UP)
 
 
