@@ -31,7 +31,7 @@ def test_a_cost_is_told_with_its_limit() -> None:
 
 
 def test_the_check_run_shows_the_cost_of_now_and_says_that_it_is_an_estimate() -> None:
-    offer = an_offer(price_source="the price table of 2026-01-30")
+    offer = an_offer(price_source="the price table")
     run = a_run(
         spec=a_spec(resources=Resources(max_cost_usd=Decimal(5))),
         attempts=(an_attempt(started_at=NOON, offer=offer),),
@@ -39,7 +39,7 @@ def test_the_check_run_shows_the_cost_of_now_and_says_that_it_is_an_estimate() -
     )
     shown = check_run(run, Feed(), url="https://c.test/runs/1", now=NOON + seconds(420))
     assert shown.title.endswith("7m00s · $0.42 of $5.00")
-    assert "cost so far $0.20 of $5.00 · an estimate by the price table of 2026-01-30" in (
+    assert "cost so far $0.20 of $5.00 · an estimate by the price table" in (
         shown.summary
     )
     later = check_run(run, Feed(), url="https://c.test/runs/1", now=NOON + seconds(900))
