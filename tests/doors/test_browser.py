@@ -16,6 +16,7 @@ from webhook_server.runs.model import Outcome, State
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+WAIT_MS = 30_000  # as Playwright's other waits: a busy machine draws a chart a second
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
@@ -82,12 +83,14 @@ def test_a_run_goes_live_without_a_reload(site: Site, page: Page, pictures: Path
                 },
             ),
         )
+    from playwright.sync_api import expect
+
     log = page.locator("#log")
-    page.wait_for_function("document.querySelector('#log').textContent.includes('epoch 29')")
+    expect(log).to_contain_text("epoch 29", timeout=WAIT_MS)
     assert "<b>plain</b>" in (log.text_content() or "")
     assert "\x1b" not in (log.text_content() or "")
-    page.wait_for_function("document.querySelectorAll('#charts svg').length >= 5")
-    page.wait_for_function("document.querySelector('#percent').textContent === '75 %'")
+    expect(page.locator("#charts svg").nth(4)).to_be_attached(timeout=WAIT_MS)
+    expect(page.locator("#percent")).to_have_text("75 %", timeout=WAIT_MS)
     page.screenshot(path=str(pictures / f"run-live-{look}.png"))
     finish(site, run_id)
     page.locator(".pill.succeeded").wait_for()
