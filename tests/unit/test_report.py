@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
+from webhook_server.runs.attempts import money, span
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
 from webhook_server.runs.model import Cause, Outcome, Reason, SpecFault, State
 from webhook_server.runs.report import (
@@ -23,9 +24,7 @@ from webhook_server.runs.report import (
     Moment,
     check_run,
     conclusion_of,
-    money,
     name_of,
-    span,
     sparkline,
     status_of,
 )
