@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_argument(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     parser.add_argument("--attempt", type=int, help="which attempt (default: the newest)")
+    parser.add_argument("--rank", type=int, help="of a gang only this instance's log")
     add_server_argument(parser)
 
 
@@ -22,16 +23,16 @@ def run(args: argparse.Namespace) -> int:
     """Print it; a followed run that does not succeed ends with 1."""
     client = connect(args)
     if args.follow:
-        return _follow(client, args.run)
-    for chunk in client.log(args.run, args.attempt):
+        return _follow(client, args.run, args.rank)
+    for chunk in client.log(args.run, args.attempt, args.rank):
         _write(chunk.decode("utf-8", "replace"))
     return 0
 
 
-def _follow(client: Client, run_id: str) -> int:
+def _follow(client: Client, run_id: str, rank: int | None) -> int:
     client.get(run_id)  # a wrong id, or a server that is away, is told at once
     for event in client.follow(run_id):
-        if event.kind is EventKind.LOG:
+        if event.kind is EventKind.LOG and rank in {None, event.rank}:
             _write(str(event.body.get("text", "")))
         elif event.kind is EventKind.STATE:
             _tell(event)

@@ -11,7 +11,7 @@ from typing import Any
 from cynthus.cli_connection import add_server_argument, connect, harmless
 from cynthus.codec import encode
 from cynthus.money import of_limit, usd
-from cynthus.wire import RunView
+from cynthus.wire import AttemptView, RunView
 
 _COLUMNS = ("id", "name", "repository", "commit", "state", "cost", "reason")
 _COLOURS = {
@@ -108,13 +108,21 @@ def _told(view: RunView) -> str:
         done = "" if view.progress is None else f" {view.progress:.0%}"
         lines.append(f"  progress   {view.phase or ''}{done}")
     lines += [f"  metric     {name} = {value:g}" for name, value in sorted(view.metrics.items())]
-    lines += [
-        f"  attempt {a.number}  {a.provider} {a.place} {a.reason or ''}".rstrip()
-        for a in view.attempts
-    ]
+    lines += [_attempt(one) for one in view.attempts]
     lines += [f"  output     {o.path} ({o.size_bytes:,} bytes)" for o in view.outputs]
     lines += [f"  notice     {notice}" for notice in view.notices]
     if view.release_url:
         lines.append(f"  release    {view.release_url}")
     lines.append(f"  page       {view.url}")
     return "\n".join(harmless(line) for line in lines)
+
+
+def _attempt(told: AttemptView) -> str:
+    count = f"{told.nodes} x " if told.nodes > 1 else ""
+    machine = "" if told.machine in {"", told.place} else f" {count}{told.machine}"
+    spot = " spot" if told.spot else ""
+    lost = f" (lost {told.lost_s:.0f} s)" if told.lost_s else ""
+    where = f"{told.provider} {told.place}{machine}{spot}"
+    return (
+        f"  attempt {told.number}  {where} ${told.cost_usd:.4f} {told.reason or ''}{lost}".rstrip()
+    )

@@ -113,10 +113,13 @@ class Client:
                     yield decode(RunEvent, json.loads("\n".join(data)))
                     data.clear()
 
-    def log(self, run_id: str, attempt: int | None = None) -> Iterator[bytes]:
-        """Yield an attempt's log, by default the newest attempt's."""
-        query = "" if attempt is None else f"?attempt={attempt}"
-        with self._open("GET", f"/api/v1/runs/{_part(run_id)}/log{query}") as answer:
+    def log(
+        self, run_id: str, attempt: int | None = None, rank: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield an attempt's log, by default the newest attempt's and of a gang every rank's."""
+        asked = {"attempt": attempt, "rank": rank}
+        query = "&".join(f"{name}={value}" for name, value in asked.items() if value is not None)
+        with self._open("GET", f"/api/v1/runs/{_part(run_id)}/log?{query}") as answer:
             yield from _chunks(answer)
 
     def cancel(self, run_id: str) -> None:

@@ -82,8 +82,14 @@ class AttemptView:
     started_at: datetime | None
     ended_at: datetime | None
     reason: str | None  # why it ended
-    usd_per_hour: Decimal
+    usd_per_hour: Decimal  # of one instance
     cost_usd: Decimal
+    machine: str = ""
+    spot: bool = False
+    nodes: int = 1
+    cause: str | None = None  # the class of `reason`
+    lost_s: float = 0.0  # time that ran for nothing: the attempt was lost
+    marks: tuple[Mark, ...] = ()  # the steps of its boot, by rank 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +157,7 @@ class RunEvent:
     attempt: int
     kind: EventKind
     body: dict[str, object]
+    rank: int | None = None  # of a gang's instance that says it; its log lines begin with [rank n]
 
 
 # ── agent ↔ server: /agent/v1 ───────────────────────────────────────────────────────────────────

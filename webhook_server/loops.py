@@ -135,7 +135,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     loops = [
         Loop("reconcile", reconciler.step, "runs"),
         Loop("sweep", _spaced(sweep.step, now), "sweep"),
-        Loop("prune", _spaced(_prune(TokenStore(database), now), now), "prune"),
+        Loop("prune", _spaced(_prune(database, now), now), "prune"),
     ]
     if ground.github is not None or PublicationStore(database).next_due() is not None:
         # Without GitHub it only ends what an earlier server with GitHub left to be published.
@@ -221,9 +221,15 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
     return publisher.step
 
 
-def _prune(tokens: TokenStore, now: Callable[[], datetime]) -> Callable[[], float]:
+_COLD = timedelta(days=1)  # a refusal of yesterday says nothing about today
+
+
+def _prune(database: Database, now: Callable[[], datetime]) -> Callable[[], float]:
+    tokens, cool_downs = TokenStore(database), CoolDownStore(database)
+
     def step() -> float:
         tokens.prune(now())
+        cool_downs.prune(now() - _COLD)
         return _PRUNE_EVERY_S
 
     return step

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cynthus.wire import AttemptView, OutputView, RunView
+from cynthus.wire import AttemptView, Mark, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
+from webhook_server.runs.attempts import boot_marks, lost_time
 from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
 from webhook_server.stores.blob_store import blob_key
@@ -23,6 +24,7 @@ class Told:
     phase: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    marks: tuple[tuple[int, Mark], ...] = ()  # with their attempts
 
 
 def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
@@ -50,14 +52,16 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         price_source=run.attempt.offer.price_source if run.attempt else "",
         image=run.image,
         notices=_without_repeats(run.notices + told.notices),
-        attempts=tuple(_attempt_view(attempt, now) for attempt in run.attempts),
+        attempts=tuple(_attempt_view(attempt, told.marks, now) for attempt in run.attempts),
         outputs=output_views(run),
         release_url=run.release_url,
         url=f"{base_url}/runs/{run.id}",
     )
 
 
-def _attempt_view(attempt: Attempt, now: datetime) -> AttemptView:
+def _attempt_view(
+    attempt: Attempt, marks: tuple[tuple[int, Mark], ...], now: datetime
+) -> AttemptView:
     return AttemptView(
         number=attempt.number,
         instance=attempt.instance,
@@ -69,6 +73,12 @@ def _attempt_view(attempt: Attempt, now: datetime) -> AttemptView:
         reason=attempt.reason.text if attempt.reason else None,
         usd_per_hour=attempt.offer.usd_per_hour,
         cost_usd=attempt_cost(attempt, now),
+        machine=attempt.offer.machine,
+        spot=attempt.offer.spot,
+        nodes=len(attempt.members),
+        cause=attempt.reason.cause.value if attempt.reason else None,
+        lost_s=lost_time(attempt).total_seconds(),
+        marks=boot_marks(attempt, [mark for number, mark in marks if number == attempt.number]),
     )
 
 

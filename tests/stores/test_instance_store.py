@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat
+from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat, Mark, Rendezvous
 from tests.builders import (
     NOON,
     OUTPUT,
@@ -25,6 +25,7 @@ from tests.stores.test_database import run_together
 from webhook_server.runs.model import Decision
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.feed_tail import log_tail
 from webhook_server.stores.instance_store import BeatResult, Enrolling, InstanceStore
 from webhook_server.stores.run_store import RunStore
 
@@ -356,3 +357,87 @@ def test_no_heartbeat_is_lost_when_the_server_restarts(
     second = open_database(empty_url)
     assert beat(InstanceStore(second), 1, a_log("kept\n")).accepted_seq == 1
     assert "".join(EventStore(second).log_text("arun00000001", 1)) == "kept\n"
+
+
+# ── gangs ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_gang(db: Database) -> tuple[InstanceStore, tuple[str, str]]:
+    """Make an attempt of two instances, both enrolled under the token `t<rank>`."""
+    runs, names = RunStore(db), (f"{NAME}-0", f"{NAME}-1")
+    runs.accept(a_draft(), arrived=None, token_id=None, now=NOON)
+    [claim] = runs.claim(limit=1, lease=LEASE, now=NOON)
+    run = replace(claim.run, attempts=(an_attempt(names=names),))
+    runs.save(claim, Decision(run=run), NOON)
+    store = InstanceStore(db)
+    for rank, name in enumerate(names):
+        assert enrol(store, name=name, token=f"t{rank}") is Enrolling.OK
+    return store, names
+
+
+def test_a_gangs_logs_are_one_with_ranks_or_one_each(db: Database) -> None:
+    store, _ = a_gang(db)
+    beat(store, 1, a_log("zero\n"), token="t0")
+    beat(store, 1, a_log("one\n\nmore"), token="t1")
+    events = EventStore(db)
+    together = "".join(events.log_text("arun00000001", 1))
+    assert together == "[rank 0] zero\n[rank 1] one\n\n[rank 1] more"
+    assert "".join(events.log_text("arun00000001", 1, 1)) == "one\n\nmore"
+    told = events.after("arun00000001", 0, limit=9, kinds=[EventKind.LOG])
+    assert [(event.rank, event.body["text"]) for event in told] == [
+        (0, "[rank 0] zero\n"),
+        (1, "[rank 1] one\n\n[rank 1] more"),
+    ]
+    assert log_tail(db, "arun00000001", 1, 1000) == (together, False)
+
+
+def test_rank_0_speaks_for_its_gang(db: Database) -> None:
+    store, _ = a_gang(db)
+    beat(store, 1, event(EventKind.PROGRESS, value=0.5), token="t0")
+    others = [event(EventKind.PROGRESS, value=0.1), event(EventKind.NOTICE, text="hot")]
+    beat(store, 1, *others, token="t1")
+    latest = EventStore(db).latest("arun00000001")
+    assert (latest.progress, latest.notices) == (0.5, ("hot",))
+
+
+def test_where_a_gang_meets_is_told_until_its_agent_runs(db: Database) -> None:
+    store, names = a_gang(db)
+    told = Rendezvous(address="10.0.0.2", peers=("10.0.0.2", "10.0.0.3"))
+    assert beat(store, 1, token="t1", state=AgentState.READY).rendezvous is None
+    store.meet(names[1], told)
+    assert beat(store, 2, token="t1", state=AgentState.READY).rendezvous == told
+    assert beat(store, 2, token="t1", state=AgentState.READY).rendezvous == told
+    assert beat(store, 3, token="t1", state=AgentState.RUNNING).rendezvous is None
+    assert beat(store, 1, token="t0", state=AgentState.READY).rendezvous is None
+
+
+def test_the_steps_of_a_boot_are_kept_within_what_can_be_true(
+    db: Database, store: InstanceStore
+) -> None:
+    marks = tuple(
+        Mark(name=name, at=NOON + seconds(at))
+        for name, at in [("booted", -9), ("driver_ready", 0), ("agent_started", 999)]
+    )
+    now = NOON + seconds(60)
+    facts = some_facts(marks=marks)
+    store.enrol(NAME, nonce="n", token_sha256=TOKEN, facts=facts, now=now)
+    store.enrol(NAME, nonce="n", token_sha256=TOKEN, facts=facts, now=now)
+    latest = EventStore(db).latest("arun00000001")
+    assert [(number, mark.name, mark.at) for number, mark in latest.marks] == [
+        (1, "booted", NOON),
+        (1, "driver_ready", NOON),
+        (1, "agent_started", now),
+        (1, "enrolled", now),
+    ]
+
+
+def test_the_first_exit_is_kept_with_the_time_it_was_heard(store: InstanceStore) -> None:
+    enrol(store)
+    beat(store, 1, state=AgentState.UPLOADING, exit=an_exit(3), maintenance="soon\x00")
+    beat(store, 2, state=AgentState.DONE, exit=an_exit(0), preempted=True)
+    agent = store.observe(NAME).agent
+    assert agent is not None
+    assert (agent.exit, agent.exit_at) == (an_exit(3), NOON + seconds(1))
+    assert agent.preempted
+    assert agent.maintenance is not None
+    assert agent.maintenance.startswith("soon")

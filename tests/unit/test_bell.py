@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from webhook_server.bell import Bell
+from webhook_server.bell import MOST_TOPICS, Bell
 
 LONG_S = 30.0  # never waited for: a ring comes sooner, or the test fails by its own limit
 
@@ -41,3 +41,14 @@ def test_a_wait_without_a_ring_ends_with_its_time() -> None:
     bell = Bell()
     bell.wait("runs", bell.count("runs"), 0.0)
     assert bell.count("runs") == 0
+
+
+def test_topics_of_long_ago_are_forgotten_and_look_rung_to_who_counted_them() -> None:
+    bell = Bell()
+    bell.ring("events/old")
+    seen = bell.count("events/old")
+    for number in range(MOST_TOPICS):
+        bell.ring(f"events/{number}")
+    bell.wait("events/old", seen, LONG_S)
+    bell.ring("events/old")
+    assert bell.count("events/old") != seen

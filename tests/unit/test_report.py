@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cynthus.money import usd
 from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
+from webhook_server.runs.attempts import span
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
 from webhook_server.runs.model import Cause, Outcome, Reason, SpecFault, State
 from webhook_server.runs.report import (
@@ -25,7 +26,6 @@ from webhook_server.runs.report import (
     check_run,
     conclusion_of,
     name_of,
-    span,
     sparkline,
     status_of,
 )

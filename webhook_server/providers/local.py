@@ -73,11 +73,11 @@ class Local:
 
     def offers(self, need: Resources) -> list[Offer]:
         """Return this machine for free; raises NoCapacity while its slots are taken."""
-        gpu = self._gpu_for(need.gpu)
+        gpu = self._gpu_for(need)
         unfit = unfit_text(need, self._has(), fits_gpu=bool(gpu or not need.gpu))
         if unfit is not None:
             raise NothingFits(unfit)
-        self._check_room(need, gpu.count if gpu else 0, "")
+        self._check_room(need, gpu.count if gpu else 0, copies=need.nodes)
         return [self._offer(gpu)]
 
     def create(self, order: Order, enrol_secret: str) -> Instance:
@@ -88,7 +88,7 @@ class Local:
             with self._creating():
                 folder = self._folder / order.name
                 if not folder.exists():
-                    self._check_room(order.need, order.offer.gpu_count, order.name)
+                    self._check_room(order.need, order.offer.gpu_count, but=order.name)
                     self._make(folder, order, enrol_secret)
                 self._start_once(folder, order)
         except OSError as error:
@@ -137,6 +137,7 @@ class Local:
             cpu=self._cpu,
             memory_bytes=self._memory_bytes,
             disk_bytes=self._disk_bytes,
+            slots=self._machine.slots,
         )
 
     def _offer(self, gpu: GpuNeed | None) -> Offer:
@@ -151,20 +152,27 @@ class Local:
             usd_per_hour=Decimal(0),
         )
 
-    def _gpu_for(self, wanted: tuple[GpuNeed, ...]) -> GpuNeed | None:
-        for need in wanted:
-            if sum(is_model(need.type, model) for model in self._gpus) >= need.count:
-                return need
+    def _gpu_for(self, need: Resources) -> GpuNeed | None:
+        for gpu in need.gpu:
+            fitting = sum(is_model(gpu.type, model) for model in self._gpus)
+            if fitting >= gpu.count * need.nodes:
+                return gpu
         return None
 
-    def _check_room(self, need: Resources, gpu_count: int, but: str) -> None:
+    def _check_room(
+        self, need: Resources, gpu_count: int, *, but: str = "", copies: int = 1
+    ) -> None:
+        """Raise NoCapacity unless so many more instances fit beside those that are there."""
         orders = [self._order_of(name) for name in self._names() if name != but]
-        if len(orders) >= self._machine.slots:
-            raise NoCapacity(f"{PLACE}: all {self._machine.slots} slots are taken")
+        slots = self._machine.slots
+        if len(orders) + copies > slots:
+            taken = f"{len(orders)} of" if len(orders) < slots else "all"
+            raise NoCapacity(f"{PLACE}: {taken} {slots} slots are taken")
         memory = sum(order.get("memory_bytes") or 0 for order in orders)
-        if memory + (need.memory_bytes or 0) > self._memory_bytes:
+        if memory + (need.memory_bytes or 0) * copies > self._memory_bytes:
             raise NoCapacity(f"{PLACE}: its memory is promised to other runs")
-        if sum(order.get("gpu_count") or 0 for order in orders) + gpu_count > len(self._gpus):
+        gpus = sum(order.get("gpu_count") or 0 for order in orders)
+        if gpus + gpu_count * copies > len(self._gpus):
             raise NoCapacity(f"{PLACE}: its GPUs are taken")
 
     @cached_property
@@ -343,18 +351,20 @@ class Has:
     cpu: int
     memory_bytes: int
     disk_bytes: int
+    slots: int  # instances at once
 
 
 def unfit_text(need: Resources, has: Has, *, fits_gpu: bool) -> str | None:
     """Return what of a need this machine never has, or None when all fits."""
-    wanted = " or ".join(f"{gpu.count} x {gpu.type}" for gpu in need.gpu)
+    nodes = need.nodes
+    wanted = " or ".join(f"{gpu.count * nodes} x {gpu.type}" for gpu in need.gpu)
     gpus = ", ".join(has.gpus) or "no GPU"
     pairs = [
-        ("nodes", need.nodes > 1, f"{need.nodes}", "one node"),
+        ("nodes", nodes > has.slots, f"{nodes}", f"{has.slots} slots (CYNTHUS_LOCAL_SLOTS)"),
         ("gpu", not fits_gpu, wanted, gpus),
         ("cpu", (need.cpu or 0) > has.cpu, f"{need.cpu}", f"{has.cpu}"),
-        _sizes("memory", need.memory_bytes, has.memory_bytes, ""),
-        _sizes("disk", need.disk_bytes, has.disk_bytes, " free"),
+        _sizes("memory", (need.memory_bytes or 0) * nodes, has.memory_bytes, ""),
+        _sizes("disk", (need.disk_bytes or 0) * nodes, has.disk_bytes, " free"),
     ]
     told = [
         f"resources/{name}: should be what {PLACE} has, found {asked} where it has {there}."
@@ -365,8 +375,8 @@ def unfit_text(need: Resources, has: Has, *, fits_gpu: bool) -> str | None:
     return "\n".join(told) or None
 
 
-def _sizes(name: str, need: int | None, has: int, more: str) -> tuple[str, bool, str, str]:
-    return name, (need or 0) > has, f"{(need or 0) / 1e9:.1f} GB", f"{has / 1e9:.1f} GB{more}"
+def _sizes(name: str, need: int, has: int, more: str) -> tuple[str, bool, str, str]:
+    return name, need > has, f"{need / 1e9:.1f} GB", f"{has / 1e9:.1f} GB{more}"
 
 
 def is_model(wanted: str, model: str) -> bool:

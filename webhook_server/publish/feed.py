@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cynthus.wire import EventKind, RunEvent
+from cynthus.wire import EventKind, Mark, RunEvent
 from webhook_server.runs.report import Feed, Moment
 from webhook_server.stores.event_store import EventStore
 
@@ -14,6 +14,7 @@ _KEPT = 500  # runs; beyond that the feed of the one longest unused is read agai
 _LOG_TAIL = 60_000  # characters: what a check run shows of a log
 _POINTS = 2_000  # of one metric; a sparkline has 24
 _ANNOTATIONS = 1_000
+_MARKS = 20  # of one attempt: a boot has seven steps
 # Samples are for the dashboard's charts only.
 _KINDS = tuple(
     kind for kind in EventKind if kind not in (EventKind.SAMPLE, EventKind.MASK, EventKind.LOG)
@@ -31,6 +32,7 @@ class _Followed:
     annotations: list[dict[str, object]] = field(default_factory=list)
     timeline: list[Moment] = field(default_factory=list)
     log: str = ""
+    marks: dict[int, list[Mark]] = field(default_factory=dict)
 
 
 class Feeds:
@@ -60,9 +62,10 @@ class Feeds:
 
 def _add(found: _Followed, event: RunEvent) -> None:
     body = event.body
+    if event.kind is EventKind.LOG:
+        found.log = (found.log + str(body.get("text", "")))[-_LOG_TAIL:]
+        return
     match event.kind:
-        case EventKind.LOG:
-            found.log = (found.log + str(body.get("text", "")))[-_LOG_TAIL:]
         case EventKind.METRIC:
             _add_metric(found, body)
         case EventKind.PROGRESS:
@@ -77,8 +80,8 @@ def _add(found: _Followed, event: RunEvent) -> None:
         case EventKind.ANNOTATION:
             if len(found.annotations) < _ANNOTATIONS:
                 found.annotations.append(body)
-        case EventKind.STATE:
-            _add_state(found, event)
+        case EventKind.STATE | EventKind.MARK:
+            _add_step(found, event)
         case _:
             return
 
@@ -97,7 +100,13 @@ def _share(value: object) -> float | None:
     return min(max(float(value), 0.0), 1.0) if isinstance(value, (int, float)) else None
 
 
-def _add_state(found: _Followed, event: RunEvent) -> None:
+def _add_step(found: _Followed, event: RunEvent) -> None:
+    """Take what tells how far the run, or the boot of its instance, has come."""
+    if event.kind is EventKind.MARK:
+        told = found.marks.setdefault(event.attempt, [])
+        if not event.rank and len(told) < _MARKS:
+            told.append(Mark(name=str(event.body.get("name", "")), at=event.at))
+        return
     state = str(event.body.get("state", ""))
     if state == "queued":  # a new attempt begins from nothing
         found.progress = found.phase = None
@@ -120,4 +129,5 @@ def _feed(found: _Followed) -> Feed:
         annotations=tuple(found.annotations),
         timeline=tuple(found.timeline),
         log_tail=found.log,
+        marks={attempt: tuple(told) for attempt, told in found.marks.items()},
     )

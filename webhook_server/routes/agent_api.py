@@ -22,7 +22,14 @@ from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
 from webhook_server.runs.policy import policy_of
-from webhook_server.runs.work import Limits, find_member, path_fault, rank_path, work_for
+from webhook_server.runs.work import (
+    Limits,
+    find_member,
+    path_fault,
+    rank_fault,
+    rank_path,
+    work_for,
+)
 from webhook_server.stores.blob_store import blob_key
 from webhook_server.stores.instance_store import Enrolling, InstanceRow
 from webhook_server.stores.secret_store import values
@@ -132,7 +139,7 @@ def _open_attempt(parts: Parts, digest: str) -> InstanceRow:
 
 
 def _check_ask(parts: Parts, row: InstanceRow, ask: UploadAsk, *, shows_secret: bool) -> None:
-    fault = path_fault(ask.path)
+    fault = path_fault(ask.path) or rank_fault(row.rank, ask.path)
     if fault is not None:
         raise HttpRefusal(422, fault)
     if shows_secret:
@@ -160,7 +167,7 @@ def _check_room(parts: Parts, row: InstanceRow, ask: UploadAsk) -> None:
 
 
 def _key(row: InstanceRow, ask: UploadAsk) -> str:
-    path = rank_path(row.rank, ask.path)
+    path = rank_path(row.rank or 0, ask.path)
     return blob_key(row.repository_id, row.run_id, row.attempt, path)
 
 

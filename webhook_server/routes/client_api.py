@@ -63,13 +63,16 @@ def client_router(parts: Parts) -> APIRouter:
 
     @router.get("/runs/{run_id}/log")
     def log(
-        request: Request, run_id: str, attempt: int | None = Query(None, ge=1, le=10**6)
+        request: Request,
+        run_id: str,
+        attempt: int | None = Query(None, ge=1, le=10**6),
+        rank: int | None = Query(None, ge=0, le=10**6),
     ) -> Response:
-        """Return an attempt's log as text, by default the newest attempt's."""
+        """Return an attempt's log as text: the newest attempt's, of a gang all ranks together."""
         run = _readable(parts, request, run_id)
         number = attempt or (run.attempt.number if run.attempt else 0)
         return StreamingResponse(
-            _encoded(parts.events.log_text(run_id, number)),
+            _encoded(parts.events.log_text(run_id, number, rank)),
             media_type="text/plain; charset=utf-8",
             headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"},
         )
@@ -114,6 +117,7 @@ def told(parts: Parts, run_id: str) -> Told:
         phase=latest.phase,
         metrics=latest.metrics,
         notices=latest.notices,
+        marks=latest.marks,
     )
 
 

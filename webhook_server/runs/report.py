@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -14,9 +14,11 @@ from typing import Any, assert_never
 
 from cynthus.codec import encode
 from cynthus.money import of_limit
+from cynthus.wire import Mark
+from webhook_server.runs.attempts import span, table
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
 from webhook_server.runs.limits import cost
-from webhook_server.runs.model import Attempt, Outcome, Run, State
+from webhook_server.runs.model import Outcome, Run, State
 
 # https://docs.github.com/rest/checks/runs#create-a-check-run
 TEXT_LIMIT = 65_535  # of `summary` and of `text`; counted here in bytes, which is never less
@@ -30,7 +32,6 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARK_WIDTH = 24
 _METRICS = 40  # rows of the table; metrics.json has them all
 _TIMELINE = 40
-_ATTEMPTS = 20
 _NOTICES = 20
 _LAST_LINE = 10_000_000  # of any real file; GitHub refuses what is no 32-bit number
 
@@ -55,6 +56,7 @@ class Feed:
     annotations: tuple[Mapping[str, object], ...] = ()
     timeline: tuple[Moment, ...] = ()
     log_tail: str = ""
+    marks: Mapping[int, Sequence[Mark]] = field(default_factory=dict)  # by attempt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,17 +224,6 @@ def _money(run: Run, spent: Decimal) -> str:
     return of_limit(spent, run.spec.resources.max_cost_usd if run.spec else None)
 
 
-def span(duration: timedelta) -> str:
-    """Return a duration such as 3m12s."""
-    seconds = max(int(duration.total_seconds()), 0)
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days}d{hours}h"
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
-
-
 def _number(value: float) -> str:
     return f"{value:.4g}"
 
@@ -247,7 +238,7 @@ def _summary(run: Run, feed: Feed, url: str) -> str:
         _faults(run),
         _metrics(feed),
         _timeline(feed),
-        _attempts(run),
+        table(run, feed.marks),
         _facts(run),
         _links(run, url),
         _own(feed, url),
@@ -309,34 +300,6 @@ def _timeline(feed: Feed) -> str:
         for moment, length in zip(moments, [*took, ""], strict=True)
     ]
     return "\n".join(["### Timeline (UTC)", "| at | what | took |", "|---|---|---:|", *rows])
-
-
-def _attempts(run: Run) -> str:
-    if not run.attempts:
-        return ""
-    rows = [_attempt_row(attempt) for attempt in run.attempts[-_ATTEMPTS:]]
-    head = [
-        "### Attempts",
-        "| # | instance | place | time | $/h | ended |",
-        "|---:|---|---|---:|---:|---|",
-    ]
-    return "\n".join([*head, *rows])
-
-
-def _attempt_row(attempt: Attempt) -> str:
-    offer = attempt.offer
-    gpu = f", {offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else ""
-    # This machine's own provider has one word for place and machine.
-    where = dict.fromkeys((offer.provider, offer.place, offer.machine))
-    place = f"{', '.join(where)}{gpu}{', spot' if offer.spot else ''}"
-    end = attempt.gone_at or attempt.ended_at
-    # A live attempt shows no time: the text would be another one every second.
-    took = span(end - attempt.ordered_at) if end else ""
-    why = inline(attempt.reason.text, 200) if attempt.reason else ""
-    return (
-        f"| {attempt.number} | {code(attempt.instance)} | {inline(place, 120)} | {took} "
-        f"| {offer.usd_per_hour} | {why} |"
-    )
 
 
 def _facts(run: Run) -> str:

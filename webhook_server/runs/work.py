@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,13 @@ def _gang(run: Run, attempt: Attempt, rank: int) -> Gang | None:
 def rank_path(rank: int, path: str) -> str:
     """Return where an output of one instance lies: those of rank 0 are the run's own."""
     return path if rank == 0 else f"rank-{rank}/{path}"
+
+
+def rank_fault(rank: int | None, path: str) -> str | None:
+    """Return why rank 0 of a gang may not name an output so, or None when it may."""
+    if rank == 0 and re.fullmatch(r"rank-\d+", path.partition("/")[0]):
+        return "path: should not begin with rank-<n>, where the others' files lie. Rename it."
+    return None
 
 
 def _own_env(run: Run, attempt: Attempt) -> dict[str, str]:

@@ -68,7 +68,7 @@ class CoolDownStore:
                 for row in connection.execute(query)
             )
 
-    def forget(self, before: datetime) -> int:
+    def prune(self, before: datetime) -> int:
         """Drop what cooled down long ago; return how many. Safe to repeat."""
         statement = delete(cool_downs).where(cool_downs.c.until < before)
         return self._db.write(lambda connection: connection.execute(statement).rowcount)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, insert, or_, select
 
-from cynthus.wire import EventKind, RunEvent
+from cynthus.wire import EventKind, Mark, RunEvent
 from webhook_server.stores.clean import clean
 from webhook_server.stores.database import Database
 from webhook_server.stores.tables import events, instances
 
 PAGE = 500  # rows a read: a page of log chunks (256 KiB each at most) stays well under memory
+MARKS = 200  # of one run: ten attempts have seventy
 NOTICES = 50  # shown of one run; the feed has them all
 
 
@@ -28,6 +30,7 @@ class Latest:
     summary: str | None
     notices: tuple[str, ...]
     annotations: tuple[dict[str, object], ...]
+    marks: tuple[tuple[int, Mark], ...] = ()  # with their attempts; of a gang rank 0's
 
 
 class EventStore:
@@ -64,34 +67,41 @@ class EventStore:
             phase = _newest(connection, run_id, EventKind.PHASE)
             summary = _newest(connection, run_id, EventKind.SUMMARY)
             notices = connection.execute(_of(run_id, EventKind.NOTICE).limit(NOTICES)).scalars()
-            marks = connection.execute(_of(run_id, EventKind.ANNOTATION)).scalars()
+            remarks = connection.execute(_of(run_id, EventKind.ANNOTATION)).scalars()
             return Latest(
                 progress=None if progress is None else _number(progress.get("value")),
                 phase=None if phase is None else str(phase.get("name", "")),
                 metrics=_metrics(connection, run_id),
                 summary=None if summary is None else str(summary.get("text", "")),
                 notices=tuple(str(body.get("text", "")) for body in notices),
-                annotations=tuple(marks),
+                annotations=tuple(remarks),
+                marks=_marks(connection, run_id),
             )
 
-    def log_text(self, run_id: str, attempt: int) -> Iterator[str]:
-        """Yield the attempt's log in order; memory stays flat, no transaction is kept open."""
-        seq = 0
+    def log_text(self, run_id: str, attempt: int, rank: int | None = None) -> Iterator[str]:
+        """Yield the attempt's log in order; memory stays flat, no transaction is kept open.
+
+        Of a gang all logs together, each line with its rank, or with `rank` one of them alone.
+        """
+        seq, whose = 0, [] if rank is None else [events.c.rank == rank]
         while True:
             query = (
-                select(events.c.seq, events.c.body)
+                select(events.c.seq, events.c.rank, events.c.body)
                 .where(
                     events.c.run_id == run_id,
                     events.c.kind == EventKind.LOG.value,
                     events.c.attempt == attempt,
                     events.c.seq > seq,
+                    *whose,
                 )
                 .order_by(events.c.seq)
                 .limit(PAGE)
             )
             with self._db.read() as connection:
                 rows = connection.execute(query).all()
-            yield from (str(row.body.get("text", "")) for row in rows)
+            for row in rows:
+                text = str(row.body.get("text", ""))
+                yield ranked(text, row.rank) if rank is None else text
             if len(rows) < PAGE:
                 return
             seq = rows[-1].seq
@@ -137,11 +147,31 @@ def _metrics(connection: Connection, run_id: str) -> dict[str, float]:
     query = (
         select(instances.c.counts)
         .where(instances.c.run_id == run_id)
-        .order_by(instances.c.attempt.desc())
+        .order_by(instances.c.attempt.desc(), instances.c.rank)
         .limit(1)
     )
     counts: dict[str, Any] = connection.execute(query).scalar_one_or_none() or {}
     return dict(counts.get("metrics", {}))
+
+
+def _marks(connection: Connection, run_id: str) -> tuple[tuple[int, Mark], ...]:
+    query = (
+        select(events.c.attempt, events.c.at, events.c.body)
+        .where(
+            events.c.run_id == run_id,
+            events.c.kind == EventKind.MARK.value,
+            or_(events.c.rank.is_(None), events.c.rank == 0),
+        )
+        .order_by(events.c.seq)
+        .limit(MARKS)
+    )
+    rows = connection.execute(query)
+    return tuple((row.attempt, Mark(name=str(row.body.get("name")), at=row.at)) for row in rows)
+
+
+def ranked(text: str, rank: int | None) -> str:
+    """Return log text with its rank before each line, as torchrun tells them apart."""
+    return text if rank is None else re.sub(r"(?m)^(?=.)", f"[rank {rank}] ", text)
 
 
 def _number(value: object) -> float | None:
@@ -149,6 +179,14 @@ def _number(value: object) -> float | None:
 
 
 def _event(row: Row[Any]) -> RunEvent:
+    body = row.body
+    if row.rank is not None and row.kind == EventKind.LOG.value:
+        body = body | {"text": ranked(str(body.get("text", "")), row.rank)}
     return RunEvent(
-        seq=row.seq, at=row.at, attempt=row.attempt, kind=EventKind(row.kind), body=row.body
+        seq=row.seq,
+        at=row.at,
+        attempt=row.attempt,
+        kind=EventKind(row.kind),
+        body=body,
+        rank=row.rank,
     )

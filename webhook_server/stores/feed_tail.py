@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from cynthus.wire import EventKind
 from webhook_server.stores.database import Database
+from webhook_server.stores.event_store import ranked
 from webhook_server.stores.tables import events
 
 _TAIL_ROWS = 2000  # a chunk is a line at least: more would not fit on a page
@@ -24,7 +25,7 @@ def newest_seq(database: Database, run_id: str) -> int:
 def log_tail(database: Database, run_id: str, attempt: int, limit_bytes: int) -> tuple[str, bool]:
     """Return the end of an attempt's log, with whether something stands before it."""
     query = (
-        select(events.c.body)
+        select(events.c.rank, events.c.body)
         .where(
             events.c.run_id == run_id,
             events.c.kind == EventKind.LOG.value,
@@ -36,10 +37,10 @@ def log_tail(database: Database, run_id: str, attempt: int, limit_bytes: int) ->
     chunks: list[str] = []
     size = 0
     with database.read() as connection:
-        for body in connection.execute(query).scalars():
+        for rank, body in connection.execute(query):
             if size >= limit_bytes or len(chunks) == _TAIL_ROWS:
                 return "".join(reversed(chunks)), True
-            chunks.append(str(body.get("text", "")))
+            chunks.append(ranked(str(body.get("text", "")), rank))
             size += len(chunks[-1])
     return "".join(reversed(chunks)), False
 

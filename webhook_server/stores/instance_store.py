@@ -36,7 +36,7 @@ class InstanceRow:
     name: str
     run_id: str
     attempt: int
-    rank: int
+    rank: int | None  # None: there is no gang
     provider_name: str
     repository_id: int
     ordered_at: datetime
@@ -304,9 +304,10 @@ def _take_new(
 ) -> BeatResult:
     values: dict[str, Any] = {}
     news = _has_news(row.agent, beat) and _merge(connection, row, beat, values, now)
-    if beat.events:
+    told = _allowed(row.rank, beat.events)
+    if told:
         counts = decode(Counts, connection.execute(_COUNTS, {"instance": row.name}).scalar_one())
-        fed = feed(beat.events, counts, log_bytes=row.log_bytes, log_limit_bytes=log_limit)
+        fed = feed(told, counts, log_bytes=row.log_bytes, log_limit_bytes=log_limit)
         _insert_events(connection, row, fed, now)
         values |= {"counts": encode(fed.counts), "log_bytes": fed.log_bytes}
     _update(connection, row, beat.seq, values, now)
@@ -318,6 +319,21 @@ def _take_new(
         fed=bool(beat.events),
         news=news,
     )
+
+
+def _allowed(rank: int | None, told: tuple[AgentEvent, ...]) -> tuple[AgentEvent, ...]:
+    """Leave out what would replace the word of a gang's rank 0, which speaks for all."""
+    return tuple(event for event in told if event.kind not in _ONE_VOICE) if rank else told
+
+
+# As programs for torchrun do it: rank 0 reports, the others log.
+_ONE_VOICE = {
+    EventKind.PHASE,
+    EventKind.PROGRESS,
+    EventKind.METRIC,
+    EventKind.SAMPLE,
+    EventKind.SUMMARY,
+}
 
 
 def _rendezvous(row: Row[*tuple[Any, ...]], beat: Heartbeat) -> Rendezvous | None:

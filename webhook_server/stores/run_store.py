@@ -596,7 +596,7 @@ def _instances(connection: Connection, run: Run, attempt: Attempt) -> None:
             "name": member.name,
             "run_id": run.id,
             "attempt": attempt.number,
-            "rank": member.rank,
+            "rank": member.rank if len(attempt.members) > 1 else None,
             "provider": attempt.offer.provider,
             "repository_id": run.key.repository_id,
             "ordered_at": attempt.ordered_at,

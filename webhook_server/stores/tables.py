@@ -154,7 +154,7 @@ instances = Table(
     Column("name", String(63), primary_key=True),
     Column("run_id", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("rank", Integer, nullable=False, default=0),  # among the instances of a gang
+    Column("rank", Integer),  # among the instances of a gang; None: there is no gang
     Column("provider", String(32), nullable=False),
     Column("repository_id", BigInteger, nullable=False),
     Column("ordered_at", Moment, nullable=False),
@@ -197,7 +197,7 @@ events = Table(
     Column("seq", Serial, primary_key=True),
     Column("run_id", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("rank", Integer, nullable=False, default=0),  # of the instance that says it
+    Column("rank", Integer),  # of the instance that says it; None: there is no gang
     Column("kind", String(16), nullable=False),
     Column("at", Moment, nullable=False),
     Column("body", JSON, nullable=False),

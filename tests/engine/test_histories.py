@@ -1,0 +1,98 @@
+"""Random histories of the real loop and stores: whatever goes wrong, the promises are kept."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cynthus.spec import Resources, Retry
+from cynthus.wire import EventKind
+from tests.builders import a_key, a_spec, seconds
+from tests.engine.chaos import LATE, BadCloud, History
+from tests.engine.world import RUN, World
+from webhook_server.runs.model import Cause, Outcome, Run
+from webhook_server.runs.policy import CLOUD
+
+SEEDS = range(int(os.environ.get("HISTORIES", "12")))  # 12: the suite's share of time
+# As a cloud, with waits cut down to what this world's faults need: a history takes two hours less.
+POLICY = replace(
+    CLOUD,
+    boot_limit=timedelta(minutes=5),
+    grace=LATE + seconds(60),
+    visible_after=seconds(45),
+    capacity_forgiven=timedelta(minutes=10),
+)
+HEALS = timedelta(minutes=25)
+ENDS = timedelta(hours=3)
+reached: Counter[str] = Counter()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder in memory, where there is one: thousands of commits wait for no disk."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="cynthus-histories-", dir=memory) as name:
+        yield Path(name)
+
+
+def a_history(folder: Path, seed: int, nodes: int) -> History:
+    chance = random.Random(seed)
+    world = World(f"sqlite:///{folder}/cynthus.db", {"fake": POLICY})
+    cloud = BadCloud(world, chance)
+    world.providers["fake"] = cloud  # type: ignore[assignment]
+    spec = a_spec(resources=Resources(nodes=nodes), retry=Retry(3), outputs=())
+    world.submit(spec=spec, key=a_key(trigger=f"push/{RUN}", repository_id=0))
+    return History(world, cloud, chance)
+
+
+def mark(run: Run, history: History) -> None:
+    """Remember what was seen, so that a batch that never saw something is noticed."""
+    for attempt in run.attempts:
+        reached.update([f"lost: {attempt.reason.cause}" if attempt.reason and attempt.lost else ""])
+        reached.update(["refused"] if attempt.refusal else [])
+    reached.update([f"outcome: {run.outcome}", f"attempts: {len(run.attempts)}"])
+    reached.update(["two at once"] if history.most_alive > len(run.attempts[0].members) else [])
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_history_keeps_the_promises(folder: Path, seed: int, nodes: int) -> None:
+    history = a_history(folder, seed, nodes)
+    world, cloud = history.world, history.cloud
+    history.live(ENDS, HEALS)
+    run = world.run()
+    world.now += LATE  # what was on its way arrives
+    cloud.tick()
+    alive = [name for name, life in cloud.lives.items() if life.gone_at is None]
+    assert run.state.value == "finished", run.reason
+    assert alive == [], "nothing is leaked, also of what came late"
+    states = world.events.after(RUN, 0, limit=500, kinds=[EventKind.STATE])
+    assert [event.body["state"] for event in states].count("finished") == 1
+    assert len(cloud.lives) <= 2 * nodes * len(run.attempts)
+    spent = cloud.cost_usd(world.now)
+    assert float(run.cost_usd) >= spent - 0.001, "no cost is hidden"
+    if run.outcome is Outcome.SUCCEEDED:
+        assert run.attempts[-1].exit is not None
+        assert run.attempts[-1].exit.code == 0
+    mark(run, history)
+    world.db.close()
+
+
+def test_the_histories_have_seen_what_they_are_made_for() -> None:
+    if sum(reached.values()) < 4 * len(SEEDS):
+        pytest.skip("only a part of the histories was run")
+    wanted = {f"lost: {cause}" for cause in (Cause.PREEMPTED, Cause.SILENT, Cause.NO_CAPACITY)}
+    wanted |= {"lost: host_error", "lost: boot", "refused", "two at once"}
+    wanted |= {f"outcome: {o}" for o in (Outcome.SUCCEEDED, Outcome.FAILED)}
+    assert wanted <= set(reached), f"never seen: {wanted - set(reached)}"
