@@ -28,7 +28,9 @@ from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.token_store import TokenStore
+from webhook_server.stores.warm_store import WarmStore
 from webhook_server.sweep import Sweep
+from webhook_server.warm_keeper import WarmKeeper
 from webhook_server.workers import Loop, run_loops
 
 if TYPE_CHECKING:
@@ -135,6 +137,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     loops = [
         Loop("reconcile", reconciler.step, "runs"),
         Loop("sweep", _spaced(sweep.step, now), "sweep"),
+        Loop("warm", WarmKeeper(WarmStore(database), providers, now).step, "warm"),
         Loop("prune", _spaced(_prune(database, now), now), "prune"),
     ]
     if ground.github is not None or PublicationStore(database).next_due() is not None:
@@ -160,6 +163,7 @@ def _reconciler(
         default_provider=ground.settings.provider,
         listening_since=ground.now(),
         budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
+        waiting=WarmStore(ground.database).waiting,
     )
     hands = Hands(
         instances=instances,

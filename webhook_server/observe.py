@@ -15,7 +15,7 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
 )
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import InstanceSeen, Observations, Run, State
+from webhook_server.runs.model import InstanceSeen, Kept, Observations, Run, State
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -34,6 +34,7 @@ class Eyes:
     default_provider: str
     listening_since: datetime  # when this server began to hear heartbeats
     budgets: Callable[[Run, datetime], tuple[BudgetSeen, ...]] = lambda _run, _now: ()
+    waiting: Callable[[int], tuple[Kept, ...]] = lambda _repository_id: ()
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
@@ -52,10 +53,16 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     if run.state is State.QUEUED:
         if _must_wait(run, seen, now):
             return seen
-        return _with_offers(eyes, run, replace(seen, budgets=eyes.budgets(run, now)), now)
+        return _with_offers(eyes, run, _with_own_means(eyes, run, seen, now), now)
     if run.state is State.RELEASING:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen
+
+
+def _with_own_means(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Observations:
+    """Look at what the repository has already: money, and instances that wait for it."""
+    kept = eyes.waiting(run.key.repository_id)
+    return replace(seen, budgets=eyes.budgets(run, now), kept=kept)
 
 
 def _instance_seen(row: InstanceRow) -> InstanceSeen:

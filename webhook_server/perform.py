@@ -162,7 +162,7 @@ def _delete(hands: Hands, command: DeleteInstance) -> ProviderSeen | None:
         return _saw(hands, command.name, Gone.UNKNOWN, _unknown(command.provider))
     asked_at = hands.now()
     try:
-        provider.delete(command.name)
+        provider.delete(command.machine or command.name)
     except InstanceNotFound as error:
         return _absent(hands, command.name, asked_at, error)
     except ProviderRefusal as refusal:
@@ -178,7 +178,7 @@ def _ask(hands: Hands, command: AskProvider) -> ProviderSeen:
     # The time of the question, not of the answer: "not found" is true of no later moment.
     asked_at = hands.now()
     try:
-        instance = provider.get(command.name)
+        instance = provider.get(command.machine or command.name)
     except InstanceNotFound as error:
         return _absent(hands, command.name, asked_at, error)
     except ProviderRefusal as error:

@@ -39,6 +39,7 @@ from webhook_server.runs.model import (
 )
 from webhook_server.runs.verdict import by_fate, failed, lost, of_rank, stopped
 from webhook_server.runs.waiting import create
+from webhook_server.runs.warm import TAKE_OVER
 
 # Asked after 1, 2, 4, 8 … s: a stock-out is told within seconds, a boot takes a minute.
 _FIRST_ASK = timedelta(seconds=1)
@@ -113,6 +114,8 @@ def _late(at: Try, member: Member) -> Verdict | None:
     policy, ordered_at = at.policy, at.attempt.ordered_at
     told = at.of(member).provider
     waits = told is not None and told.fate is Fate.STARTING
+    if at.attempt.offer.warm and at.now >= ordered_at + TAKE_OVER:
+        return lost(Cause.BOOT, f"the warm instance did not take up the work within {TAKE_OVER}")
     if waits and member.provided_at is None and at.now >= ordered_at + policy.provision_limit:
         text = f"{at.attempt.offer.place} did not provide it within {policy.provision_limit}"
         return lost(Cause.BOOT, text)
@@ -186,7 +189,8 @@ def _go_on(at: Try) -> Decision:
 
 def _deadlines(at: Try) -> list[datetime]:
     ordered_at, policy = at.attempt.ordered_at, at.policy
-    return [ordered_at + policy.provision_limit, ordered_at + policy.boot_limit]
+    taken = [ordered_at + TAKE_OVER] if at.attempt.offer.warm else []
+    return [*taken, ordered_at + policy.provision_limit, ordered_at + policy.boot_limit]
 
 
 def _repeat_at(at: Try, member: Member) -> datetime | None:

@@ -105,7 +105,7 @@ def _deletion(
     asked_at = told.asked_at if told is not None and told.asked_at >= ended_at else None
     commands = [
         *([] if seen.closed else [CloseAttempt(name=member.name)]),
-        *delete(attempt.offer.provider, member.name),
+        *delete(attempt, member),
     ]
     if asked_at is None:
         return commands, now + policy.delete_retry

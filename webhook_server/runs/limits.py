@@ -12,6 +12,7 @@ from webhook_server.runs.policy import Policy
 
 _CENT_PARTS = Decimal("0.000001")  # a second of the cheapest machine is still seen
 _HOUR = Decimal(3600)
+MILLIONTHS = 1_000_000  # of a USD: whole numbers, which databases can add up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ def price(usd_per_hour: Decimal, duration: timedelta) -> Decimal:
     # Divided last: a third of an hour has no end as a decimal, and its last digit would cost one.
     exact = max(Decimal(0), _seconds(duration)) * usd_per_hour / _HOUR
     return exact.quantize(_CENT_PARTS, ROUND_UP)
+
+
+def millionths(amount: Decimal) -> int:
+    """Return an amount as databases keep it; the rules here round to it already."""
+    return int(amount * MILLIONTHS)
 
 
 def _seconds(duration: timedelta) -> Decimal:
@@ -163,6 +169,8 @@ def used_attempts(run: Run, policy: Policy) -> int:
     """
     used, streak_began = 0, None
     for attempt in run.attempts:
+        if attempt.offer.warm and attempt.started_at is None:
+            continue  # it cost a minute, and a new instance is no worse for it
         if not _no_capacity(attempt):
             used, streak_began = used + 1, None
             continue

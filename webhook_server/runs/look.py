@@ -33,6 +33,7 @@ from webhook_server.runs.model import (
 )
 from webhook_server.runs.policy import Policy
 from webhook_server.runs.verdict import stopped
+from webhook_server.runs.warm import keep_until
 
 #: Where a run may go from each state.
 STEPS: Mapping[State, frozenset[State]] = {
@@ -143,8 +144,9 @@ def refusal_of(seen: InstanceSeen) -> Refusal | None:
 
 
 def end(at: Try, why: Verdict) -> Decision:
-    """End the attempt and begin to give its instances back."""
+    """End the attempt and begin to give its instances back, or keep one for the next run."""
     ended = replace(at.attempt, ended_at=at.now, reason=why.reason, lost=why.outcome is None)
+    ended = _kept(at, ended, why)
     run = with_attempt(at, ended).run
     outcome, reason = why.outcome, why.reason
     total = at.spec.retry.attempts
@@ -158,6 +160,17 @@ def end(at: Try, why: Verdict) -> Decision:
     return Decision(run=run, commands=give_back(ended), look_again_at=again_at)
 
 
+def _kept(at: Try, ended: Attempt, why: Verdict) -> Attempt:
+    """Hand the instance over to those that wait, where the spec says so: it is ours no more."""
+    if not at.policy.powers.keep_warm:
+        return ended
+    until = keep_until(at.run, ended, why, at.agent(ended.members[0]), at.now)
+    if until is None:
+        return ended
+    members = tuple(replace(member, gone_at=at.now) for member in ended.members)
+    return replace(ended, kept_until=until, members=members)
+
+
 def is_quiet(attempt: Attempt) -> bool:
     """Say whether nothing of the run executes any more on any of its instances."""
     return all(m.quiet_at is not None or m.gone_at is not None for m in attempt.members)
@@ -165,19 +178,20 @@ def is_quiet(attempt: Attempt) -> bool:
 
 def give_back(attempt: Attempt) -> tuple[Command, ...]:
     """Return the commands that end all of an attempt that may still exist."""
-    provider = attempt.offer.provider
-    living = attempt.living
+    # Of a kept one too: what its agent asks for from now on is other work.
+    closing = attempt.members if attempt.kept_until is not None else attempt.living
     return (
-        *(CloseAttempt(name=member.name) for member in living),
-        *(c for m in living for c in delete(provider, m.name)),
+        *(CloseAttempt(name=member.name) for member in closing),
+        *(c for member in attempt.living for c in delete(attempt, member)),
     )
 
 
-def delete(provider: str, name: str) -> tuple[Command, ...]:
+def delete(attempt: Attempt, member: Member) -> tuple[Command, ...]:
     """Return the commands that give one instance back."""
+    provider, machine = attempt.offer.provider, attempt.offer.warm
     return (
-        DeleteInstance(provider=provider, name=name),
-        AskProvider(provider=provider, name=name),
+        DeleteInstance(provider=provider, name=member.name, machine=machine),
+        AskProvider(provider=provider, name=member.name, machine=machine),
     )
 
 
@@ -241,6 +255,7 @@ def ask(at: Try, whom: Iterable[tuple[Member, datetime]], *deadlines: datetime) 
                 AskProvider(
                     provider=at.attempt.offer.provider,
                     name=member.name,
+                    machine=at.attempt.offer.warm,
                     offer=at.attempt.offer if booting else None,
                 )
             )

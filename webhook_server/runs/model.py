@@ -105,6 +105,7 @@ class Offer:
     spot: bool = False
     price_source: str = ""  # where the price is from and of when; "": certain
     quota: str = ""  # "3 of 8 NVIDIA_L4_GPUS free"; "": not asked or not told
+    warm: str = ""  # the provider's name of an instance that waits already; "": a new one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,11 +223,16 @@ class Attempt:
     lost: bool = False  #: ended by an infrastructure cause
     exit: Exit | None = None  #: of a gang the first failure, or else rank 0's
     refusal: Refusal | None = None  #: why its order was not met
+    kept_until: datetime | None = None  #: its instance waits for the repository's next run
 
     @property
     def instance(self) -> str:
         """Return the name of its first instance."""
         return self.members[0].name
+
+    def machine(self, member: Member) -> str:
+        """Return its provider's name of an instance: another's, when that was taken over."""
+        return self.offer.warm or member.name
 
     @property
     def gone_at(self) -> datetime | None:
@@ -407,6 +413,25 @@ class ReleaseSeen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One instance that waits for its repository's next run, or has waited."""
+
+    machine: str  # its provider's name of it
+    repository_id: int
+    offer: Offer
+    disk_bytes: int | None  # what its first order asked for
+    kept_by: str  # the name under which it worked last: its agent has the token of that one
+    run_id: str  # whose spec said to keep it
+    since: datetime
+    until: datetime
+    dies_at: datetime  # its provider's own hard end
+    heard_at: datetime  # when its agent asked for work
+    taken_by: str | None = None  # the name under which it works now
+    ended_at: datetime | None = None  # taken, or its deletion began
+    gone_at: datetime | None = None  # the provider said "not found"; never set once it was taken
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observations:
     """All that `decide` may know besides the run and the time."""
 
@@ -416,6 +441,7 @@ class Observations:
     offers_detail: str = ""
     offers_refusal: str | None = None  # the provider said no for good, and why
     cooling: tuple[CoolDown, ...] = ()  # looked up with the offers
+    kept: tuple[Kept, ...] = ()  # what waits for this repository; looked up with the offers
     instances: Mapping[str, InstanceSeen] = field(default_factory=dict)  # all not confirmed gone
     release: ReleaseSeen | None = None
     budgets: tuple[BudgetSeen, ...] = ()  # asked only with offers
@@ -442,6 +468,7 @@ class DeleteInstance:
 
     provider: str
     name: str
+    machine: str = ""  # its provider's name, where that is another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -450,6 +477,7 @@ class AskProvider:
 
     provider: str
     name: str
+    machine: str = ""  # its provider's name, where that is another
     offer: Offer | None = None  # while it boots: the place that cools down if it cannot be met
 
 

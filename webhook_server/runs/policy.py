@@ -8,7 +8,7 @@ from datetime import timedelta
 from cynthus.wire import HEARTBEAT_S
 from webhook_server.runs.honour import Powers
 
-_CLOUD_POWERS = Powers(gangs=True, spot=True, places=True, labels=True)
+_CLOUD_POWERS = Powers(gangs=True, spot=True, places=True, keep_warm=True, labels=True)
 
 
 @dataclass(frozen=True, kw_only=True)

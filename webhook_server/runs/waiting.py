@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from webhook_server.runs import warm
 from webhook_server.runs.commitment import Purse
 from webhook_server.runs.commitment import refusal as money_refusal
 from webhook_server.runs.limits import limit_reached, max_life
@@ -59,11 +60,26 @@ def queue(at: Look) -> Decision:
         return finish(run, stopped(limit.cause, limit.text), now)
     if run.not_before is not None and now < run.not_before:
         return Decision(run=run, look_again_at=soonest(at, run.not_before))
+    taken = _take_over(at)
+    if taken is not None:
+        return taken
     if seen.offers_refusal is not None:
         return finish(run, failed(Cause.REFUSED, seen.offers_refusal), now)
     if not seen.offers:
         return _wait_for_offers(at)
     return _order_payable(at, seen.offers)
+
+
+def _take_over(at: Look) -> Decision | None:
+    """Take over an instance that waits for this repository, if one fits and can be paid."""
+    life = warm.needed_life(at.run, at.spec, at.now, at.policy)
+    purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
+    tried = {attempt.offer.warm for attempt in at.run.attempts}
+    for offer in warm.offers(at.seen.kept, at.spec.resources, life=life, now=at.now):
+        attempt = _attempt(at, offer)
+        if offer.warm not in tried and money_refusal(at.run, attempt, purse) is None:
+            return _order(at, attempt)
+    return None
 
 
 def _wait_for_offers(at: Look) -> Decision:
@@ -126,7 +142,11 @@ def _attempt(at: Look, offer: Offer) -> Attempt:
             Member(name=name, rank=rank, last_try_at=at.now) for rank, name in enumerate(names)
         ),
     )
-    return replace(attempt, max_life=max_life(at.run, at.spec, attempt, at.policy))
+    if offer.warm:
+        life = warm.remaining(at.seen.kept, offer.warm, at.now)
+    else:
+        life = max_life(at.run, at.spec, attempt, at.policy)
+    return replace(attempt, max_life=life)
 
 
 def _order(at: Look, attempt: Attempt) -> Decision:
@@ -142,7 +162,10 @@ def _order(at: Look, attempt: Attempt) -> Decision:
     at = replace(at, run=ordered)
     return Decision(
         run=ordered,
-        commands=tuple(create(at, attempt, member) for member in attempt.members),
+        # What waits already is taken by the save itself.
+        commands=()
+        if attempt.offer.warm
+        else tuple(create(at, attempt, member) for member in attempt.members),
         look_again_at=soonest(at, now + at.policy.create_patience),
         budgets=at.seen.budgets,
     )
@@ -150,6 +173,7 @@ def _order(at: Look, attempt: Attempt) -> Decision:
 
 def _what(offer: Offer, nodes: int) -> str:
     machine = offer.machine if nodes == 1 else f"{nodes} x {offer.machine}"
+    machine = f"the {machine} that was kept warm" if offer.warm else machine
     return (
         machine
         if offer.machine == offer.place

@@ -9,12 +9,13 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from webhook_server.runs.budget import BudgetLimits, BudgetScope, BudgetSeen, month_began_at
+from webhook_server.runs.limits import MILLIONTHS
 from webhook_server.runs.model import Run
 from webhook_server.settings import Settings
+from webhook_server.stores import warm_store
 from webhook_server.stores.database import Database
-from webhook_server.stores.tables import repositories, runs
+from webhook_server.stores.tables import kept_instances, repositories, runs
 
-_MILLIONTHS = 1_000_000
 # Any number that no other program uses: replicas reserve in turn.
 _BUDGET_LOCK = 0x6379_6E74_6875_7303
 
@@ -50,15 +51,10 @@ class BudgetStore:
                 BudgetSeen(
                     scope=scope,
                     limit_usd=limit,
-                    booked_usd=_booked(connection, _paid_by(scope, repository_id), but, now),
+                    booked_usd=_booked(connection, scope, repository_id, but, now),
                 )
                 for scope, limit in limits
             )
-
-
-def millionths(amount: Decimal) -> int:
-    """Return an amount as the column keeps it; the rules round to it already."""
-    return int(amount * _MILLIONTHS)
 
 
 def may_book(
@@ -79,28 +75,36 @@ def may_book(
     return all(
         replace(
             budget,
-            booked_usd=_booked(
-                connection, _paid_by(budget.scope, run.key.repository_id), run.id, now
-            ),
+            booked_usd=_booked(connection, budget.scope, run.key.repository_id, run.id, now),
         ).allows(commitment_usd)
         for budget in budgets
     )
 
 
-def _paid_by(scope: BudgetScope, repository_id: int) -> ColumnElement[bool]:
-    """Return which runs share the budget; a repository of unknown owner shares with none."""
-    itself = runs.c.repository_id == repository_id
+def _sharing(
+    column: ColumnElement[int], scope: BudgetScope, repository_id: int
+) -> ColumnElement[bool]:
+    """Return which rows share the budget; a repository of unknown owner shares with none."""
+    itself = column == repository_id
     if scope is BudgetScope.REPOSITORY:
         return itself
     owner = select(repositories.c.owner_id).where(repositories.c.id == repository_id)
     siblings = select(repositories.c.id).where(repositories.c.owner_id == owner.scalar_subquery())
-    return or_(itself, runs.c.repository_id.in_(siblings))
+    return or_(itself, column.in_(siblings))
 
 
 def _booked(
-    connection: Connection, paid_by: ColumnElement[bool], but: str, now: datetime
+    connection: Connection, scope: BudgetScope, repository_id: int, but: str, now: datetime
 ) -> Decimal:
-    """Add up the live runs, and those that ended this month."""
-    counts = or_(runs.c.finished_at.is_(None), runs.c.finished_at >= month_began_at(now))
-    query = select(func.sum(runs.c.booked_microusd)).where(paid_by, counts, runs.c.id != but)
-    return Decimal(int(connection.execute(query).scalar_one() or 0)) / _MILLIONTHS
+    """Add up the live runs, those that ended this month, and what waits between runs."""
+    began_at = month_began_at(now)
+    counts = or_(runs.c.finished_at.is_(None), runs.c.finished_at >= began_at)
+    of_runs = select(func.sum(runs.c.booked_microusd)).where(
+        _sharing(runs.c.repository_id, scope, repository_id), counts, runs.c.id != but
+    )
+    of_kept = select(func.sum(kept_instances.c.booked_microusd)).where(
+        _sharing(kept_instances.c.repository_id, scope, repository_id),
+        warm_store.counts(began_at),
+    )
+    sums = (connection.execute(query).scalar_one() or 0 for query in (of_runs, of_kept))
+    return Decimal(sum(int(found) for found in sums)) / MILLIONTHS

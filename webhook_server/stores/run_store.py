@@ -29,10 +29,13 @@ from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
+from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
     Attempt,
     CancelWish,
     Cause,
+    CreateOutcome,
+    CreateSeen,
     Decision,
     ImageArrived,
     Outcome,
@@ -42,8 +45,14 @@ from webhook_server.runs.model import (
     RunKey,
     State,
 )
-from webhook_server.stores import event_store, instance_store, publication_store, token_store
-from webhook_server.stores.budget_store import may_book, millionths
+from webhook_server.stores import (
+    event_store,
+    instance_store,
+    publication_store,
+    token_store,
+    warm_store,
+)
+from webhook_server.stores.budget_store import may_book
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import runs, wishes
 from webhook_server.stores.waking import wake
@@ -273,13 +282,16 @@ class RunStore:
     def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
         """Store the decision if the claim still holds, and end the claim. One transaction.
 
-        False: somebody else has changed the run, or booked what was left of a budget that the
-        decision counts on; then nothing of it was stored, and the run is due as it was. A repeat
-        of a save that was stored is such a case.
+        False: somebody else has changed the run, booked what was left of a budget that the
+        decision counts on, or taken the instance that it takes over. Then nothing of it was
+        stored, and the run is due as it was. A repeat of a save that was stored is such a case.
         """
 
         def work(connection: Connection) -> bool:
             if not _pays(connection, claim.run, decision, now):
+                _unlock(connection, claim)
+                return False
+            if not _takes(connection, claim, decision.run, now):
                 _unlock(connection, claim)
                 return False
             changed = connection.execute(
@@ -567,8 +579,34 @@ def _record(connection: Connection, before: Run | None, run: Run, now: datetime)
         _state_event(connection, run, now)
     if run.attempt and (before is None or len(before.attempts) < len(run.attempts)):
         _instances(connection, run, run.attempt)
+    _keep(connection, before, run, now)
     if run.key.repository_id and _differs(before, run):
         publication_store.make_due(connection, run, now)
+
+
+def _takes(connection: Connection, claim: Claim, run: Run, now: datetime) -> bool:
+    """Take the instance that a new attempt counts on; False: it is no longer there to be taken."""
+    new = [one for one in run.attempts[len(claim.run.attempts) :] if one.offer.warm]
+    if not new:
+        return True
+    # Whoever lost the race for the run must not take anything for it.
+    held = select(runs.c.id).where(
+        runs.c.id == claim.run.id,
+        runs.c.version == claim.version,
+        runs.c.lock_token == claim.token,
+    )
+    if connection.execute(held.with_for_update()).one_or_none() is None:
+        return False
+    return all(warm_store.take(connection, run, attempt, now) for attempt in new)
+
+
+def _keep(connection: Connection, before: Run | None, run: Run, now: datetime) -> None:
+    """Let the instance wait that this save hands over."""
+    known = before.attempts if before is not None else ()
+    for number, attempt in enumerate(run.attempts):
+        was = known[number].kept_until if number < len(known) else None
+        if attempt.kept_until is not None and was is None:
+            warm_store.keep(connection, run, attempt, now)
 
 
 def _differs(before: Run | None, run: Run) -> bool:
@@ -600,8 +638,16 @@ def _instances(connection: Connection, run: Run, attempt: Attempt) -> None:
             "provider": attempt.offer.provider,
             "repository_id": run.key.repository_id,
             "ordered_at": attempt.ordered_at,
+            "create_seen": _taken_over(attempt) if attempt.offer.warm else None,
         }
         instance_store.add(connection, row, before.get(member.rank))
+
+
+def _taken_over(attempt: Attempt) -> dict[str, Any]:
+    """Return the answer to the order of an instance that is there already."""
+    seen = CreateSeen(outcome=CreateOutcome.CREATED, at=attempt.ordered_at, detail="kept warm")
+    value: dict[str, Any] = encode(seen)
+    return value
 
 
 def _read(doc: Any) -> Run:

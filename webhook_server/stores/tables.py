@@ -227,6 +227,29 @@ publications = Table(
     Index("ix_publications_due_at", "due_at"),
 )
 
+#: Instances that wait for their repository's next run; a row stays for what it has cost.
+kept_instances = Table(
+    "kept_instances",
+    metadata,
+    Column("kept_by", String(63), primary_key=True),  # the instance name it worked under last
+    Column("machine", String(63), nullable=False),  # its provider's name of it
+    Column("repository_id", BigInteger, nullable=False),
+    Column("run_id", String(16), nullable=False),
+    Column("offer", JSON, nullable=False),
+    Column("disk_bytes", BigInteger),
+    Column("since", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+    Column("dies_at", Moment, nullable=False),
+    Column("heard_at", Moment, nullable=False),
+    Column("taken_by", String(63), unique=True),
+    Column("ended_at", Moment),
+    Column("gone_at", Moment),
+    Column("booked_microusd", BigInteger, nullable=False),  # as of runs
+    Index("ix_kept_instances_repository_id_ended_at", "repository_id", "ended_at"),
+    Index("ix_kept_instances_machine", "machine"),
+    Index("ix_kept_instances_gone_at", "gone_at"),
+)
+
 #: OIDC token ids that were used once.
 used_tokens = Table(
     "used_tokens",

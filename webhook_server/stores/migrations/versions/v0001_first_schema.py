@@ -96,6 +96,33 @@ def upgrade() -> None:
     )
     op.create_index("ix_instances_run_id", "instances", ["run_id"], unique=False)
     op.create_table(
+        "kept_instances",
+        sa.Column("kept_by", sa.String(length=63), nullable=False),
+        sa.Column("machine", sa.String(length=63), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("offer", sa.JSON(), nullable=False),
+        sa.Column("disk_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("dies_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("heard_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("taken_by", sa.String(length=63), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("gone_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("booked_microusd", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("kept_by", name=op.f("pk_kept_instances")),
+        sa.UniqueConstraint("taken_by", name=op.f("uq_kept_instances_taken_by")),
+    )
+    op.create_index("ix_kept_instances_gone_at", "kept_instances", ["gone_at"], unique=False)
+    op.create_index("ix_kept_instances_machine", "kept_instances", ["machine"], unique=False)
+    op.create_index(
+        "ix_kept_instances_repository_id_ended_at",
+        "kept_instances",
+        ["repository_id", "ended_at"],
+        unique=False,
+    )
+    op.create_table(
         "publications",
         sa.Column("run_id", sa.String(length=16), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
