@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import re
 import tarfile
 import threading
 import time
@@ -13,11 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cynthus.wire import Facts, Work
+from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent import container_files
+from runner_images.agent.clock import elapsed_s, wall_clock
+from runner_images.agent.container_gpus import GpuMode, gpu_access
+from runner_images.agent.container_image import Wanted, have_image, passes
+from runner_images.agent.container_network import (
+    HOST,
+    LABEL_PLANE,
+    SHARED,
+    Network,
+    address_in,
+    drop_network,
+    gang_network,
+    guard_host,
+    have_network,
+    way_out,
+)
 from runner_images.agent.engine import connect
 from runner_images.agent.gpus import ChosenGpus, choose_gpus
-from runner_images.agent.metadata_guard import NAMES, close_metadata, metadata_answers
+from runner_images.agent.metadata_guard import NAMES
 from runner_images.agent.workload import (
     CHECKPOINTS_FOLDER,
     INSTANCE_MARK,
@@ -28,6 +44,7 @@ from runner_images.agent.workload import (
     Found,
     Usage,
     arguments,
+    gang_variables,
     signal_of,
 )
 
@@ -38,13 +55,17 @@ if TYPE_CHECKING:
 WORKSPACE = "/workspace"
 CONTROL_FOLDER = "cynthus"  # at the container's root: outside the workspace and of every mount
 SUMMARY = f"/{CONTROL_FOLDER}/summary.md"
-LABEL_PLANE, LABEL_INSTANCE = "cynthus.control_plane", "cynthus.instance"
+LABEL_INSTANCE = "cynthus.instance"
 LABEL_RUN, LABEL_GPUS = "cynthus.run", "cynthus.gpus"
-NETWORK, BRIDGE = "cynthus", "cynthus0"
 # Who an image's root becomes: Cynthus' own images belong to this user (uid 1000), and a user's
 # Dockerfile that names none gets the same instead of root.
 PLAIN_USER = "1000:1000"
+_PLAIN_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
 HOST_RESERVE_BYTES = 256 << 20  # left to the machine when the spec names no memory: agent, engine
+# A machine of 16 GB tells 15.6: kernel and firmware keep their part. Whoever asks for all of a
+# lent machine means all that there is.
+KERNEL_PART = 0.1
+MASTER_WAIT_S = 60.0  # rank 0 starts at the same beat of its agent: seconds, on a loaded machine
 READ_BYTES = 64 * 1024
 FRAME_HEADER = 8  # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
 ENGINE_RETURN_S = 30.0  # a restarted engine answers within seconds; after this it is not coming
@@ -59,6 +80,10 @@ class Place:
     instance: str
     control_plane: str
     state_dir: Path
+    lent: bool = False  # a whole machine for this agent's run alone
+    fault: str = ""  # what its boot says against it
+    gpu_mode: GpuMode = GpuMode.AUTO
+    login: Callable[[str], dict[str, str] | None] = lambda _: None  # to an image's registry
 
     @property
     def marker(self) -> Path:
@@ -73,10 +98,14 @@ class Container:
         self._work = work
         self._facts = facts
         self._place = place
+        self._engine: APIClient = None  # type: ignore[assignment]  # connected by `prepare`
         self._id = ""
         self._gpus = ChosenGpus((), ())
+        self._network: Network | None = _network(work, place)  # None: the machine's own
+        self._gang: dict[str, str] = {}
         self._ended: Ended | None = None
         self.notices: list[str] = []
+        self.marks: list[Mark] = []
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
@@ -86,7 +115,9 @@ class Container:
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
-        """Have the image, the network and the container; raises CannotStart."""
+        """Have the image, the network and, but for a gang, the container; raises CannotStart."""
+        if self._place.fault:
+            raise CannotStart(self._place.fault, infrastructure=True)
         self._check_capacity()
         self._engine = _connected(self._place.socket)
         with _translated("image"):
@@ -94,8 +125,31 @@ class Container:
         with _translated("network"):
             self._have_network()
         self._take_gpus()
+        if self._work.gang is None:
+            with _translated("container"):
+                self._create()
+
+    def meet(self, rendezvous: Rendezvous) -> None:
+        """Make the container of a gang, which is told where rank 0 is; raises CannotStart."""
         with _translated("container"):
+            self._gang = gang_variables(self._work, self._master(rendezvous))
             self._create()
+
+    def _master(self, rendezvous: Rendezvous) -> str:
+        """Return rank 0's address; on one machine its container's name was told instead.
+
+        Programs try an address again that does not answer yet, but not a name that is unknown yet.
+        """
+        if self._network is None or not (self._work.gang and self._work.gang.rank):
+            return rendezvous.address
+        began = time.monotonic()
+        while time.monotonic() - began < MASTER_WAIT_S:
+            address = address_in(self._engine, rendezvous.address, self._network)
+            if address is not None:
+                return address
+            time.sleep(RETRY_S)
+        text = f"gang: rank 0 ({rendezvous.address}) did not start within {MASTER_WAIT_S:.0f} s"
+        raise CannotStart(text, infrastructure=True)
 
     def _check_capacity(self) -> None:
         if not self._place.socket:
@@ -103,8 +157,9 @@ class Container:
             raise CannotStart(text, infrastructure=True)
         # The engine accepts any amount of memory: https://docs.docker.com/engine/containers/resource_constraints/
         have, work = self._facts, self._work
+        memory = int(have.memory_bytes * (1 + KERNEL_PART if self._place.lent else 1))
         for what, need, found in (
-            ("memory", work.memory_bytes or 0, have.memory_bytes),
+            ("memory", work.memory_bytes or 0, memory),
             ("cpu", work.cpu or 0, have.cpu_count),
             ("gpu", work.gpu_count, len(have.gpus)),
             ("disk", work.disk_bytes or 0, have.disk_free_bytes),
@@ -114,62 +169,23 @@ class Container:
                 raise CannotStart(text, infrastructure=True)
 
     def _have_image(self, stopping: Callable[[], bool]) -> None:
-        from docker.errors import ImageNotFound
-
-        image = self._work.image
-        with contextlib.suppress(ImageNotFound):
-            self._image = self._engine.inspect_image(image)  # type: ignore[no-untyped-call]
-            return
-        if "@sha256:" not in image:
-            text = f"image {image}: not in this machine's engine, and only name@digest is pulled"
-            raise CannotStart(text, infrastructure=False)
-        self._pull(image, stopping)
-        self._image = self._engine.inspect_image(image)  # type: ignore[no-untyped-call]
-
-    def _pull(self, image: str, stopping: Callable[[], bool]) -> None:
-        repository, _, digest = image.partition("@")
-        for step in self._engine.pull(repository, tag=digest, stream=True, decode=True):
-            if "error" in step:
-                text = str(step["error"])
-                raise CannotStart(f"image {image}: {text}", infrastructure=_passes(text))
-            if stopping():
-                raise CannotStart("stopped while the image was pulled", infrastructure=False)
+        wanted = Wanted(
+            name=self._work.image,
+            login=self._place.login,
+            stopping=stopping,
+            tell=self.notices.append,
+            clock=elapsed_s,
+        )
+        self._image = have_image(self._engine, wanted)
+        self.marks.append(Mark(name="image_pulled", at=wall_clock()))
 
     def _have_network(self) -> None:
-        from docker.errors import APIError
-
-        if not self._network_exists():
-            try:
-                self._engine.create_network(
-                    NETWORK,
-                    driver="bridge",
-                    check_duplicate=True,
-                    options={
-                        "com.docker.network.bridge.name": BRIDGE,
-                        # Runs are strangers to one another.
-                        "com.docker.network.bridge.enable_icc": "false",
-                        "com.docker.network.driver.mtu": str(_mtu()),
-                    },
-                    labels={"cynthus": "network"},
-                )
-            except APIError:
-                if not self._network_exists():  # another agent was faster
-                    raise
-        self._guard_metadata()
-
-    def _network_exists(self) -> bool:
-        return any(found["Name"] == NETWORK for found in self._engine.networks(names=[NETWORK]))
-
-    def _guard_metadata(self) -> None:
-        fault = close_metadata(BRIDGE)
-        if fault is None:
-            return
-        if metadata_answers():
-            text = f"network: the metadata address cannot be closed to the container: {fault}"
-            raise CannotStart(f"{text}. Run the agent as root.", infrastructure=True)
-        self.notices.append(
-            f"the metadata address is not closed to the container ({fault}); none answers here"
-        )
+        if self._network is None:
+            notice = guard_host()
+        else:
+            notice = have_network(self._engine, self._network, self._place.control_plane)
+        if notice is not None:
+            self.notices.append(notice)
 
     def _take_gpus(self) -> None:
         if not self._work.gpu_count:
@@ -186,6 +202,8 @@ class Container:
     def _create(self) -> None:
         self._place.marker.write_text(self._place.instance, "utf-8")
         user = self._user()
+        config = self._image.get("Config", {}).get("Env") or []
+        access = gpu_access(self._place.gpu_mode, self._gpus.uuids, config)
         made = self._engine.create_container(
             self._work.image,
             command=list(arguments(self._work)),
@@ -193,9 +211,11 @@ class Container:
             name=self._place.instance,
             user=user,
             working_dir=WORKSPACE,
-            environment=self._environment(user),
+            environment={**access.variables, **self._environment(user, config)},
             labels=self._labels(),
-            host_config=self._host_config(),
+            host_config=self._host_config(access.options),
+            # Rank 0 finds itself under the name that the others were told.
+            hostname=self._place.instance if self._network and self._gang else None,
             stdin_open=False,
         )
         self._id = made["Id"]
@@ -203,17 +223,22 @@ class Container:
 
     def _user(self) -> str:
         user = str(self._image.get("Config", {}).get("User") or "")
+        if self._network is None:
+            # Root alone passes the guard of the machine's own network, and an image may give its
+            # root any name: only a number tells for certain.
+            return user if _PLAIN_NUMBER.fullmatch(user.partition(":")[0]) else PLAIN_USER
         return PLAIN_USER if user.partition(":")[0] in ("", "0", "root") else user
 
-    def _environment(self, user: str) -> dict[str, str]:
-        config = self._image.get("Config", {}).get("Env") or []
+    def _environment(self, user: str, config: list[str]) -> dict[str, str]:
         # A user without an entry in the image's /etc/passwd would get `/`, where it cannot write.
         named = any(item.startswith("HOME=") for item in config)
         home = {} if named or user != PLAIN_USER else {"HOME": "/tmp"}  # noqa: S108 - the container's own
         return {
             **home,
+            **(_interface() if self._network is None else {}),
             **self._work.env,
             **self._work.secrets,
+            **self._gang,
             "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
             "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{CHECKPOINTS_FOLDER}",
             "CYNTHUS_SUMMARY": SUMMARY,
@@ -230,13 +255,16 @@ class Container:
             labels[LABEL_GPUS] = ",".join(self._gpus.uuids)
         return labels
 
-    def _host_config(self) -> dict[str, Any]:
-        from docker.types import DeviceRequest, LogConfig, Ulimit
+    def _memory_bytes(self) -> int:
+        """Return what the container may use: never all that the machine has."""
+        most = max(self._facts.memory_bytes - HOST_RESERVE_BYTES, 1 << 28)
+        asked = self._work.memory_bytes or most
+        return min(asked, most) if self._place.lent else asked
 
-        work = self._work
-        memory = work.memory_bytes or max(self._facts.memory_bytes - HOST_RESERVE_BYTES, 1 << 28)
-        uuids = list(self._gpus.uuids)
-        gpus = [DeviceRequest(device_ids=uuids, capabilities=[["gpu"]])] if uuids else None
+    def _host_config(self, gpus: dict[str, Any]) -> dict[str, Any]:
+        from docker.types import LogConfig, Ulimit
+
+        work, memory = self._work, self._memory_bytes()
         return self._engine.create_host_config(
             mem_limit=memory,
             memswap_limit=memory,  # the same: no swap
@@ -247,10 +275,10 @@ class Container:
             security_opt=["no-new-privileges:true"],
             init=True,  # reaps what the command leaves behind, and takes its signals
             log_config=LogConfig(type="none"),  # read while it runs: nothing fills the disk
-            network_mode=NETWORK,
+            network_mode=self._network.name if self._network else HOST,
             extra_hosts=dict.fromkeys(NAMES, "127.0.0.1"),
             ulimits=[Ulimit(name="core", soft=0, hard=0)],
-            device_requests=gpus,
+            **gpus,
         )
 
     # ── while ────────────────────────────────────────────────────────────────────────────────
@@ -361,8 +389,25 @@ class Container:
         if self._id:
             with contextlib.suppress(NotFound):
                 self._engine.remove_container(self._id, force=True, v=True)
+            self._id = ""
+        if self._network is not None and self._network.together and self._engine is not None:
+            drop_network(self._engine, self._network, self._place.control_plane)
         self._place.marker.unlink(missing_ok=True)
         self._gpus.give_back()
+
+
+def _network(work: Work, place: Place) -> Network | None:
+    if work.gang is None:
+        return SHARED
+    if place.lent:
+        return None
+    return gang_network(place.control_plane, work.run_id, work.attempt)
+
+
+def _interface() -> dict[str, str]:
+    """Say which device leads to the other machines: the engine's bridges look as good as it."""
+    device = way_out()
+    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
 
 
 def _connected(socket: str) -> APIClient:
@@ -420,19 +465,6 @@ def _folders() -> bytes:
     return memory.getvalue()
 
 
-def _mtu() -> int:
-    """Return the packet size of the way out: 1460 on Google Cloud, where Docker would take 1500.
-
-    https://cloud.google.com/vpc/docs/mtu
-    """
-    try:
-        routes = Path("/proc/net/route").read_text("ascii").splitlines()[1:]
-        device = next(line.split()[0] for line in routes if line.split()[1] == "00000000")
-        return int(Path(f"/sys/class/net/{device}/mtu").read_text("ascii"))
-    except (OSError, StopIteration, ValueError):
-        return 1500
-
-
 def _api_error() -> type[APIError]:
     from docker.errors import APIError
 
@@ -442,12 +474,6 @@ def _api_error() -> type[APIError]:
 def _no_such_program(error: APIError) -> bool:
     text = str(error)
     return "executable file not found" in text or "no such file or directory" in text
-
-
-def _passes(text: str) -> bool:
-    """Say whether a pull's fault may pass: anything but a clear no of the registry."""
-    final = ("not found", "manifest unknown", "unauthorized", "denied", "invalid reference")
-    return not any(word in text.lower() for word in final)
 
 
 @contextlib.contextmanager
@@ -461,6 +487,6 @@ def _translated(where: str) -> Iterator[None]:
     except APIError as error:
         text = f"{where}: {error.explanation or error}"
         users_fault = _no_such_program(error) or "permission denied" in text
-        raise CannotStart(text, infrastructure=not users_fault and _passes(text)) from error
+        raise CannotStart(text, infrastructure=not users_fault and passes(text)) from error
     except (DockerException, RequestException, OSError) as error:
         raise CannotStart(f"{where}: {error}", infrastructure=True) from error
