@@ -203,7 +203,8 @@ class Container:
         self._place.marker.write_text(self._place.instance, "utf-8")
         user = self._user()
         config = self._image.get("Config", {}).get("Env") or []
-        access = gpu_access(self._place.gpu_mode, self._gpus.uuids, config)
+        asked = [f"{name}={value}" for name, value in self._work.env.items()]
+        access = gpu_access(self._place.gpu_mode, self._gpus.uuids, [*config, *asked])
         made = self._engine.create_container(
             self._work.image,
             command=list(arguments(self._work)),
@@ -211,7 +212,7 @@ class Container:
             name=self._place.instance,
             user=user,
             working_dir=WORKSPACE,
-            environment={**access.variables, **self._environment(user, config)},
+            environment={**self._environment(user, config), **access.variables},
             labels=self._labels(),
             host_config=self._host_config(access.options),
             # Rank 0 finds itself under the name that the others were told.

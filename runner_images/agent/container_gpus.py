@@ -34,21 +34,24 @@ class GpuAccess:
     variables: dict[str, str] = field(default_factory=dict)
 
 
-def gpu_access(mode: GpuMode, uuids: tuple[str, ...], image_env: Iterable[str]) -> GpuAccess:
-    """Return how a container gets exactly these GPUs; `image_env` holds `NAME=value`."""
+def gpu_access(mode: GpuMode, uuids: tuple[str, ...], environment: Iterable[str]) -> GpuAccess:
+    """Return how a container gets exactly these GPUs.
+
+    `environment` is what it has otherwise, as `NAME=value`; of two the later one counts.
+    """
     if not uuids:
         return GpuAccess()
     if mode is GpuMode.COS or (mode is GpuMode.AUTO and os.path.isdir(f"{DRIVER}/lib64")):
-        return _by_devices(uuids, image_env)
+        return _by_devices(uuids, environment)
     from docker.types import DeviceRequest
 
     request = DeviceRequest(device_ids=list(uuids), capabilities=[["gpu"]])
     return GpuAccess(options={"device_requests": [request]})
 
 
-def _by_devices(uuids: tuple[str, ...], image_env: Iterable[str]) -> GpuAccess:
+def _by_devices(uuids: tuple[str, ...], environment: Iterable[str]) -> GpuAccess:
     shared = [path for path in SHARED_DEVICES if os.path.exists(path)]
-    variables = dict(item.partition("=")[::2] for item in image_env)
+    variables = dict(item.partition("=")[::2] for item in environment)
     paths = [f"{MOUNTED}/lib64", *filter(None, [variables.get(LIBRARY_PATH)])]
     return GpuAccess(
         options={

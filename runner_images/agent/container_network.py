@@ -106,7 +106,8 @@ def drop_network(engine: APIClient, network: Network, control_plane: str) -> Non
         return
     open_metadata(network.bridge)
     with contextlib.suppress(APIError):
-        engine.prune_networks({"label": [f"{LABEL_PLANE}={control_plane}"], "until": [OLD]})
+        unused = {"label": [f"{LABEL_PLANE}={control_plane}"], "until": [OLD]}
+        engine.prune_networks(unused)  # type: ignore[no-untyped-call]
 
 
 def address_in(engine: APIClient, container: str, network: Network) -> str | None:

@@ -1,4 +1,4 @@
-"""Find out what to show an image registry: the instance's own token, to Google's and to no other."""
+"""Find out what to show an image registry: the instance's own token, to Google's alone."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ let_gang_in() {
 	iptables -w -A INPUT -p tcp -j ACCEPT || say "the host's firewall could not be opened to peers"
 }
 
-# Leave "$@" with the options of `docker run` that give the agent its GPUs: it only reads them.
+# "$@" is the image with what follows it; the GPUs are only looked at by the agent.
 run_agent_container() {
 	if [ "$gpu_count" -gt 0 ] && [ "$kind" = ubuntu ] && command -v nvidia-ctk >/dev/null; then
 		set -- --gpus all --env NVIDIA_DRIVER_CAPABILITIES=utility "$@"
@@ -183,7 +183,7 @@ run_agent_container() {
 			[ ! -e "/dev/nvidia$number" ] || set -- --device "/dev/nvidia$number" "$@"
 			number=$((number + 1))
 		done
-		for name in nvidiactl nvidia-uvm; do
+		for name in nvidiactl nvidia-uvm nvidia-uvm-tools; do
 			[ ! -e "/dev/$name" ] || set -- --device "/dev/$name" "$@"
 		done
 		set -- --volume /var/lib/nvidia/lib64:/usr/local/nvidia/lib64:ro \
