@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from simulators.gcp_machines import PlayError, Machine, Played
+from simulators.gcp_machines import Machine, Played, PlayError
 from simulators.gcp_metadata import Identity, Values
 from simulators.gcp_ns_cgroup import Group, hierarchies
 from simulators.gcp_ns_machine import Ground, Life, Plan, make_disk
@@ -161,6 +161,14 @@ class Namespaces:
         with record.lock:
             if record.life is not None and record.life.running:
                 work(record.life)
+
+    def enter(self, name: str) -> list[str]:
+        """Return the words to put before a command that shall run in it. Raises PlayError."""
+        life = self._record(name).life
+        pid = None if life is None else life.first_process()
+        if pid is None:
+            raise PlayError(f"{name}: is off; boot it first.")
+        return ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid"]
 
     def serial(self, name: str) -> str:
         """Return its console, with the journal."""

@@ -1,17 +1,27 @@
 #!/bin/sh
 # Become a machine: join its control groups, mount its disk, hand over to systemd under systemd-nspawn.
-# Runs in a mount namespace of its own, so that every mount and its loop device end with it.
+# Runs as the first process of a pid and a mount namespace, so that everything ends with it: processes, mounts,
+# the loop device. (systemd-nspawn alone leaves its machine running when it is killed.)
 # From the environment: TREE (root file system), FOLDER (the machine's), NAME, NETWORK (its namespace), CONTROL_GROUPS, FULL.
 set -eu
 for group in $CONTROL_GROUPS; do echo 0 >"$group/cgroup.procs"; done
+
+touch "$FOLDER/network"
+mount --bind "$NETWORK" "$FOLDER/network" # before /proc changes, which the name leads through
+mount -t proc proc /proc
 
 disk=$FOLDER/disk
 root=$FOLDER/root
 mkdir -p "$disk" "$root"
 mount -o loop,noatime "$FOLDER/disk.img" "$disk"
 mkdir -p "$disk/changes" "$disk/work" "$disk/docker"
-if [ -n "$FULL" ]; then # fails when the disk has less than what it says is free: then it is full indeed
-  fallocate -l "$(df --output=avail -B1 "$disk" | tail -n 1)" "$disk/filler" || dd if=/dev/zero of="$disk/filler" bs=1M 2>/dev/null || true
+rm -f "$disk/filler"
+if [ -n "$FULL" ]; then # reserved and not written: the host's disk stays as it is
+  size=0
+  step=$(df --output=avail -B1 "$disk" | tail -n 1)
+  while [ "$step" -ge 4096 ]; do
+    if fallocate --offset "$size" --length "$step" "$disk/filler" 2>/dev/null; then size=$((size + step)); else step=$((step / 2)); fi
+  done
 fi
 mount -t overlay -o "lowerdir=$TREE,upperdir=$disk/changes,workdir=$disk/work" overlay "$root"
 printf '127.0.0.1 localhost %s\n169.254.169.254 metadata.google.internal metadata\n' "$NAME" >"$root/etc/hosts" || true
@@ -23,7 +33,7 @@ mount -t tmpfs tmpfs /run/systemd/nspawn
 # Docker cannot put its overlays on an overlay: its folder is the disk's own. keyctl and bpf are runc's.
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0 SYSTEMD_NSPAWN_USE_CGNS=1
 exec systemd-nspawn --quiet --register=no --keep-unit --directory="$root" --machine="$NAME" --hostname="$NAME" \
-  --network-namespace-path="$NETWORK" --resolv-conf=off --timezone=off --link-journal=no \
+  --network-namespace-path="$FOLDER/network" --resolv-conf=off --timezone=off --link-journal=no \
   --capability=CAP_NET_ADMIN,CAP_SYS_ADMIN,CAP_MKNOD --system-call-filter='add_key keyctl bpf' \
   --bind="$disk/docker:/var/lib/docker" --bind-ro="$FOLDER/hardware:/etc/simulated-hardware" \
   --boot systemd.journald.forward_to_console=1 systemd.show_status=0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulators.gcp_hardware import write_hardware
-from simulators.gcp_machines import PlayError, Machine
+from simulators.gcp_machines import Machine, PlayError
 from simulators.gcp_metadata import Identity, Values
 from simulators.gcp_metadata_server import MetadataServer
 from simulators.gcp_ns_cgroup import Group
@@ -76,19 +76,18 @@ class Life:
 
     def press_power_button(self) -> None:
         """Ask its systemd to power off; a machine without one yet does not notice."""
-        pid = self._first_process()
+        pid = self.first_process()
         if pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, POWER_BUTTON)
 
-    def _first_process(self) -> int | None:
+    def first_process(self) -> int | None:
         """Return its process 1, as the host numbers it."""
+        depth = len(_numbers(os.getpid())) + 2  # one namespace is the boot script's, one systemd's
         for pid in self.plan.group.processes():
-            with contextlib.suppress(OSError):
-                status = Path(f"/proc/{pid}/status").read_text()
-                numbers = next(line for line in status.splitlines() if line.startswith("NSpid"))
-                if numbers.split()[-1] == "1" and len(numbers.split()) == 3:
-                    return pid
+            numbers = _numbers(pid)
+            if len(numbers) == depth and numbers[-1] == "1":
+                return pid
         return None
 
     def cut(self, *, cut: bool) -> None:
@@ -137,8 +136,17 @@ class Life:
         self.cable.close()
 
 
+def _numbers(pid: int) -> list[str]:
+    """Return a process's number in each pid namespace, the host's first; none if it ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return line.split()[1:]
+    return []
+
+
 def _start(ground: Ground, life: Life, full: bool) -> subprocess.Popen[bytes]:
-    """Start the machine's first process, which dies with the thread that calls this.
+    """Start the boot script, which dies with the thread that calls this, and all below with it.
 
     PR_SET_PDEATHSIG goes by thread, not by process, so it is one thread that lives to the end.
     https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html
@@ -153,10 +161,19 @@ def _start(ground: Ground, life: Life, full: bool) -> subprocess.Popen[bytes]:
         "CONTROL_GROUPS": " ".join(str(folder) for folder in plan.group.folders),
         "FULL": "yes" if full else "",
     }
-    words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", str(BOOT_SCRIPT)]
+    words = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ]
     with (plan.folder / "serial").open("ab") as serial:
         return subprocess.Popen(
-            words,
+            [*words, str(BOOT_SCRIPT)],
             stdin=subprocess.DEVNULL,
             stdout=serial,
             stderr=serial,

@@ -78,7 +78,7 @@ def main(words: list[str]) -> int:
                 tell_all(VERBS[verb])
                 button = button or verb == "button"
         if command is not None and command.poll() is not None:
-            print(f"command: exit status {command.returncode}", flush=True)
+            os.write(1, f"command: exit status {command.returncode}\n".encode())
             command = None
         if command is None:
             reap()

@@ -158,16 +158,19 @@ class Processes:
                 life.say(verb)
 
     def cut(self, name: str, *, cut: bool) -> None:
-        """Have no cable of its own. Raises PlayError."""
-        raise _none_of_its_own(name, "cable")
+        """Have no cable of its own. Raises PlayError when it shall be pulled."""
+        if cut:
+            raise _none_of_its_own(name, "cable")
 
     def slow(self, name: str, kbit: int | None) -> None:
-        """Have no cable of its own. Raises PlayError."""
-        raise _none_of_its_own(name, "cable")
+        """Have no cable of its own. Raises PlayError when it shall be slowed."""
+        if kbit is not None:
+            raise _none_of_its_own(name, "cable")
 
     def fill(self, name: str, *, full: bool) -> None:
-        """Have no disk of its own. Raises PlayError."""
-        raise _none_of_its_own(name, "disk")
+        """Have no disk of its own. Raises PlayError when it shall be filled."""
+        if full:
+            raise _none_of_its_own(name, "disk")
 
     def serial(self, name: str) -> str:
         """Return what its processes wrote."""
