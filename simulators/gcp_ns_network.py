@@ -25,6 +25,8 @@ METADATA_ADDRESS = "169.254.169.254"
 MTU = 1460  # of Google's networks: https://cloud.google.com/vpc/docs/mtu
 BURST_KB = 16  # tbf: enough for the kernel's timer at the rates that tests ask for
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+# Look-ups at the metadata address are refused each time, not only the first few in a second.
+_SETTINGS = (("ip_forward", 1), ("icmp_ratelimit", 0))
 _LOCAL_FIRST, _CUT = 10, 20  # ip rule: preferences after the table of local addresses (0)
 
 T = TypeVar("T")
@@ -108,11 +110,12 @@ class Switch:
 
     def __init__(self) -> None:
         self.namespace = Namespace()
-        forward = "echo 1 >/proc/sys/net/ipv4/ip_forward"
-        self.namespace.run("sh", "-c", forward)
+        for setting in _SETTINGS:
+            self.namespace.run("sh", "-c", f"echo {setting[1]} >/proc/sys/net/ipv4/{setting[0]}")
         self.namespace.ip(
             "link set lo up",
             f"address add {METADATA_ADDRESS}/32 dev lo",
+            "route add blackhole default",  # without a NAT, what goes outside is lost in silence
             f"rule add preference {_LOCAL_FIRST} iif lo lookup main",
         )
 
