@@ -156,13 +156,14 @@ class Container:
             text = f"image {self._work.image}: needs a Docker engine, and none answers here"
             raise CannotStart(text, infrastructure=True)
         # The engine accepts any amount of memory: https://docs.docker.com/engine/containers/resource_constraints/
-        have, work = self._facts, self._work
-        memory = int(have.memory_bytes * (1 + KERNEL_PART if self._place.lent else 1))
+        have, work, lent = self._facts, self._work, self._place.lent
+        memory = int(have.memory_bytes * (1 + KERNEL_PART if lent else 1))
         for what, need, found in (
             ("memory", work.memory_bytes or 0, memory),
             ("cpu", work.cpu or 0, have.cpu_count),
             ("gpu", work.gpu_count, len(have.gpus)),
-            ("disk", work.disk_bytes or 0, have.disk_free_bytes),
+            # A lent machine's disk was ordered as the run asked; images take their part of it.
+            ("disk", 0 if lent else work.disk_bytes or 0, have.disk_free_bytes),
         ):
             if need > found:
                 text = f"resources/{what}: the run needs {need}, this instance has {found}"
