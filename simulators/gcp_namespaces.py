@@ -78,7 +78,6 @@ class Namespaces:
             folder = self._folder / machine.name
             folder.mkdir(exist_ok=True)
             make_disk(folder / "disk.img", machine.disk_bytes)
-            record.values.close()
             record.values = Values(_metadata(machine, record.number))
             plan = Plan(
                 machine=machine,
@@ -119,7 +118,9 @@ class Namespaces:
 
     def write(self, name: str, path: str, value: object) -> None:
         """Set a metadata value."""
-        self._record(name).values.set(path, value)
+        record = self._records.get(name)
+        if record is not None:
+            record.values.set(path, value)
 
     def sign_identity(self, sign: Callable[[str, str, str], str]) -> None:
         """Take who signs identity tokens."""
@@ -181,7 +182,6 @@ class Namespaces:
             record = self._records.get(name)
         if record is not None:
             with record.lock:
-                record.values.close()
                 if record.life is not None:
                     record.life.end()
                     record.life = None

@@ -124,9 +124,15 @@ class Life:
 
     def end(self) -> None:
         """Pull the plug: nothing of this boot but the disk is there when it returns. Repeatable."""
-        self.plan.group.remove()
-        if self._process is not None:
-            self._process.wait()
+        try:
+            self.plan.group.remove()
+            if self._process is not None:
+                self._process.wait()
+        finally:
+            self._unplug()
+
+    def _unplug(self) -> None:
+        self.plan.values.close()
         if self._relay is not None:
             self._relay.close()
             self._relay = None
