@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from simulators.gcp_machines import Machine, Played, PlayError
-from simulators.gcp_metadata import Identity, Values
+from simulators.gcp_metadata import Issuers, Values
 from simulators.gcp_ns_cgroup import Group, hierarchies
 from simulators.gcp_ns_machine import Ground, Life, Plan, make_disk
 from simulators.gcp_ns_network import GATEWAY, MTU, Switch, address_of
@@ -64,8 +64,7 @@ class Namespaces:
         )
         self._lock = threading.Lock()
         self._records: dict[str, _Record] = {}
-        self._sign: Callable[[str, str, str], str] | None = None
-        self._issue: Callable[[str], Mapping[str, Any]] | None = None
+        self._issuers = Issuers()
 
     def boot(self, machine: Machine) -> str:
         """Power it on, unless it runs."""
@@ -78,7 +77,6 @@ class Namespaces:
             folder = self._folder / machine.name
             folder.mkdir(exist_ok=True)
             make_disk(folder / "disk.img", machine.disk_bytes)
-            record.values.close()
             record.values = Values(_metadata(machine, record.number))
             plan = Plan(
                 machine=machine,
@@ -86,7 +84,7 @@ class Namespaces:
                 folder=folder,
                 group=Group(f"{self._group}/{machine.name}"),
                 values=record.values,
-                identity=self._identity(machine.name),
+                identity=self._issuers.of(machine.name),
             )
             record.life = Life(self._ground, plan, full=record.full)
             record.life.cut(cut=record.cut)
@@ -101,15 +99,6 @@ class Namespaces:
                 self._records[name] = _Record(number, Values({}))
             return self._records[name]
 
-    def _identity(self, name: str) -> Identity:
-        def sign(audience: str, form: str) -> str:
-            return "" if self._sign is None else self._sign(name, audience, form)
-
-        def token() -> Mapping[str, Any]:
-            return {} if self._issue is None else self._issue(name)
-
-        return Identity(sign=sign, token=token)
-
     def state(self, name: str) -> Played:
         """Return up once it has asked for its user data."""
         record = self._records.get(name)
@@ -119,15 +108,17 @@ class Namespaces:
 
     def write(self, name: str, path: str, value: object) -> None:
         """Set a metadata value."""
-        self._record(name).values.set(path, value)
+        record = self._records.get(name)
+        if record is not None:
+            record.values.set(path, value)
 
     def sign_identity(self, sign: Callable[[str, str, str], str]) -> None:
         """Take who signs identity tokens."""
-        self._sign = sign
+        self._issuers.sign = sign
 
     def issue_token(self, issue: Callable[[str], Mapping[str, Any]]) -> None:
         """Take who issues access tokens."""
-        self._issue = issue
+        self._issuers.token = issue
 
     def soft_off(self, name: str) -> None:
         """Have its systemd power off, which runs the units' stop commands."""
@@ -181,7 +172,6 @@ class Namespaces:
             record = self._records.get(name)
         if record is not None:
             with record.lock:
-                record.values.close()
                 if record.life is not None:
                     record.life.end()
                     record.life = None

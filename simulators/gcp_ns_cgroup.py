@@ -71,11 +71,12 @@ class Group:
             self._set("freezer", "freezer.state", "FROZEN" if frozen else "THAWED")
 
     def processes(self) -> list[int]:
-        """Return all that live in it or below."""
+        """Return all that live in it or below, in any hierarchy: who joins does so one by one."""
         pids: set[int] = set()
-        for folder in _below(MOUNT / "freezer" / self.name):
-            with contextlib.suppress(OSError):
-                pids |= {int(line) for line in (folder / "cgroup.procs").read_text().split()}
+        for folder in self.folders:
+            for place in _below(folder):
+                with contextlib.suppress(OSError):
+                    pids |= {int(line) for line in (place / "cgroup.procs").read_text().split()}
         return sorted(pids)
 
     def kill(self) -> None:

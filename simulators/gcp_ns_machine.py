@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from simulators.gcp_hardware import write_hardware
 from simulators.gcp_machines import Machine, PlayError
 from simulators.gcp_metadata import Identity, Values
 from simulators.gcp_metadata_server import MetadataServer
-from simulators.gcp_ns_cgroup import Group
+from simulators.gcp_ns_cgroup import DEATH_S, Group
 from simulators.gcp_ns_network import Cable, Switch
 from simulators.gcp_ns_relay import Relay, RelayLoop
 
@@ -124,9 +125,18 @@ class Life:
 
     def end(self) -> None:
         """Pull the plug: nothing of this boot but the disk is there when it returns. Repeatable."""
-        self.plan.group.remove()
-        if self._process is not None:
-            self._process.wait()
+        try:
+            if self._process is not None:
+                self._process.kill()  # it may not have joined its groups yet
+            self.plan.group.remove()
+            if self._process is not None:
+                self._process.wait()
+            _wait_until_detached(self.plan.folder / "disk.img")
+        finally:
+            self._unplug()
+
+    def _unplug(self) -> None:
+        self.plan.values.close()
         if self._relay is not None:
             self._relay.close()
             self._relay = None
@@ -199,6 +209,22 @@ def make_disk(path: Path, size_bytes: int) -> None:
     if done.returncode != 0:
         raise PlayError(f"{path}: a disk of {size_bytes} bytes: {done.stderr.strip()}")
     new.rename(path)
+
+
+def _wait_until_detached(disk: Path) -> None:
+    """Return when no loop device has the disk: the kernel unmounts a little after the last exit."""
+    until = time.monotonic() + DEATH_S
+    while any(_backing(device) == str(disk) for device in Path("/sys/block").glob("loop*")):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{disk}: still mounted {DEATH_S} s after its machine ended")
+        time.sleep(0.005)
+
+
+def _backing(device: Path) -> str:
+    try:
+        return (device / "loop/backing_file").read_text().strip()
+    except OSError:  # it has none
+        return ""
 
 
 def _take_all_blocks(filler: Path) -> None:

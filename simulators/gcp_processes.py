@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from simulators.gcp_machines import Machine, Played, PlayError
-from simulators.gcp_metadata import Identity, Values
+from simulators.gcp_metadata import Issuers, Values
 from simulators.gcp_metadata_server import MetadataServer
 
 TREE_PROGRAM = Path(__file__).with_name("gcp_process_tree.py")
@@ -78,8 +78,7 @@ class Processes:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lives: dict[str, _Life] = {}
         self._lock = threading.RLock()
-        self._sign: Callable[[str, str, str], str] | None = None
-        self._issue: Callable[[str], Mapping[str, Any]] | None = None
+        self._issuers = Issuers()
 
     def boot(self, machine: Machine) -> str:
         """Start its process tree, unless it runs."""
@@ -97,7 +96,7 @@ class Processes:
         folder.mkdir(exist_ok=True)
         values = Values(dict(machine.metadata))
         listener = socket.create_server(("127.0.0.1", 0))
-        server = MetadataServer(listener, values, self._identity(machine.name))
+        server = MetadataServer(listener, values, self._issuers.of(machine.name))
         words, said = start_command(machine.metadata)
         if words[1:] == ["script"]:
             (folder / "script").write_text(_script(machine.metadata))
@@ -107,15 +106,6 @@ class Processes:
             serial.flush()
             process = _start_tree(words, folder, host, serial)
         return _Life(machine, values, server, process)
-
-    def _identity(self, name: str) -> Identity:
-        def sign(audience: str, form: str) -> str:
-            return "" if self._sign is None else self._sign(name, audience, form)
-
-        def token() -> Mapping[str, Any]:
-            return {} if self._issue is None else self._issue(name)
-
-        return Identity(sign=sign, token=token)
 
     def state(self, name: str) -> Played:
         """Return up while its tree lives: the command begins at once."""
@@ -130,11 +120,11 @@ class Processes:
 
     def sign_identity(self, sign: Callable[[str, str, str], str]) -> None:
         """Take who signs identity tokens."""
-        self._sign = sign
+        self._issuers.sign = sign
 
     def issue_token(self, issue: Callable[[str], Mapping[str, Any]]) -> None:
         """Take who issues access tokens."""
-        self._issue = issue
+        self._issuers.token = issue
 
     def soft_off(self, name: str) -> None:
         """Send SIGTERM to every process; it is off when all have ended."""

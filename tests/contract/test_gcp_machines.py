@@ -15,6 +15,7 @@ import pytest
 
 from simulators.gcp_machines import Machines, Played, PlayError
 from simulators.gcp_namespaces import Namespaces
+from simulators.gcp_ns_cgroup import Group
 from simulators.gcp_processes import Processes
 from tests.contract.gcp_machines_fixture import (
     Host,
@@ -335,6 +336,8 @@ def test_a_killed_simulator_leaves_nothing_that_runs(real: Namespaces, tmp_path:
     again.boot(a_machine("w1", ""))
     eventually("the kept disk", lambda: "first" in run_in(again, "w1", "cat /root/kept"))
     again.close()
+    assert not _processes_of(tmp_path)
+    assert not [folder for folder in Group(again._group).folders if folder.exists()]
     assert [path.name for path in (tmp_path / "machines").iterdir()] == ["lock"]
 
 
