@@ -65,6 +65,7 @@ class ControlPlane:
     nexts: list[dict[str, Any]] = field(default_factory=list)
     past: list[list[dict[str, Any]]] = field(default_factory=list)  # beats of earlier attempts
     token: str = TOKEN
+    agent_pyz: bytes = b""  # what is served as the agent's own program
     changed: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
 
@@ -202,6 +203,10 @@ def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             self._answer(status, b"" if status == 204 else json.dumps(answer).encode())
+
+        def do_GET(self) -> None:
+            found = self.path == "/agent.pyz"
+            self._answer(200 if found else 404, plane.agent_pyz if found else b"")
 
         def do_PUT(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))

@@ -1,4 +1,4 @@
-"""The stand-in for NVIDIA's management library with two GPUs, for tests where there is no driver."""
+"""The stand-in for NVIDIA's management library with two GPUs, for tests without a driver."""
 
 from __future__ import annotations
 

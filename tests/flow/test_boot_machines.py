@@ -27,7 +27,7 @@ from tests.docker_fixture import tree
 from tests.fake_control_plane import ControlPlane, a_work
 from tests.flow.test_agent_gang import MEET
 from tests.registry_fixture import Registry, a_registry
-from webhook_server.providers.gcp_boot import BootConfig, user_data
+from webhook_server.providers.gcp_boot import BootConfig, BootKind, user_data
 
 pytestmark = pytest.mark.slow
 MEMORY = {"memory_bytes": 1 << 30, "disk_bytes": 3 << 30}
@@ -48,12 +48,8 @@ class Cloud:
         plane = self.planes[number]
         plane.identity = f"{name}|{plane.url}|full"
         machine = config.pop("machine", {})
-        boot = BootConfig(
-            server_url=plane.url,
-            control_plane="test-plane",
-            agent_image=self.agent_image,
-            **config,
-        )
+        config = {"agent_image": self.agent_image, **config}
+        boot = BootConfig(server_url=plane.url, control_plane="test-plane", **config)
         text = user_data(name, timedelta(hours=1), boot)
         self.machines.boot(a_machine(name, text, **{**MEMORY, **machine}))
         return plane
@@ -84,6 +80,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         machines.sign_identity(lambda name, audience, form: f"{name}|{audience}|{form}")
         machines.issue_token(lambda name: {"access_token": f"of-{name}", "expires_in": 3599})
         pyz = build(folder / "agent.pyz")
+        planes[0].agent_pyz = pyz.read_bytes()
         agent = registry.push(
             "cynthus/agent",
             tree({"agent.pyz": pyz}),
@@ -140,6 +137,23 @@ def test_a_machine_boots_into_an_agent_that_runs_its_work_and_then_stops(cloud: 
     assert [mark["name"] for mark in plane.events("mark")] == ["image_pulled", "first_output"]
     is_off(cloud.machines, "m1")  # it only costs from there on
     cloud.machines.remove("m1")
+
+
+UBUNTU = "projects/ubuntu-os-accelerator-images/global/images/family/ubuntu-accelerator-2404"
+
+
+def test_an_accelerator_image_fetches_the_agent_from_the_server(cloud: Cloud) -> None:
+    cloud.order(command=("python3", "-c", ASK_METADATA + LOOK_AT_GPUS), gpu_count=1)
+    machine = {"gpus": 2, "gpu_model": "NVIDIA L4", "boot_image": UBUNTU}
+    plane = cloud.boot("u1", gpu_count=2, agent_image="", kind=BootKind.UBUNTU, machine=machine)
+    cloud.wait("u1", plane, lambda: done(plane))
+    marks = [mark["name"] for mark in plane.enrolments[0]["facts"]["marks"]]
+    assert marks == ["booted", "driver_ready", "agent_started"]
+    assert plane.exit["code"] == 0, plane.log
+    assert "metadata closed" in plane.log
+    assert "library 1" in plane.log  # the toolkit shows one of the two
+    is_off(cloud.machines, "u1")
+    cloud.machines.remove("u1")
 
 
 def test_a_driver_that_cannot_be_installed_is_the_reason_that_is_told(cloud: Cloud) -> None:
