@@ -64,8 +64,9 @@ class Attempt:
         self._workload = workload
         self._around = around
         self._stop_reason: str | None = None
+        self._machines_fault = False  # the stop is: another instance may help
         self._over_reason: str | None = None
-        self._taken = False  # the machine goes away: its fault, and a short report
+        self._taken = False  # the machine goes away: the report has to be short
         self._rendezvous: Rendezvous | None = None
         self._wake = threading.Event()
         self._began = around.clock()
@@ -76,9 +77,10 @@ class Attempt:
 
     # ── said from outside, by other threads ──────────────────────────────────────────────────
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, machines_fault: bool = False) -> None:
         """End the command with its grace, then report as always."""
-        self._stop_reason = self._stop_reason or reason
+        if self._stop_reason is None:
+            self._stop_reason, self._machines_fault = reason, machines_fault
         self._wake.set()
 
     def take_back(self, reason: str) -> None:
@@ -86,7 +88,7 @@ class Attempt:
         if not self._taken:
             self._taken = True
             self._around.hurry(self._around.clock() + TAKEN_COLLECT_S)
-        self.stop(reason)
+        self.stop(reason, machines_fault=True)
 
     def meet(self, rendezvous: Rendezvous) -> None:
         """Let a gang that is ready start. Safe to repeat."""
@@ -162,7 +164,7 @@ class Attempt:
 
     def _stopped_early(self) -> Exit:
         text = self._stop_reason or self._over_reason
-        return Exit(code=None, stopped=True, error=text, infrastructure=self._taken)
+        return Exit(code=None, stopped=True, error=text, infrastructure=self._machines_fault)
 
     def _first_marked(self, feed: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """Mark the command's first output on its way to `feed`."""
@@ -193,7 +195,7 @@ class Attempt:
             code=None,
             stopped=stopped,
             error=text,
-            infrastructure=self._taken or (fault.infrastructure and not stopped),
+            infrastructure=self._machines_fault or (fault.infrastructure and not stopped),
         )
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────
@@ -231,7 +233,7 @@ class Attempt:
         if self._around.clock() - self._began > self._work.deadline_s:
             self._stop_reason = "the time limit is reached"
         elif self._around.uplink.silent_s() > self._work.silence_limit_s:
-            self._stop_reason = "cut off from the server for too long"
+            self.stop("cut off from the server for too long", machines_fault=True)
         return self._stop_reason
 
     def _end_if_wanted(self, ending: _Ending | None) -> _Ending | None:
@@ -258,7 +260,7 @@ class Attempt:
         body = sampler.sample(self._workload.usage(), self._around.clock())
         self._around.outbox.add(EventKind.SAMPLE, body)
         if shutil.disk_usage(self._around.state_dir).free < DISK_FLOOR_BYTES:
-            self.stop("the instance's disk is full")
+            self.stop("the instance's disk is full", machines_fault=True)
         if look_at_summary:
             self._tell_summary()
 
@@ -281,7 +283,7 @@ class Attempt:
             out_of_memory=ended.out_of_memory,
             stopped=self._stop_reason is not None,
             error=self._stop_reason,
-            infrastructure=self._taken,
+            infrastructure=self._machines_fault or self._taken,
         )
 
     def _remove(self) -> None:
