@@ -4,66 +4,57 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cynthus.wire import Facts, Work
+from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent import container_files
+from runner_images.agent.clock import elapsed_s, wall_clock
+from runner_images.agent.container_faults import api_error, translated
+from runner_images.agent.container_image import Wanted, have_image
+from runner_images.agent.container_network import (
+    SHARED,
+    Network,
+    address_in,
+    drop_network,
+    gang_network,
+    guard_host,
+    have_network,
+)
+from runner_images.agent.container_settings import (
+    LABEL_GPUS,
+    SUMMARY,
+    Place,
+    Plan,
+    create_arguments,
+    writable_folders,
+)
 from runner_images.agent.engine import connect
 from runner_images.agent.gpus import ChosenGpus, choose_gpus
-from runner_images.agent.metadata_guard import NAMES, close_metadata, metadata_answers
+from runner_images.agent.metadata import NoMetadata
 from runner_images.agent.workload import (
-    CHECKPOINTS_FOLDER,
-    INSTANCE_MARK,
-    OUTPUTS_FOLDER,
     SUMMARY_LIMIT_BYTES,
     CannotStart,
     Ended,
     Found,
     Usage,
-    arguments,
+    gang_variables,
     signal_of,
 )
 
 if TYPE_CHECKING:
     from docker import APIClient
-    from docker.errors import APIError
 
-WORKSPACE = "/workspace"
-CONTROL_FOLDER = "cynthus"  # at the container's root: outside the workspace and of every mount
-SUMMARY = f"/{CONTROL_FOLDER}/summary.md"
-LABEL_PLANE, LABEL_INSTANCE = "cynthus.control_plane", "cynthus.instance"
-LABEL_RUN, LABEL_GPUS = "cynthus.run", "cynthus.gpus"
-NETWORK, BRIDGE = "cynthus", "cynthus0"
-# Who an image's root becomes: Cynthus' own images belong to this user (uid 1000), and a user's
-# Dockerfile that names none gets the same instead of root.
-PLAIN_USER = "1000:1000"
-HOST_RESERVE_BYTES = 256 << 20  # left to the machine when the spec names no memory: agent, engine
+# A machine of 16 GB tells 15.6: kernel and firmware keep their part. Whoever asks for all of a
+# lent machine means all that there is.
+KERNEL_PART = 0.1
+MASTER_WAIT_S = 60.0  # rank 0 starts at the same beat of its agent: seconds, on a loaded machine
 READ_BYTES = 64 * 1024
 FRAME_HEADER = 8  # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
 ENGINE_RETURN_S = 30.0  # a restarted engine answers within seconds; after this it is not coming
 RETRY_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where and under which names the container runs."""
-
-    socket: str
-    instance: str
-    control_plane: str
-    state_dir: Path
-
-    @property
-    def marker(self) -> Path:
-        """Return the file that says: a container may exist (removed once it does not)."""
-        return self.state_dir / "container"
 
 
 class Container:
@@ -73,10 +64,14 @@ class Container:
         self._work = work
         self._facts = facts
         self._place = place
+        self._engine: APIClient = None  # type: ignore[assignment]  # connected by `prepare`
         self._id = ""
         self._gpus = ChosenGpus((), ())
+        self._network: Network | None = _network(work, place)  # None: the machine's own
+        self._gang: dict[str, str] = {}
         self._ended: Ended | None = None
         self.notices: list[str] = []
+        self.marks: list[Mark] = []
 
     @property
     def gpu_uuids(self) -> tuple[str, ...]:
@@ -86,90 +81,81 @@ class Container:
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
-        """Have the image, the network and the container; raises CannotStart."""
+        """Have the image, the network and, but for a gang, the container; raises CannotStart."""
+        if self._place.fault:
+            raise CannotStart(self._place.fault, infrastructure=True)
         self._check_capacity()
         self._engine = _connected(self._place.socket)
-        with _translated("image"):
-            self._have_image(stopping)
-        with _translated("network"):
+        try:
+            with translated("image"):
+                self._have_image(stopping)
+        except NoMetadata as error:  # no token for the registry
+            raise CannotStart(f"image: {error}", infrastructure=True) from error
+        with translated("network"):
             self._have_network()
         self._take_gpus()
-        with _translated("container"):
+        if self._work.gang is None:
+            with translated("container"):
+                self._create()
+
+    def meet(self, rendezvous: Rendezvous) -> None:
+        """Make the container of a gang, which is told where rank 0 is; raises CannotStart."""
+        with translated("container"):
+            self._gang = gang_variables(self._work, self._master(rendezvous))
             self._create()
+
+    def _master(self, rendezvous: Rendezvous) -> str:
+        """Return rank 0's address; on one machine its container's name was told instead.
+
+        Programs try an address again that does not answer yet, but not a name that is unknown yet.
+        """
+        if self._network is None or not (self._work.gang and self._work.gang.rank):
+            return rendezvous.address
+        began = time.monotonic()
+        while time.monotonic() - began < MASTER_WAIT_S:
+            address = address_in(self._engine, rendezvous.address, self._network)
+            if address is not None:
+                return address
+            time.sleep(RETRY_S)
+        text = f"gang: rank 0 ({rendezvous.address}) did not start within {MASTER_WAIT_S:.0f} s"
+        raise CannotStart(text, infrastructure=True)
 
     def _check_capacity(self) -> None:
         if not self._place.socket:
             text = f"image {self._work.image}: needs a Docker engine, and none answers here"
             raise CannotStart(text, infrastructure=True)
         # The engine accepts any amount of memory: https://docs.docker.com/engine/containers/resource_constraints/
-        have, work = self._facts, self._work
+        have, work, lent = self._facts, self._work, self._place.lent
+        memory = int(have.memory_bytes * (1 + KERNEL_PART if lent else 1))
         for what, need, found in (
-            ("memory", work.memory_bytes or 0, have.memory_bytes),
+            ("memory", work.memory_bytes or 0, memory),
             ("cpu", work.cpu or 0, have.cpu_count),
             ("gpu", work.gpu_count, len(have.gpus)),
-            ("disk", work.disk_bytes or 0, have.disk_free_bytes),
+            # A lent machine's disk was ordered as the run asked; images take their part of it.
+            ("disk", 0 if lent else work.disk_bytes or 0, have.disk_free_bytes),
         ):
             if need > found:
                 text = f"resources/{what}: the run needs {need}, this instance has {found}"
                 raise CannotStart(text, infrastructure=True)
 
     def _have_image(self, stopping: Callable[[], bool]) -> None:
-        from docker.errors import ImageNotFound
-
-        image = self._work.image
-        with contextlib.suppress(ImageNotFound):
-            self._image = self._engine.inspect_image(image)  # type: ignore[no-untyped-call]
-            return
-        if "@sha256:" not in image:
-            text = f"image {image}: not in this machine's engine, and only name@digest is pulled"
-            raise CannotStart(text, infrastructure=False)
-        self._pull(image, stopping)
-        self._image = self._engine.inspect_image(image)  # type: ignore[no-untyped-call]
-
-    def _pull(self, image: str, stopping: Callable[[], bool]) -> None:
-        repository, _, digest = image.partition("@")
-        for step in self._engine.pull(repository, tag=digest, stream=True, decode=True):
-            if "error" in step:
-                text = str(step["error"])
-                raise CannotStart(f"image {image}: {text}", infrastructure=_passes(text))
-            if stopping():
-                raise CannotStart("stopped while the image was pulled", infrastructure=False)
+        wanted = Wanted(
+            name=self._work.image,
+            login=self._place.login,
+            stopping=stopping,
+            tell=self.notices.append,
+            clock=elapsed_s,
+        )
+        self._image = have_image(self._engine, wanted)
+        self.marks.append(Mark(name="image_pulled", at=wall_clock()))
 
     def _have_network(self) -> None:
-        from docker.errors import APIError
-
-        if not self._network_exists():
-            try:
-                self._engine.create_network(
-                    NETWORK,
-                    driver="bridge",
-                    check_duplicate=True,
-                    options={
-                        "com.docker.network.bridge.name": BRIDGE,
-                        # Runs are strangers to one another.
-                        "com.docker.network.bridge.enable_icc": "false",
-                        "com.docker.network.driver.mtu": str(_mtu()),
-                    },
-                    labels={"cynthus": "network"},
-                )
-            except APIError:
-                if not self._network_exists():  # another agent was faster
-                    raise
-        self._guard_metadata()
-
-    def _network_exists(self) -> bool:
-        return any(found["Name"] == NETWORK for found in self._engine.networks(names=[NETWORK]))
-
-    def _guard_metadata(self) -> None:
-        fault = close_metadata(BRIDGE)
-        if fault is None:
-            return
-        if metadata_answers():
-            text = f"network: the metadata address cannot be closed to the container: {fault}"
-            raise CannotStart(f"{text}. Run the agent as root.", infrastructure=True)
-        self.notices.append(
-            f"the metadata address is not closed to the container ({fault}); none answers here"
-        )
+        if self._network is None:
+            notice = guard_host()
+        else:
+            notice = have_network(self._engine, self._network, self._place.control_plane)
+        if notice is not None:
+            self.notices.append(notice)
 
     def _take_gpus(self) -> None:
         if not self._work.gpu_count:
@@ -185,79 +171,24 @@ class Container:
 
     def _create(self) -> None:
         self._place.marker.write_text(self._place.instance, "utf-8")
-        user = self._user()
-        made = self._engine.create_container(
-            self._work.image,
-            command=list(arguments(self._work)),
-            entrypoint=[],
-            name=self._place.instance,
-            user=user,
-            working_dir=WORKSPACE,
-            environment=self._environment(user),
-            labels=self._labels(),
-            host_config=self._host_config(),
-            stdin_open=False,
+        plan = Plan(
+            work=self._work,
+            place=self._place,
+            image=self._image.get("Config", {}),
+            machine_memory_bytes=self._facts.memory_bytes,
+            gpu_uuids=self._gpus.uuids,
+            network=self._network,
+            gang=self._gang,
         )
+        made = self._engine.create_container(**create_arguments(self._engine, plan))
         self._id = made["Id"]
-        self._engine.put_archive(self._id, "/", _folders())
-
-    def _user(self) -> str:
-        user = str(self._image.get("Config", {}).get("User") or "")
-        return PLAIN_USER if user.partition(":")[0] in ("", "0", "root") else user
-
-    def _environment(self, user: str) -> dict[str, str]:
-        config = self._image.get("Config", {}).get("Env") or []
-        # A user without an entry in the image's /etc/passwd would get `/`, where it cannot write.
-        named = any(item.startswith("HOME=") for item in config)
-        home = {} if named or user != PLAIN_USER else {"HOME": "/tmp"}  # noqa: S108 - the container's own
-        return {
-            **home,
-            **self._work.env,
-            **self._work.secrets,
-            "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
-            "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{CHECKPOINTS_FOLDER}",
-            "CYNTHUS_SUMMARY": SUMMARY,
-            INSTANCE_MARK: self._place.instance,
-        }
-
-    def _labels(self) -> dict[str, str]:
-        labels = {
-            LABEL_PLANE: self._place.control_plane,
-            LABEL_INSTANCE: self._place.instance,
-            LABEL_RUN: self._work.run_id,
-        }
-        if self._gpus.uuids:
-            labels[LABEL_GPUS] = ",".join(self._gpus.uuids)
-        return labels
-
-    def _host_config(self) -> dict[str, Any]:
-        from docker.types import DeviceRequest, LogConfig, Ulimit
-
-        work = self._work
-        memory = work.memory_bytes or max(self._facts.memory_bytes - HOST_RESERVE_BYTES, 1 << 28)
-        uuids = list(self._gpus.uuids)
-        gpus = [DeviceRequest(device_ids=uuids, capabilities=[["gpu"]])] if uuids else None
-        return self._engine.create_host_config(
-            mem_limit=memory,
-            memswap_limit=memory,  # the same: no swap
-            nano_cpus=work.cpu * 10**9 if work.cpu else None,
-            pids_limit=work.pids_limit,
-            shm_size=min(work.shm_bytes, memory),
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            init=True,  # reaps what the command leaves behind, and takes its signals
-            log_config=LogConfig(type="none"),  # read while it runs: nothing fills the disk
-            network_mode=NETWORK,
-            extra_hosts=dict.fromkeys(NAMES, "127.0.0.1"),
-            ulimits=[Ulimit(name="core", soft=0, hard=0)],
-            device_requests=gpus,
-        )
+        self._engine.put_archive(self._id, "/", writable_folders())
 
     # ── while ────────────────────────────────────────────────────────────────────────────────
 
     def start(self, output: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         """Start the command and hand over its output from a thread of its own."""
-        with _translated("command"):
+        with translated("command"):
             wanted = {"stdin": 0, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
             stream = self._engine.attach_socket(self._id, params=wanted)
             self._engine.start(self._id)
@@ -314,20 +245,20 @@ class Container:
                 self._engine.exec_start(ask["Id"], detach=True)
             else:
                 self._engine.kill(self._id, "SIGTERM")
-        except _api_error():
+        except api_error():
             self.kill()  # it has ended, or cannot be asked nicely
 
     def kill(self) -> None:
         """Send SIGKILL; it has ended already: nothing to do."""
         if self._id:
-            with contextlib.suppress(_api_error()):
+            with contextlib.suppress(api_error()):
                 self._engine.kill(self._id, "SIGKILL")
 
     def usage(self) -> Usage:
         """Return the engine's own figures, for control groups of both versions alike."""
         try:
             stats: Any = self._engine.stats(self._id, stream=False, one_shot=True)
-        except _api_error():
+        except api_error():
             return Usage()
         memory = stats.get("memory_stats", {})
         details = memory.get("stats", {})
@@ -361,13 +292,24 @@ class Container:
         if self._id:
             with contextlib.suppress(NotFound):
                 self._engine.remove_container(self._id, force=True, v=True)
+            self._id = ""
+        if self._network is not None and self._network.together and self._engine is not None:
+            drop_network(self._engine, self._network, self._place.control_plane)
         self._place.marker.unlink(missing_ok=True)
         self._gpus.give_back()
 
 
+def _network(work: Work, place: Place) -> Network | None:
+    if work.gang is None:
+        return SHARED
+    if place.lent:
+        return None
+    return gang_network(place.control_plane, work.run_id, work.attempt)
+
+
 def _connected(socket: str) -> APIClient:
     try:
-        with _translated("engine"):
+        with translated("engine"):
             return connect(socket)
     except ImportError as error:
         text = f"engine: the Docker SDK is missing: {error}. Install `cynthus[agent]`."
@@ -402,65 +344,3 @@ def _ended(state: dict[str, Any]) -> Ended:
     # A child's death by the memory limit leaves the parent's exit code: both are looked at.
     killed = bool(state.get("OOMKilled")) and code != 0
     return Ended(code=code, signal=signal_of(code), out_of_memory=killed)
-
-
-def _folders() -> bytes:
-    """Return an archive with what must be there and writable for whoever the user is."""
-    memory = io.BytesIO()
-    with tarfile.open(fileobj=memory, mode="w") as archive:
-        workspace = WORKSPACE.strip("/")
-        for path in (
-            f"{workspace}/{OUTPUTS_FOLDER}",
-            f"{workspace}/{CHECKPOINTS_FOLDER}",
-            CONTROL_FOLDER,
-        ):
-            folder = tarfile.TarInfo(path)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o777
-            archive.addfile(folder)
-    return memory.getvalue()
-
-
-def _mtu() -> int:
-    """Return the packet size of the way out: 1460 on Google Cloud, where Docker would take 1500.
-
-    https://cloud.google.com/vpc/docs/mtu
-    """
-    try:
-        routes = Path("/proc/net/route").read_text("ascii").splitlines()[1:]
-        device = next(line.split()[0] for line in routes if line.split()[1] == "00000000")
-        return int(Path(f"/sys/class/net/{device}/mtu").read_text("ascii"))
-    except (OSError, StopIteration, ValueError):
-        return 1500
-
-
-def _api_error() -> type[APIError]:
-    from docker.errors import APIError
-
-    return APIError
-
-
-def _no_such_program(error: APIError) -> bool:
-    text = str(error)
-    return "executable file not found" in text or "no such file or directory" in text
-
-
-def _passes(text: str) -> bool:
-    """Say whether a pull's fault may pass: anything but a clear no of the registry."""
-    final = ("not found", "manifest unknown", "unauthorized", "denied", "invalid reference")
-    return not any(word in text.lower() for word in final)
-
-
-@contextlib.contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Turn the engine's refusals into CannotStart."""
-    from docker.errors import APIError, DockerException
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except APIError as error:
-        text = f"{where}: {error.explanation or error}"
-        users_fault = _no_such_program(error) or "permission denied" in text
-        raise CannotStart(text, infrastructure=not users_fault and _passes(text)) from error
-    except (DockerException, RequestException, OSError) as error:
-        raise CannotStart(f"{where}: {error}", infrastructure=True) from error

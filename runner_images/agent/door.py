@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
@@ -44,12 +44,10 @@ class Door:
         self._token = token
         self._kept: http.client.HTTPConnection | None = None
 
-    def another(self, token: str) -> Door:
-        """Return a door to the same server that shows `token`."""
-        return Door(self._server_url, token=token)
-
     def post(self, path: str, message: object) -> Any:
-        """Send one message and return the JSON answer. Safe to repeat are all of our messages.
+        """Send one message and return the JSON answer, None for 204 (nothing to say).
+
+        Safe to repeat are all of our messages.
 
         Raises: Unanswered (try again), TurnedAway (the server said no).
         """
@@ -79,21 +77,26 @@ class Door:
             self._kept.close()
         self._kept = None
 
-    def put(self, url: str, content: BinaryIO, size_bytes: int) -> None:
-        """Store exactly `size_bytes` of `content` under a signed URL.
+    def put(
+        self, url: str, content: BinaryIO, size_bytes: int, *, left_s: Callable[[], float]
+    ) -> None:
+        """Store exactly `size_bytes` of `content` under a signed URL while `left_s` is above 0.
 
         Raises: Unanswered (try again from the start), TurnedAway.
         """
         whole_url = urljoin(self._server_url, url)
         parts = urlsplit(whole_url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection = _connect(whole_url, UPLOAD_TIMEOUT_S)
+        connection = _connect(whole_url, max(0.1, min(UPLOAD_TIMEOUT_S, left_s())))
         try:
             connection.putrequest("PUT", target)
             connection.putheader("content-type", "application/octet-stream")
             connection.putheader("content-length", str(size_bytes))
             connection.endheaders()
-            _send(connection, content, size_bytes)
+            for block in _blocks(content, size_bytes):
+                if left_s() <= 0:
+                    raise OSError("no time is left")
+                connection.send(block)
             found = connection.getresponse()
             answer = _Answer(found.status, found.read(ANSWER_LIMIT_BYTES))
         except (OSError, http.client.HTTPException) as error:
@@ -122,18 +125,20 @@ def _ask(
     return _Answer(found.status, content)
 
 
-def _send(connection: http.client.HTTPConnection, content: BinaryIO, size_bytes: int) -> None:
+def _blocks(content: BinaryIO, size_bytes: int) -> Iterator[bytes]:
     left = size_bytes
     while left:
         block = content.read(min(BLOCK_BYTES, left))
         if not block:
             raise OSError("the file became shorter while it was sent")
-        connection.send(block)
+        yield block
         left -= len(block)
 
 
 def _read(answer: _Answer) -> Any:
     _refuse(answer)
+    if answer.status == http.client.NO_CONTENT:
+        return None
     try:
         return json.loads(answer.body)
     except ValueError as error:

@@ -1,6 +1,6 @@
 """Ask NVIDIA's management library about the GPUs, or choose some for one run.
 
-The six functions that are needed are called straight in libnvidia-ml: the Python binding costs
+The few functions that are needed are called straight in libnvidia-ml: the Python binding costs
 14 MiB of memory for its tables, a third of what the agent may use.
 https://docs.nvidia.com/deploy/nvml-api/
 """
@@ -81,6 +81,20 @@ def _text(ask: Callable[..., int], *handle: ctypes.c_void_p) -> str | None:
     if ask(*handle, buffer, TEXT_BYTES) != 0:
         return None
     return buffer.value.decode("utf-8", "replace")
+
+
+def device_paths(uuids: tuple[str, ...]) -> list[str]:
+    """Return the device files of the given GPUs: `/dev/nvidia<minor number>`."""
+    library = _library()
+    if library is None:
+        return []
+    paths = []
+    for index, handle in enumerate(_handles(library)):
+        if _text(library.nvmlDeviceGetUUID, handle) in uuids:
+            minor = ctypes.c_uint()
+            told = library.nvmlDeviceGetMinorNumber(handle, ctypes.byref(minor)) == 0
+            paths.append(f"/dev/nvidia{minor.value if told else index}")
+    return paths
 
 
 def gpu_samples(uuids: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -3,6 +3,8 @@
 A routing rule on the containers' own bridge says "unreachable" for TCP to the link-local range, or
 to the IPv6 address: it needs no packet filter, no filter's reload removes it, neither the host nor
 other containers are touched. DNS stays: Google's resolver shares the metadata address.
+Where a container shares the machine's network, the rule names its users instead of its bridge:
+everybody but root.
 https://cloud.google.com/compute/docs/metadata/overview
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html
 
@@ -12,41 +14,75 @@ The kernel is asked directly (https://man7.org/linux/man-pages/man7/rtnetlink.7.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import struct
+from collections.abc import Iterator
 
 ADDRESS = "169.254.169.254"
 RANGE = ("169.254.0.0", 16)  # the neighbours hand out identities too (169.254.170.2 on ECS)
-IPV6_ADDRESS = ("fd00:ec2::254", 128)
+# Amazon's and Google's: https://cloud.google.com/compute/docs/metadata/querying-metadata
+IPV6_ADDRESSES = (("fd00:ec2::254", 128), ("fd20:ce::254", 128))
 NAMES = ("metadata.google.internal", "metadata")
 PREFERENCE = 5  # after the table of local addresses (0), before all others (32766)
 PORTS = ((1, 52), (54, 65534))  # all but DNS; the kernel takes no range to 65535
 PROBE_S = 0.5  # a metadata server is one hop away: it answers within a millisecond
 
 # From linux/netlink.h, linux/rtnetlink.h and linux/fib_rules.h.
-_NEW_RULE = 32
+_NEW_RULE, _DELETE_RULE = 32, 33
 _REQUEST, _ACK, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
 _UNREACHABLE = 7
-_TO, _FROM_DEVICE, _PRIORITY, _MADE_BY, _IP_PROTOCOL, _TO_PORTS = 1, 3, 6, 21, 22, 24
+_TO, _FROM_DEVICE, _PRIORITY, _USERS, _MADE_BY, _IP_PROTOCOL, _TO_PORTS = 1, 3, 6, 20, 21, 22, 24
 _STATIC = 4  # made by an administrator: RTPROT_STATIC
 _HEADER = struct.Struct("=IHHII")
 _RULE = struct.Struct("=BBBBBBBBI")
 
 
+# All users but root; 2**32 - 1 means "no user": https://man7.org/linux/man-pages/man8/ip-rule.8.html
+_ALL_BUT_ROOT = (1, 2**32 - 2)
+
+
 def close_metadata(bridge: str) -> str | None:
     """Make the metadata addresses unreachable from `bridge`; return why it could not be done."""
+    return _close(_attribute(_FROM_DEVICE, bridge.encode() + b"\0"))
+
+
+def close_metadata_to_users() -> str | None:
+    """Make them unreachable from this machine for all but root; return why it could not be."""
+    return _close(_attribute(_USERS, struct.pack("=II", *_ALL_BUT_ROOT)))
+
+
+def open_metadata(bridge: str) -> None:
+    """Forget the rules of a bridge that is no more. Safe to repeat."""
+    who = _attribute(_FROM_DEVICE, bridge.encode() + b"\0")
+    with contextlib.suppress(OSError, AttributeError):  # no rights: then there was no rule either
+        for family, target, ports in _rules():
+            _ask_kernel(_DELETE_RULE, _rule(family, target, who, ports), _REQUEST | _ACK)
+
+
+_Rule = tuple[socket.AddressFamily, tuple[str, int], "tuple[int, int] | None"]
+
+
+def _rules() -> Iterator[_Rule]:
+    for ports in PORTS:
+        yield socket.AF_INET, RANGE, ports
+    for target in IPV6_ADDRESSES:
+        yield socket.AF_INET6, target, None
+
+
+def _close(who: bytes) -> str | None:
+    """Add the rules for `who`; the same rule twice is one."""
     try:
-        for ports in PORTS:
-            _refuse(socket.AF_INET, RANGE, bridge, ports)
+        for family, target, ports in _rules():
+            flags = _REQUEST | _ACK | _CREATE | _EXCLUSIVE
+            fault = _ask_kernel(_NEW_RULE, _rule(family, target, who, ports), flags)
+            # Without IPv6 in the kernel there is nothing to close; our bridges have none.
+            if fault not in (0, errno.EEXIST) and family is socket.AF_INET:
+                return os.strerror(fault)
     except (OSError, AttributeError) as error:  # no rights, or no Linux
         return str(error)
-    try:
-        _refuse(socket.AF_INET6, IPV6_ADDRESS, bridge, None)
-    except OSError:
-        # Without IPv6 in the kernel there is nothing to close; our bridge has none by default.
-        return None
     return None
 
 
@@ -59,30 +95,25 @@ def metadata_answers() -> bool:
     return True
 
 
-def _refuse(
+def _rule(
     family: socket.AddressFamily,
     target: tuple[str, int],
-    bridge: str,
+    who: bytes,
     ports: tuple[int, int] | None,
-) -> None:
-    """Add one rule; the same rule twice is one."""
+) -> bytes:
     address, prefix = target
     body = _RULE.pack(family, prefix, 0, 0, 0, 0, 0, _UNREACHABLE, 0)
-    body += _attribute(_TO, socket.inet_pton(family, address))
-    body += _attribute(_FROM_DEVICE, bridge.encode() + b"\0")
+    body += _attribute(_TO, socket.inet_pton(family, address)) + who
     body += _attribute(_PRIORITY, struct.pack("=I", PREFERENCE))
     body += _attribute(_MADE_BY, struct.pack("=B", _STATIC))
     if ports is not None:
         body += _attribute(_IP_PROTOCOL, struct.pack("=B", socket.IPPROTO_TCP))
         body += _attribute(_TO_PORTS, struct.pack("=HH", *ports))
-    fault = _ask_kernel(body)
-    if fault not in (0, errno.EEXIST):
-        raise OSError(fault, os.strerror(fault))
+    return body
 
 
-def _ask_kernel(body: bytes) -> int:
-    flags = _REQUEST | _ACK | _CREATE | _EXCLUSIVE
-    message = _HEADER.pack(_HEADER.size + len(body), _NEW_RULE, flags, 1, 0) + body
+def _ask_kernel(kind: int, body: bytes, flags: int) -> int:
+    message = _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.sendto(message, (0, 0))
         answer = kernel.recv(4096)

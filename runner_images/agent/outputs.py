@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import BinaryIO
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
 from cynthus.wire import Output, UploadAsk, UploadGrant
+from runner_images.agent.clock import elapsed_s
 from runner_images.agent.door import Door, TurnedAway, Unanswered
 from runner_images.agent.masking import HIDDEN, Masks
 from runner_images.agent.workload import Found
@@ -21,6 +23,7 @@ from runner_images.agent.workload import Found
 BLOCK_BYTES = 1 << 20
 UPLOAD_TRIES = 8  # with pauses of up to 16 s about a minute: longer outages end the attempt anyway
 LONGEST_PAUSE_S = 16.0
+NO_TIME = "the machine was taken back before it could be stored"
 LIST_LIMIT = 1000  # left-out entries told; a release takes as many assets
 
 
@@ -50,15 +53,26 @@ class Collector:
         self._limits = limits
         self._spool = spool
         self._over = over
+        self._until_s = math.inf
         self._files = 0
         self._bytes = 0
         self._results: list[Output] = []
         self._untold = 0
 
+    def hurry(self, until_s: float) -> None:
+        """Leave out what is not stored by that moment of `elapsed_s`: the machine goes away."""
+        self._until_s = until_s
+
+    def _left_s(self) -> float:
+        return self._until_s - elapsed_s()
+
     def collect(self, outputs: Iterable[Found]) -> tuple[Output, ...]:
         """Upload all of them and return the whole list, with reasons for what was left out."""
         for found in outputs:
             if self._over.is_set():
+                break
+            if self._left_s() <= 0:  # also what is only passed by has to be read
+                self._results.append(Output(path="…", size_bytes=0, sha256="", left_out=NO_TIME))
                 break
             self._note(self._bring(found))
         if self._untold:
@@ -112,6 +126,8 @@ class Collector:
                 tail = (tail + block)[-overlap:] if overlap else b""
                 digest.update(block)
                 size += len(block)
+                if self._left_s() <= 0:
+                    raise _LeftOut(NO_TIME)
                 if size > room:
                     raise _LeftOut("it grew beyond the limit while it was read")
                 file.write(block)
@@ -135,15 +151,17 @@ class Collector:
                 grant = decode(UploadGrant, answer, "upload")
                 if grant.url is not None:
                     file.seek(0)
-                    self._door.put(grant.url, file, ask.size_bytes)
+                    self._door.put(grant.url, file, ask.size_bytes, left_s=self._left_s)
             except (Unanswered, UserError) as error:
                 fault = str(error)
             except TurnedAway as refusal:
                 raise _LeftOut(f"the server refused it: {refusal}") from refusal
             else:
                 return
-            if self._over.wait(pause_s):
+            if self._over.wait(min(pause_s, max(0.0, self._left_s()))):
                 break
+            if self._left_s() <= 0:
+                raise _LeftOut(NO_TIME)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         raise _LeftOut(f"upload failed: {fault}")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from cynthus.wire import Facts, Work
+from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent.patterns import fixed_part, matches
 from runner_images.agent.processes import cpu_and_memory, marked, start_ticks
 from runner_images.agent.workload import (
@@ -34,6 +34,7 @@ from runner_images.agent.workload import (
     Found,
     Usage,
     arguments,
+    gang_variables,
 )
 
 READ_BYTES = 64 * 1024
@@ -57,7 +58,9 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
         self._ended: Ended | None = None
         self._out_of_memory = False
+        self._gang: dict[str, str] = {}
         self.notices: list[str] = []
+        self.marks: list[Mark] = []
 
     gpu_uuids: tuple[str, ...] = ()
 
@@ -83,6 +86,10 @@ class Process:
         if work.gpu_count > len(have.gpus) or (work.memory_bytes or 0) > have.memory_bytes:
             text = "resources: this instance has less memory or fewer GPUs than the run needs"
             raise CannotStart(text, infrastructure=True)
+
+    def meet(self, rendezvous: Rendezvous) -> None:
+        """Learn where the gang meets: all its processes are on this machine."""
+        self._gang = gang_variables(self._work, rendezvous.address)
 
     # ── while ────────────────────────────────────────────────────────────────────────────────
 
@@ -117,6 +124,7 @@ class Process:
             **kept,
             **self._work.env,
             **self._work.secrets,
+            **self._gang,
             "PATH": f"{self._bin}{os.pathsep}{path}",
             "CYNTHUS_OUTPUTS": str(self._workspace / OUTPUTS_FOLDER),
             "CYNTHUS_CHECKPOINTS": str(self._workspace / CHECKPOINTS_FOLDER),

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from cynthus.wire import AgentState, EventKind, Exit, Output, Work
+from cynthus.codec import encode
+from cynthus.wire import AgentState, EventKind, Exit, Mark, Output, Rendezvous, Work
+from runner_images.agent.clock import wall_clock
 from runner_images.agent.masking import Masks
 from runner_images.agent.outbox import Outbox
 from runner_images.agent.output_stream import OutputStream
@@ -23,17 +24,12 @@ KILL_AGAIN_S = 5.0  # SIGKILL is repeated: an engine may have been away for the 
 DISK_FLOOR_BYTES = 256 << 20  # below it neither logs nor outputs could be saved any more
 FAILURE_REPORT_S = 30.0  # three heartbeats: a server that is away finds out by the silence
 REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's return, then goes
+# Google pulls the plug 30 s after its notice. The command gets what the spec's grace is, at most 17
+# of them; outputs may go up until the 22nd, and the last report is out before the 25th.
+# https://cloud.google.com/compute/docs/instances/preemptible#preemption-process
+TAKEN_GRACE_S = 17.0
+TAKEN_COLLECT_S = 22.0
 MAKE_ROOM_S = 5.0  # a report is taken in milliseconds, unless the server has no room for it
-
-
-class Watched(Workload, Protocol):
-    """A workload with what it wants the user to know."""
-
-    notices: list[str]
-
-    @property
-    def gpu_uuids(self) -> tuple[str, ...]:
-        """Return the GPUs of this run."""
 
 
 @dataclass
@@ -55,19 +51,23 @@ class Surroundings:
     clock: Callable[[], float]
     state_dir: Path
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
+    hurry: Callable[[float], None]  # collect until that moment of `clock` only
 
 
 class Attempt:
     """One attempt on this instance; `run` is its life, the other public verbs come from outside."""
 
     def __init__(
-        self, work: Work, workload: Watched, around: Surroundings, over: threading.Event
+        self, work: Work, workload: Workload, around: Surroundings, over: threading.Event
     ) -> None:
         self._work = work
         self._workload = workload
         self._around = around
         self._stop_reason: str | None = None
+        self._machines_fault = False  # the stop is: another instance may help
         self._over_reason: str | None = None
+        self._taken = False  # the machine goes away: the report has to be short
+        self._rendezvous: Rendezvous | None = None
         self._wake = threading.Event()
         self._began = around.clock()
         self._started = False
@@ -77,10 +77,24 @@ class Attempt:
 
     # ── said from outside, by other threads ──────────────────────────────────────────────────
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str, *, machines_fault: bool = False) -> None:
         """End the command with its grace, then report as always."""
-        self._stop_reason = self._stop_reason or reason
+        if self._stop_reason is None:
+            self._stop_reason, self._machines_fault = reason, machines_fault
         self._wake.set()
+
+    def take_back(self, reason: str) -> None:
+        """End the command within seconds and report what there is: the machine goes away."""
+        if not self._taken:
+            self._taken = True
+            self._around.hurry(self._around.clock() + TAKEN_COLLECT_S)
+        self.stop(reason, machines_fault=True)
+
+    def meet(self, rendezvous: Rendezvous) -> None:
+        """Let a gang that is ready start. Safe to repeat."""
+        if self._rendezvous is None:
+            self._rendezvous = rendezvous
+            self._wake.set()
 
     def abandon(self, reason: str) -> None:
         """End everything at once: the report is not wanted."""
@@ -117,24 +131,62 @@ class Attempt:
     def _execute(self) -> Exit:
         stream = OutputStream(self._around.outbox, self._around.masks)
         try:
-            self._workload.prepare(lambda: self._stop_wanted() is not None or self.over.is_set())
-            if (reason := self._stop_wanted()) is not None:
-                return Exit(code=None, stopped=True, error=reason)
-            self._workload.start(stream.feed, self._wake.set)
+            self._workload.prepare(self._stopping)
+            self._tell()
+            if not self._met():
+                return self._stopped_early()
+            self._workload.start(self._first_marked(stream.feed), self._wake.set)
             self._started = True
         except CannotStart as fault:
             return self._never_started(fault)
         finally:
-            self._tell_notices()
+            self._tell()
         self._around.uplink.report(AgentState.RUNNING)
         ending = self._watch()
         stream.close()
         self._around.outbox.finish_log()
         return self._exit(ending)
 
-    def _tell_notices(self) -> None:
+    def _stopping(self) -> bool:
+        self._tell()  # asked often while an image is pulled: its progress is told as it comes
+        return self._stop_wanted() is not None or self.over.is_set()
+
+    def _met(self) -> bool:
+        """Wait until the whole gang is ready; False: it was stopped before."""
+        if self._work.gang is not None and not self._stopping():
+            self._around.uplink.report(AgentState.READY)
+            while self._rendezvous is None and not self._stopping():
+                self._wake.wait(LOOK_S)
+                self._wake.clear()
+            if self._rendezvous is not None and not self._stopping():
+                self._workload.meet(self._rendezvous)
+        return not self._stopping()
+
+    def _stopped_early(self) -> Exit:
+        text = self._stop_reason or self._over_reason
+        return Exit(code=None, stopped=True, error=text, infrastructure=self._machines_fault)
+
+    def _first_marked(self, feed: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Mark the command's first output on its way to `feed`."""
+        untold = [True]
+
+        def marked(data: bytes) -> None:
+            if untold:
+                untold.clear()
+                self._mark(Mark(name="first_output", at=wall_clock()))
+            feed(data)
+
+        return marked
+
+    def _tell(self) -> None:
+        """Pass on what the workload wants told."""
         while self._workload.notices:
             self._around.outbox.notice(self._workload.notices.pop(0))
+        while self._workload.marks:
+            self._mark(self._workload.marks.pop(0))
+
+    def _mark(self, mark: Mark) -> None:
+        self._around.outbox.add(EventKind.MARK, encode(mark))
 
     def _never_started(self, fault: CannotStart) -> Exit:
         stopped = self._stop_reason is not None
@@ -143,7 +195,7 @@ class Attempt:
             code=None,
             stopped=stopped,
             error=text,
-            infrastructure=fault.infrastructure and not stopped,
+            infrastructure=self._machines_fault or (fault.infrastructure and not stopped),
         )
 
     # ── while it runs ────────────────────────────────────────────────────────────────────────
@@ -168,8 +220,12 @@ class Attempt:
     def _pause_s(self, ending: _Ending | None) -> float:
         if ending is None or ending.killed_at is not None:
             return LOOK_S
-        kill_at = ending.terminated_at + self._work.stop_grace_s
+        kill_at = ending.terminated_at + self._grace_s()
         return min(LOOK_S, max(0.0, kill_at - self._around.clock()))
+
+    def _grace_s(self) -> float:
+        grace_s = self._work.stop_grace_s
+        return min(grace_s, TAKEN_GRACE_S) if self._taken else grace_s
 
     def _stop_wanted(self) -> str | None:
         if self._stop_reason is not None:
@@ -177,7 +233,7 @@ class Attempt:
         if self._around.clock() - self._began > self._work.deadline_s:
             self._stop_reason = "the time limit is reached"
         elif self._around.uplink.silent_s() > self._work.silence_limit_s:
-            self._stop_reason = "cut off from the server for too long"
+            self.stop("cut off from the server for too long", machines_fault=True)
         return self._stop_reason
 
     def _end_if_wanted(self, ending: _Ending | None) -> _Ending | None:
@@ -193,7 +249,7 @@ class Attempt:
             self._workload.terminate()
             return _Ending(reason, now)
         last = ending.killed_at
-        if now - ending.terminated_at >= self._work.stop_grace_s and (
+        if now - ending.terminated_at >= self._grace_s() and (
             last is None or now - last >= KILL_AGAIN_S
         ):
             self._workload.kill()
@@ -204,7 +260,7 @@ class Attempt:
         body = sampler.sample(self._workload.usage(), self._around.clock())
         self._around.outbox.add(EventKind.SAMPLE, body)
         if shutil.disk_usage(self._around.state_dir).free < DISK_FLOOR_BYTES:
-            self.stop("the instance's disk is full")
+            self.stop("the instance's disk is full", machines_fault=True)
         if look_at_summary:
             self._tell_summary()
 
@@ -227,6 +283,7 @@ class Attempt:
             out_of_memory=ended.out_of_memory,
             stopped=self._stop_reason is not None,
             error=self._stop_reason,
+            infrastructure=self._machines_fault or self._taken,
         )
 
     def _remove(self) -> None:

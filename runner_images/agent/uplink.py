@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from cynthus.wire import (
     Heartbeat,
     HeartbeatAnswer,
     Output,
+    Rendezvous,
 )
 from runner_images.agent.door import Door, TurnedAway, Unanswered
 from runner_images.agent.outbox import Outbox
@@ -36,7 +37,7 @@ ENROL_LIMIT_S = 900.0  # the server's own boot limit is shorter: after it nobody
 def enrol(
     door: Door, enrolment: Enrolment, *, clock: Callable[[], float], over: threading.Event
 ) -> Enrolled:
-    """Exchange the one-time secret for the token and the work, through outages.
+    """Exchange the proof of who this is for the token and the work, through outages.
 
     Raises: TurnedAway when the server knows better, Unanswered when it did not come back in time.
     """
@@ -64,6 +65,8 @@ class _Told:
     state: AgentState = AgentState.PREPARING
     exit: Exit | None = None
     outputs: tuple[Output, ...] | None = None
+    preempted: bool = False
+    maintenance: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -83,6 +86,7 @@ class Orders:
     stop: Callable[[str], None]  # a sentence: end the command with grace, then report
     over: Callable[[str], None]  # end everything at once: nobody wants the report
     mask: Callable[[str], object]
+    meet: Callable[[Rendezvous], None]  # a gang may start
 
 
 class Uplink:
@@ -114,6 +118,21 @@ class Uplink:
             self._told.state = state
             self._told.exit = self._told.exit or exit
             self._told.outputs = outputs if self._told.outputs is None else self._told.outputs
+        self._hurry()
+
+    def report_preempted(self) -> None:
+        """Tell the server at once that the machine is being taken back."""
+        with self._told.lock:
+            self._told.preempted = True
+        self._hurry()
+
+    def report_maintenance(self, text: str | None) -> None:
+        """Tell the server at once of maintenance to come; None: of none any more."""
+        with self._told.lock:
+            self._told.maintenance = text
+        self._hurry()
+
+    def _hurry(self) -> None:
         self._urgent.set()
         self._outbox.news.set()
 
@@ -130,12 +149,12 @@ class Uplink:
     def close(self) -> None:
         """Stop beating."""
         self.ended.set()
-        self._urgent.set()
-        self._outbox.news.set()
+        self._hurry()
 
     def _wait(self) -> None:
         """Wait for news or the next period; news wait a moment for company, urgent ones do not."""
-        if self._seq == 0:
+        # A report that came while the beat before was made up has lost its `news` to that beat.
+        if self._seq == 0 or self._urgent.is_set():
             return
         period_s = self._beat_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - as above
         if self._outbox.news.wait(period_s) and not self._outbox.full.is_set():
@@ -144,7 +163,8 @@ class Uplink:
     def _next(self) -> dict[str, Any]:
         self._urgent.clear()
         with self._told.lock:
-            state, exit_, outputs = self._told.state, self._told.exit, self._told.outputs
+            told = replace(self._told)
+        state, outputs = told.state, told.outputs
         events = self._outbox.take(LOG_CHUNK_BYTES)
         if state is AgentState.DONE and not self._outbox.is_empty:
             # DONE is the last word: the rest of the log goes first.
@@ -152,7 +172,13 @@ class Uplink:
             self._urgent.set()
         self._seq += 1
         beat = Heartbeat(
-            seq=self._seq, sent_at=self._now(), state=state, exit=exit_, outputs=outputs
+            seq=self._seq,
+            sent_at=self._now(),
+            state=state,
+            exit=told.exit,
+            outputs=outputs,
+            preempted=told.preempted,
+            maintenance=told.maintenance,
         )
         return {**encode(beat), "events": events}
 
@@ -200,5 +226,7 @@ class Uplink:
             self._orders.mask(value)
         if answer.stop is not None:
             self._orders.stop(answer.stop)
+        if answer.rendezvous is not None:
+            self._orders.meet(answer.rendezvous)
         if beat["state"] == AgentState.DONE.value:
             self.ended.set()

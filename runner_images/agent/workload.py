@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from cynthus.errors import CynthusError
-from cynthus.wire import Work
+from cynthus.wire import Mark, Rendezvous, Work
 
 OUTPUTS_FOLDER = "outputs"  # spec.md: $CYNTHUS_OUTPUTS is /workspace/outputs
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -67,8 +67,18 @@ class Found:
 class Workload(Protocol):
     """One command, from its preparation to its removal."""
 
+    notices: list[str]  # what the user should know; the supervisor takes them out
+    marks: list[Mark]  # as above: steps that were done
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """Return the GPUs of this run."""
+
     def prepare(self, stopping: Callable[[], bool]) -> None:
-        """Make everything ready; raises CannotStart."""
+        """Make everything ready; raises CannotStart. `stopping` is asked often on the way."""
+
+    def meet(self, rendezvous: Rendezvous) -> None:
+        """Learn where the gang meets; between `prepare` and `start`. Raises CannotStart."""
 
     def start(self, output: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         """Start the command; `ended` is called once all its output was handed over."""
@@ -99,6 +109,24 @@ def signal_of(code: int) -> int | None:
     """Return the signal that an exit code tells of."""
     signal = code - FIRST_SIGNAL_CODE
     return signal if 0 < signal <= LAST_SIGNAL else None
+
+
+def gang_variables(work: Work, master: str) -> dict[str, str]:
+    """Return the variables by which the members of a gang find each other; none without a gang.
+
+    WORLD_SIZE counts workers as torchrun does, one a GPU, or one a node where there are none:
+    https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
+    """
+    gang = work.gang
+    if gang is None:
+        return {}
+    return {
+        "MASTER_ADDR": master,
+        "MASTER_PORT": str(gang.port),
+        "NNODES": str(gang.nodes),
+        "NODE_RANK": str(gang.rank),
+        "WORLD_SIZE": str(gang.nodes * max(1, work.gpu_count)),
+    }
 
 
 def arguments(work: Work) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cynthus.wire import AgentState, EventKind, Exit
+from cynthus.wire import AgentState, EventKind, Exit, Rendezvous
 from runner_images.agent.clock import elapsed_s
 from runner_images.agent.door import Door
 from runner_images.agent.outbox import Outbox
@@ -25,6 +25,7 @@ class Told:
     def __init__(self) -> None:
         self.stops: list[str] = []
         self.over: list[str] = []
+        self.meetings: list[Rendezvous] = []
 
 
 @pytest.fixture
@@ -47,7 +48,12 @@ def start(plane: ControlPlane, outbox: Outbox) -> Iterator[Callable[..., tuple[U
     def make(beat_s: float = 60.0) -> tuple[Uplink, Told]:
         told = Told()
         door = Door(plane.url, token=TOKEN)
-        orders = Orders(stop=told.stops.append, over=told.over.append, mask=lambda _: None)
+        orders = Orders(
+            stop=told.stops.append,
+            over=told.over.append,
+            mask=lambda _: None,
+            meet=told.meetings.append,
+        )
         uplink = Uplink(
             door, outbox, orders, Times(beat_s=beat_s, clock=elapsed_s, now=lambda: NOON)
         )
@@ -156,3 +162,29 @@ def test_an_order_to_stop_is_passed_on(start: Start, plane: ControlPlane) -> Non
     _, told = start(beat_s=0.05)
     plane.wait(lambda: len(plane.beats) >= 3)
     assert set(told.stops) == {"cancelled by octocat"}
+
+
+def test_what_the_machines_owner_says_is_told_at_once_and_repeated(
+    start: Callable[..., tuple[Uplink, Told]], plane: ControlPlane, outbox: Outbox
+) -> None:
+    uplink, _ = start()  # whose next beat without news is a minute away
+    plane.wait(lambda: len(plane.beats) == 1)
+    uplink.report_maintenance("TERMINATE_ON_HOST_MAINTENANCE")
+    plane.wait(lambda: plane.beats[-1]["maintenance"] is not None, 1)
+    uplink.report_preempted()
+    plane.wait(lambda: plane.beats[-1]["preempted"], 1)
+    outbox.notice("more")
+    plane.wait(lambda: plane.events("notice") == [{"text": "more"}], 2)
+    assert plane.beats[-1]["preempted"]
+    assert plane.beats[-1]["maintenance"] == "TERMINATE_ON_HOST_MAINTENANCE"
+
+
+def test_where_the_gang_meets_is_passed_on(
+    start: Callable[..., tuple[Uplink, Told]], plane: ControlPlane, outbox: Outbox
+) -> None:
+    meeting = Rendezvous(address="10.128.0.2", peers=("10.128.0.2", "10.128.0.3"))
+    plane.rendezvous = meeting
+    uplink, told = start()
+    uplink.report(AgentState.READY)
+    plane.wait(lambda: len(told.meetings) > 0)
+    assert set(told.meetings) == {meeting}

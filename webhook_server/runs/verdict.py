@@ -96,6 +96,8 @@ def _after_stop(
         return attempt.ending
     if preempted:
         return taken_back()
+    if attempt.exit is not None and attempt.exit.infrastructure:
+        return lost(Cause.INSTANCE, attempt.exit.error or "the instance was shut down")
     at = deadline(run, spec)
     if at is not None and now >= at - _DEADLINE_SLACK:
         return stopped(Cause.MAX_DURATION, duration_text(run, spec))

@@ -512,6 +512,12 @@ def a_done(exit_: Exit, **changes: Any) -> Any:
             Cause.SILENT,
             "the agent stopped the command: it could not reach the server",
         ),
+        (
+            an_exit(143, stopped=True, error="the disk is full", infrastructure=True),
+            None,
+            Cause.INSTANCE,
+            "the disk is full",
+        ),
     ],
 )
 def test_the_exit_decides_the_outcome(
