@@ -16,7 +16,7 @@ from webhook_server.perform import Hands
 from webhook_server.providers.provider import Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
-from webhook_server.runs.policy import Policy, policy_of
+from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
@@ -175,12 +175,8 @@ def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str
 
 
 def _policy(settings: Settings, provider: str) -> Policy:
-    policy = policy_of(provider)
-    return replace(
-        policy,
-        build_limit=settings.build_limit,
-        powers=replace(policy.powers, longest=settings.max_duration),
-    )
+    policy = within(policy_of(provider), settings.max_duration)
+    return replace(policy, build_limit=settings.build_limit)
 
 
 def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:

@@ -39,9 +39,7 @@ def test_the_check_run_shows_the_cost_of_now_and_says_that_it_is_an_estimate() -
     )
     shown = check_run(run, Feed(), url="https://c.test/runs/1", now=NOON + seconds(420))
     assert shown.title.endswith("7m00s · $0.42 of $5.00")
-    assert "cost so far $0.20 of $5.00 · an estimate by the price table" in (
-        shown.summary
-    )
+    assert "cost so far $0.20 of $5.00 · an estimate by the price table" in (shown.summary)
     later = check_run(run, Feed(), url="https://c.test/runs/1", now=NOON + seconds(900))
     assert later.digest == shown.digest, "the clock alone is no news"
 

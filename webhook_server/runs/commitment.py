@@ -19,6 +19,7 @@ from webhook_server.runs.limits import (
     affordable_life,
     attempt_cost,
     cost,
+    max_life,
     price,
     winding_up,
 )
@@ -64,6 +65,20 @@ def latest_end(attempt: Attempt, policy: Policy) -> datetime:
     last_create = attempt.last_try_at if certain else attempt.ordered_at + policy.boot_limit
     late = timedelta(0) if attempt.create_answered else policy.grace
     return last_create + late + attempt.max_life + policy.end_late + policy.delete_allowance
+
+
+def next_attempt(run: Run, offer: Offer, purse: Purse, now: datetime) -> Attempt:
+    """Return the run's next attempt as it would be ordered now."""
+    number = len(run.attempts) + 1
+    attempt = Attempt(
+        number=number,
+        instance=f"cynthus-{run.id}-{number}",
+        offer=offer,
+        ordered_at=now,
+        last_try_at=now,
+        max_life=timedelta(0),
+    )
+    return replace(attempt, max_life=max_life(run, purse.spec, attempt, purse.policy))
 
 
 def refusal(run: Run, attempt: Attempt, purse: Purse) -> Reason | None:

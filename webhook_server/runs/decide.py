@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from cynthus.spec import Spec
 from cynthus.wire import AgentState, Output
-from webhook_server.runs.commitment import Purse, committed_usd
+from webhook_server.runs.commitment import Purse, committed_usd, next_attempt
 from webhook_server.runs.commitment import refusal as money_refusal
 from webhook_server.runs.honour import notices, refusal
 from webhook_server.runs.limits import (
@@ -26,7 +26,6 @@ from webhook_server.runs.limits import (
     cost,
     gone_at,
     limit_reached,
-    max_life,
     money_spent,
     next_limit,
     pick,
@@ -219,28 +218,15 @@ def _wait_for_offers(at: _Pass) -> Decision:
 
 def _order_payable(at: _Pass, offers: Sequence[Offer]) -> Decision:
     """Order the best of the offers that can be paid; say what is missing when none can."""
-    purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
-    refused = {offer: money_refusal(at.run, _attempt(at, offer), purse) for offer in offers}
+    run, purse = at.run, Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
+    tries = {offer: next_attempt(run, offer, purse, at.now) for offer in offers}
+    refused = {offer: money_refusal(run, attempt, purse) for offer, attempt in tries.items()}
     payable = [offer for offer in offers if refused[offer] is None]
-    if payable:
-        return _order(at, _attempt(at, pick(at.run, payable)))
-    why = refused[pick(at.run, offers)]
-    assert why is not None  # noqa: S101 - none of them is payable
-    return _finish(at.run, stopped(why.cause, why.text), at.now)
-
-
-def _attempt(at: _Pass, offer: Offer) -> Attempt:
-    """Return the next attempt as it would be ordered now."""
-    number = len(at.run.attempts) + 1
-    attempt = Attempt(
-        number=number,
-        instance=f"cynthus-{at.run.id}-{number}",
-        offer=offer,
-        ordered_at=at.now,
-        last_try_at=at.now,
-        max_life=timedelta(0),
-    )
-    return replace(attempt, max_life=max_life(at.run, at.spec, attempt, at.policy))
+    best = pick(run, payable or offers)
+    why = refused[best]
+    if why is not None:
+        return _finish(run, stopped(why.cause, why.text), at.now)
+    return _order(at, tries[best])
 
 
 def _order(at: _Pass, attempt: Attempt) -> Decision:
