@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
-from webhook_server.stores.database import Database
+from webhook_server.stores.database import CONTROL_PLANE, Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
 DRAIN_S = 8.0  # after `workers.STOP_S`, together below the 30 s that supervisors grant
 _PRUNE_EVERY_S = 3600.0
@@ -85,6 +84,7 @@ class Running:
     bell: Bell
     now: Callable[[], datetime]
     drain: Callable[[float], bool]  # waits for passes under way
+    swept: Callable[[], Iterable[tuple[str, dict[str, Any], float]]] = tuple
     stopping: threading.Event = field(default_factory=threading.Event)
     moved_at: dict[str, datetime] = field(default_factory=dict)
     drained: bool = True
@@ -142,7 +142,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     if ground.github is not None:
         loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
         loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
-    return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain)
+    return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain, sweep.gauges)
 
 
 def _reconciler(
@@ -240,6 +240,7 @@ def gauges(
             found.append(
                 ("cynthus_loop_last_step_seconds", {"loop": name}, (now - at).total_seconds())
             )
+        found.extend(running.swept())
     if github is not None:
         found.append(("cynthus_github_requests_total", {}, github.api.total_requests()))
     return found
