@@ -105,7 +105,7 @@ def _sweep(client: Client, audit: AuditView, args: argparse.Namespace) -> int:
     if count != len(names):
         raise UserError(
             f"sweep: should be confirmed with the number of unknown names, {len(names)}, found"
-            f" {count}. Nothing was deleted."
+            " another. Nothing was deleted; look at the audit, and try again."
         )
     return _told(client.sweep(SweepAsk(names=tuple(names), count=count)), as_json=args.json)
 
@@ -117,8 +117,11 @@ def _typed(count: int) -> int:
             f"sweep: should be confirmed by a person, found no terminal. Write --confirm {count}"
             " if these are to be deleted."
         )
-    text = input(f"type {count} to delete {count} unknown for ever: ").strip()
-    return int(text) if text.isascii() and text.isdigit() else 0
+    try:
+        text = input(f"type {count} to delete {count} unknown for ever: ")
+    except EOFError:  # Ctrl-D
+        return 0
+    return count if text.strip() == str(count) else 0
 
 
 def _told(swept: SweepView, *, as_json: bool) -> int:
