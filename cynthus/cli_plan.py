@@ -126,7 +126,7 @@ def _row(number: int, offer: OfferView) -> tuple[str, ...]:
         f"${offer.usd_per_hour}",
         usd(offer.expected_usd),
         f"{at_most} (too much)" if offer.refusal else at_most,
-        offer.quota or "-",
+        offer.waits or offer.quota or "-",
     )
 
 

@@ -38,6 +38,7 @@ class OfferView:
     expected_usd: Decimal  # all nodes for all of `max_duration`, or `max_cost` if that is less
     most_usd: Decimal  # what budgets reserve: boot, collecting and the instance's own end included
     refusal: str | None  # why it may not be ordered
+    waits: str | None  # why it would not be asked for just now
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,5 +118,9 @@ def usd_per_hour(books: Books, lent: Lent) -> Decimal | None:
 
 
 def _ordered_at_price(run: Run, name: str) -> Decimal | None:
-    prices = (a.offer.usd_per_hour for a in run.attempts if a.instance == name)
-    return next(prices, None)
+    ordered = (
+        attempt.offer.usd_per_hour
+        for attempt in run.attempts
+        if name in {member.name for member in attempt.members}
+    )
+    return next(ordered, None)

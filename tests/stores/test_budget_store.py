@@ -52,7 +52,7 @@ def a_claim(store: RunStore, run_id: str, repository_id: int = 7) -> Claim:
 
 
 def ordered(claim: Claim, usd: str, budgets: tuple[BudgetSeen, ...] = ()) -> Decision:
-    attempt = an_attempt(instance=f"cynthus-{claim.run.id}-1")
+    attempt = an_attempt(names=(f"cynthus-{claim.run.id}-1",))
     run = replace(claim.run, state=State.PROVISIONING, attempts=(attempt,))
     return Decision(run=run, commitment_usd=Decimal(usd), budgets=budgets, look_again_at=NEXT_MONTH)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -34,6 +35,7 @@ from webhook_server.runs.model import Observations
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import policy_of, within
 from webhook_server.stores.budget_store import BudgetStore, limits_of
+from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE
 from webhook_server.stores.instance_store import InstanceRow
 from webhook_server.strays import sweep_asked, why_kept
@@ -114,8 +116,9 @@ def _with_offers(parts: Parts, name: str, spec: Spec, seen: Observations) -> Obs
     _require_providers(parts)
     refusal = no_such_provider(name, parts.providers)
     if refusal is not None:
-        return Observations(offers=(), offers_refusal=refusal, budgets=seen.budgets)
-    return with_offers(parts.providers[name], spec.resources, seen)
+        return replace(seen, offers=(), offers_refusal=refusal)
+    cooling = CoolDownStore(parts.database).current(name, parts.now())
+    return with_offers(parts.providers[name], spec.resources, replace(seen, cooling=cooling))
 
 
 def _require_providers(parts: Parts) -> None:

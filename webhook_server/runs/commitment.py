@@ -17,13 +17,21 @@ from cynthus.spec import Spec
 from webhook_server.runs.budget import SETTINGS, BudgetScope, BudgetSeen, month_turns_at
 from webhook_server.runs.limits import (
     affordable_life,
-    attempt_cost,
     cost,
     max_life,
     price,
     winding_up,
 )
-from webhook_server.runs.model import Attempt, Cause, Offer, Reason, Run, State
+from webhook_server.runs.model import (
+    Attempt,
+    Cause,
+    Member,
+    Offer,
+    Reason,
+    Run,
+    State,
+    instance_names,
+)
 from webhook_server.runs.policy import Policy
 
 
@@ -46,37 +54,40 @@ def committed_usd(run: Run, spec: Spec, now: datetime, policy: Policy) -> Decima
     spent = cost(run, now)
     if run.state is State.FINISHED:
         return spent
-    worst = sum((worst_usd(attempt, spec, policy) for attempt in run.attempts), Decimal(0))
+    worst = sum((worst_usd(attempt, policy) for attempt in run.attempts), Decimal(0))
     most = spec.resources.max_cost_usd
     return max(spent, worst if most is None else min(worst, most))
 
 
-def worst_usd(attempt: Attempt, spec: Spec, policy: Policy) -> Decimal:
+def worst_usd(attempt: Attempt, policy: Policy) -> Decimal:
     """Return the most that an attempt may come to cost."""
-    if attempt.gone_at is not None:
-        return attempt_cost(attempt, attempt.gone_at)
-    life = latest_end(attempt, policy) - attempt.ordered_at
-    return price(attempt.offer.usd_per_hour * spec.resources.nodes, life)
+    lives = [
+        (member.gone_at or latest_end(attempt, member, policy)) - attempt.ordered_at
+        for member in attempt.members
+    ]
+    return price(attempt.offer.usd_per_hour, sum(lives, timedelta(0)))
 
 
-def latest_end(attempt: Attempt, policy: Policy) -> datetime:
+def latest_end(attempt: Attempt, member: Member, policy: Policy) -> datetime:
     """Return until when the instance may exist at most, our seeing that it is gone included."""
-    certain = attempt.create_answered or attempt.started_at or attempt.ended_at
-    last_create = attempt.last_try_at if certain else attempt.ordered_at + policy.boot_limit
-    late = timedelta(0) if attempt.create_answered else policy.grace
+    certain = member.create_answered or member.started_at or attempt.ended_at
+    last_create = member.last_try_at if certain else attempt.ordered_at + policy.boot_limit
+    late = timedelta(0) if member.create_answered else policy.grace
     return last_create + late + attempt.max_life + policy.end_late + policy.delete_allowance
 
 
 def next_attempt(run: Run, offer: Offer, purse: Purse, now: datetime) -> Attempt:
     """Return the run's next attempt as it would be ordered now."""
     number = len(run.attempts) + 1
+    names = instance_names(run.id, number, purse.spec.resources.nodes)
     attempt = Attempt(
         number=number,
-        instance=f"cynthus-{run.id}-{number}",
         offer=offer,
         ordered_at=now,
-        last_try_at=now,
         max_life=timedelta(0),
+        members=tuple(
+            Member(name=name, rank=rank, last_try_at=now) for rank, name in enumerate(names)
+        ),
     )
     return replace(attempt, max_life=max_life(run, purse.spec, attempt, purse.policy))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 from cynthus.spec import Spec
-from webhook_server.runs.model import Attempt, Cause, Gone, Observations, Offer, Run, State
+from webhook_server.runs.model import Attempt, Cause, Run, State
 from webhook_server.runs.policy import Policy
 
 _CENT_PARTS = Decimal("0.000001")  # a second of the cheapest machine is still seen
@@ -30,8 +29,10 @@ def cost(run: Run, now: datetime) -> Decimal:
 
 
 def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
-    """Return what an attempt has cost: from its order to the confirmed end, or until now."""
-    return price(attempt.offer.usd_per_hour, (attempt.gone_at or now) - attempt.ordered_at)
+    """Return what an attempt has cost: each of its instances until it is confirmed gone."""
+    lives = [(member.gone_at or now) - attempt.ordered_at for member in attempt.members]
+    whole = sum((max(life, timedelta(0)) for life in lives), timedelta(0))
+    return price(attempt.offer.usd_per_hour, whole)
 
 
 def price(usd_per_hour: Decimal, duration: timedelta) -> Decimal:
@@ -56,7 +57,7 @@ def allowed(spec: Spec, policy: Policy) -> Spec:
 def deadline(run: Run, spec: Spec) -> datetime | None:
     """Return when `max_duration` is over: it counts from the first sign of the first agent."""
     started = [attempt.started_at for attempt in run.attempts if attempt.started_at]
-    return started[0] + spec.resources.max_duration if started else None
+    return min(started) + spec.resources.max_duration if started else None
 
 
 def next_limit(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
@@ -102,7 +103,7 @@ def _money(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
     most = spec.resources.max_cost_usd
     if most is None:
         return None
-    rate = sum((a.offer.usd_per_hour for a in run.attempts if a.gone_at is None), Decimal(0))
+    rate = sum((a.offer.usd_per_hour * len(a.living) for a in run.attempts), Decimal(0))
     left = most - cost(run, now)
     if left > 0 and rate == 0:
         return None
@@ -147,7 +148,7 @@ def max_life(run: Run, spec: Spec, attempt: Attempt, policy: Policy) -> timedelt
 def affordable_life(run: Run, spec: Spec, attempt: Attempt, policy: Policy) -> timedelta | None:
     """Return how long `max_cost` pays for this attempt beside those before it; None: for ever."""
     most = spec.resources.max_cost_usd
-    rate = attempt.offer.usd_per_hour * spec.resources.nodes
+    rate = attempt.offer.usd_per_hour * len(attempt.members)
     if most is None or rate == 0:
         return None
     # What is still being given back costs until then.
@@ -173,48 +174,3 @@ def used_attempts(run: Run, policy: Policy) -> int:
 
 def _no_capacity(attempt: Attempt) -> bool:
     return attempt.reason is not None and attempt.reason.cause is Cause.NO_CAPACITY
-
-
-def _refusals(run: Run, offer: Offer) -> int:
-    """Count how often this very offer was refused since the last instance that came."""
-    count = 0
-    for attempt in reversed(run.attempts):
-        if not _no_capacity(attempt):
-            break
-        count += _place(attempt.offer) == _place(offer)
-    return count
-
-
-def _place(offer: Offer) -> tuple[object, ...]:
-    return offer.provider, offer.place, offer.machine, offer.spot
-
-
-def pick(run: Run, offers: Sequence[Offer]) -> Offer:
-    """Choose the offer that was refused least often; of equals the provider's first."""
-    return min(offers, key=lambda offer: _refusals(run, offer))
-
-
-def backoff(run: Run, offer: Offer, policy: Policy) -> timedelta:
-    """Return how long to wait after `offer` was refused: 1, 2, 4 … s."""
-    doubled = timedelta(seconds=2 ** min(_refusals(run, offer) - 1, 10))
-    return min(doubled, policy.slowest_look)
-
-
-def gone_at(attempt: Attempt, seen: Observations, policy: Policy) -> datetime | None:
-    """Return since when the instance is certainly gone, or None.
-
-    "Not found" counts only if it was said after the attempt had ended and after the last create
-    had either been answered for certain or could no longer take effect late.
-    """
-    told = seen.provider
-    if told is None or told.gone is not Gone.ABSENT or attempt.ended_at is None:
-        return None
-    return told.asked_at if told.asked_at >= settled_at(attempt, seen, policy) else None
-
-
-def settled_at(attempt: Attempt, seen: Observations, policy: Policy) -> datetime:
-    """Return from when on "not found" is believed."""
-    ended_at = attempt.ended_at or attempt.last_try_at
-    if attempt.create_answered and seen.create is not None:
-        return max(ended_at, seen.create.at)
-    return max(ended_at, attempt.last_try_at + policy.grace)

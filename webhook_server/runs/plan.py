@@ -13,6 +13,7 @@ from webhook_server.runs.budget import BudgetSeen, month_turns_at
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt, refusal
 from webhook_server.runs.limits import allowed, price
 from webhook_server.runs.model import Cause, Observations, Offer, Reason, Run, RunKey, State
+from webhook_server.runs.places import cool_down
 from webhook_server.runs.policy import Policy
 
 
@@ -28,11 +29,12 @@ class Question:
 
 
 def plan(question: Question, seen: Observations, now: datetime) -> PlanView:
-    """Return the plan; offers stay in the provider's order, in which a run tries them."""
+    """Return the plan: the provider's order, but what has just refused comes last."""
     spec, policy = allowed(question.spec, question.policy), question.policy
     run = _imagined(question, now)
     purse = Purse(spec=spec, budgets=seen.budgets, policy=policy)
-    offers = tuple(_offer(run, offer, purse, now) for offer in seen.offers or ())
+    ordered = sorted(seen.offers or (), key=lambda offer: _cools(offer, seen) is not None)
+    offers = tuple(_offer(run, offer, purse, seen) for offer in ordered)
     return PlanView(
         name=spec.name,
         provider=question.provider,
@@ -43,7 +45,7 @@ def plan(question: Question, seen: Observations, now: datetime) -> PlanView:
         budgets=tuple(_budget(budget, now) for budget in seen.budgets),
         notices=honour.notices(question.spec, policy.powers),
         refusal=_refusal(question, seen, offers),
-        waits=None if offers or seen.offers_refusal else _waits(seen),
+        waits=None if seen.offers_refusal else _waits(seen, offers),
     )
 
 
@@ -65,8 +67,13 @@ def _imagined(question: Question, now: datetime) -> Run:
     )
 
 
-def _offer(run: Run, offer: Offer, purse: Purse, now: datetime) -> OfferView:
-    attempt = next_attempt(run, offer, purse, now)
+def _cools(offer: Offer, seen: Observations) -> str | None:
+    entry = cool_down(offer, seen.cooling)
+    return None if entry is None else f"not asked until {entry.until:%H:%M:%S} UTC: {entry.text}"
+
+
+def _offer(run: Run, offer: Offer, purse: Purse, seen: Observations) -> OfferView:
+    attempt = next_attempt(run, offer, purse, run.created_at)
     why_not = refusal(run, attempt, purse)
     return OfferView(
         provider=offer.provider,
@@ -83,6 +90,7 @@ def _offer(run: Run, offer: Offer, purse: Purse, now: datetime) -> OfferView:
         expected_usd=_expected(offer, purse.spec),
         most_usd=committed_with(run, attempt, purse),
         refusal=why_not.text if why_not else None,
+        waits=_cools(offer, seen),
     )
 
 
@@ -112,6 +120,9 @@ def _refusal(question: Question, seen: Observations, offers: tuple[OfferView, ..
     return None
 
 
-def _waits(seen: Observations) -> str:
+def _waits(seen: Observations, offers: tuple[OfferView, ...]) -> str | None:
+    if offers:
+        cooling = [offer.waits for offer in offers if offer.refusal is None]
+        return cooling[0] if cooling and all(cooling) else None
     text = "the provider does not answer" if seen.offers is None else "no instance is free"
     return f"{text}: {seen.offers_detail}" if seen.offers_detail else text

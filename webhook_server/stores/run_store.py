@@ -566,7 +566,7 @@ def _record(connection: Connection, before: Run | None, run: Run, now: datetime)
     if before is None or (before.state, before.outcome) != (run.state, run.outcome):
         _state_event(connection, run, now)
     if run.attempt and (before is None or len(before.attempts) < len(run.attempts)):
-        _instance(connection, run, run.attempt)
+        _instances(connection, run, run.attempt)
     if run.key.repository_id and _differs(before, run):
         publication_store.make_due(connection, run, now)
 
@@ -588,17 +588,20 @@ def _state_event(connection: Connection, run: Run, now: datetime) -> None:
     event_store.add(connection, run.id, number, EventKind.STATE, body, now)
 
 
-def _instance(connection: Connection, run: Run, attempt: Attempt) -> None:
-    before = run.attempts[-2].instance if len(run.attempts) > 1 else None
-    row = {
-        "name": attempt.instance,
-        "run_id": run.id,
-        "attempt": attempt.number,
-        "provider": attempt.offer.provider,
-        "repository_id": run.key.repository_id,
-        "ordered_at": attempt.ordered_at,
-    }
-    instance_store.add(connection, row, before)
+def _instances(connection: Connection, run: Run, attempt: Attempt) -> None:
+    earlier = run.attempts[-2].members if len(run.attempts) > 1 else ()
+    before = {member.rank: member.name for member in earlier}
+    for member in attempt.members:
+        row = {
+            "name": member.name,
+            "run_id": run.id,
+            "attempt": attempt.number,
+            "rank": member.rank,
+            "provider": attempt.offer.provider,
+            "repository_id": run.key.repository_id,
+            "ordered_at": attempt.ordered_at,
+        }
+        instance_store.add(connection, row, before.get(member.rank))
 
 
 def _read(doc: Any) -> Run:

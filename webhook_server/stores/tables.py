@@ -154,6 +154,7 @@ instances = Table(
     Column("name", String(63), primary_key=True),
     Column("run_id", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("rank", Integer, nullable=False, default=0),  # among the instances of a gang
     Column("provider", String(32), nullable=False),
     Column("repository_id", BigInteger, nullable=False),
     Column("ordered_at", Moment, nullable=False),
@@ -166,12 +167,27 @@ instances = Table(
     Column("facts", JSON),  # Facts, as claimed at enrolment
     Column("create_seen", JSON),  # CreateSeen
     Column("provider_seen", JSON),  # ProviderSeen
+    Column("rendezvous", JSON),  # Rendezvous, which heartbeat answers repeat until the agent runs
     Column("stop", Text),  # the sentence that the next heartbeat's answer carries
     Column("closed_at", Moment),  # from here on its agent gets 410
     Column("log_bytes", BigInteger, nullable=False, default=0),
     Column("counts", JSON, nullable=False, default=dict),  # Counts: the run's, carried along
     Index("ix_instances_run_id", "run_id"),
     Index("ix_instances_provider_closed_at", "provider", "closed_at"),
+)
+
+#: Places that refused a kind of machine: nobody asks them again until then.
+cool_downs = Table(
+    "cool_downs",
+    metadata,
+    Column("provider", String(32), primary_key=True),
+    Column("place", String(64), primary_key=True),  # a zone, a region, or * for everywhere
+    Column("machine", String(64), primary_key=True),
+    Column("spot", Boolean, primary_key=True),
+    Column("until", Moment, nullable=False),
+    Column("strikes", Integer, nullable=False),  # refusals in a row: each doubles the wait
+    Column("denial", String(16), nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 #: A run's feed: transitions, log text, metrics, samples; append-only, read by `seq`.
@@ -181,6 +197,7 @@ events = Table(
     Column("seq", Serial, primary_key=True),
     Column("run_id", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("rank", Integer, nullable=False, default=0),  # of the instance that says it
     Column("kind", String(16), nullable=False),
     Column("at", Moment, nullable=False),
     Column("body", JSON, nullable=False),

@@ -31,6 +31,7 @@ from webhook_server.runs.model import (
     Decision,
     DeleteInstance,
     Gone,
+    InstanceSeen,
     Observations,
     Outcome,
     ProviderSeen,
@@ -150,13 +151,19 @@ def is_create(command: object) -> bool:
     return isinstance(command, CreateInstance)
 
 
+def seen_of(run: Run, **seen: Any) -> Observations:
+    """Tell of the only instance that a run has."""
+    assert run.attempt is not None
+    return Observations(instances={run.attempt.instance: InstanceSeen(**seen)})
+
+
 # ── the server's own limit ──────────────────────────────────────────────────────────────────────
 
 
 def test_the_servers_max_duration_is_a_hard_stop_too() -> None:
     strict = replace(CLOUD, powers=replace(CLOUD.powers, longest=HOUR))
     run = a_run(attempts=(an_attempt(started_at=NOON),))
-    seen = Observations(agent=an_agent(heartbeat_at=NOON + HOUR))
+    seen = seen_of(run, agent=an_agent(heartbeat_at=NOON + HOUR))
     assert decide(run, seen, NOON + HOUR).commands == ()
     decision = decide(run, seen, NOON + HOUR, strict)
     assert [type(command) for command in decision.commands] == [StopWork]
@@ -267,7 +274,7 @@ class Life:
         create = None
         if self.created_at:
             create = CreateSeen(outcome=CreateOutcome.CREATED, at=self.created_at)
-        return Observations(agent=self.agent(), create=create, provider=self.provider)
+        return seen_of(self.run, agent=self.agent(), create=create, provider=self.provider)
 
     def gone_at(self) -> datetime | None:
         """Say when the instance stops existing, if that is known by now."""
@@ -362,7 +369,7 @@ def test_a_max_duration_that_is_over_hides_no_max_cost() -> None:
 
     def look(at: timedelta) -> Decision:
         agent = an_agent(AgentState.UPLOADING, exit=an_exit(0), heartbeat_at=NOON + at)
-        return decide(run, Observations(agent=agent), NOON + at)
+        return decide(run, seen_of(run, agent=agent), NOON + at)
 
     assert look(spent_at - seconds(5)).look_again_at == NOON + spent_at
     assert look(spent_at).run.outcome is Outcome.OVER_BUDGET

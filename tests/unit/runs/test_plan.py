@@ -11,7 +11,7 @@ from cynthus.spec import Resources
 from tests.builders import NOON, a_run, a_spec, an_offer
 from webhook_server.runs.budget import BudgetScope, BudgetSeen
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import Observations, State
+from webhook_server.runs.model import CoolDown, Denial, Observations, State
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import CLOUD, within
 
@@ -57,10 +57,28 @@ def test_the_most_is_what_an_order_would_commit_to() -> None:
 def test_a_gang_costs_what_its_instances_cost() -> None:
     seen = Observations(offers=(an_offer(),))
     question = a_question(max_duration=HOUR, nodes=4)
-    able = replace(CLOUD, powers=replace(CLOUD.powers, gangs=True))
-    [offer] = plan(replace(question, policy=able), seen, NOON).offers
+    [offer] = plan(question, seen, NOON).offers
     assert (offer.usd_per_hour, offer.expected_usd) == (Decimal("3.60"), Decimal("14.40"))
-    assert "resources/nodes" in str(plan(question, seen, NOON).refusal)
+    single = replace(CLOUD, powers=replace(CLOUD.powers, gangs=False))
+    assert "resources/nodes" in str(plan(replace(question, policy=single), seen, NOON).refusal)
+
+
+def test_a_place_that_has_just_refused_comes_last_and_says_so() -> None:
+    full = CoolDown(
+        provider="fake",
+        place="there",
+        machine="tiny",
+        spot=True,
+        until=NOON + timedelta(minutes=3),
+        denial=Denial.NO_CAPACITY,
+        text="out of stock",
+    )
+    told = "not asked until 12:03:00 UTC: out of stock"
+    both = plan(a_question(), Observations(offers=(SPOT, an_offer()), cooling=(full,)), NOON)
+    assert [(o.machine, o.waits) for o in both.offers] == [("small", None), ("tiny", told)]
+    assert both.waits is None
+    alone = plan(a_question(), Observations(offers=(SPOT,), cooling=(full,)), NOON)
+    assert (alone.waits, alone.refusal) == (told, None)
 
 
 def test_max_cost_bounds_what_is_expected() -> None:
