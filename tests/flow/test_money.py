@@ -19,6 +19,8 @@ from cynthus.client import Client
 from cynthus.spec import Resources
 from cynthus.wire import RunRequest, RunView
 from tests.cynthus_run import Home, terminal
+from tests.doors.conftest import open_site
+from tests.fake_provider import FakeProvider
 from webhook_server import app, loops
 from webhook_server.providers.provider import Instance, Provider
 from webhook_server.runs.model import Offer, Order
@@ -325,3 +327,71 @@ def test_metrics_tell_of_the_fleet(shop: Shop) -> None:
         text = answer.read().decode()
     assert 'cynthus_unknown_instances{provider="local"} 0' in text
     assert 'cynthus_unknown_usd_per_hour{provider="local"} 0' in text
+
+
+# ── cynthus gcp audit --sweep ───────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def strays(tmp_path: Path) -> Iterator[tuple[FakeProvider, Home]]:
+    """A server whose provider lends two things that nobody knows."""
+    lender = FakeProvider(app.clock, "local")
+    environment = {"CYNTHUS_STATE_DIR": str(tmp_path / "state"), "CYNTHUS_PORT": "0"}
+    with open_site(read(environment), providers={"local": lender}) as site:
+        site.a_run()
+        lender.appear("stray-1")
+        lender.appear("stray-2")
+        for name in ("folder", "tmp"):
+            (tmp_path / name).mkdir()
+        told = {"CYNTHUS_SERVER": site.url}
+        yield lender, Home(tmp_path / "folder", tmp_path / "tmp", told)
+
+
+Strays = tuple[FakeProvider, Home]
+
+
+def test_strays_end_the_audit_with_1_and_say_why_they_are_kept(strays: Strays) -> None:
+    _, home = strays
+    done = home.run("gcp", "audit")
+    assert done.returncode == 1
+    assert "2 unknown to the server, $0 an hour" in done.stdout.splitlines()
+    assert "unknown ones are kept: 2 of 2 is too many at once" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--sweep",), "Write --confirm 2"),
+        (("--sweep", "--confirm", "3"), "confirmed with the number of unknown names, 2"),
+        (("--confirm", "2"), "--confirm: should come with --sweep"),
+    ],
+)
+def test_a_sweep_without_the_right_number_deletes_nothing(
+    strays: Strays, words: tuple[str, ...], told: str
+) -> None:
+    lender, home = strays
+    done = home.run("gcp", "audit", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(lender.instances) == 2
+
+
+def test_a_script_confirms_with_the_number(strays: Strays) -> None:
+    lender, home = strays
+    done = home.run("gcp", "audit", "--sweep", "--confirm", "2")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 deletions begun")
+    assert lender.instances == {}
+
+
+def test_a_person_types_the_number(strays: Strays) -> None:
+    lender, home = strays
+    with terminal(home, "gcp", "audit", "--sweep") as opened:
+        opened.wait_for("type 2 to delete 2 unknown for ever")
+        opened.type(b"yes\n")
+        assert opened.end() == 2
+    assert len(lender.instances) == 2
+    with terminal(home, "gcp", "audit", "--sweep") as opened:
+        opened.wait_for("type 2 to delete 2 unknown for ever")
+        opened.type(b"2\n")
+        assert opened.end() == 0
+    assert lender.instances == {}
