@@ -14,12 +14,14 @@ SUBCOMMANDS = {
     "validate": ("cynthus.cli_validate", "check spec files and show every fault with its line"),
     "show": ("cynthus.cli_show", "print what a spec means, with its defaults filled in"),
     "init": ("cynthus.cli_init", "write a commented cynthus.yaml fit for this folder"),
+    "plan": ("cynthus.cli_plan", "say what a run would get and cost; order nothing"),
     "run": ("cynthus.cli_run", "run this folder here and now, without GitHub"),
     "serve": ("cynthus.cli_serve", "start the server"),
     "status": ("cynthus.cli_status", "show runs and where they stand"),
     "logs": ("cynthus.cli_logs", "print a run's log, -f to follow it"),
     "cancel": ("cynthus.cli_cancel", "stop a run"),
     "pull": ("cynthus.cli_pull", "download a run's outputs"),
+    "gcp": ("cynthus.cli_gcp", "set up what the server keeps on Google Cloud"),
     "agent": ("cynthus.cli_agent", "be the program on an instance: agent run | poll"),
 }
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from decimal import Decimal
 from typing import Any
 
 from cynthus.cli_connection import add_server_argument, connect, harmless
+from cynthus.cli_table import print_table
 from cynthus.codec import encode
 from cynthus.money import of_limit, usd
 from cynthus.wire import AttemptView, RunView
@@ -53,17 +53,14 @@ def _print(text: str) -> None:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        harmless(str(cell)).replace("\n", " ")
-        for cell in (
-            row["id"],
-            row["name"] or "(unreadable spec)",
-            row["repository"],
-            row["commit_sha"][:7],
-            row["outcome"] or row["state"],
-            usd(Decimal(row["cost_usd"])),
-            row["reason"],
-        )
+    return (
+        row["id"],
+        row["name"] or "(unreadable spec)",
+        row["repository"],
+        row["commit_sha"][:7],
+        row["outcome"] or row["state"],
+        usd(Decimal(row["cost_usd"])),
+        row["reason"],
     )
 
 
@@ -71,26 +68,7 @@ def _table(rows: list[tuple[str, ...]]) -> None:
     if not rows:
         print("no runs yet. Start one with `cynthus run`, or push a commit.")
         return
-    if sys.stdout.isatty() and _rich_table(rows):
-        return
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    for row in (tuple(name.upper() for name in _COLUMNS), *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
-def _rich_table(rows: list[tuple[str, ...]]) -> bool:
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
-        return False
-    table = Table(*_COLUMNS, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console().print(table)
-    return True
+    print_table(_COLUMNS, rows, _COLOURS)
 
 
 def _estimate(view: RunView) -> str:

@@ -20,6 +20,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, Transient, UserError
 from cynthus.wire import OutputView, RunAccepted, RunEvent, RunRequest, RunView
+from cynthus.wire_money import AuditView, PlanAsk, PlanView, SweepAsk, SweepView
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 _TIMEOUT_S = 30.0
@@ -163,6 +164,18 @@ class Client:
             raise Refused(
                 f"{output.path}: should have the SHA-256 {output.sha256}, found another. Try again."
             )
+
+    def plan(self, ask: PlanAsk) -> PlanView:
+        """Return what a run would get and cost; nothing is ordered."""
+        return decode(PlanView, self._json("POST", "/api/v1/plan", encode(ask)))
+
+    def audit(self) -> AuditView:
+        """Return what the server's providers lend, beside what it knows."""
+        return decode(AuditView, self._json("GET", "/api/v1/audit"))
+
+    def sweep(self, ask: SweepAsk) -> SweepView:
+        """Delete what the server does not know. Safe to repeat."""
+        return decode(SweepView, self._json("POST", "/api/v1/audit/sweep", encode(ask)))
 
     def _json(self, method: str, path: str, value: object = None) -> Any:
         body = None if value is None else json.dumps(value).encode()

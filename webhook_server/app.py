@@ -252,10 +252,16 @@ def _pages(parts: Parts, masking: Masking) -> Door:
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.client_api import client_router
     from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
-    routers = (agent_router(parts, masking, program), client_router(parts), dashboard_router(parts))
+    routers = (
+        agent_router(parts, masking, program),
+        client_router(parts),
+        money_router(parts),
+        dashboard_router(parts),
+    )
     return build_pages(parts, routers, people=refusal_page())
 
 

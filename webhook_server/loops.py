@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,12 +16,12 @@ from webhook_server.perform import Hands
 from webhook_server.providers.provider import Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
-from webhook_server.runs.policy import Policy, policy_of
+from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.cool_down_store import CoolDownStore
-from webhook_server.stores.database import Database
+from webhook_server.stores.database import CONTROL_PLANE, Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
 DRAIN_S = 8.0  # after `workers.STOP_S`, together below the 30 s that supervisors grant
 _PRUNE_EVERY_S = 3600.0
@@ -88,6 +87,7 @@ class Running:
     bell: Bell
     now: Callable[[], datetime]
     drain: Callable[[float], bool]  # waits for passes under way
+    swept: Callable[[], Iterable[tuple[str, dict[str, Any], float]]] = tuple
     stopping: threading.Event = field(default_factory=threading.Event)
     moved_at: dict[str, datetime] = field(default_factory=dict)
     drained: bool = True
@@ -146,7 +146,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     if ground.github is not None:
         loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
         loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
-    return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain)
+    return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain, sweep.gauges)
 
 
 def _reconciler(
@@ -191,12 +191,8 @@ def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str
 
 
 def _policy(settings: Settings, provider: str) -> Policy:
-    policy = policy_of(provider)
-    return replace(
-        policy,
-        build_limit=settings.build_limit,
-        powers=replace(policy.powers, longest=settings.max_duration),
-    )
+    policy = within(policy_of(provider), settings.max_duration)
+    return replace(policy, build_limit=settings.build_limit)
 
 
 def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
@@ -266,6 +262,7 @@ def gauges(
             found.append(
                 ("cynthus_loop_last_step_seconds", {"loop": name}, (now - at).total_seconds())
             )
+        found.extend(running.swept())
     if github is not None:
         found.append(("cynthus_github_requests_total", {}, github.api.total_requests()))
     return found

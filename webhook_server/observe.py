@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cynthus.spec import Resources
 from webhook_server.providers.provider import (
     Misconfigured,
     NoCapacity,
@@ -91,9 +92,14 @@ def _with_offers(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Obs
         return replace(seen, offers=(), offers_refusal=_no_such_provider(eyes, run))
     if run.spec is None:
         return seen
-    seen = replace(seen, cooling=eyes.cool_downs.current(provider.name, now))
+    cooling = eyes.cool_downs.current(provider.name, now)
+    return with_offers(provider, run.spec.resources, replace(seen, cooling=cooling))
+
+
+def with_offers(provider: Provider, need: Resources, seen: Observations) -> Observations:
+    """Add what the provider could lend now; its refusal is an observation."""
     try:
-        return replace(seen, offers=tuple(provider.offers(run.spec.resources)))
+        return replace(seen, offers=tuple(provider.offers(need)))
     except NoCapacity as refusal:
         return replace(seen, offers=(), offers_detail=str(refusal))
     except (Misconfigured, NothingFits, QuotaExceeded) as refusal:
@@ -103,10 +109,14 @@ def _with_offers(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Obs
 
 
 def _no_such_provider(eyes: Eyes, run: Run) -> str | None:
-    name = provider_of(run, eyes.default_provider)
-    if name in eyes.providers:
+    return no_such_provider(provider_of(run, eyes.default_provider), eyes.providers)
+
+
+def no_such_provider(name: str, providers: Collection[str]) -> str | None:
+    """Say which providers there are, if that one is not among them."""
+    if name in providers:
         return None
-    known = ", ".join(sorted(eyes.providers))
+    known = ", ".join(sorted(providers))
     return (
         f"resources/provider: should be one that this server has ({known}), found {name}."
         " Change it, or leave it out."

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from webhook_server.providers.provider import InstanceNotFound, Provider, ProviderRefusal
-from webhook_server.runs.model import State
-from webhook_server.stores.instance_store import InstanceRow, InstanceStore
+from webhook_server.audit import Books, Listing, Standing, compare, usd_per_hour
+from webhook_server.providers.provider import Provider, ProviderRefusal
+from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.strays import delete, why_kept
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,6 @@ EVERY = timedelta(minutes=2)  # well under the ten minutes in which a leak must 
 # Unknown to us this long: a database that was restored may still be filled up by its operator,
 # and a replica's newest order may not have reached this one's list.
 UNKNOWN_GRACE = timedelta(minutes=5)
-CLOSED_GRACE = timedelta(minutes=1)  # the loop deletes by itself; the sweep is for what it missed
-MOST_PART = 0.2  # of the fleet at once: more looks like a fault of our own records
-MOST_FEW = 3  # as many may always go: a fifth of a small fleet is nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,80 +30,82 @@ class Sweep:
     providers: Mapping[str, Provider]
     now: Callable[[], datetime]
     first_seen: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    #: By provider, of the newest sweep: unknown names, what they cost an hour, names in all.
+    counted: dict[str, tuple[int, float, int]] = field(default_factory=dict)
+
+    @property
+    def books(self) -> Books:
+        """Return where it is looked up."""
+        return Books(
+            runs=self.runs, instances=self.instances, providers=self.providers, now=self.now
+        )
 
     def step(self) -> float:
         """Sweep every provider; return the seconds until the next sweep. Safe to repeat."""
-        for name, provider in self.providers.items():
-            self.sweep(name, provider)
+        for provider in self.providers.values():
+            self.sweep(provider)
         return EVERY.total_seconds()
 
-    def sweep(self, name: str, provider: Provider) -> None:
+    def sweep(self, provider: Provider) -> None:
         """Sweep one provider, if it gives its complete list."""
         try:
-            listed = {instance.name for instance in provider.list()}
+            listing = compare(self.books, provider)
         except ProviderRefusal as refusal:
-            log.warning("sweep skipped provider=%s detail=%s", name, refusal)
+            log.warning("sweep skipped provider=%s detail=%s", provider.name, refusal)
             return
-        rows = self.instances.rows(listed)
-        unknown = listed - {row.name for row in rows}
-        self._delete_unknown(name, provider, unknown, fleet=len(listed))
-        self._delete_over(provider, rows)
-        self._wake_missing(name, listed)
+        self._count(listing)
+        self._delete_unknown(provider, listing)
+        self._delete_over(provider, listing)
+        self._wake_missing(listing)
 
-    def _delete_unknown(
-        self, name: str, provider: Provider, unknown: AbstractSet[str], *, fleet: int
-    ) -> None:
+    def _count(self, listing: Listing) -> None:
+        unknown = [lent for lent in listing.lent if lent.standing is Standing.UNKNOWN]
+        costs = sum(usd_per_hour(self.books, lent) or 0 for lent in unknown)
+        names = len(listing.names(Standing.UNKNOWN))
+        self.counted[listing.provider] = (names, float(costs), listing.fleet)
+
+    def _delete_unknown(self, provider: Provider, listing: Listing) -> None:
         """Delete what wears our mark and is in no record of ours, unless we seem to err."""
-        due = self._unknown_for_long(name, unknown)
+        due = self._unknown_for_long(listing)
         if not due:
             return
-        why_kept = self._why_kept(len(due), fleet)
-        if why_kept:
-            log.error("unknown instances kept: %s names=%s", why_kept, ",".join(due))
+        kept = why_kept(self.books, listing)
+        if kept:
+            log.error("unknown instances kept: %s names=%s", kept, ",".join(due))
             return
-        for instance in due:
-            log.error("unknown instance deleted name=%s provider=%s", instance, name)
-            _delete(provider, instance)
+        for name in due:
+            log.error("unknown instance deleted name=%s provider=%s", name, provider.name)
+            delete(provider, name)
 
-    def _unknown_for_long(self, provider: str, unknown: AbstractSet[str]) -> list[str]:
-        now = self.now()
-        for key in [k for k in self.first_seen if k[0] == provider and k[1] not in unknown]:
+    def _unknown_for_long(self, listing: Listing) -> list[str]:
+        now, unknown = self.now(), listing.names(Standing.UNKNOWN)
+        for key in [k for k in self.first_seen if k[0] == listing.provider and k[1] not in unknown]:
             del self.first_seen[key]
-        first = {name: self.first_seen.setdefault((provider, name), now) for name in unknown}
-        return sorted(name for name, since in first.items() if now - since >= UNKNOWN_GRACE)
+        for name in sorted(unknown):
+            if self.first_seen.setdefault((listing.provider, name), now) == now:
+                log.warning("unknown instance seen name=%s provider=%s", name, listing.provider)
+        return sorted(
+            name
+            for name in unknown
+            if now - self.first_seen[listing.provider, name] >= UNKNOWN_GRACE
+        )
 
-    def _why_kept(self, number: int, fleet: int) -> str | None:
-        if self.runs.is_empty():
-            return "the database is empty, so it may be the wrong one"
-        if number > max(MOST_FEW, int(MOST_PART * fleet)):
-            return f"{number} of {fleet} is too many at once, so the database may be an old one"
-        return None
-
-    def _delete_over(self, provider: Provider, rows: Sequence[InstanceRow]) -> None:
+    def _delete_over(self, provider: Provider, listing: Listing) -> None:
         """Delete what belongs to an attempt that is over."""
-        states = self.runs.states([row.run_id for row in rows])
-        for row in rows:
-            if self._is_over(row, states.get(row.run_id)):
-                log.warning("leftover instance deleted run=%s name=%s", row.run_id, row.name)
-                self.instances.close(row.name, self.now())
-                _delete(provider, row.name)
+        for name in sorted(listing.names(Standing.OVER)):
+            log.warning("leftover instance deleted name=%s provider=%s", name, provider.name)
+            self.instances.close(name, self.now())
+            delete(provider, name)
 
-    def _is_over(self, row: InstanceRow, state: State | None) -> bool:
-        if state is None or state is State.FINISHED:
-            return True
-        return row.closed_at is not None and self.now() - row.closed_at >= CLOSED_GRACE
-
-    def _wake_missing(self, provider: str, listed: AbstractSet[str]) -> None:
+    def _wake_missing(self, listing: Listing) -> None:
         """Wake the runs whose instance is not in the list: the loop asks for it by name."""
-        missing = set(self.instances.unfinished(provider)) - listed
-        for row in self.instances.rows(missing):
+        for row in listing.missing:
             self.runs.wake(row.run_id, self.now())
 
-
-def _delete(provider: Provider, name: str) -> None:
-    try:
-        provider.delete(name)
-    except InstanceNotFound:
-        return
-    except ProviderRefusal as refusal:
-        log.warning("deletion refused name=%s detail=%s", name, refusal)
+    def gauges(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Yield what /metrics tells of the newest sweep."""
+        for provider, (unknown, costs, fleet) in sorted(self.counted.items()):
+            told = {"provider": provider}
+            yield "cynthus_lent_instances", told, fleet
+            yield "cynthus_unknown_instances", told, unknown
+            yield "cynthus_unknown_usd_per_hour", told, costs

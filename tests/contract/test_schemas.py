@@ -16,7 +16,7 @@ from typing import Any, Union
 import pytest
 from jsonschema import Draft202012Validator
 
-from cynthus import wire
+from cynthus import wire, wire_money
 from cynthus.codec import decode, encode
 from webhook_server.runs.model import Cause, Outcome, State
 
@@ -34,6 +34,11 @@ MESSAGES: dict[str, type[Any]] = {
     "next_work": wire.NextWork,
     "upload_ask": wire.UploadAsk,
     "upload_grant": wire.UploadGrant,
+    "plan_ask": wire_money.PlanAsk,
+    "plan_view": wire_money.PlanView,
+    "audit_view": wire_money.AuditView,
+    "sweep_ask": wire_money.SweepAsk,
+    "sweep_view": wire_money.SweepView,
 }
 EXAMPLES = [
     pytest.param(name, example, id=f"{name}-{n}")

@@ -19,6 +19,7 @@ import pytest
 
 from webhook_server import app
 from webhook_server.auth.tokens import enrol_secret
+from webhook_server.providers.provider import Provider
 from webhook_server.routes.parts import JobGate, Parts
 from webhook_server.runs.model import (
     Attempt,
@@ -275,12 +276,16 @@ def entered(state: State, text: str, now: datetime) -> dict[str, Any]:
 
 
 @contextmanager
-def open_site(settings: Settings, jobs: JobGate | None = None) -> Iterator[Site]:
+def open_site(
+    settings: Settings,
+    jobs: JobGate | None = None,
+    providers: dict[str, Provider] | None = None,
+) -> Iterator[Site]:
     """Serve until the block ends."""
     with ExitStack() as stack:
         listening = stack.enter_context(app.listen(settings))
         found = stack.enter_context(app.ground(settings, listening))
-        parts = app.open_parts(found, jobs=jobs, alive=tuple)
+        parts = app.open_parts(found, jobs=jobs, alive=tuple, providers=providers)
         doors = app.open_doors(parts)
         started = threading.Event()
         server = app.http_server(doors, started=started.set)

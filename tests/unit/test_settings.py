@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_values_are_read_by_their_kind() -> None:
     assert settings.github_write_spacing == timedelta(milliseconds=250)
 
 
+def test_budgets_are_exact_and_absent_unless_they_are_set() -> None:
+    settings = read({"CYNTHUS_REPOSITORY_BUDGET": "99.50"})
+    assert settings.repository_budget_usd == Decimal("99.50")
+    assert settings.owner_budget_usd is None
+    assert read({"CYNTHUS_OWNER_BUDGET": "0"}).owner_budget_usd == 0
+
+
 def test_a_complete_github_setting_is_accepted() -> None:
     assert read(GITHUB).github_configured
 
@@ -53,6 +61,10 @@ def test_a_complete_github_setting_is_accepted() -> None:
     [
         ({"CYNTHUS_PORT": "70000"}, "CYNTHUS_PORT: should be from 0 to 65535"),
         ({"CYNTHUS_PORT": "٣"}, "CYNTHUS_PORT: should be a whole number"),
+        ({"CYNTHUS_REPOSITORY_BUDGET": "-1"}, "CYNTHUS_REPOSITORY_BUDGET: should be US dollars"),
+        ({"CYNTHUS_OWNER_BUDGET": "1e3"}, "CYNTHUS_OWNER_BUDGET: should be US dollars"),
+        ({"CYNTHUS_OWNER_BUDGET": "0.001"}, "at most two decimals, found '0.001'"),
+        ({"CYNTHUS_OWNER_BUDGET": "NaN"}, "or leave it empty for no limit"),
         ({"CYNTHUS_LOG_LEVEL": "loud"}, "CYNTHUS_LOG_LEVEL: should be one of DEBUG"),
         ({"CYNTHUS_MAX_DURATION": "0"}, "CYNTHUS_MAX_DURATION: should be above zero"),
         ({"CYNTHUS_MAX_DURATION": "NaN"}, "CYNTHUS_MAX_DURATION: should be seconds"),

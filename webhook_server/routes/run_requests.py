@@ -30,7 +30,7 @@ def read_request(value: object) -> RunRequest:
 
     if isinstance(value, dict) and (value.get("image") is None) == (value.get("failure") is None):
         raise HttpRefusal(422, "image, failure: should be exactly one of the two. Send one.")
-    _check_text(value)
+    check_text(value)
     violations = schema.check("run_request", value)
     if violations:
         told = (f"{v.path or 'message'}: {v.message}" for v in violations)
@@ -53,7 +53,7 @@ def prepare() -> None:
     specfile.parse(b"version: 1\nname: none\nrun: none\n", "")
 
 
-def _check_text(value: object) -> None:
+def check_text(value: object) -> None:
     """Refuse halves of characters, which JSON can write, and neither files nor databases take."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -117,8 +117,13 @@ def _check_local_engine(parts: Parts, spec: Spec | None) -> None:
 
 def read_spec(request: RunRequest) -> tuple[Spec | None, tuple[SpecFault, ...]]:
     """Return the spec, or what is wrong with it."""
+    return parse_spec(request.spec_text, request.spec_path)
+
+
+def parse_spec(text: str, path: str) -> tuple[Spec | None, tuple[SpecFault, ...]]:
+    """Return the spec that the text means, or what is wrong with it."""
     try:
-        return _parsed(request.spec_text, request.spec_path), ()
+        return _parsed(text, path), ()
     except UserError as error:
         faults = error.faults
         if not faults:

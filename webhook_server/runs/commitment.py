@@ -18,10 +18,20 @@ from webhook_server.runs.budget import SETTINGS, BudgetScope, BudgetSeen, month_
 from webhook_server.runs.limits import (
     affordable_life,
     cost,
+    max_life,
     price,
     winding_up,
 )
-from webhook_server.runs.model import Attempt, Cause, Member, Offer, Reason, Run, State
+from webhook_server.runs.model import (
+    Attempt,
+    Cause,
+    Member,
+    Offer,
+    Reason,
+    Run,
+    State,
+    instance_names,
+)
 from webhook_server.runs.policy import Policy
 
 
@@ -64,6 +74,22 @@ def latest_end(attempt: Attempt, member: Member, policy: Policy) -> datetime:
     last_create = member.last_try_at if certain else attempt.ordered_at + policy.boot_limit
     late = timedelta(0) if member.create_answered else policy.grace
     return last_create + late + attempt.max_life + policy.end_late + policy.delete_allowance
+
+
+def next_attempt(run: Run, offer: Offer, purse: Purse, now: datetime) -> Attempt:
+    """Return the run's next attempt as it would be ordered now."""
+    number = len(run.attempts) + 1
+    names = instance_names(run.id, number, purse.spec.resources.nodes)
+    attempt = Attempt(
+        number=number,
+        offer=offer,
+        ordered_at=now,
+        max_life=timedelta(0),
+        members=tuple(
+            Member(name=name, rank=rank, last_try_at=now) for rank, name in enumerate(names)
+        ),
+    )
+    return replace(attempt, max_life=max_life(run, purse.spec, attempt, purse.policy))
 
 
 def refusal(run: Run, attempt: Attempt, purse: Purse) -> Reason | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cynthus.wire import HEARTBEAT_S
@@ -99,6 +99,11 @@ LOCAL = Policy(
 
 #: By provider; any other is a cloud.
 _POLICIES = {"local": LOCAL}
+
+
+def within(policy: Policy, longest: timedelta) -> Policy:
+    """Return the times of a server that lets no run take longer than that."""
+    return replace(policy, powers=replace(policy.powers, longest=longest))
 
 
 def policy_of(provider: str) -> Policy:

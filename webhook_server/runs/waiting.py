@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from webhook_server.runs import warm
-from webhook_server.runs.commitment import Purse
+from webhook_server.runs.commitment import Purse, next_attempt
 from webhook_server.runs.commitment import refusal as money_refusal
-from webhook_server.runs.limits import limit_reached, max_life
+from webhook_server.runs.limits import limit_reached
 from webhook_server.runs.look import Look, between, cancelled, clock, finish, soonest, step
 from webhook_server.runs.model import (
     Attempt,
@@ -21,7 +21,6 @@ from webhook_server.runs.model import (
     Order,
     Reason,
     State,
-    instance_names,
 )
 from webhook_server.runs.places import first_warm_at, pick, quota_text, tried_text
 from webhook_server.runs.verdict import failed, lost, stopped
@@ -76,7 +75,9 @@ def _take_over(at: Look) -> Decision | None:
     purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
     tried = {attempt.offer.warm for attempt in at.run.attempts}
     for offer in warm.offers(at.seen.kept, at.spec.resources, life=life, now=at.now):
-        attempt = _attempt(at, offer)
+        attempt = next_attempt(at.run, offer, purse, at.now)
+        life_left = warm.remaining(at.seen.kept, offer.warm, at.now)
+        attempt = replace(attempt, max_life=life_left)
         if offer.warm not in tried and money_refusal(at.run, attempt, purse) is None:
             return _order(at, attempt)
     return None
@@ -118,35 +119,16 @@ def _wait(at: Look, text: str, pause: timedelta) -> Decision:
 
 def _order_payable(at: Look, offers: Sequence[Offer]) -> Decision:
     """Order the best of the offers that can be paid; say what is missing when none can."""
-    purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
-    refused = {offer: money_refusal(at.run, _attempt(at, offer), purse) for offer in offers}
+    run, purse = at.run, Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
+    tries = {offer: next_attempt(run, offer, purse, at.now) for offer in offers}
+    refused = {offer: money_refusal(run, attempt, purse) for offer, attempt in tries.items()}
     payable = [offer for offer in offers if refused[offer] is None]
     if not payable:
         why = refused[offers[0]]
         assert why is not None  # noqa: S101 - none of them is payable
-        return finish(at.run, stopped(why.cause, why.text), at.now)
-    offer = pick(at.run, payable, at.seen.cooling)
-    return _wait_for_warmth(at, payable) if offer is None else _order(at, _attempt(at, offer))
-
-
-def _attempt(at: Look, offer: Offer) -> Attempt:
-    """Return the next attempt as it would be ordered now."""
-    number = len(at.run.attempts) + 1
-    names = instance_names(at.run.id, number, at.spec.resources.nodes)
-    attempt = Attempt(
-        number=number,
-        offer=offer,
-        ordered_at=at.now,
-        max_life=timedelta(0),
-        members=tuple(
-            Member(name=name, rank=rank, last_try_at=at.now) for rank, name in enumerate(names)
-        ),
-    )
-    if offer.warm:
-        life = warm.remaining(at.seen.kept, offer.warm, at.now)
-    else:
-        life = max_life(at.run, at.spec, attempt, at.policy)
-    return replace(attempt, max_life=life)
+        return finish(run, stopped(why.cause, why.text), at.now)
+    offer = pick(run, payable, at.seen.cooling)
+    return _wait_for_warmth(at, payable) if offer is None else _order(at, tries[offer])
 
 
 def _order(at: Look, attempt: Attempt) -> Decision:

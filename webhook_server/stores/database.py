@@ -32,6 +32,8 @@ from webhook_server.stores.engines import ServerLock, open_engine
 from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
 from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
 
+CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
+
 
 class Database:
     """Holds the connections. On SQLite also the right to be the only server of the file."""

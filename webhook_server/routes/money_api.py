@@ -1,0 +1,199 @@
+"""Answer what a run would cost and what is lent: the doors of `cynthus plan` and of audits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
+from typing import TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from cynthus.codec import decode, encode
+from cynthus.errors import UserError
+from cynthus.spec import Spec
+from cynthus.wire_money import (
+    AuditView,
+    LentView,
+    MissingView,
+    PlanAsk,
+    PlanView,
+    SparedView,
+    SweepAsk,
+    SweepView,
+    UnansweredView,
+)
+from webhook_server.audit import Books, Lent, Listing, Standing, compare, usd_per_hour
+from webhook_server.observe import no_such_provider, with_offers
+from webhook_server.providers.provider import ProviderRefusal
+from webhook_server.routes.access import require_operator
+from webhook_server.routes.answers import HttpRefusal, parse_json
+from webhook_server.routes.bodies import json_answer, limited_body
+from webhook_server.routes.parts import Parts
+from webhook_server.routes.run_requests import check_text, parse_spec
+from webhook_server.runs.model import Observations
+from webhook_server.runs.plan import Question, plan
+from webhook_server.runs.policy import policy_of, within
+from webhook_server.stores.budget_store import BudgetStore, limits_of
+from webhook_server.stores.cool_down_store import CoolDownStore
+from webhook_server.stores.database import CONTROL_PLANE
+from webhook_server.stores.instance_store import InstanceRow
+from webhook_server.strays import sweep_asked, why_kept
+
+BODY_LIMIT_BYTES = 512 << 10  # a spec of 64 KiB, each character escaped as six
+
+T = TypeVar("T")
+
+
+def money_router(parts: Parts) -> APIRouter:
+    """Return the doors; all are the operator's: they show what every tenant has left."""
+    router = APIRouter(prefix="/api/v1", tags=["money"])
+    body = Depends(limited_body(BODY_LIMIT_BYTES))
+
+    @router.post("/plan")
+    def ask_plan(request: Request, content: bytes = body) -> Response:
+        """Return what a run of a spec would get and cost; changes nothing."""
+        require_operator(parts, request.scope)
+        return json_answer(200, encode(_plan(parts, read_message(PlanAsk, "plan_ask", content))))
+
+    @router.get("/audit")
+    def ask_audit(request: Request) -> Response:
+        """Return what providers lend, what the server knows, and the difference both ways."""
+        require_operator(parts, request.scope)
+        return json_answer(200, encode(_audit(parts)))
+
+    @router.post("/audit/sweep", status_code=202)
+    def ask_sweep(request: Request, content: bytes = body) -> Response:
+        """Delete the things that are named, as far as the server does not know them."""
+        require_operator(parts, request.scope)
+        ask = read_message(SweepAsk, "sweep_ask", content)
+        return json_answer(202, encode(_sweep(parts, ask)))
+
+    return router
+
+
+def read_message(kind: type[T], schema_name: str, content: bytes) -> T:
+    """Return the message. Raises: HttpRefusal (400, 422) with everything that is wrong."""
+    # Imported late: the library is needed by few doors only.
+    from cynthus import schema
+
+    value = parse_json(content)
+    check_text(value)
+    violations = schema.check(schema_name, value)
+    if violations:
+        told = (f"{v.path or 'message'}: {v.message}" for v in violations)
+        raise HttpRefusal(422, "\n".join(told))
+    try:
+        return decode(kind, value)
+    except UserError as error:
+        raise HttpRefusal(422, str(error)) from error
+
+
+def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
+    spec = _spec(ask)
+    now = parts.now()
+    budgets = BudgetStore(parts.database, limits_of(parts.settings))
+    seen = Observations(budgets=budgets.of_repository(ask.repository_id, now))
+    name = spec.resources.provider or parts.settings.provider
+    question = Question(
+        spec=spec,
+        repository_id=ask.repository_id,
+        repository=ask.repository,
+        provider=name,
+        policy=within(policy_of(name), parts.settings.max_duration),
+    )
+    return plan(question, _with_offers(parts, name, spec, seen), now)
+
+
+def _spec(ask: PlanAsk) -> Spec:
+    spec, faults = parse_spec(ask.spec_text, ask.spec_path)
+    if spec is None:
+        raise HttpRefusal(422, "\n".join(f"{f.line}:{f.column}: {f.text}" for f in faults))
+    return spec
+
+
+def _with_offers(parts: Parts, name: str, spec: Spec, seen: Observations) -> Observations:
+    _require_providers(parts)
+    refusal = no_such_provider(name, parts.providers)
+    if refusal is not None:
+        return replace(seen, offers=(), offers_refusal=refusal)
+    cooling = CoolDownStore(parts.database).current(name, parts.now())
+    return with_offers(parts.providers[name], spec.resources, replace(seen, cooling=cooling))
+
+
+def _require_providers(parts: Parts) -> None:
+    if not parts.providers:
+        raise HttpRefusal(
+            503,
+            "this door: should be asked of a server that lends instances, found one with doors"
+            " only. Ask one that runs with --role all.",
+            retry_after_s=60,
+        )
+
+
+# ── audit ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _books(parts: Parts) -> Books:
+    _require_providers(parts)
+    return Books(
+        runs=parts.runs, instances=parts.instances, providers=parts.providers, now=parts.now
+    )
+
+
+def _audit(parts: Parts) -> AuditView:
+    books = _books(parts)
+    listings: list[Listing] = []
+    unanswered: list[UnansweredView] = []
+    for name, provider in sorted(parts.providers.items()):
+        try:
+            listings.append(compare(books, provider))
+        except ProviderRefusal as refusal:
+            unanswered.append(UnansweredView(provider=name, detail=str(refusal)))
+    lent = tuple(_lent_view(books, each, one) for each in listings for one in each.lent)
+    kept = [text for each in listings if (text := why_kept(books, each))]
+    return AuditView(
+        control_plane=parts.database.state(CONTROL_PLANE) or "",
+        made_at=parts.now(),
+        lent=lent,
+        missing=tuple(_missing_view(row) for each in listings for row in each.missing),
+        unanswered=tuple(unanswered),
+        usd_per_hour=_sum(lent),
+        unknown_usd_per_hour=_sum(view for view in lent if view.standing == Standing.UNKNOWN),
+        unpriced=sum(view.usd_per_hour is None for view in lent),
+        kept="\n".join(kept) or None,
+    )
+
+
+def _sum(views: Iterable[LentView]) -> Decimal:
+    return sum((view.usd_per_hour or Decimal(0) for view in views), Decimal(0))
+
+
+def _lent_view(books: Books, listing: Listing, lent: Lent) -> LentView:
+    instance = lent.instance
+    return LentView(
+        provider=listing.provider,
+        name=instance.name,
+        kind=instance.kind,
+        place=instance.place,
+        fate=instance.fate.value,
+        detail=instance.detail,
+        standing=lent.standing.value,
+        run_id=lent.run_id,
+        usd_per_hour=usd_per_hour(books, lent),
+    )
+
+
+def _missing_view(row: InstanceRow) -> MissingView:
+    return MissingView(
+        provider=row.provider_name, name=row.name, run_id=row.run_id, ordered_at=row.ordered_at
+    )
+
+
+def _sweep(parts: Parts, ask: SweepAsk) -> SweepView:
+    try:
+        begun, spared = sweep_asked(_books(parts), ask.names, ask.count)
+    except UserError as error:
+        raise HttpRefusal(422, str(error)) from error
+    told = (SparedView(name=name, reason=reason) for name, reason in sorted(spared.items()))
+    return SweepView(begun=tuple(begun), spared=tuple(told))
