@@ -14,7 +14,7 @@ from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
 from webhook_server.providers.provider import Provider
-from webhook_server.providers.registry import PROVIDERS, Server, open_provider
+from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of
 from webhook_server.settings import Settings
@@ -72,7 +72,8 @@ def open_providers(ground: Ground) -> dict[str, Provider]:
         url=ground.base_url, control_plane=control_plane(ground.database, ground.new_id)
     )
     open_provider(ground.settings.provider, ground.settings, server)  # a wrong name ends the start
-    return {name: open_provider(name, ground.settings, server) for name in PROVIDERS}
+    names = configured(ground.settings)
+    return {name: open_provider(name, ground.settings, server) for name in names}
 
 
 @dataclass
