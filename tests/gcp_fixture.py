@@ -1,4 +1,4 @@
-"""A Google Cloud simulator of one's own: started as a program, steered over HTTP, stopped by its id."""
+"""A Google Cloud simulator of one's own: started as a program, steered over HTTP."""
 
 from __future__ import annotations
 
