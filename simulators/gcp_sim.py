@@ -25,6 +25,7 @@ from simulators.gcp_world import World
 
 # Each has `routes(world) -> list[Route]`, and is loaded when the simulator starts.
 APIS = (
+    "simulators.gcp_compute_catalogue",
     "simulators.gcp_control",
     "simulators.gcp_identity",
 )
