@@ -24,6 +24,7 @@ REPEAT_S = 5.0  # for all repeats of one read together: the engine asks again by
 COMPUTE_SCOPE = "https://www.googleapis.com/auth/compute"
 BILLING_SCOPE = "https://www.googleapis.com/auth/cloud-billing.readonly"
 BILLING_URL = "https://cloudbilling.googleapis.com"
+LONGEST_TEXT = 1000  # an error is shown on a check run
 _PAGE = 500  # the most that a page may have
 _FINE_WARNINGS = ("NO_RESULTS_ON_PAGE",)  # of an empty zone
 
@@ -355,5 +356,6 @@ def _api_error(error: Any) -> ApiError:
     entries = told.get("errors") or []
     reasons = tuple(str(entry.get("reason", "")) for entry in entries if isinstance(entry, dict))
     status = int(error.code) if error.code is not None else None
-    text = told.get("message") or error.message
-    return ApiError(str(text), status=status, reasons=reasons)
+    # Without Google's own words the library's text is the method, the URL and a page of HTML.
+    text = told.get("message") or str(error.message).partition("<")[0].strip()
+    return ApiError(str(text)[:LONGEST_TEXT], status=status, reasons=reasons)

@@ -139,10 +139,11 @@ def boot_disk_type(machine: str) -> str:
 
 def gpus_named(word: str) -> tuple[Gpu, ...]:
     """Return the models that a spec's word means; empty: none that is lent."""
+    exactly = gpu_of(word)
+    if exactly is not None:
+        return (exactly,)
     plain = word.removeprefix("nvidia-").removeprefix("tesla-")
-    return tuple(
-        gpu for gpu in GPUS if word == gpu.accelerator or plain == gpu.name or plain in gpu.also
-    )
+    return tuple(gpu for gpu in GPUS if plain == gpu.name or plain in gpu.also)
 
 
 def gpu_of(accelerator: str) -> Gpu | None:

@@ -93,7 +93,7 @@ def read(text: str) -> PriceTable:
 
     Raises: ValueError naming the line.
     """
-    first, *rest = text.splitlines()
+    first, *rest = text.splitlines() or [""]
     if not first.startswith("# "):
         raise ValueError("line 1: should be '# ' and the source of the prices")
     rows = csv.reader(rest)

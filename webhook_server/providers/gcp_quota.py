@@ -58,7 +58,7 @@ class Demand:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the quotas say of an order; `text` shows the scarcest of GPUs."""
+    """What the quotas say of an order; `text` shows the scarcest."""
 
     text: str = ""
     lacking: Quota | None = None
@@ -151,17 +151,17 @@ def _disk_metrics(disk_type: str) -> tuple[str, ...]:
 
 def judge(quotas: Quotas, region: str, wanted: Wanted) -> Verdict:
     """Return whether the account may have it, and which quota says no."""
-    told: list[Quota] = []
+    told: list[tuple[float, Quota]] = []
     lacking: list[tuple[Quota, Demand]] = []
     for demand in demands(wanted):
         quota = _that_counts(quotas, region, demand)
         if quota is None:
             continue
-        if "GPUS" in quota.metric:
-            told.append(quota)
+        if "GPUS" in quota.metric or "CPUS" in quota.metric:
+            told.append((quota.free / demand.amount, quota))
         if quota.free < demand.amount:
             lacking.append((quota, demand))
-    text = str(min(told, key=lambda quota: quota.free)) if told else ""
+    text = str(min(told, key=lambda pair: pair[0])[1]) if told else ""
     if not lacking:
         return Verdict(text=text)
     # A limit that is too small says more than one that is only used up.
