@@ -38,7 +38,7 @@ from webhook_server.routes.counters import Counters
 from webhook_server.routes.front import Busy, Front, Later
 from webhook_server.routes.heartbeats import heartbeat_door
 from webhook_server.routes.masking import Masking
-from webhook_server.routes.parts import JobGate, Parts
+from webhook_server.routes.parts import JobGate, MachineGate, Parts
 from webhook_server.routes.probes import Gauges, Sample, healthz, metrics, readyz
 from webhook_server.routes.run_list import list_door
 from webhook_server.routes.run_requests import prepare
@@ -172,8 +172,29 @@ def open_parts(
         secrets=open_secret_store(settings.secrets_url, state_dir, found.key),
         providers=providers or {},
         jobs=jobs,
+        machines=machine_gate(settings, found.base_url, providers or {}),
         alive=alive,
     )
+
+
+def machine_gate(
+    settings: Settings, base_url: str, providers: dict[str, Provider]
+) -> MachineGate | None:
+    """Return the gate for instances of the cloud that is configured, if one is."""
+    if not settings.gcp_project:
+        return None
+    from webhook_server.auth.fetch import fetch
+    from webhook_server.auth.google_identity import GoogleIdentity
+    from webhook_server.routes.machines import GoogleMachines
+
+    identity = GoogleIdentity(
+        project=settings.gcp_project,
+        audience=base_url,
+        certs_url=settings.gcp_certs_url,
+        fetch=fetch,
+        now=clock,
+    )
+    return GoogleMachines(identity, providers.get(GoogleMachines.provider_name))
 
 
 def database_is_shared(settings: Settings) -> bool:

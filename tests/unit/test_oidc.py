@@ -32,9 +32,9 @@ from webhook_server.auth.oidc import (
     Forbidden,
     OidcVerifier,
     PullHead,
-    Unauthorised,
     authorise,
 )
+from webhook_server.auth.signed_tokens import Unauthorised
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

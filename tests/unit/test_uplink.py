@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cynthus.wire import AgentState, EventKind, Exit
+from cynthus.wire import AgentState, EventKind, Exit, Rendezvous
 from runner_images.agent.clock import elapsed_s
 from runner_images.agent.door import Door
 from runner_images.agent.outbox import Outbox
@@ -25,6 +25,7 @@ class Told:
     def __init__(self) -> None:
         self.stops: list[str] = []
         self.over: list[str] = []
+        self.meetings: list[Rendezvous] = []
 
 
 @pytest.fixture
@@ -47,7 +48,12 @@ def start(plane: ControlPlane, outbox: Outbox) -> Iterator[Callable[..., tuple[U
     def make(beat_s: float = 60.0) -> tuple[Uplink, Told]:
         told = Told()
         door = Door(plane.url, token=TOKEN)
-        orders = Orders(stop=told.stops.append, over=told.over.append, mask=lambda _: None)
+        orders = Orders(
+            stop=told.stops.append,
+            over=told.over.append,
+            mask=lambda _: None,
+            meet=told.meetings.append,
+        )
         uplink = Uplink(
             door, outbox, orders, Times(beat_s=beat_s, clock=elapsed_s, now=lambda: NOON)
         )

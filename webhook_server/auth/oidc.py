@@ -5,47 +5,32 @@ https://docs.github.com/actions/reference/security/oidc
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
-
-import jwt
-from jwt.exceptions import PyJWTError
 
 from cynthus.errors import CynthusError
 from cynthus.wire import RunRequest, trigger_for
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.jwks import IssuerKeys
+from webhook_server.auth.signed_tokens import LEEWAY, Unauthorised, moment, proven, text
 
-MAX_BYTES = 16 * 1024  # GitHub's tokens have about 2 kB; a header line ends near 16 kB anyway
-LEEWAY = timedelta(seconds=30)  # two clocks kept by NTP differ by far less
 # GitHub's live 5 minutes; nbf lies up to 10 before iat. More is no token of a workflow job.
 MAX_LIFE = timedelta(minutes=20)
-_KEY_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,255}")
-_PART = re.compile(r"[A-Za-z0-9_-]+")
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 _SHA = re.compile(r"[0-9a-f]{40}")
 _REF = re.compile(r"refs/(?:heads|tags|pull)/[^\x00-\x20\x7f~^:?*\[\\]{1,240}")
 _FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 _JTI = re.compile(r"[\x21-\x7e]{8,255}")
 _MAX_ID = 2**63 - 1  # what the database's BIGINT holds
-# The token's own way to bring a key, or to change what its signature covers: never ours.
-_FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "b64", "zip"})
 # Trusted triggers only: `pull_request_target`, `workflow_run` and `issue_comment` run with the
 # base repository's rights on what a stranger wrote.
 _EVENTS = frozenset({"push", "pull_request", "workflow_dispatch", "schedule"})
 
 
-class Unauthorised(CynthusError):  # noqa: N818 - reads as what it is
-    """No good token: 401."""
-
-
-class Forbidden(CynthusError):  # noqa: N818 - as above
+class Forbidden(CynthusError):  # noqa: N818 - reads as what it is
     """A good token that may not do this: 403; one text for "unknown" and "not yours"."""
 
 
@@ -102,23 +87,12 @@ class OidcVerifier:
         Raises: Unauthorised; Transient when the issuer's keys cannot be read. Does not mark the
         token as used: that is part of the transaction which accepts the run.
         """
-        claims = self._proven(token)
+        claims = proven(token, self._keys)
         self._check_issue(claims)
         expires_at = self._check_times(claims)
         caller = _caller(claims, expires_at)
         _check_subject(claims, caller)
         return caller
-
-    def _proven(self, token: str) -> Mapping[str, Any]:
-        header = _header(token)
-        key = self._keys.find(header["kid"])
-        if key is None:
-            raise Unauthorised("token: is signed with a key that its issuer does not publish.")
-        try:
-            payload = jwt.PyJWS().decode(token, key, algorithms=["RS256"])
-        except (PyJWTError, ValueError) as error:
-            raise Unauthorised("token: the signature is not good.") from error
-        return _object(payload, "claims")
 
     def _check_issue(self, claims: Mapping[str, Any]) -> None:
         if claims.get("iss") != self._issuer:
@@ -131,7 +105,7 @@ class OidcVerifier:
 
     def _check_times(self, claims: Mapping[str, Any]) -> datetime:
         now = self._now()
-        issued, begins, ends = (_moment(claims, name) for name in ("iat", "nbf", "exp"))
+        issued, begins, ends = (moment(claims, name) for name in ("iat", "nbf", "exp"))
         if ends - issued > MAX_LIFE or ends <= issued:
             raise Unauthorised("token: lives longer than a workflow job's token does.")
         if ends + LEEWAY <= now:
@@ -205,89 +179,30 @@ def _check_commit(
         raise Forbidden("commit_sha: should be the pull request's newest commit.")
 
 
-def _header(token: str) -> Mapping[str, Any]:
-    """Check the token's size and shape, then return its header; nothing is trusted yet."""
-    if len(token) > MAX_BYTES or not token.isascii() or token.count(".") != 2:  # noqa: PLR2004
-        raise Unauthorised("token: should be one signed token (three parts, at most 16 kB).")
-    parts = token.split(".")
-    if not all(_PART.fullmatch(part) for part in parts):
-        raise Unauthorised("token: should be written in base64url.")
-    header = _object(_decoded(parts[0]), "header")
-    _object(_decoded(parts[1]), "claims")  # strictly, before the library reads it its own way
-    if header.get("alg") != "RS256" or header.get("typ", "JWT") != "JWT":
-        raise Unauthorised("token: should be signed with RS256.")
-    if _FORBIDDEN_HEADERS & header.keys():
-        raise Unauthorised("token: its header asks for something that is not supported.")
-    key_id = header.get("kid")
-    if not isinstance(key_id, str) or _KEY_ID.fullmatch(key_id) is None:
-        raise Unauthorised("token: should name its key.")
-    return header
-
-
-def _decoded(part: str) -> bytes:
-    try:
-        return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise Unauthorised("token: should be written in base64url.") from error
-
-
-def _object(data: bytes, what: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise Unauthorised(f"token: its {what} cannot be read.") from error
-    if not isinstance(found, dict):
-        raise Unauthorised(f"token: its {what} should be an object.")
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _moment(claims: Mapping[str, Any], name: str) -> datetime:
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Unauthorised(f"token: the claim `{name}` should be a moment.")
-    try:
-        return datetime.fromtimestamp(value, UTC)
-    except (OverflowError, ValueError, OSError) as error:
-        raise Unauthorised(f"token: the claim `{name}` should be a moment.") from error
-
-
 def _caller(claims: Mapping[str, Any], expires_at: datetime) -> Caller:
-    repository = _text(claims, "repository", _FULL_NAME)
-    owner = _text(claims, "repository_owner", re.compile(r"[A-Za-z0-9._-]{1,100}"))
+    repository = text(claims, "repository", _FULL_NAME)
+    owner = text(claims, "repository_owner", re.compile(r"[A-Za-z0-9._-]{1,100}"))
     if repository.partition("/")[0].lower() != owner.lower():
         raise Unauthorised("token: the claims `repository` and `repository_owner` disagree.")
-    event = _text(claims, "event_name", re.compile(r"[a-z_]{1,64}"))
+    event = text(claims, "event_name", re.compile(r"[a-z_]{1,64}"))
     if event not in _EVENTS:
         raise Forbidden(f"event: {event} does not start runs. Use push or pull_request.")
-    ref = _text(claims, "ref", _REF)
+    ref = text(claims, "ref", _REF)
     _check_workflow(claims, repository, ref)
     return Caller(
         repository_id=_id(claims, "repository_id"),
         owner_id=_id(claims, "repository_owner_id"),
         repository=repository,
-        sha=_text(claims, "sha", _SHA),
+        sha=text(claims, "sha", _SHA),
         ref=ref,
         event=event,
-        actor=_text(claims, "actor", re.compile(r"[A-Za-z0-9._\[\]-]{1,100}")),
+        actor=text(claims, "actor", re.compile(r"[A-Za-z0-9._\[\]-]{1,100}")),
         run_id=str(_id(claims, "run_id")),
         run_attempt=_id(claims, "run_attempt"),
-        jti=_text(claims, "jti", _JTI),
+        jti=text(claims, "jti", _JTI),
         expires_at=expires_at,
         public=claims.get("repository_visibility", "public") == "public",
-        runner=_text(claims, "runner_environment", re.compile(r"[a-z-]{1,32}")),
+        runner=text(claims, "runner_environment", re.compile(r"[a-z-]{1,32}")),
     )
 
 
@@ -303,15 +218,8 @@ def _check_workflow(claims: Mapping[str, Any], repository: str, ref: str) -> Non
             raise Forbidden(f"{name}: should be a workflow of this repository at {ref!r}.")
 
 
-def _text(claims: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        raise Unauthorised(f"token: the claim `{name}` is missing or misshapen.")
-    return value
-
-
 def _id(claims: Mapping[str, Any], name: str) -> int:
-    number = int(_text(claims, name, _ID))  # GitHub writes ids as text
+    number = int(text(claims, name, _ID))  # GitHub writes ids as text
     if number > _MAX_ID:
         raise Unauthorised(f"token: the claim `{name}` is missing or misshapen.")
     return number

@@ -21,6 +21,7 @@ from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
+from webhook_server.runs.model import Attempt, Run
 from webhook_server.runs.policy import policy_of
 from webhook_server.runs.work import Limits, path_fault, work_for
 from webhook_server.stores.blob_store import blob_key
@@ -69,9 +70,7 @@ def _read(kind: type[T], content: bytes) -> T:
 
 
 def _enrol(parts: Parts, enrolment: Enrolment) -> Enrolled:
-    wanted = enrol_secret(parts.server_key, enrolment.instance)
-    if not same(enrolment.secret, wanted) or not enrolment.instance.isascii():
-        raise HttpRefusal(401, "secret: should be this instance's own. Start a new instance.")
+    _check_proof(parts, enrolment)
     _check_nonce(enrolment.nonce)
     token = agent_token(parts.server_key, enrolment.instance, enrolment.nonce)
     answer = parts.instances.enrol(
@@ -86,6 +85,49 @@ def _enrol(parts: Parts, enrolment: Enrolment) -> Enrolled:
     work, provider = _work(parts, enrolment.instance, tell=answer is Enrolling.OK)
     beat_s = policy_of(provider).heartbeat.total_seconds()
     return Enrolled(token=token, work=work, heartbeat_s=beat_s)
+
+
+def _check_proof(parts: Parts, enrolment: Enrolment) -> None:
+    """Check who asks: an instance of a cloud with identities by its token, any other by its secret.
+
+    Each has one way and never the other: whoever may write the one must not guess the other.
+    """
+    gate, token = parts.machines, enrolment.identity_token
+    if token is not None:
+        if enrolment.secret:
+            raise HttpRefusal(
+                401, "enrolment: should bring a secret or an identity token, not both."
+            )
+        attempt = _identified_attempt(parts, enrolment.instance)
+        if not gate or not attempt or attempt.offer.provider != gate.provider_name:
+            raise HttpRefusal(401, "identity token: is not how this instance enrols.")
+        gate.identify(
+            token,
+            instance=enrolment.instance,
+            place=attempt.offer.place,
+            ordered_at=attempt.ordered_at,
+        )
+        return
+    wanted = enrol_secret(parts.server_key, enrolment.instance)
+    if not same(enrolment.secret, wanted) or not enrolment.instance.isascii():
+        raise HttpRefusal(401, "secret: should be this instance's own. Start a new instance.")
+    attempt = _identified_attempt(parts, enrolment.instance) if gate else None
+    if gate and attempt and attempt.offer.provider == gate.provider_name:
+        raise HttpRefusal(401, "secret: is not how this instance enrols. Send its identity token.")
+
+
+def _identified_attempt(parts: Parts, instance: str) -> Attempt | None:
+    """Return the attempt that the instance was ordered for; None: it was never ordered."""
+    try:
+        row = parts.instances.observe(instance)
+    except KeyError:
+        return None
+    run = parts.runs.get(row.run_id)
+    return _attempt_on(run, instance) if run else None
+
+
+def _attempt_on(run: Run, instance: str) -> Attempt | None:
+    return next((a for a in run.attempts if a.instance == instance), None)
 
 
 def _check_nonce(nonce: str) -> None:
@@ -104,7 +146,7 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     """Return the work, with the provider that lends the instance."""
     row = parts.instances.observe(instance)
     run = parts.runs.get(row.run_id)
-    attempt = next((a for a in run.attempts if a.instance == instance), None) if run else None
+    attempt = _attempt_on(run, instance) if run else None
     if run is None or run.spec is None or attempt is None:
         raise HttpRefusal(410, "attempt: is over. Stop everything.")
     found, missing = values(parts.secrets, row.repository_id, run.spec.secrets)

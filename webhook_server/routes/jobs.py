@@ -11,9 +11,9 @@ from webhook_server.auth.oidc import (
     Forbidden,
     OidcVerifier,
     PullHead,
-    Unauthorised,
     authorise,
 )
+from webhook_server.auth.signed_tokens import Unauthorised
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.parts import Job
 

@@ -55,6 +55,15 @@ class JobGate(Protocol):
         """Return the default branch of the job's repository, empty when it is not known."""
 
 
+class MachineGate(Protocol):
+    """Lets in instances that prove themselves by their cloud's word."""
+
+    provider_name: str
+
+    def identify(self, token: str, *, instance: str, place: str, ordered_at: datetime) -> None:
+        """Check that exactly this instance holds the token; raises HttpRefusal (401), Transient."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """Everything a door may use."""
@@ -77,4 +86,5 @@ class Parts:
     secrets: SecretStore
     providers: dict[str, Provider]
     jobs: JobGate | None  # None: GitHub is not configured
+    machines: MachineGate | None = None  # None: no cloud whose instances have an identity
     alive: Callable[[], tuple[str, ...]]  # names of loops that have stopped moving
