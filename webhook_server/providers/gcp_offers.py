@@ -156,18 +156,26 @@ def _with_gpus(need: Resources, zone: str, catalogue: Catalogue) -> Iterator[_Ch
 
 
 def _counts(gpu: Gpu, wanted: GpuNeed, zone: str, catalogue: Catalogue) -> list[int]:
-    """Return the smallest number of cards that is lent and enough, if there is one."""
+    """Return the smallest number of cards that is lent and enough, if there is one.
+
+    Never twice as many as asked for: eight H100 for one would be a bill, not an offer.
+    """
+    enough = [count for count in _lent(gpu, zone, catalogue) if count >= wanted.count]
+    return [count for count in enough[:1] if count < 2 * wanted.count]
+
+
+def _lent(gpu: Gpu, zone: str, catalogue: Catalogue) -> list[int]:
+    """Return the numbers of cards that one machine of the zone may have."""
     if gpu.accelerator in CEILINGS:
         most = catalogue.attachable.get(zone, {}).get(gpu.accelerator, 0)
-        lent = [count for count in CEILINGS[gpu.accelerator] if count <= most]
-    else:
-        lent = [
+        return sorted(count for count in CEILINGS[gpu.accelerator] if count <= most)
+    return sorted(
+        {
             machine.gpu_count
             for machine in catalogue.machines[zone]
             if machine.accelerator == gpu.accelerator
-        ]
-    enough = [count for count in lent if count >= wanted.count]
-    return [min(enough)] if enough else []
+        }
+    )
 
 
 def _carries(machine: MachineType, gpu: Gpu, count: int) -> bool:
@@ -329,23 +337,18 @@ def _no_gpu_text(need: Resources, zones: dict[str, int], catalogue: Catalogue) -
         )
     return (
         f"resources/gpu: should be what one machine of {CLOUD} has, found {wanted} where it has"
-        f" {_most_cards(need, catalogue)} at most. Ask for less, or for several nodes."
+        f" {_numbers_text(need, catalogue)}. Ask for such a number, or for several nodes."
     )
 
 
-def _most_cards(need: Resources, catalogue: Catalogue) -> str:
-    most: dict[str, int] = {}
-    for wanted in need.gpu:
-        for gpu in gpus_named(wanted.type):
-            built_in = [
-                machine.gpu_count
-                for machines in catalogue.machines.values()
-                for machine in machines
-                if machine.accelerator == gpu.accelerator
-            ]
-            attached = [held.get(gpu.accelerator, 0) for held in catalogue.attachable.values()]
-            most[gpu.name] = max([0, *built_in, *attached])
-    return " or ".join(f"{count} x {name}" for name, count in most.items())
+def _numbers_text(need: Resources, catalogue: Catalogue) -> str:
+    models = {gpu for wanted in need.gpu for gpu in gpus_named(wanted.type)}
+    told = []
+    for gpu in sorted(models, key=lambda gpu: gpu.name):
+        numbers = {count for zone in catalogue.zones for count in _lent(gpu, zone, catalogue)}
+        if numbers:
+            told.append(f"{', '.join(map(str, sorted(numbers)))} x {gpu.name}")
+    return " or ".join(told) or "none"
 
 
 def _too_small_text(need: Resources, roomy: Sequence[_Choice]) -> str:
@@ -368,13 +371,22 @@ def _too_small_text(need: Resources, roomy: Sequence[_Choice]) -> str:
 
 def _unsold_text(need: Resources, choices: Sequence[_Choice], market: Market) -> str:
     """Tell why what would fit is not offered: only as Spot, or without a known price."""
-    names = ", ".join(sorted({choice.machine.name for choice in choices}))
-    if need.spot is Spot.NEVER and all(is_spot_only(choice.machine.name) for choice in choices):
+    as_spot = [
+        choice
+        for choice in choices
+        if is_spot_only(choice.machine.name) and _usd(need, choice, market, spot=True) is not None
+    ]
+    if need.spot is Spot.NEVER and as_spot:
         return (
-            f"resources/spot: should be true or prefer for {names}, found false where it has them"
-            " as Spot only. Write `spot: prefer`."
+            f"resources/spot: should be true or prefer for {_machines_text(as_spot)}, found false"
+            " where it has them as Spot only. Write `spot: prefer`."
         )
     return (
-        f"resources/gpu: should be something with a known price, found {names} where it has none"
-        f" ({market.prices.source}). The server's operator can refresh the prices."
+        f"resources/gpu: should be something with a known price, found {_machines_text(choices)}"
+        f" where it has none ({market.prices.source}). The server's operator can refresh the"
+        " prices."
     )
+
+
+def _machines_text(choices: Sequence[_Choice]) -> str:
+    return ", ".join(sorted({choice.machine.name for choice in choices}))

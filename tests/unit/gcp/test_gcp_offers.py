@@ -110,11 +110,12 @@ def test_a_run_without_gpu_gets_a_small_machine() -> None:
 
 
 def test_on_demand_is_not_offered_where_it_does_not_exist() -> None:
-    on_demand, spot = (
-        offered(need("h100", spot=way), ("us-central1",)) for way in (Spot.NEVER, Spot.ALWAYS)
-    )
-    assert {offer.machine for offer in on_demand} == {"a3-highgpu-8g"}
-    assert spot[0].machine == "a3-highgpu-1g"
+    one, eight = need("h100"), need("h100:8")
+    assert {o.machine for o in offered(eight, ("us-central1",))} == {"a3-highgpu-8g"}
+    spot = offered(replace(one, spot=Spot.PREFER), ("us-central1",))
+    assert {(o.machine, o.spot) for o in spot} == {("a3-highgpu-1g", True)}
+    with pytest.raises(NothingFits, match="resources/spot: .* a3-highgpu-1g, found false"):
+        offered(one, ("us-central1",))
 
 
 def test_an_address_costs_too() -> None:
@@ -127,13 +128,14 @@ def test_an_address_costs_too() -> None:
     [
         (need("l40"), PLACES, r"resources/gpu: .*, found 1 x l40 where .* Did you mean l4\?"),
         (need("no-such-gpu"), PLACES, r"resources/gpu: .* found 1 x no-such-gpu .* Name one"),
-        (need("l4:16"), PLACES, r"resources/gpu: .* found 16 x l4 where it has 8 x l4 at most"),
-        (need("b200"), ("us-west1",), r"resources/places: .* It has them in .*us-central1"),
+        (need("l4:16"), PLACES, r"resources/gpu: .* found 16 x l4 where it has 1, 2, 4, 8 x l4\."),
+        (need("b200"), PLACES, r"resources/gpu: .* found 1 x b200 where it has 8 x b200\."),
+        (need("b200:8"), ("us-west1",), r"resources/places: .* It has them in .*us-central1"),
         (need("l4", cpu=1000), PLACES, r"resources/cpu: .* found 1000 where it has 32\."),
         (need("l4", memory_bytes=10**12), PLACES, r"resources/memory: .* where it has 137\.4 GB"),
         (need(disk_bytes=10**15), PLACES, r"resources/disk: .* found 1000000 GB where it has"),
         (need(), ("us-centrall1",), r"resources/places: .* Did you mean us-central1\?"),
-        (need("h200:8"), ("us-central1",), r"resources/spot: .* for a3-ultragpu-8g, found false"),
+        (need("h200:8"), ("us-central1",), r"known price, found a3-ultragpu"),
         (need("h200:8", spot=Spot.ALWAYS), ("us-central1",), r"known price, found a3-ultragpu"),
     ],
 )
