@@ -114,7 +114,7 @@ def test_on_demand_is_not_offered_where_it_does_not_exist() -> None:
     assert {o.machine for o in offered(eight, ("us-central1",))} == {"a3-highgpu-8g"}
     spot = offered(replace(one, spot=Spot.PREFER), ("us-central1",))
     assert {(o.machine, o.spot) for o in spot} == {("a3-highgpu-1g", True)}
-    with pytest.raises(NothingFits, match="resources/spot: .* a3-highgpu-1g, found false"):
+    with pytest.raises(NothingFits, match=r"resources/spot: .* a3-highgpu-1g, found false"):
         offered(one, ("us-central1",))
 
 
