@@ -25,7 +25,7 @@ COMPUTE_SCOPE = "https://www.googleapis.com/auth/compute"
 BILLING_SCOPE = "https://www.googleapis.com/auth/cloud-billing.readonly"
 BILLING_URL = "https://cloudbilling.googleapis.com"
 LONGEST_TEXT = 1000  # an error is shown on a check run
-_PAGE = 500  # the most that a page may have
+LARGEST_PAGE = 500  # the most that a page may have
 _FINE_WARNINGS = ("NO_RESULTS_ON_PAGE",)  # of an empty zone
 
 Resource = dict[str, Any]
@@ -62,8 +62,9 @@ class Account:
 class Door:
     """The calls that are made, thread-safe. Each raises ApiError, NoCredentials or PartialList."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, *, page_size: int = LARGEST_PAGE) -> None:
         self._account = account
+        self._page_size = page_size
         self._lock = threading.RLock()
 
     # ── what exists ──────────────────────────────────────────────────────────────────────────
@@ -177,7 +178,7 @@ class Door:
     def _listed(self, service: str, **words: Any) -> list[Resource]:
         """Return all pages of a list; none when one of them is not complete."""
         call = self._client(service).list
-        request = {"project": self._account.project, "max_results": _PAGE, **words}
+        request = {"project": self._account.project, "max_results": self._page_size, **words}
         found: list[Resource] = []
 
         def read() -> None:
@@ -192,7 +193,7 @@ class Door:
 
     def _everywhere(self, service: str, key: str, condition: str) -> list[tuple[str, Resource]]:
         call = self._client(service).aggregated_list
-        request: dict[str, Any] = {"project": self._account.project, "max_results": _PAGE}
+        request: dict[str, Any] = {"project": self._account.project, "max_results": self._page_size}
         if condition:
             request["filter"] = condition
         camel = _camel(key)
