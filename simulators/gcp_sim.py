@@ -26,6 +26,7 @@ from simulators.gcp_world import World
 
 # Each has `routes(world) -> list[Route]`, and is loaded when the simulator starts.
 APIS = (
+    "simulators.gcp_billing",
     "simulators.gcp_compute_catalogue",
     "simulators.gcp_operations",
     "simulators.gcp_instances",
