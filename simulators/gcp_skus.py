@@ -21,7 +21,12 @@ _SINCE = "2026-08-03T00:00:00Z"  # of the price table
 _RAM_SHARE = 0.13403
 # What a core is of the smallest whole machine, where no second size tells: A2 as above; A3 and
 # G4 have faster cards beside like cores.
-_CORE_SHARES = {"a2-highgpu-1g": 0.0086053, "a3": 0.00265, "g4": 0.0055}
+_CORE_SHARES = {
+    "a2-highgpu-1g": 0.0086053,
+    "a2-ultragpu-1g": 0.0062364,
+    "a3": 0.00265,
+    "g4": 0.0055,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
