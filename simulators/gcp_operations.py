@@ -211,9 +211,18 @@ def _routes(world: World, area: str, api: str) -> list[Route]:
     )
     start = f"/compute/v1/projects/{world.project}/{area}/{{scope}}/operations"
     one = f"{start}/{{name}}"
-    listing = routes_of(world.project, collection)[0]
+    listing, everywhere = routes_of(world.project, collection)
     world.settings["longest_wait_s"] = LONGEST_WAIT_S
+    of_all_zones = [
+        Route(
+            method="GET",
+            pattern=everywhere.pattern,
+            handler=everywhere.handler,
+            verb="compute.globalOperations.aggregatedList",
+        )
+    ]
     return [
+        *(of_all_zones if area == "zones" else []),
         Route(
             method="GET",
             pattern=listing.pattern,

@@ -304,6 +304,8 @@ class Gcp:
             else:
                 pairs = self._door.instances(f"name={name}")
         ours = [self._found(*pair) for pair in pairs if is_of(pair[1], self._plane)]
+        if pairs and not ours:
+            raise InstanceNotFound(f"{CLOUD} has no {name!r} of this server: it is another's")
         return ours[0] if ours else None
 
     def _found(self, zone: str, resource: Resource) -> Found:
