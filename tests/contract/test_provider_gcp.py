@@ -24,6 +24,8 @@ from tests.contract.google_description import judge_exchanges
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from webhook_server.providers import gcp, gcp_client
 from webhook_server.providers.gcp import Gcp
+from webhook_server.providers.gcp_kept import Kept
+from webhook_server.providers.gcp_machines import NAMES, Catalogue, read_catalogue
 from webhook_server.providers.gcp_order import LABEL_PLANE, request_id
 from webhook_server.providers.provider import (
     Fate,
@@ -49,8 +51,9 @@ _numbers = itertools.count(1)
 class Town:
     """One control plane in the simulated project."""
 
-    def __init__(self, sim: GcpSimulator, folder: Path) -> None:
+    def __init__(self, sim: GcpSimulator, folder: Path, catalogue: Kept[Catalogue]) -> None:
         self.sim = sim
+        self.catalogue = catalogue
         self.folder = folder
         self.number = next(_numbers)
         self.plane = f"plane{self.number}"
@@ -69,7 +72,10 @@ class Town:
         }
         settings = Settings(**(given | changes))
         plane = plane or self.plane
-        return gcp.opened(settings, "https://cynthus.example", plane, clock=lambda: self.now)
+        made = gcp.opened(settings, "https://cynthus.example", plane, clock=lambda: self.now)
+        if not changes:  # the lists are the same for all and take a second to read
+            made._catalogue = self.catalogue
+        return made
 
     def name(self, word: str = "run") -> str:
         return f"cynthus-{word}{self.number}-1"
@@ -115,11 +121,22 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpSimulator]:
         yield simulator
 
 
+@pytest.fixture(scope="module")
+def catalogue(sim: GcpSimulator) -> Kept[Catalogue]:
+    account = gcp_client.Account(project=sim.project, compute_url=sim.url)
+    door = gcp_client.Door(account)
+
+    def read() -> Catalogue:
+        return read_catalogue(door.machine_types(f'name eq "{NAMES}"'), door.accelerator_types())
+
+    return Kept(read, gcp.CATALOGUE_FOR_S, lambda: 0.0)
+
+
 @pytest.fixture
-def town(sim: GcpSimulator, tmp_path: Path) -> Iterator[Town]:
+def town(sim: GcpSimulator, catalogue: Kept[Catalogue], tmp_path: Path) -> Iterator[Town]:
     sim.exchanges.touch()
     begin = sim.exchanges.stat().st_size
-    yield Town(sim, tmp_path)
+    yield Town(sim, tmp_path, catalogue)
     sim.sim("DELETE", "/faults")
     with sim.exchanges.open() as file:
         file.seek(begin)
@@ -608,6 +625,7 @@ def test_permission_lost_says_nothing_of_the_instance(town: Town) -> None:
 
 
 def test_a_server_that_may_only_order_still_can(town: Town) -> None:
+    town.gcp = town.opened(state_dir=town.folder)  # with no list read before
     verbs = "compute.(machineTypes|acceleratorTypes|regions|projects)[.].*"
     town.sim.fault("error", {"verb": verbs}, code=403, reason="forbidden", times=-1)
     first = town.offers()[0]
