@@ -21,9 +21,9 @@ from simulators.gcp_compute_shapes import (
     shown,
 )
 from simulators.gcp_http import Answer, Request, Route
-from simulators.gcp_insert_rules import check_labels
 from simulators.gcp_instance_shapes import disk_of
 from simulators.gcp_instances import unreachable
+from simulators.gcp_labels import check_labels
 from simulators.gcp_lists import Collection, routes_of
 from simulators.gcp_shape import check_shape
 from simulators.gcp_state import Doc

@@ -9,8 +9,9 @@ from typing import Any
 from simulators.gcp_catalogue import DISK_TYPES, Image
 from simulators.gcp_compute_catalogue import default_account, subnetwork
 from simulators.gcp_compute_shapes import fingerprint, last, link, number
-from simulators.gcp_insert_rules import Wish, boot_image
+from simulators.gcp_insert_parts import boot_image
 from simulators.gcp_state import Doc
+from simulators.gcp_wish import Wish
 from simulators.gcp_world import World
 
 

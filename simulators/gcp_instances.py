@@ -19,12 +19,14 @@ from simulators.gcp_compute_shapes import (
 )
 from simulators.gcp_http import Answer, GoogleError, Request, Route
 from simulators.gcp_insert_fate import KINDS, facts, failure_of
-from simulators.gcp_insert_rules import Wish, check, check_labels, check_metadata
+from simulators.gcp_insert_rules import check
 from simulators.gcp_instance_shapes import instance_of, metadata_of, new_disks, scheduling_of
+from simulators.gcp_labels import check_labels, check_metadata
 from simulators.gcp_life import STARTING, Life, key
 from simulators.gcp_lists import Collection, routes_of
 from simulators.gcp_shape import check_shape
 from simulators.gcp_state import Doc
+from simulators.gcp_wish import Wish
 from simulators.gcp_world import World
 
 # 20 minutes: longer than anybody waits for an operation.
