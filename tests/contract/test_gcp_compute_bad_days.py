@@ -270,6 +270,15 @@ def test_a_delete_can_leave_the_disk(compute: Compute) -> None:
     assert compute.disks.get(project=compute.project, zone=ZONE, disk=vm.name).size_gb == 50
 
 
+def test_a_delete_can_leave_an_address(compute: Compute) -> None:
+    vm = compute.running()
+    compute.sim.fault("leaves_address", {"name": vm.name})
+    compute.delete(vm.name)
+    addresses = compute.sim.client(gce.AddressesClient)
+    left = addresses.get(project=compute.project, region="us-central1", address=vm.name)
+    assert dict(left.labels) == dict(vm.labels)
+
+
 # ── what the cloud does by itself ────────────────────────────────────────────────────────────────
 
 
