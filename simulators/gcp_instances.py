@@ -332,8 +332,14 @@ def unreachable(world: World, verb: str) -> dict[str, bool]:
 def routes(world: World) -> list[Route]:
     """Return them, and what makes days bad for instances."""
     world.faults.kinds |= {
-        *KINDS, "invisible", "stuck", "delete_fails", "leaves_disk", "leaves_address", "partial_list",
-    }  # fmt: skip
+        *KINDS,
+        "invisible",
+        "stuck",
+        "delete_fails",
+        "leaves_disk",
+        "leaves_address",
+        "partial_list",
+    }
     world.settings["quota_answer"] = "operation"
     life = Life(world)
     world.starters.append(life.begin)
