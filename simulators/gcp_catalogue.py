@@ -229,9 +229,17 @@ DISK_TYPES = {
     "hyperdisk-balanced": (4, 100, 65536),
     "local-ssd": (375, 375, 375),
 }
-# Families that take no Persistent Disk: hyperdisk only. And those that take no hyperdisk-balanced.
-HYPERDISK_ONLY = {"g4", "a4", "a4x", "c4", "n4"}
-NO_HYPERDISK_BALANCED = {"n1", "e2", "g2", "a2"}
+# Machines that take no Persistent Disk, hyperdisk only; and families without hyperdisk-balanced:
+# https://cloud.google.com/compute/docs/disks/hyperdisks#machine-type-support
+_HYPERDISK_ONLY = ("g4-", "a3-ultragpu-", "a4-", "a4x-", "c4-", "n4-")
+_NO_HYPERDISK_BALANCED = {"n1", "e2", "g2", "a2"}
+
+
+def takes_disk(machine: MachineType, disk_type: str) -> bool:
+    """Say whether a machine type can have a disk of a type."""
+    if disk_type.startswith("hyperdisk"):
+        return machine.family not in _NO_HYPERDISK_BALANCED
+    return disk_type == "local-ssd" or not machine.name.startswith(_HYPERDISK_ONLY)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from simulators import gcp_quotas
 from simulators.gcp_http import GoogleError
-from simulators.gcp_insert_rules import Wish
 from simulators.gcp_state import Doc
+from simulators.gcp_wish import Wish
 from simulators.gcp_world import World
 
 # Kinds of /_sim/faults that strike an insert; docs/gcp_simulator.md describes them.

@@ -9,8 +9,9 @@ from typing import Any
 from simulators.gcp_catalogue import DISK_TYPES, Image
 from simulators.gcp_compute_catalogue import default_account, subnetwork
 from simulators.gcp_compute_shapes import fingerprint, last, link, number
-from simulators.gcp_insert_rules import Wish, boot_image
+from simulators.gcp_insert_parts import boot_image
 from simulators.gcp_state import Doc
+from simulators.gcp_wish import Wish
 from simulators.gcp_world import World
 
 
@@ -194,6 +195,27 @@ def disk_of(world: World, zone: str, asked: Mapping[str, Any]) -> Doc:
         "labelFingerprint": fingerprint(labels),
         "physicalBlockSizeBytes": "4096",
         "users": [],
+    }
+
+
+def address_of(world: World, region: str, body: Mapping[str, Any]) -> Doc:
+    """Return a reserved address."""
+    project, name = world.project, body["name"]
+    labels = body.get("labels") or {}
+    return {
+        "kind": "compute#address",
+        "id": number("address", region, name, str(world.now())),
+        "name": name,
+        "description": body.get("description", ""),
+        "address": f"198.51.100.{1 + world.store.count('address') % 254}",  # RFC 5737: no real one
+        "addressType": body.get("addressType", "EXTERNAL"),
+        "networkTier": body.get("networkTier", "PREMIUM"),
+        "status": "RESERVED",
+        "region": link(project, "regions", region),
+        "selfLink": link(project, "regions", region, "addresses", name),
+        "creationTimestamp": world.stamp(),
+        "labels": labels,
+        "labelFingerprint": fingerprint(labels),
     }
 
 
