@@ -71,6 +71,12 @@ int nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int bytes) {
     return text(device->field[UUID], uuid, bytes);
 }
 
+/* The number in /dev/nvidiaN. */
+int nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minor) {
+    *minor = (unsigned int)(device - devices);
+    return SUCCESS;
+}
+
 int nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
     memory->used = 0;
     if (number(device, MEMORY, &memory->total)) return NOT_SUPPORTED;

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,20 +17,33 @@ END_S = 20.0
 
 @contextmanager
 def an_agent(
-    plane: ControlPlane, folder: Path, *, engine: str = "auto", name: str = "cynthus-rtest-1"
+    plane: ControlPlane,
+    folder: Path,
+    *,
+    engine: str = "auto",
+    name: str = "cynthus-rtest-1",
+    cloud: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running agent; what is left of it at the end is killed."""
+    """A running agent; what is left of it at the end is killed.
+
+    `cloud`: the options of a lent machine, which shows an identity token and no secret.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    secret = folder / "secret"
-    secret.write_text(SECRET)
+    proof = cloud
+    if not cloud:
+        secret = folder / "secret"
+        secret.write_text(SECRET)
+        proof = ("--secret-file", str(secret))
     with (folder / "agent.log").open("ab") as log:
         agent = subprocess.Popen(
             [
                 *(sys.executable, "-m", "runner_images.agent", "run", "--server", plane.url),
-                *("--instance", name, "--secret-file", str(secret), "--state-dir", str(folder)),
+                *("--instance", name, "--state-dir", str(folder), *proof),
                 *("--engine", engine, "--control-plane", "test-plane"),
             ],
             cwd=ROOT,
+            env=None if environment is None else {**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import docker
@@ -54,7 +54,7 @@ def image(engine_socket: str) -> Iterator[str]:
     """The id of an image with bash, Python's standard library and a workspace of user 1000."""
     client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
     changes = ["USER 1000:1000", "WORKDIR /workspace", "ENV PATH=/usr/bin:/bin", "ENV HOME=/tmp"]
-    found = client.import_image_from_data(_tree(), repository="cynthus-test/agent", changes=changes)
+    found = client.import_image_from_data(tree(), repository="cynthus-test/agent", changes=changes)
     image_id = _imported(found)
     yield image_id
     client.remove_image(image_id, force=True)
@@ -65,8 +65,11 @@ def _imported(answer: str) -> str:
     return str(json.loads(answer.strip().splitlines()[-1])["status"])
 
 
-def _tree() -> bytes:
-    """Return this machine's own programs, with the libraries they load, as an image's files."""
+def tree(more: Mapping[str, Path] | None = None) -> bytes:
+    """Return this machine's own programs, with the libraries they load, as an image's files.
+
+    `more` files lie where their names say.
+    """
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode="w") as archive:
         for folder, mode, owner in (
@@ -81,6 +84,8 @@ def _tree() -> bytes:
         for path in sorted(_files()):
             archive.add(os.path.realpath(path), path.lstrip("/"), recursive=False)
         _python(archive)
+        for name, path in (more or {}).items():
+            archive.add(path, name)
     return memory.getvalue()
 
 
@@ -112,7 +117,9 @@ def _library() -> Path:
 
 
 def _extension_modules() -> set[str]:
-    return {str(path) for path in (_library() / "lib-dynload").glob("*socket*.so")}
+    folder = _library() / "lib-dynload"
+    names = ("*socket*", "_ctypes.*", "_ssl.*", "_hashlib.*", "zlib.*")
+    return {str(path) for name in names for path in folder.glob(name)}
 
 
 def _python(archive: tarfile.TarFile) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote
 
 from cynthus.codec import encode
-from cynthus.wire import Enrolled, Work
+from cynthus.wire import Enrolled, Rendezvous, Work
 
 SECRET = "cye_one-time-secret-of-this-test"
 TOKEN = "cya_token-of-this-test-that-nobody-may-see"
@@ -58,11 +59,18 @@ class ControlPlane:
     status: int = 200  # what heartbeats are answered with
     drop_answers: int = 0  # heartbeats that are taken, but whose answer is lost
     fail_puts: int = 0
+    identity: str | None = None  # the token that the enrolment must bring instead of the secret
+    rendezvous: Rendezvous | None = None
+    next_answers: list[int | Work] = field(default_factory=list)  # to /agent/v1/next, in order
+    nexts: list[dict[str, Any]] = field(default_factory=list)
+    past: list[list[dict[str, Any]]] = field(default_factory=list)  # beats of earlier attempts
+    token: str = TOKEN
+    agent_pyz: bytes = b""  # what is served as the agent's own program
     changed: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
@@ -98,15 +106,28 @@ class ControlPlane:
         assert self.beats[-1]["state"] == "done"
         return {found["path"]: found for found in self.beats[-1]["outputs"]}
 
+    def route(self, path: str, authorization: str | None, body: bytes) -> tuple[int, Any]:
+        message = json.loads(body)
+        if path == "/agent/v1/enrol":
+            return self.enrol(message)
+        if authorization != f"Bearer {self.token}":
+            return 401, _error("not your token")
+        if path == "/agent/v1/heartbeat":
+            return self.beat(message, len(body))
+        if path == "/agent/v1/next":
+            return self.next(message)
+        return self.grant(message)
+
     # ── what it does ─────────────────────────────────────────────────────────────────────────
 
     def enrol(self, message: dict[str, Any]) -> tuple[int, Any]:
-        if message["secret"] != SECRET:
-            return 403, _error("not the secret")
+        proof = (SECRET, None) if self.identity is None else ("", self.identity)
+        if (message["secret"], message["identity_token"]) != proof:
+            return 401, _error("not the proof")
         self.enrolments.append(message)
         if message["nonce"] != self.enrolments[0]["nonce"]:
             return 409, _error("taken by another agent")
-        answer = Enrolled(token=TOKEN, work=self.work, heartbeat_s=self.heartbeat_s)
+        answer = Enrolled(token=self.token, work=self.work, heartbeat_s=self.heartbeat_s)
         return 200, encode(answer)
 
     def beat(self, message: dict[str, Any], size: int) -> tuple[int, Any]:
@@ -123,7 +144,19 @@ class ControlPlane:
         if self.drop_answers:
             self.drop_answers -= 1
             return 0, None
-        return 200, {"accepted_seq": accepted, "stop": self.stop, "masks": []}
+        meet = encode(self.rendezvous)
+        return 200, {"accepted_seq": accepted, "stop": self.stop, "masks": [], "rendezvous": meet}
+
+    def next(self, message: dict[str, Any]) -> tuple[int, Any]:
+        self.nexts.append(message)
+        answer = self.next_answers.pop(0) if self.next_answers else 410
+        if isinstance(answer, int):
+            return answer, _error("the machine is given back") if answer != 204 else None
+        self.past.append(self.beats)
+        self.beats = []
+        self.token = f"{TOKEN}-{len(self.past) + 1}"
+        enrolled = Enrolled(token=self.token, work=answer, heartbeat_s=self.heartbeat_s)
+        return 200, encode(enrolled)
 
     def grant(self, message: dict[str, Any]) -> tuple[int, Any]:
         path = quote(message["path"], safe="")
@@ -142,6 +175,13 @@ class ControlPlane:
         return 200
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A machine that lost its power breaks its connection off: that is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def _error(text: str) -> dict[str, Any]:
     return {"error": {"code": "test", "message": text}}
 
@@ -156,23 +196,17 @@ def _handler(plane: ControlPlane) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
-            message = json.loads(body)
             with plane.changed:
-                status, answer = self._route(message, len(body))
+                status, answer = plane.route(self.path, self.headers["authorization"], body)
                 plane.changed.notify_all()
             if not status:
                 self.close_connection = True
                 return
-            self._answer(status, json.dumps(answer).encode())
+            self._answer(status, b"" if status == 204 else json.dumps(answer).encode())
 
-        def _route(self, message: dict[str, Any], size: int) -> tuple[int, Any]:
-            if self.path == "/agent/v1/enrol":
-                return plane.enrol(message)
-            if self.headers["authorization"] != f"Bearer {TOKEN}":
-                return 401, _error("not your token")
-            if self.path == "/agent/v1/heartbeat":
-                return plane.beat(message, size)
-            return plane.grant(message)
+        def do_GET(self) -> None:
+            found = self.path == "/agent.pyz"
+            self._answer(200 if found else 404, plane.agent_pyz if found else b"")
 
         def do_PUT(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))

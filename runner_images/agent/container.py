@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
-import re
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent import container_files
 from runner_images.agent.clock import elapsed_s, wall_clock
-from runner_images.agent.container_gpus import GpuMode, gpu_access
-from runner_images.agent.container_image import Wanted, have_image, passes
+from runner_images.agent.container_faults import api_error, translated
+from runner_images.agent.container_image import Wanted, have_image
 from runner_images.agent.container_network import (
-    HOST,
-    LABEL_PLANE,
     SHARED,
     Network,
     address_in,
@@ -29,39 +22,31 @@ from runner_images.agent.container_network import (
     gang_network,
     guard_host,
     have_network,
-    way_out,
+)
+from runner_images.agent.container_settings import (
+    LABEL_GPUS,
+    SUMMARY,
+    Place,
+    Plan,
+    create_arguments,
+    writable_folders,
 )
 from runner_images.agent.engine import connect
 from runner_images.agent.gpus import ChosenGpus, choose_gpus
-from runner_images.agent.metadata_guard import NAMES
+from runner_images.agent.metadata import NoMetadata
 from runner_images.agent.workload import (
-    CHECKPOINTS_FOLDER,
-    INSTANCE_MARK,
-    OUTPUTS_FOLDER,
     SUMMARY_LIMIT_BYTES,
     CannotStart,
     Ended,
     Found,
     Usage,
-    arguments,
     gang_variables,
     signal_of,
 )
 
 if TYPE_CHECKING:
     from docker import APIClient
-    from docker.errors import APIError
 
-WORKSPACE = "/workspace"
-CONTROL_FOLDER = "cynthus"  # at the container's root: outside the workspace and of every mount
-SUMMARY = f"/{CONTROL_FOLDER}/summary.md"
-LABEL_INSTANCE = "cynthus.instance"
-LABEL_RUN, LABEL_GPUS = "cynthus.run", "cynthus.gpus"
-# Who an image's root becomes: Cynthus' own images belong to this user (uid 1000), and a user's
-# Dockerfile that names none gets the same instead of root.
-PLAIN_USER = "1000:1000"
-_PLAIN_NUMBER = re.compile(r"[1-9][0-9]{0,9}")
-HOST_RESERVE_BYTES = 256 << 20  # left to the machine when the spec names no memory: agent, engine
 # A machine of 16 GB tells 15.6: kernel and firmware keep their part. Whoever asks for all of a
 # lent machine means all that there is.
 KERNEL_PART = 0.1
@@ -70,25 +55,6 @@ READ_BYTES = 64 * 1024
 FRAME_HEADER = 8  # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerAttach
 ENGINE_RETURN_S = 30.0  # a restarted engine answers within seconds; after this it is not coming
 RETRY_S = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where and under which names the container runs."""
-
-    socket: str
-    instance: str
-    control_plane: str
-    state_dir: Path
-    lent: bool = False  # a whole machine for this agent's run alone
-    fault: str = ""  # what its boot says against it
-    gpu_mode: GpuMode = GpuMode.AUTO
-    login: Callable[[str], dict[str, str] | None] = lambda _: None  # to an image's registry
-
-    @property
-    def marker(self) -> Path:
-        """Return the file that says: a container may exist (removed once it does not)."""
-        return self.state_dir / "container"
 
 
 class Container:
@@ -120,18 +86,21 @@ class Container:
             raise CannotStart(self._place.fault, infrastructure=True)
         self._check_capacity()
         self._engine = _connected(self._place.socket)
-        with _translated("image"):
-            self._have_image(stopping)
-        with _translated("network"):
+        try:
+            with translated("image"):
+                self._have_image(stopping)
+        except NoMetadata as error:  # no token for the registry
+            raise CannotStart(f"image: {error}", infrastructure=True) from error
+        with translated("network"):
             self._have_network()
         self._take_gpus()
         if self._work.gang is None:
-            with _translated("container"):
+            with translated("container"):
                 self._create()
 
     def meet(self, rendezvous: Rendezvous) -> None:
         """Make the container of a gang, which is told where rank 0 is; raises CannotStart."""
-        with _translated("container"):
+        with translated("container"):
             self._gang = gang_variables(self._work, self._master(rendezvous))
             self._create()
 
@@ -156,13 +125,14 @@ class Container:
             text = f"image {self._work.image}: needs a Docker engine, and none answers here"
             raise CannotStart(text, infrastructure=True)
         # The engine accepts any amount of memory: https://docs.docker.com/engine/containers/resource_constraints/
-        have, work = self._facts, self._work
-        memory = int(have.memory_bytes * (1 + KERNEL_PART if self._place.lent else 1))
+        have, work, lent = self._facts, self._work, self._place.lent
+        memory = int(have.memory_bytes * (1 + KERNEL_PART if lent else 1))
         for what, need, found in (
             ("memory", work.memory_bytes or 0, memory),
             ("cpu", work.cpu or 0, have.cpu_count),
             ("gpu", work.gpu_count, len(have.gpus)),
-            ("disk", work.disk_bytes or 0, have.disk_free_bytes),
+            # A lent machine's disk was ordered as the run asked; images take their part of it.
+            ("disk", 0 if lent else work.disk_bytes or 0, have.disk_free_bytes),
         ):
             if need > found:
                 text = f"resources/{what}: the run needs {need}, this instance has {found}"
@@ -201,92 +171,24 @@ class Container:
 
     def _create(self) -> None:
         self._place.marker.write_text(self._place.instance, "utf-8")
-        user = self._user()
-        config = self._image.get("Config", {}).get("Env") or []
-        asked = [f"{name}={value}" for name, value in self._work.env.items()]
-        access = gpu_access(self._place.gpu_mode, self._gpus.uuids, [*config, *asked])
-        made = self._engine.create_container(
-            self._work.image,
-            command=list(arguments(self._work)),
-            entrypoint=[],
-            name=self._place.instance,
-            user=user,
-            working_dir=WORKSPACE,
-            environment={**self._environment(user, config), **access.variables},
-            labels=self._labels(),
-            host_config=self._host_config(access.options),
-            # Rank 0 finds itself under the name that the others were told.
-            hostname=self._place.instance if self._network and self._gang else None,
-            stdin_open=False,
+        plan = Plan(
+            work=self._work,
+            place=self._place,
+            image=self._image.get("Config", {}),
+            machine_memory_bytes=self._facts.memory_bytes,
+            gpu_uuids=self._gpus.uuids,
+            network=self._network,
+            gang=self._gang,
         )
+        made = self._engine.create_container(**create_arguments(self._engine, plan))
         self._id = made["Id"]
-        self._engine.put_archive(self._id, "/", _folders())
-
-    def _user(self) -> str:
-        user = str(self._image.get("Config", {}).get("User") or "")
-        if self._network is None:
-            # Root alone passes the guard of the machine's own network, and an image may give its
-            # root any name: only a number tells for certain.
-            return user if _PLAIN_NUMBER.fullmatch(user.partition(":")[0]) else PLAIN_USER
-        return PLAIN_USER if user.partition(":")[0] in ("", "0", "root") else user
-
-    def _environment(self, user: str, config: list[str]) -> dict[str, str]:
-        # A user without an entry in the image's /etc/passwd would get `/`, where it cannot write.
-        named = any(item.startswith("HOME=") for item in config)
-        home = {} if named or user != PLAIN_USER else {"HOME": "/tmp"}  # noqa: S108 - the container's own
-        return {
-            **home,
-            **(_interface() if self._network is None else {}),
-            **self._work.env,
-            **self._work.secrets,
-            **self._gang,
-            "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
-            "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{CHECKPOINTS_FOLDER}",
-            "CYNTHUS_SUMMARY": SUMMARY,
-            INSTANCE_MARK: self._place.instance,
-        }
-
-    def _labels(self) -> dict[str, str]:
-        labels = {
-            LABEL_PLANE: self._place.control_plane,
-            LABEL_INSTANCE: self._place.instance,
-            LABEL_RUN: self._work.run_id,
-        }
-        if self._gpus.uuids:
-            labels[LABEL_GPUS] = ",".join(self._gpus.uuids)
-        return labels
-
-    def _memory_bytes(self) -> int:
-        """Return what the container may use: never all that the machine has."""
-        most = max(self._facts.memory_bytes - HOST_RESERVE_BYTES, 1 << 28)
-        asked = self._work.memory_bytes or most
-        return min(asked, most) if self._place.lent else asked
-
-    def _host_config(self, gpus: dict[str, Any]) -> dict[str, Any]:
-        from docker.types import LogConfig, Ulimit
-
-        work, memory = self._work, self._memory_bytes()
-        return self._engine.create_host_config(
-            mem_limit=memory,
-            memswap_limit=memory,  # the same: no swap
-            nano_cpus=work.cpu * 10**9 if work.cpu else None,
-            pids_limit=work.pids_limit,
-            shm_size=min(work.shm_bytes, memory),
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            init=True,  # reaps what the command leaves behind, and takes its signals
-            log_config=LogConfig(type="none"),  # read while it runs: nothing fills the disk
-            network_mode=self._network.name if self._network else HOST,
-            extra_hosts=dict.fromkeys(NAMES, "127.0.0.1"),
-            ulimits=[Ulimit(name="core", soft=0, hard=0)],
-            **gpus,
-        )
+        self._engine.put_archive(self._id, "/", writable_folders())
 
     # ── while ────────────────────────────────────────────────────────────────────────────────
 
     def start(self, output: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         """Start the command and hand over its output from a thread of its own."""
-        with _translated("command"):
+        with translated("command"):
             wanted = {"stdin": 0, "stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
             stream = self._engine.attach_socket(self._id, params=wanted)
             self._engine.start(self._id)
@@ -343,20 +245,20 @@ class Container:
                 self._engine.exec_start(ask["Id"], detach=True)
             else:
                 self._engine.kill(self._id, "SIGTERM")
-        except _api_error():
+        except api_error():
             self.kill()  # it has ended, or cannot be asked nicely
 
     def kill(self) -> None:
         """Send SIGKILL; it has ended already: nothing to do."""
         if self._id:
-            with contextlib.suppress(_api_error()):
+            with contextlib.suppress(api_error()):
                 self._engine.kill(self._id, "SIGKILL")
 
     def usage(self) -> Usage:
         """Return the engine's own figures, for control groups of both versions alike."""
         try:
             stats: Any = self._engine.stats(self._id, stream=False, one_shot=True)
-        except _api_error():
+        except api_error():
             return Usage()
         memory = stats.get("memory_stats", {})
         details = memory.get("stats", {})
@@ -405,15 +307,9 @@ def _network(work: Work, place: Place) -> Network | None:
     return gang_network(place.control_plane, work.run_id, work.attempt)
 
 
-def _interface() -> dict[str, str]:
-    """Say which device leads to the other machines: the engine's bridges look as good as it."""
-    device = way_out()
-    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
-
-
 def _connected(socket: str) -> APIClient:
     try:
-        with _translated("engine"):
+        with translated("engine"):
             return connect(socket)
     except ImportError as error:
         text = f"engine: the Docker SDK is missing: {error}. Install `cynthus[agent]`."
@@ -448,46 +344,3 @@ def _ended(state: dict[str, Any]) -> Ended:
     # A child's death by the memory limit leaves the parent's exit code: both are looked at.
     killed = bool(state.get("OOMKilled")) and code != 0
     return Ended(code=code, signal=signal_of(code), out_of_memory=killed)
-
-
-def _folders() -> bytes:
-    """Return an archive with what must be there and writable for whoever the user is."""
-    memory = io.BytesIO()
-    with tarfile.open(fileobj=memory, mode="w") as archive:
-        workspace = WORKSPACE.strip("/")
-        for path in (
-            f"{workspace}/{OUTPUTS_FOLDER}",
-            f"{workspace}/{CHECKPOINTS_FOLDER}",
-            CONTROL_FOLDER,
-        ):
-            folder = tarfile.TarInfo(path)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o777
-            archive.addfile(folder)
-    return memory.getvalue()
-
-
-def _api_error() -> type[APIError]:
-    from docker.errors import APIError
-
-    return APIError
-
-
-def _no_such_program(error: APIError) -> bool:
-    text = str(error)
-    return "executable file not found" in text or "no such file or directory" in text
-
-
-@contextlib.contextmanager
-def _translated(where: str) -> Iterator[None]:
-    """Turn the engine's refusals into CannotStart."""
-    from docker.errors import APIError, DockerException
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except APIError as error:
-        text = f"{where}: {error.explanation or error}"
-        users_fault = _no_such_program(error) or "permission denied" in text
-        raise CannotStart(text, infrastructure=not users_fault and passes(text)) from error
-    except (DockerException, RequestException, OSError) as error:
-        raise CannotStart(f"{where}: {error}", infrastructure=True) from error

@@ -12,7 +12,7 @@ from runner_images.agent.workload import CannotStart
 if TYPE_CHECKING:
     from docker import APIClient
 
-FIRST_TELL_S = 5.0  # shorter pulls tell nothing; then twice as rare each time: 8 in an hour
+FIRST_TELL_S = 5.0  # shorter pulls tell nothing; then twice as rare each time: 10 in an hour
 _MB = 10**6
 
 

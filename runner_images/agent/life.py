@@ -146,7 +146,8 @@ class Life:
     def _workload(self, work: Work, facts: Facts) -> Workload:
         if work.image.startswith("file://"):
             return self._process(work, facts)
-        from runner_images.agent.container import Container, Place
+        from runner_images.agent.container import Container
+        from runner_images.agent.container_settings import Place
 
         instance = self._instance
         place = Place(

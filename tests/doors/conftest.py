@@ -149,13 +149,14 @@ class Site:
         self.parts.bell.ring(f"events/{run_id}")
         return run
 
-    def order(self, run_id: str) -> str:
+    def order(self, run_id: str, **of_offer: Any) -> str:
         """Give the run an attempt; return its instance's name."""
         now = self.parts.now()
 
         def change(run: Run) -> Run:
             number = len(run.attempts) + 1
             attempt = an_attempt(f"cynthus-{run.id}-{number}", number, now)
+            attempt = replace(attempt, offer=replace(attempt.offer, **of_offer))
             return replace(
                 run,
                 image=IMAGE,
@@ -174,14 +175,24 @@ class Site:
 
     # ── what an agent would do ──────────────────────────────────────────────────────────────
 
-    def enrol(self, instance: str, *, nonce: str = NONCE, secret: str | None = None) -> Answer:
+    def enrol(
+        self,
+        instance: str,
+        *,
+        nonce: str = NONCE,
+        secret: str | None = None,
+        identity: str | None = None,
+    ) -> Answer:
         """Ask as an agent does."""
         return self.ask(
             "POST",
             "/agent/v1/enrol",
             value={
                 "instance": instance,
-                "secret": secret or enrol_secret(self.parts.server_key, instance),
+                "secret": enrol_secret(self.parts.server_key, instance)
+                if secret is None
+                else secret,
+                "identity_token": identity,
                 "nonce": nonce,
                 "agent_version": "0.1.0",
                 "facts": FACTS,

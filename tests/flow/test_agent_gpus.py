@@ -13,15 +13,10 @@ import pytest
 
 from cynthus.wire import Gpu
 from runner_images.agent.gpus import choose_gpus, found_gpus
+from tests.nvml import nvml_library
 
 ROOT = Path(__file__).parents[2]
 
-LIBRARY = ROOT / "simulators/gcp_nvml.c"
-# What the library tells: uuid, model, memory, used, two utilizations, temperature, milliwatts.
-GPUS = f"""\
-GPU-a;NVIDIA L4;{24 << 30};{3 << 30};87;40;61;71500
-GPU-b;NVIDIA L4;{24 << 30};{3 << 30};87;40;61;
-"""
 ASK = """
 import json
 from cynthus.codec import encode
@@ -31,13 +26,7 @@ print(json.dumps([driver_version(), encode(found_gpus()), gpu_samples(("GPU-a", 
 
 
 def test_gpus_are_read_as_the_library_tells_them(tmp_path: Path) -> None:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to make a library with NVML's interface")
-    (tmp_path / "simulated-gpus").write_text(GPUS)
-    library = tmp_path / "libnvidia-ml.so.1"
-    make = [compiler, "-shared", "-fPIC", "-o", str(library), str(LIBRARY)]
-    subprocess.run(make, check=True)
+    nvml_library(tmp_path)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
     words = [sys.executable, "-c", ASK]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=True)

@@ -162,3 +162,29 @@ def test_an_order_to_stop_is_passed_on(start: Start, plane: ControlPlane) -> Non
     _, told = start(beat_s=0.05)
     plane.wait(lambda: len(plane.beats) >= 3)
     assert set(told.stops) == {"cancelled by octocat"}
+
+
+def test_what_the_machines_owner_says_is_told_at_once_and_repeated(
+    start: Callable[..., tuple[Uplink, Told]], plane: ControlPlane, outbox: Outbox
+) -> None:
+    uplink, _ = start()  # whose next beat without news is a minute away
+    plane.wait(lambda: len(plane.beats) == 1)
+    uplink.report_maintenance("TERMINATE_ON_HOST_MAINTENANCE")
+    plane.wait(lambda: plane.beats[-1]["maintenance"] is not None, 1)
+    uplink.report_preempted()
+    plane.wait(lambda: plane.beats[-1]["preempted"], 1)
+    outbox.notice("more")
+    plane.wait(lambda: plane.events("notice") == [{"text": "more"}], 2)
+    assert plane.beats[-1]["preempted"]
+    assert plane.beats[-1]["maintenance"] == "TERMINATE_ON_HOST_MAINTENANCE"
+
+
+def test_where_the_gang_meets_is_passed_on(
+    start: Callable[..., tuple[Uplink, Told]], plane: ControlPlane, outbox: Outbox
+) -> None:
+    meeting = Rendezvous(address="10.128.0.2", peers=("10.128.0.2", "10.128.0.3"))
+    plane.rendezvous = meeting
+    uplink, told = start()
+    uplink.report(AgentState.READY)
+    plane.wait(lambda: len(told.meetings) > 0)
+    assert set(told.meetings) == {meeting}

@@ -73,7 +73,7 @@ def user_data(order_name: str, max_life: timedelta, config: BootConfig) -> str:
             "write_files:",
             *_file(f"{HOME}/settings", settings),
             *_file(f"{HOME}/boot.sh", _program()),
-            *_file("/etc/systemd/system/cynthus.service", _unit()),
+            *_file("/etc/systemd/system/cynthus.service", _unit(), "0644"),
             "runcmd:",
             "- [systemctl, daemon-reload]",
             # Not waited for: cloud-init would stand still until the agent ends.
@@ -130,13 +130,13 @@ def _registries(config: BootConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *config.registries)))
 
 
-def _file(path: str, content: str) -> tuple[str, ...]:
+def _file(path: str, content: str, permissions: str = "0600") -> tuple[str, ...]:
     """Return one entry of `write_files`, its content as a YAML literal block."""
     lines = content.splitlines()
     return (
         f"- path: {path}",
         "  owner: root:root",
-        "  permissions: '0600'",
+        f"  permissions: '{permissions}'",
         "  content: |",
         *(f"    {line}" if line else "" for line in lines),
     )

@@ -6,7 +6,7 @@
 # writes there too), and the machine stops, since it would only cost.
 # /var/lib/cynthus/settings beside this file holds the values, quoted; nothing here is generated.
 set -u
-umask 077
+umask 022 # the driver's files are read by every user's programs
 home=/var/lib/cynthus
 boot=/run/cynthus # in memory: also a machine with a full disk can say so
 . "$home/settings"
@@ -141,12 +141,14 @@ log_in() {
 	unset token
 }
 
-# Try "$@" again while it fails; its output is in $boot/try.log.
+# Try "$@" again while it fails, unless the answer is a clear no; its output is in $boot/try.log.
 insist() {
 	pause_s=2
 	tried=1
 	until "$@" >"$boot/try.log" 2>&1; do
 		[ "$tried" -lt "$pull_tries" ] || return 1
+		! grep -qiE 'manifest unknown|not found|denied|unauthorized|error: 40[134]' \
+			"$boot/try.log" || return 1
 		sleep "$pause_s"
 		pause_s=$((pause_s * 2))
 		tried=$((tried + 1))
@@ -195,7 +197,8 @@ run_agent_container() {
 		--volume "$home/state:/state" --volume "$boot:/run/cynthus:ro" "$@"
 }
 
-mkdir -p "$boot" "$home/state"
+mkdir -p "$boot"
+mkdir -p -m 700 "$home/state" "$home/.docker" # the registry's token may lie in the latter
 mark booted
 look_at_disk
 have_driver &

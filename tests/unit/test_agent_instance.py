@@ -1,0 +1,140 @@
+"""What the agent makes of a lent machine: its boot's words, its registry, its GPUs, its network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cynthus.wire import Gang
+from runner_images.agent.boot import FAULT_LIMIT, MARKS_LIMIT, boot_fault, boot_marks
+from runner_images.agent.container_image import FIRST_TELL_S, PullProgress
+from runner_images.agent.container_network import gang_network
+from runner_images.agent.metadata import Metadata, NoMetadata
+from runner_images.agent.registry import google_login
+from runner_images.agent.workload import gang_variables
+from tests.fake_control_plane import a_work
+from tests.fake_metadata import MetadataServer
+from tests.nvml import nvml_library
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_marks_that_nobody_can_read_are_left_out(tmp_path: Path) -> None:
+    lines = ["booted 2026-01-01T12:00:00Z", "BAD 2026-01-01T12:00:00Z", "late 2026-13-01T12:00:00Z"]
+    lines += ["naive 2026-01-01T12:00:00.000", "", "x"] + ["more 2026-01-01T12:00:00Z"] * 100
+    (tmp_path / "marks").write_text("\n".join(lines))
+    marks = boot_marks(tmp_path)
+    assert [mark.name for mark in marks[:2]] == ["booted", "more"]
+    assert len(marks) < MARKS_LIMIT
+    assert boot_marks(tmp_path / "absent") == ()
+
+
+def test_a_fault_is_one_sentence_of_bounded_length(tmp_path: Path) -> None:
+    assert boot_fault(tmp_path) == ""
+    (tmp_path / "fault").write_text("GPU driver:\n no space\n" + "x" * 10_000)
+    assert boot_fault(tmp_path).startswith("GPU driver: no space x")
+    assert len(boot_fault(tmp_path)) == FAULT_LIMIT
+
+
+REGISTRIES = {
+    "europe-west4-docker.pkg.dev/p/r/i@sha256:0": True,
+    "gcr.io/p/i@sha256:0": True,
+    "eu.gcr.io/p/i@sha256:0": True,
+    "ghcr.io/acme/i@sha256:0": False,
+    "docker.pkg.dev.evil.example/i@sha256:0": False,
+    "evil.example/gcr.io/i@sha256:0": False,
+    "xgcr.io/i@sha256:0": False,
+    "127.0.0.1:5000/i@sha256:0": False,
+}
+
+
+@pytest.mark.parametrize(("image", "googles"), REGISTRIES.items())
+def test_only_googles_registries_are_shown_the_machines_token(image: str, *, googles: bool) -> None:
+    with MetadataServer() as server:
+        login = google_login(image, Metadata(server.url))
+    assert login == (
+        {"username": "oauth2accesstoken", "password": "ya29.of-this-test"} if googles else None
+    )
+    assert bool(server.asked) is googles
+
+
+def test_a_metadata_server_that_says_no_is_told_by_what_was_asked() -> None:
+    with MetadataServer() as server, pytest.raises(NoMetadata, match="404 for instance/absent"):
+        Metadata(server.url).value("absent")
+
+
+def test_a_long_pull_is_told_more_and_more_rarely() -> None:
+    now = [0.0]
+    progress = PullProgress(lambda: now[0])
+    told = []
+    for second in range(3600):
+        now[0] = float(second)
+        step = {
+            "id": "layer",
+            "status": "Downloading",
+            "progressDetail": {"current": second * 10**6, "total": 3600 * 10**6},
+        }
+        told.append(progress.hear(step))
+    sentences = [text for text in told if text]
+    assert told.index(sentences[0]) == FIRST_TELL_S
+    assert sentences[0] == "pulling the image: 5 of at least 3600 MB"
+    assert len(sentences) == 10
+
+
+def test_a_short_pull_tells_nothing_and_a_done_layer_counts_whole() -> None:
+    now = [0.0]
+    progress = PullProgress(lambda: now[0])
+    detail = {"current": 10**6, "total": 50 * 10**6}
+    assert progress.hear({"id": "a", "status": "Downloading", "progressDetail": detail}) is None
+    assert progress.hear({"id": "a", "status": "Download complete"}) is None
+    now[0] = FIRST_TELL_S
+    assert progress.hear({"status": "Extracting"}) == "pulling the image: 50 of at least 50 MB"
+
+
+def test_the_world_of_a_gang_counts_its_workers() -> None:
+    gang = Gang(rank=1, nodes=3, port=29500)
+    assert gang_variables(a_work(), "10.0.0.1") == {}
+    assert gang_variables(a_work(gang=gang), "10.0.0.1") == {
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "29500",
+        "NNODES": "3",
+        "NODE_RANK": "1",
+        "WORLD_SIZE": "3",
+    }
+    assert gang_variables(a_work(gang=gang, gpu_count=8), "10.0.0.1")["WORLD_SIZE"] == "24"
+
+
+def test_all_agents_of_a_gang_name_one_network_and_no_other_gang_does() -> None:
+    first = gang_network("plane", "rone", 1)
+    assert first == gang_network("plane", "rone", 1)
+    others = {gang_network(*key).name for key in (("p2", "rone", 1), ("plane", "rone", 2))}
+    assert first.name not in others
+    assert len(first.bridge) <= 15  # IFNAMSIZ: longer names are refused by the kernel
+
+
+ACCESS = """
+import json
+from runner_images.agent.container_gpus import GpuMode, gpu_access
+found = gpu_access(GpuMode.COS, ("GPU-b",), ["LD_LIBRARY_PATH=/image", "LD_LIBRARY_PATH=/user"])
+print(json.dumps([found.options, found.variables]))
+"""
+
+
+def test_without_a_toolkit_a_container_gets_the_devices_of_its_gpus_only(tmp_path: Path) -> None:
+    nvml_library(tmp_path)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    words = [sys.executable, "-c", ACCESS]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=True)
+    options, variables = json.loads(done.stdout)
+    assert "/dev/nvidia1:/dev/nvidia1:rw" in options["devices"]
+    assert not any("nvidia0" in device for device in options["devices"])
+    assert options["binds"] == [
+        "/var/lib/nvidia/lib64:/usr/local/nvidia/lib64:ro",
+        "/var/lib/nvidia/bin:/usr/local/nvidia/bin:ro",
+    ]
+    assert variables == {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64:/user"}
