@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -668,7 +668,7 @@ def test_many_are_ordered_at_once(town: Town) -> None:
 
 def test_prices_are_refreshed_from_the_billing_catalogue(town: Town) -> None:
     before = town.offers()[0]
-    assert town.gcp.refresh_prices("2026-11-22") > 500
+    assert town.gcp.refresh_prices(date(2026, 11, 22)) > 500
     town.now += gcp.PRICES_FOR_S
     after = town.offers()[0]
     assert "Cloud Billing Catalog of 2026-11-22" in after.price_source
@@ -680,7 +680,7 @@ def test_prices_that_cannot_be_refreshed_stay(town: Town) -> None:
     before = town.offers()[0]
     town.sim.fault("error", {"verb": "cloudbilling.*"}, code=503, times=-1)
     with pytest.raises(ProviderUnavailable):
-        town.gcp.refresh_prices("2026-11-22")
+        town.gcp.refresh_prices(date(2026, 11, 22))
     town.now += gcp.PRICES_FOR_S
     assert town.offers()[0] == before
 

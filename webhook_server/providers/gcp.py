@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from cynthus.errors import UserError
@@ -220,7 +221,7 @@ class Gcp:
 
     # ── prices ───────────────────────────────────────────────────────────────────────────────
 
-    def refresh_prices(self, today: str) -> int:
+    def refresh_prices(self, today: date) -> int:
         """Fetch Google's own list prices and keep them in a file; return how many there are.
 
         Safe to repeat. Raises: ProviderUnavailable, Misconfigured.
