@@ -247,23 +247,23 @@ def _usd(need: Resources, choice: _Choice, market: Market, *, spot: bool) -> Dec
 def _in_order(
     sold: Sequence[tuple[Offer, _Choice]], zones: dict[str, int]
 ) -> list[tuple[Offer, _Choice]]:
+    """Return them best first, without those that the same GPUs in the same zone make a waste."""
+    cheapest: dict[object, Decimal] = {}
+    for offer, choice in sold:
+        kind = _kind(offer, choice)
+        cheapest[kind] = min(offer.usd_per_hour, cheapest.get(kind, offer.usd_per_hour))
+
     def key(pair: tuple[Offer, _Choice]) -> tuple[bool, int, int, Decimal, str]:
         offer, choice = pair
         return (not offer.spot, zones[choice.zone], choice.rank, offer.usd_per_hour, choice.zone)
 
-    return [pair for pair in sorted(sold, key=key) if not _is_waste(pair, sold)]
-
-
-def _is_waste(pair: tuple[Offer, _Choice], sold: Sequence[tuple[Offer, _Choice]]) -> bool:
-    """Say whether the same GPUs are had in the same zone for half the price."""
-    offer, choice = pair
-    cheapest = min(
-        other.usd_per_hour
-        for other, its in sold
-        if (other.spot, its.zone, its.gpu, its.rank)
-        == (offer.spot, choice.zone, choice.gpu, choice.rank)
+    return sorted(
+        (pair for pair in sold if pair[0].usd_per_hour <= WASTE * cheapest[_kind(*pair)]), key=key
     )
-    return offer.usd_per_hour > WASTE * cheapest
+
+
+def _kind(offer: Offer, choice: _Choice) -> object:
+    return offer.spot, choice.zone, choice.rank, offer.gpu_type
 
 
 # ── quotas ──────────────────────────────────────────────────────────────────────────────────────
