@@ -18,7 +18,7 @@ from simulators.gcp_compute_shapes import (
     not_found,
     shown,
 )
-from simulators.gcp_http import Answer, Request, Route
+from simulators.gcp_http import Answer, GoogleError, Request, Route
 from simulators.gcp_insert_fate import KINDS, facts, failure_of
 from simulators.gcp_insert_rules import check
 from simulators.gcp_instance_shapes import (
@@ -100,6 +100,9 @@ class Instances:
         """Answer instances.insert."""
         world, zone = self._world, existing_zone(self._world, request.args["zone"])
         body = request.json()
+        for name in ("sourceInstanceTemplate", "sourceMachineImage"):
+            if name in request.params:
+                raise GoogleError(501, f"{name}: is not simulated.", reason="notImplemented")
         check_shape(body, "Instance")
         wish = Wish(body=body, project=world.project, zone=zone)
         target = link(world.project, "zones", zone, "instances", str(body.get("name", "")))

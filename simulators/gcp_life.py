@@ -102,9 +102,8 @@ class Life:
         world = self._world
         doc["_starting"] = ""
         doc["lastStartTimestamp"] = world.stamp()
-        limit = doc["scheduling"].get("maxRunDuration")
-        if limit:
-            seconds = float(limit["seconds"])
+        seconds = self._time_limit(doc)
+        if seconds is not None:
             end = world.stamp(world.now() + seconds)
             doc["resourceStatus"] = {"scheduling": {"terminationTimestamp": end}}
             world.later(
@@ -118,7 +117,15 @@ class Life:
         self.go(doc, "RUNNING")
         self.boot(doc)
 
+    def _time_limit(self, doc: Doc) -> float | None:
+        limit = doc["scheduling"].get("maxRunDuration")
+        if limit:
+            return float(limit["seconds"])
+        end = doc["scheduling"].get("terminationTime")
+        return max(0.0, self._world.epoch(end) - self._world.now()) if end else None
+
     def boot(self, doc: Doc) -> None:
+        """Have its machine boot, and its address known once it has one."""
         machines, name, number = self._world.machines, doc["_machine"], doc["id"]
         machine = self._machine(doc)
 

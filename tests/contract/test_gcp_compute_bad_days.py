@@ -373,6 +373,14 @@ def test_a_fault_that_is_none_is_refused(compute: Compute, wish: dict[str, Any])
         compute.sim.sim("POST", "/faults", wish)
 
 
+def test_a_wish_that_cannot_be_understood_is_refused(compute: Compute) -> None:
+    vm = compute.running()
+    with pytest.raises(RuntimeError, match="could not be understood"):
+        compute.sim.post(f"/instances/{vm.name}/write", path="instance/preempted")
+    with pytest.raises(RuntimeError, match="earthquake"):
+        compute.sim.post(f"/instances/{vm.name}/earthquake")
+
+
 def test_a_fault_can_let_some_pass_first(compute: Compute) -> None:
     compute.sim.fault("stockout", after=1, times=1)
     operations = [compute.insert(compute.order()) for _ in range(3)]
