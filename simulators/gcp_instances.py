@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulators import gcp_instances_control
+from simulators import gcp_instances_control, gcp_quotas
 from simulators import gcp_operations as operations
 from simulators.gcp_changes import check_new_labels, check_new_metadata, check_new_scheduling
 from simulators.gcp_compute_catalogue import all_zones, existing_zone
@@ -19,7 +19,7 @@ from simulators.gcp_compute_shapes import (
     shown,
 )
 from simulators.gcp_http import Answer, GoogleError, Request, Route
-from simulators.gcp_insert_fate import KINDS, facts, failure_of
+from simulators.gcp_insert_fate import KINDS, STOCKOUT, facts, failure_of, no_quota
 from simulators.gcp_insert_rules import check
 from simulators.gcp_instance_shapes import (
     address_of,
@@ -240,18 +240,21 @@ class Instances:
         self._life.shut(doc, "TERMINATED", operation=operation)
 
     def start(self, doc: Doc, _: Request, operation: str) -> None:
-        """Begin to start what is stopped; it may find no capacity."""
-        fault = self._world.faults.take("stockout", self._about(doc, "start"))
-        failure = None
-        if fault:
+        """Begin to start what is stopped; it may find no capacity, or no quota."""
+        world, failure = self._world, None
+        if world.faults.take("stockout", self._about(doc, "start")):
             zone = last(doc["zone"])
             failure = {
-                "code": fault.get("code", "ZONE_RESOURCE_POOL_EXHAUSTED"),
-                "message": f"The zone 'projects/{self._world.project}/zones/{zone}' does not have "
-                "enough resources available to fulfill the request.  Try a different zone, or try "
-                "again later.",
-                "leaves": "stopped",
+                "code": STOCKOUT,
+                "message": f"The zone 'projects/{world.project}/zones/{zone}' does not have enough "
+                "resources available to fulfill the request.  Try a different zone, or try again "
+                "later.",
             }
+        short = gcp_quotas.shortage(world, doc, new=False)
+        if short:
+            failure = no_quota(world, *short, how="operation")
+        if failure:
+            failure["leaves"] = "stopped"
         self._life.launch(doc, operation, failure)
 
     def set_labels(self, doc: Doc, request: Request, operation: str) -> None:

@@ -118,6 +118,20 @@ def test_a_quota_that_is_used_up_fails_the_operation(compute: Compute) -> None:
     assert error.error_details[0].quota_info.limit == 1
 
 
+def test_a_stopped_instance_needs_its_quota_again(compute: Compute) -> None:
+    zone = "us-west4-a"
+    vm = compute.running(zone)
+    where = {"project": compute.project, "zone": zone, "instance": vm.name}
+    compute.vms.stop_unary(**where)
+    compute.advance(STEP_S)
+    quota = {"region": "us-west4", "metric": "PREEMPTIBLE_NVIDIA_L4_GPUS"}
+    compute.sim.post("/quotas", quota, limit=0)
+    operation = compute.vms.start_unary(**where)
+    compute.advance(STEP_S)
+    assert compute.codes(operation) == ["QUOTA_EXCEEDED"]
+    assert compute.get(vm.name, zone).status == "TERMINATED"
+
+
 def test_a_global_quota_says_so(compute: Compute) -> None:
     compute.sim.fault("quota", {}, **{"global": True})
     (error,) = failed(compute).error.errors
