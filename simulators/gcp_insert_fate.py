@@ -42,7 +42,7 @@ def failure_of(world: World, wish: Wish, instance: Doc) -> Doc | None:
     fault = world.faults.take(KINDS, facts(wish))
     if fault is None:
         short = gcp_quotas.shortage(world, instance)
-        return _no_quota(world, *short, how="") if short else None
+        return no_quota(world, *short) if short else None
     match fault["kind"]:
         case "stockout":
             return _stockout(wish, fault)
@@ -50,7 +50,7 @@ def failure_of(world: World, wish: Wish, instance: Doc) -> Doc | None:
             region = gcp_quotas.EVERYWHERE if fault.get("global") else wish.region
             metric = fault.get("metric") or _metric(wish, everywhere=bool(fault.get("global")))
             most = float(fault.get("limit", 0))
-            return _no_quota(world, metric, region, most, how=fault.get("answer", ""))
+            return no_quota(world, metric, region, most, how=fault.get("answer", ""))
         case _:
             return {
                 "code": fault.get("code", "RESOURCE_NOT_FOUND"),
@@ -70,7 +70,8 @@ def _metric(wish: Wish, *, everywhere: bool) -> str:
     return gcp_quotas.gpu_metric(model, spot=wish.spot) if model else "CPUS"
 
 
-def _no_quota(world: World, metric: str, place: str, most: float, *, how: str) -> Doc:
+def no_quota(world: World, metric: str, place: str, most: float, *, how: str = "") -> Doc:
+    """Return the failure for want of quota, or raise it: `how` is `operation` or `http`."""
     text = gcp_quotas.message(metric, place, most)
     if (how or world.store.setting("quota_answer", "operation")) == "http":
         raise GoogleError(403, text, reason="quotaExceeded")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from simulators.gcp_catalogue import N1_CEILINGS, accelerators_in
-from simulators.gcp_compute_shapes import NAME, bad_request, invalid, not_found, path_of
+from simulators.gcp_compute_shapes import NAME, bad_request, invalid, last, not_found, path_of
 from simulators.gcp_insert_parts import check_accounts, check_disks, check_network
 from simulators.gcp_labels import check_labels, check_metadata, check_tags
 from simulators.gcp_wish import Wish
@@ -44,12 +44,7 @@ def _machine(wish: Wish) -> None:
 def _reserved_or_spot(wish: Wish) -> bool:
     # https://cloud.google.com/compute/docs/accelerator-optimized-machines
     model = wish.scheduling.get("provisioningModel")
-    affinity = (wish.body.get("reservationAffinity") or {}).get("consumeReservationType")
-    return (
-        wish.spot
-        or model in {"FLEX_START", "RESERVATION_BOUND"}
-        or affinity == "SPECIFIC_RESERVATION"
-    )
+    return wish.spot or model in {"FLEX_START", "RESERVATION_BOUND"}
 
 
 def _accelerators(wish: Wish) -> None:
@@ -166,6 +161,16 @@ def _time_limit(wish: Wish) -> None:
             )
 
 
+def _reservation(wish: Wish) -> None:
+    affinity = wish.body.get("reservationAffinity") or {}
+    if affinity.get("consumeReservationType") != "SPECIFIC_RESERVATION":
+        return
+    if wish.spot:
+        raise bad_request("Spot VMs cannot consume reservations.")
+    name = last((affinity.get("values") or [""])[0])  # there are none here
+    raise not_found(wish.project, f"zones/{wish.zone}/reservations/{name}")
+
+
 def _flex_start(wish: Wish) -> None:
     scheduling = wish.scheduling
     if scheduling.get("provisioningModel") != "FLEX_START":
@@ -184,6 +189,7 @@ RULES: tuple[Callable[[Wish], None], ...] = (
     _spot,
     _time_limit,
     _flex_start,
+    _reservation,
     _maintenance,
     check_disks,
     check_network,

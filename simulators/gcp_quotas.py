@@ -107,12 +107,15 @@ def gpu_metric(accelerator: str, *, spot: bool) -> str:
     return f"PREEMPTIBLE_{known}" if spot else known
 
 
-def shortage(world: World, instance: Doc) -> tuple[str, str, float] | None:
-    """Return the metric, the region and the limit that stand against one more instance."""
+def shortage(world: World, instance: Doc, *, new: bool = True) -> tuple[str, str, float] | None:
+    """Return the metric, the region and the limit that stand against one more running instance.
+
+    `new` is false for one that exists and is stopped.
+    """
     region = region_of(last(instance["zone"]))
     for place in (EVERYWHERE, region):
         used = usage(world, place)
-        wanted: dict[str, float] = {"INSTANCES": 1.0} if place == region else {}
+        wanted: dict[str, float] = {"INSTANCES": 1.0} if new and place == region else {}
         for metric, amount in needs(world, instance, place):
             wanted[metric] = wanted.get(metric, 0.0) + amount
         for metric, amount in wanted.items():

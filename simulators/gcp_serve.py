@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,7 @@ from simulators.gcp_http import Answer, Body, GoogleError, Request, Route, Route
 from simulators.gcp_state import Doc
 from simulators.gcp_world import World
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 18
 # What is left unread of a refused upload; beyond that closing is cheaper than reading.
 _LARGEST_REST = 1 << 20
@@ -114,6 +117,14 @@ class Server(ThreadingHTTPServer):
                 return route.handler(request)
         except GoogleError as error:
             return error.answer()
+        except Exception as error:  # noqa: BLE001 - told to the client, and logged with its trace
+            if not route.verb:  # the control door is for tests: say what was wrong with the wish
+                return GoogleError(400, f"the wish could not be understood: {error!r}").answer()
+            # A bug of ours must not look like a broken network.
+            _LOG.exception("%s %s", request.method, request.path)
+            return GoogleError(
+                500, f"the simulator failed: {error!r}", reason="internalError"
+            ).answer()
 
     def _note(self, request: Request, route: Route, answer: Answer, fault: Doc | None) -> None:
         line = {
@@ -132,8 +143,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that left; everything else is a bug of ours and is shown."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 

@@ -88,7 +88,7 @@ class GcpSimulator:
             raise RuntimeError(f"{method} /_sim{path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
 
-    def post(self, path: str, body: Any = None, **more: Any) -> Any:
+    def post(self, path: str, body: Any = None, /, **more: Any) -> Any:
         """POST to a control endpoint."""
         return self.sim("POST", path, {**(body or {}), **more})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,18 @@ def test_the_time_limit_begins_anew_with_every_start(compute: Compute) -> None:
     compute.vms.start_unary(**where)
     compute.advance(3000)
     assert compute.get(vm.name).status == "RUNNING"
+
+
+def test_an_end_on_a_date_stops(compute: Compute) -> None:
+    end = compute.sim.post("/clock", advance_s=0)["now"] + 600
+    when = datetime.fromtimestamp(end, UTC).isoformat()
+    vm = compute.running(
+        scheduling=standard(termination_time=when, instance_termination_action="STOP")
+    )
+    compute.advance(600 - 2 * STEP_S)
+    compute.advance(STEP_S)
+    assert compute.get(vm.name).status == "TERMINATED"
+    assert compute.told(vm.name) == ["insert", "compute.instances.deferredStop"]
 
 
 def test_stop_and_suspend_keep_the_instance(compute: Compute) -> None:

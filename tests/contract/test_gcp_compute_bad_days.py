@@ -118,6 +118,20 @@ def test_a_quota_that_is_used_up_fails_the_operation(compute: Compute) -> None:
     assert error.error_details[0].quota_info.limit == 1
 
 
+def test_a_stopped_instance_needs_its_quota_again(compute: Compute) -> None:
+    zone = "us-west4-a"
+    vm = compute.running(zone)
+    where = {"project": compute.project, "zone": zone, "instance": vm.name}
+    compute.vms.stop_unary(**where)
+    compute.advance(STEP_S)
+    quota = {"region": "us-west4", "metric": "PREEMPTIBLE_NVIDIA_L4_GPUS"}
+    compute.sim.post("/quotas", quota, limit=0)
+    operation = compute.vms.start_unary(**where)
+    compute.advance(STEP_S)
+    assert compute.codes(operation) == ["QUOTA_EXCEEDED"]
+    assert compute.get(vm.name, zone).status == "TERMINATED"
+
+
 def test_a_global_quota_says_so(compute: Compute) -> None:
     compute.sim.fault("quota", {}, **{"global": True})
     (error,) = failed(compute).error.errors
@@ -317,6 +331,12 @@ def test_an_instance_can_be_preempted_while_it_starts(compute: Compute) -> None:
     assert compute.told(order.name) == ["insert", "compute.instances.preempted"]
 
 
+def test_only_spot_instances_are_preempted(compute: Compute) -> None:
+    vm = compute.running(scheduling=standard())
+    with pytest.raises(RuntimeError, match="no Spot instance"):
+        compute.sim.post(f"/instances/{vm.name}/preempt")
+
+
 def test_a_host_error_restarts_or_stops(compute: Compute) -> None:
     spot_one, standard_one = compute.running(), compute.running(scheduling=standard())
     for vm in (spot_one, standard_one):
@@ -365,6 +385,14 @@ def test_an_instance_can_vanish_without_a_word(compute: Compute) -> None:
 def test_a_fault_that_is_none_is_refused(compute: Compute, wish: dict[str, Any]) -> None:
     with pytest.raises(RuntimeError, match="400"):
         compute.sim.sim("POST", "/faults", wish)
+
+
+def test_a_wish_that_cannot_be_understood_is_refused(compute: Compute) -> None:
+    vm = compute.running()
+    with pytest.raises(RuntimeError, match="could not be understood"):
+        compute.sim.post(f"/instances/{vm.name}/write", path="instance/preempted")
+    with pytest.raises(RuntimeError, match="earthquake"):
+        compute.sim.post(f"/instances/{vm.name}/earthquake")
 
 
 def test_a_fault_can_let_some_pass_first(compute: Compute) -> None:

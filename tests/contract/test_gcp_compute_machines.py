@@ -170,9 +170,7 @@ def verified(stage: Stage, token: str, audience: str) -> dict[str, Any]:
     keys = jwt.PyJWKSet.from_dict(stage.call("GET", "/oauth2/v3/certs"))
     kid = jwt.get_unverified_header(token)["kid"]
     (key,) = [each.key for each in keys.keys if each.key_id == kid]
-    claims: dict[str, Any] = jwt.decode(
-        token, key, algorithms=["RS256"], audience=audience, options={"verify_iat": False}
-    )
+    claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], audience=audience)
     return claims
 
 

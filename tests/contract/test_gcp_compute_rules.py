@@ -184,6 +184,18 @@ REFUSED: dict[str, tuple[Order, int, str]] = {
         400,
         "Only one accelerator type",
     ),
+    "a reservation that is none": (
+        {
+            "scheduling": standard(),
+            "reservation_affinity": gce.ReservationAffinity(
+                consume_reservation_type="SPECIFIC_RESERVATION",
+                key="compute.googleapis.com/reservation-name",
+                values=["mine"],
+            ),
+        },
+        404,
+        "reservations/mine",
+    ),
     "no disk": ({"disks": []}, 400, "boot disk"),
     "a disk smaller than its image": (
         {"disks": [boot_disk(disk_size_gb=9)]},
