@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from google.cloud import compute_v1
 
+from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, Resources, Spot
 from tests.contract.google_description import judge_exchanges
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
@@ -39,6 +40,7 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
     Scope,
 )
+from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.runs.model import Offer, Order
 from webhook_server.settings import Settings
 
@@ -644,6 +646,29 @@ def test_nobody_answers(town: Town) -> None:
             ask()
 
 
+def test_a_server_without_credentials_says_how_to_get_them(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = town.order()
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(town.folder / "none.json"))
+    lost = town.opened(gcp_compute_url="")
+    with pytest.raises(Misconfigured, match="set GOOGLE_APPLICATION_CREDENTIALS"):
+        lost.create(order, SECRET)
+    for ask in (lost.list, lambda: lost.get(order.name), lambda: lost.delete(order.name)):
+        with pytest.raises(ProviderUnavailable, match="no credentials"):
+            ask()
+
+
+@pytest.mark.parametrize("missing", ["gcp_project", "gcp_service_account"])
+def test_a_setting_that_is_missing_ends_the_start(tmp_path: Path, missing: str) -> None:
+    given = {"gcp_project": "p", "gcp_service_account": "a@p.iam.gserviceaccount.com"}
+    settings = Settings(state_dir=tmp_path, **(given | {missing: ""}))  # type: ignore[arg-type]
+    server = Server(url="https://cynthus.example", control_plane="plane")
+    with pytest.raises(UserError, match=f"CYNTHUS_{missing.upper()}: should name"):
+        open_provider("gcp", settings, server)
+    assert ("gcp" in configured(settings)) is (missing != "gcp_project")
+
+
 # ── many at once ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -685,10 +710,14 @@ def test_prices_that_cannot_be_refreshed_stay(town: Town) -> None:
     assert town.offers()[0] == before
 
 
-def test_a_broken_price_file_is_told_and_not_used(town: Town) -> None:
+def test_a_broken_price_file_is_told_and_hides_nothing(town: Town) -> None:
     (town.folder / "gcp_prices.csv").write_text("half a table")
-    with pytest.raises(Misconfigured, match=r"gcp_prices\.csv: line 1"):
-        town.offers()
+    name = town.running()
+    assert "gcp_prices.csv is broken: line 1" in town.offers()[0].price_source
+    assert [one.name for one in town.gcp.list()] == [name]
+    town.gcp.refresh_prices(date(2026, 11, 22))
+    town.now += gcp.PRICES_FOR_S
+    assert "Cloud Billing Catalog" in town.offers()[0].price_source
 
 
 def test_offers_know_the_quotas_of_the_account(town: Town) -> None:

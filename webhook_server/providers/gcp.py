@@ -246,8 +246,9 @@ class Gcp:
         except FileNotFoundError:
             return shipped()
         except (OSError, ValueError) as error:
-            remedy = "Delete it, and refresh the prices."
-            raise Misconfigured(f"{path}: {error}. {remedy}") from error
+            # A broken file of prices must not hide what exists; the next refresh writes it anew.
+            known = shipped()
+            return replace(known, source=f"{known.source} ({path.name} is broken: {error})")
 
     # ── what can be had ──────────────────────────────────────────────────────────────────────
 

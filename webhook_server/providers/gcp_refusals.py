@@ -37,11 +37,12 @@ _STOCKOUT: Mapping[str, Scope] = {
     "IP_SPACE_EXHAUSTED": Scope.REGION,
     "IP_SPACE_EXHAUSTED_WITH_DETAILS": Scope.REGION,
 }
-_QUOTA = ("QUOTA_EXCEEDED", "quotaExceeded", "CONCURRENT_OPERATIONS_QUOTA_EXCEEDED")
+_QUOTA = ("QUOTA_EXCEEDED", "quotaExceeded")
 _LATER = (
     "rateLimitExceeded",
     "userRateLimitExceeded",
     "RATE_LIMIT_EXCEEDED",
+    "CONCURRENT_OPERATIONS_QUOTA_EXCEEDED",  # of requests under way, not of what is lent
     "RESOURCE_NOT_READY",
     "resourceNotReady",
     "RESOURCE_OPERATION_RATE_EXCEEDED",

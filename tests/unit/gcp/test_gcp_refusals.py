@@ -106,7 +106,13 @@ def test_a_quota_that_only_a_detail_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["RESOURCE_NOT_READY", "RESOURCE_OPERATION_RATE_EXCEEDED", "SOMETHING_NEW"]
+    "code",
+    [
+        "CONCURRENT_OPERATIONS_QUOTA_EXCEEDED",
+        "RESOURCE_NOT_READY",
+        "RESOURCE_OPERATION_RATE_EXCEEDED",
+        "SOMETHING_NEW",
+    ],
 )
 def test_what_passes_or_is_unknown_says_nothing(code: str) -> None:
     refusal = of_operation(operation(code, status=503), ZONE)
