@@ -21,7 +21,7 @@ from simulators.gcp_machines import Machine, Played, PlayError
 from simulators.gcp_metadata import Issuers, Values
 from simulators.gcp_ns_cgroup import Group, hierarchies
 from simulators.gcp_ns_machine import Ground, Life, Plan, make_disk
-from simulators.gcp_ns_network import GATEWAY, MTU, Switch, address_of
+from simulators.gcp_ns_network import GATEWAY, MTU, Switch, address_of, mac_of
 from simulators.gcp_ns_relay import RelayLoop
 from simulators.gcp_root import default_cache, root_tree
 
@@ -195,7 +195,7 @@ def _metadata(machine: Machine, number: int) -> dict[str, Any]:
     tree: dict[str, Any] = {"instance": {}, "project": {}, **machine.metadata}
     instance = dict(tree["instance"])
     cards = [dict(card) for card in instance.get("network-interfaces", ({},))]
-    cards[0] |= {"ip": address_of(number), "gateway": GATEWAY, "mtu": MTU}
+    cards[0] |= {"ip": address_of(number), "mac": mac_of(number), "gateway": GATEWAY, "mtu": MTU}
     return tree | {"instance": instance | {"network-interfaces": cards}}
 
 

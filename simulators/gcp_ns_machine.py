@@ -166,7 +166,7 @@ def _start(ground: Ground, life: Life, full: bool) -> subprocess.Popen[bytes]:
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "TREE": str(ground.tree),
         "FOLDER": str(plan.folder),
-        "NAME": plan.machine.name,
+        "NAME": str(plan.machine.metadata["instance"].get("name", plan.machine.name)),
         "NETWORK": life.cable.namespace.path,
         "CONTROL_GROUPS": " ".join(str(folder) for folder in plan.group.folders),
         "FULL": "yes" if full else "",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
-from webhook_server.providers.provider import Provider
-from webhook_server.providers.registry import PROVIDERS, Server, open_provider
+from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRefusal
+from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.settings import Settings
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
 DRAIN_S = 8.0  # after `workers.STOP_S`, together below the 30 s that supervisors grant
 _PRUNE_EVERY_S = 3600.0
+_PRICES_EVERY_S = 86400.0  # list prices change over weeks, Spot prices once a month
+_PRICES_AGAIN_S = 3600.0  # an estimate may be old; nothing waits for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,8 @@ def open_providers(ground: Ground) -> dict[str, Provider]:
         url=ground.base_url, control_plane=control_plane(ground.database, ground.new_id)
     )
     open_provider(ground.settings.provider, ground.settings, server)  # a wrong name ends the start
-    return {name: open_provider(name, ground.settings, server) for name in PROVIDERS}
+    names = configured(ground.settings)
+    return {name: open_provider(name, ground.settings, server) for name in names}
 
 
 @dataclass
@@ -140,6 +143,9 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         Loop("warm", WarmKeeper(WarmStore(database), providers, now).step, "warm"),
         Loop("prune", _spaced(_prune(database, now), now), "prune"),
     ]
+    keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]
+    if keepers:
+        loops.append(Loop("prices", _spaced(price_step(keepers, now), now), "prices"))
     if ground.github is not None or PublicationStore(database).next_due() is not None:
         # Without GitHub it only ends what an earlier server with GitHub left to be published.
         loops.append(Loop("publish", _publish_step(ground, runs), "publications"))
@@ -231,6 +237,22 @@ def _prune(database: Database, now: Callable[[], datetime]) -> Callable[[], floa
         tokens.prune(now())
         cool_downs.prune(now() - _COLD)
         return _PRUNE_EVERY_S
+
+    return step
+
+
+def price_step(keepers: Sequence[PriceKeeper], now: Callable[[], datetime]) -> Callable[[], float]:
+    """Return the step that keeps prices fresh; while it fails, the old ones serve."""
+
+    def step() -> float:
+        for keeper in keepers:
+            try:
+                number = keeper.refresh_prices(now().date())
+            except ProviderRefusal as refusal:
+                log.warning("prices not refreshed, the old ones stay detail=%s", refusal)
+                return _PRICES_AGAIN_S
+            log.info("prices refreshed number=%d", number)
+        return _PRICES_EVERY_S
 
     return step
 

@@ -344,6 +344,8 @@ def _url_faults(settings: Settings) -> Iterator[str]:
         ("GITHUB_API_URL", settings.github_api_url),
         ("GITHUB_UPLOADS_URL", settings.github_uploads_url),
         ("OIDC_ISSUER", settings.oidc_issuer),
+        ("GCP_COMPUTE_URL", settings.gcp_compute_url),
+        ("GCP_BILLING_URL", settings.gcp_billing_url),
     ):
         if url and not _is_web_url(url):
             yield (

@@ -198,6 +198,8 @@ def test_each_machine_has_a_network_of_its_own(real: Namespaces, host: Host) -> 
         ask = f"curl -s --max-time 2 -o /dev/null -w '%{{http_code}}' http://{other}:29500/"
         eventually("the other serves", lambda n=name, a=ask: run_in(real, n, a) == "200")
         assert run_in(real, name, f'{ASK}instance/network-interfaces/0/ip"') == own
+        mac = run_in(real, name, f'{ASK}instance/network-interfaces/0/mac"')
+        assert mac in run_in(real, name, "ip link show eth0")
     ask = f"curl -s --max-time 2 http://127.0.0.1:{host.port}/reached"
     assert run_in(real, "a", ask) == "/reached"
     outside = "curl -s --max-time 0.3 -o /dev/null -w '%{errormsg}' http://192.0.2.1/"

@@ -12,25 +12,49 @@ import pytest
 
 from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, Resources
+from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from webhook_server.providers.provider import InstanceNotFound, NoCapacity, NothingFits, Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.runs.model import Offer, Order
 from webhook_server.settings import Settings
 
+NO_DELAYS = ("provisioning_s", "staging_s", "stopping_s", "grace_s")
+_numbers = itertools.count(1)
 DELETES = 10  # more than any provider needs when nothing is in its way
 
-Surroundings = Callable[[Path], Provider]
+Surroundings = Callable[[Path, pytest.FixtureRequest], Provider]
 
 
-def _local(folder: Path) -> Provider:
+def _local(folder: Path, _: pytest.FixtureRequest) -> Provider:
     settings = Settings(state_dir=folder, local_slots=2)
     # Nobody answers there: these agents live until they are told to end.
     server = Server(url="http://127.0.0.1:9", control_plane="contract-tests")
     return open_provider("local", settings, server)
 
 
+@pytest.fixture(scope="module")
+def compute_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpSimulator]:
+    with gcp_simulator(tmp_path_factory.mktemp("gcp")) as simulator:
+        simulator.post("/settings", dict.fromkeys(NO_DELAYS, 0))
+        yield simulator
+
+
+def _gcp(folder: Path, request: pytest.FixtureRequest) -> Provider:
+    simulator: GcpSimulator = request.getfixturevalue("compute_engine")
+    settings = Settings(
+        state_dir=folder,
+        gcp_project=simulator.project,
+        gcp_compute_url=simulator.url,
+        gcp_service_account=f"runner@{simulator.project}.iam.gserviceaccount.com",
+        gcp_agent_image=f"us-docker.pkg.dev/cynthus/agent/agent@sha256:{'0' * 64}",
+    )
+    # A control plane of its own: names return from test to test, and are remembered.
+    server = Server(url="http://127.0.0.1:9", control_plane=f"contract-{next(_numbers)}")
+    return open_provider("gcp", settings, server)
+
+
 #: One line per provider.
-SURROUNDINGS: dict[str, Surroundings] = {"local": _local}
+SURROUNDINGS: dict[str, Surroundings] = {"gcp": _gcp, "local": _local}
 
 
 def an_order(name: str, offer: Offer, need: Resources) -> Order:
@@ -47,7 +71,7 @@ def an_order(name: str, offer: Offer, need: Resources) -> Order:
 
 @pytest.fixture(params=sorted(PROVIDERS))
 def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Provider]:
-    provider = SURROUNDINGS[request.param](tmp_path)
+    provider = SURROUNDINGS[request.param](tmp_path, request)
     yield provider
     for instance in provider.list():
         deleted(provider, instance.name)

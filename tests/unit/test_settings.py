@@ -73,6 +73,7 @@ def test_a_complete_github_setting_is_accepted() -> None:
         ({"CYNTHUS_PUBLIC_URL": "ftp://x"}, "CYNTHUS_PUBLIC_URL: should be https://HOST"),
         ({"CYNTHUS_PUBLIC_URL": "http://example.com"}, "CYNTHUS_PUBLIC_URL: should be https"),
         ({"CYNTHUS_PUBLIC_URL": "https://u:p@example.com"}, "CYNTHUS_PUBLIC_URL: should be"),
+        ({"CYNTHUS_GCP_COMPUTE_URL": "http://x.example"}, "CYNTHUS_GCP_COMPUTE_URL: should be"),
         ({"CYNTHUS_DATABASE_URL": "mysql://x"}, "CYNTHUS_DATABASE_URL: should begin with"),
         ({"CYNTHUS_BLOB_URL": "s3://x"}, "CYNTHUS_BLOB_URL: should be file:///PATH"),
         ({"CYNTHUS_API_TOKEN": "t" * 23}, "CYNTHUS_API_TOKEN: should have at least 24 bytes"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cynthus.errors import CynthusError
 from cynthus.spec import Resources
@@ -105,4 +106,15 @@ class Provider(Protocol):
         """Begin to give back the instance and all that came with it.
 
         Raises: InstanceNotFound once nothing of it is left.
+        """
+
+
+@runtime_checkable
+class PriceKeeper(Protocol):
+    """A provider that also keeps a list of prices, which grows old."""
+
+    def refresh_prices(self, today: date) -> int:
+        """Fetch the prices anew and keep them; return how many there are. Safe to repeat.
+
+        Raises: ProviderUnavailable, and then the old ones stay.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,10 +45,27 @@ def _engine_socket(docker_host: str) -> str:
     return "/var/run/docker.sock"
 
 
+def _gcp(settings: Settings, server: Server) -> Provider:
+    if not settings.gcp_project:
+        raise UserError(
+            "CYNTHUS_GCP_PROJECT: should name the project that lends instances, found nothing."
+            " Set it, or choose another provider."
+        )
+    from webhook_server.providers import gcp  # only who lends from it pays for it
+
+    return gcp.opened(settings, server.url, server.control_plane, clock=time.monotonic)
+
+
 #: One line per provider.
 PROVIDERS: dict[str, Callable[[Settings, Server], Provider]] = {
+    "gcp": _gcp,
     "local": _local,
 }
+
+
+def configured(settings: Settings) -> tuple[str, ...]:
+    """Name the providers that these settings say enough about."""
+    return tuple(name for name in PROVIDERS if name != "gcp" or settings.gcp_project)
 
 
 def open_provider(name: str, settings: Settings, server: Server) -> Provider:
