@@ -105,7 +105,7 @@ def _secret(settings: Settings, args: argparse.Namespace) -> int:
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
-    store = open_secret_store(settings.secrets_url, state_dir, key)
+    store = open_secret_store(settings, state_dir, key)
     if args.act == "list":
         sys.stdout.write("".join(f"{name}\n" for name in store.names(args.repository_id)))
         return 0

@@ -46,11 +46,13 @@ from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
 from webhook_server.settings import Settings
-from webhook_server.stores.blob_store import FileBlobs, open_blob_store
+from webhook_server.stores.blob_store import open_blob_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.file_blobs import FileBlobs
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.secret_store import open_secret_store
 from webhook_server.stores.session_store import SessionStore
@@ -149,9 +151,10 @@ def open_parts(
     """Return what the doors are handed."""
     settings, database = found.settings, found.database
     state_dir = settings.state_dir.resolve()
-    blobs = open_blob_store(settings.blob_url, state_dir)
+    blobs = open_blob_store(settings, state_dir)
     if isinstance(blobs, FileBlobs) and not database_is_shared(settings):
         blobs.sweep()
+    stored_secrets = open_secret_store(settings, state_dir, found.key)
     hosts = {host_of(found.base_url.partition("://")[2]), settings.host.lower()}
     return Parts(
         settings=settings,
@@ -169,7 +172,8 @@ def open_parts(
         publications=PublicationStore(database),
         sessions=SessionStore(database, now=clock),
         blobs=blobs,
-        secrets=open_secret_store(settings.secrets_url, state_dir, found.key),
+        secrets=stored_secrets,
+        run_secrets=RunSecrets(database, stored_secrets),
         providers=providers or {},
         jobs=jobs,
         alive=alive,
@@ -198,7 +202,7 @@ def open_doors(
 ) -> Doors:
     """Return the whole ASGI application."""
     readers = Readers(parts.bell)
-    masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.secrets)
+    masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.run_secrets)
     pages = Later(lambda: _pages(parts, masking))
 
     def gauges() -> Iterator[Sample]:
@@ -354,7 +358,7 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
         base_url=found.base_url,
         database=found.database,
         bell=found.bell,
-        blobs=open_blob_store(found.settings.blob_url, found.settings.state_dir.resolve()),
+        blobs=open_blob_store(found.settings, found.settings.state_dir.resolve()),
         github=github,
         now=clock,
         new_id=new_id,

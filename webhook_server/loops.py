@@ -18,7 +18,7 @@ from webhook_server.providers.registry import PROVIDERS, Server, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of
 from webhook_server.settings import Settings
-from webhook_server.stores.blob_store import BlobStore, blob_key
+from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore

@@ -10,7 +10,7 @@ from decimal import Decimal
 from cynthus.wire import AttemptView, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
 from webhook_server.runs.model import Attempt, Run, State
-from webhook_server.stores.blob_store import blob_key
+from webhook_server.stores.blob_protocol import blob_key
 
 OUTPUT_URL_LIFE = timedelta(hours=1)  # long enough for a slow download to begin, no keepsake
 _CENT_FRACTION = Decimal("0.0001")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
@@ -31,9 +31,12 @@ class TurnedAway(CynthusError):  # noqa: N818 - as above
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """What a server answered; names of headers are in lower case."""
+
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Door:
@@ -64,7 +67,7 @@ class Door:
             raise Unanswered(f"{self._server_url}: {type(error).__name__}: {error}") from error
         return _read(answer)
 
-    def _exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
+    def _exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         if self._kept is not None:
             try:
                 return _ask(self._kept, path, body, headers)
@@ -79,28 +82,38 @@ class Door:
             self._kept.close()
         self._kept = None
 
-    def put(self, url: str, content: BinaryIO, size_bytes: int) -> None:
+    def put(
+        self, url: str, content: BinaryIO, size_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> None:
         """Store exactly `size_bytes` of `content` under a signed URL.
 
         Raises: Unanswered (try again from the start), TurnedAway.
         """
-        whole_url = urljoin(self._server_url, url)
-        parts = urlsplit(whole_url)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection = _connect(whole_url, UPLOAD_TIMEOUT_S)
-        try:
-            connection.putrequest("PUT", target)
-            connection.putheader("content-type", "application/octet-stream")
-            connection.putheader("content-length", str(size_bytes))
-            connection.endheaders()
-            _send(connection, content, size_bytes)
-            found = connection.getresponse()
-            answer = _Answer(found.status, found.read(ANSWER_LIMIT_BYTES))
-        except (OSError, http.client.HTTPException) as error:
-            raise Unanswered(f"upload: {type(error).__name__}: {error}") from error
-        finally:
-            connection.close()
-        _refuse(answer)
+        _refuse(put_once(urljoin(self._server_url, url), content, size_bytes, headers or {}))
+
+
+def put_once(url: str, content: BinaryIO, size_bytes: int, headers: Mapping[str, str]) -> Answer:
+    """PUT the next `size_bytes` of `content`, without any token of ours; return what was answered.
+
+    Raises: Unanswered when the connection fails.
+    """
+    parts = urlsplit(url)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    told = {"content-type": "application/octet-stream", **headers}
+    connection = _connect(url, UPLOAD_TIMEOUT_S)
+    try:
+        connection.putrequest("PUT", target)
+        for name, value in {**told, "content-length": str(size_bytes)}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        _send(connection, content, size_bytes)
+        found = connection.getresponse()
+        answered = {name.lower(): value for name, value in found.getheaders()}
+        return Answer(found.status, found.read(ANSWER_LIMIT_BYTES), answered)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unanswered(f"upload: {type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
 
 
 def _connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
@@ -113,13 +126,13 @@ def _connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
 
 def _ask(
     connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]
-) -> _Answer:
+) -> Answer:
     connection.request("POST", path, body, dict(headers))
     found = connection.getresponse()
     content = found.read(ANSWER_LIMIT_BYTES)
     if found.read(1):
         raise http.client.HTTPException(f"answer longer than {ANSWER_LIMIT_BYTES} bytes")
-    return _Answer(found.status, content)
+    return Answer(found.status, content)
 
 
 def _send(connection: http.client.HTTPConnection, content: BinaryIO, size_bytes: int) -> None:
@@ -132,7 +145,7 @@ def _send(connection: http.client.HTTPConnection, content: BinaryIO, size_bytes:
         left -= len(block)
 
 
-def _read(answer: _Answer) -> Any:
+def _read(answer: Answer) -> Any:
     _refuse(answer)
     try:
         return json.loads(answer.body)
@@ -140,7 +153,7 @@ def _read(answer: _Answer) -> Any:
         raise Unanswered("the answer is no JSON") from error
 
 
-def _refuse(answer: _Answer) -> None:
+def _refuse(answer: Answer) -> None:
     if 200 <= answer.status < 300:  # noqa: PLR2004 - https://www.rfc-editor.org/rfc/rfc9110#section-15.3
         return
     if answer.status >= 500 or answer.status in TRY_AGAIN:  # noqa: PLR2004 - as above, 15.6
@@ -148,7 +161,7 @@ def _refuse(answer: _Answer) -> None:
     raise TurnedAway(answer.status, _message(answer))
 
 
-def _message(answer: _Answer) -> str:
+def _message(answer: Answer) -> str:
     try:
         return str(json.loads(answer.body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
