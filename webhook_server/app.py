@@ -46,6 +46,7 @@ from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
 from webhook_server.settings import Settings
+from webhook_server.stores.blob_protocol import BlobStore
 from webhook_server.stores.blob_store import open_blob_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
@@ -54,6 +55,7 @@ from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.secret_protocol import SecretStore
 from webhook_server.stores.secret_store import open_secret_store
 from webhook_server.stores.session_store import SessionStore
 
@@ -117,15 +119,19 @@ class Ground:
     key: bytes
     base_url: str
     database: Database
+    blobs: BlobStore
+    secrets: SecretStore
     bell: Bell
 
 
 @contextmanager
 def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Ground]:
-    """Open the state folder and the database, migrated; close them at the end."""
+    """Open the state folder, the stores and the database, migrated; close it at the end."""
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
+    blobs = open_blob_store(settings, state_dir)
+    kept_secrets = open_secret_store(settings, state_dir, key)
     url = settings.database_url or f"sqlite:///{state_dir / 'cynthus.db'}"
     database = Database(url, now=clock)
     try:
@@ -135,6 +141,8 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
             key=key,
             base_url=base_url(settings, listening),
             database=database,
+            blobs=blobs,
+            secrets=kept_secrets,
             bell=Bell(),
         )
     finally:
@@ -150,11 +158,8 @@ def open_parts(
 ) -> Parts:
     """Return what the doors are handed."""
     settings, database = found.settings, found.database
-    state_dir = settings.state_dir.resolve()
-    blobs = open_blob_store(settings, state_dir)
-    if isinstance(blobs, FileBlobs) and not database_is_shared(settings):
-        blobs.sweep()
-    stored_secrets = open_secret_store(settings, state_dir, found.key)
+    if isinstance(found.blobs, FileBlobs) and not database_is_shared(settings):
+        found.blobs.sweep()
     hosts = {host_of(found.base_url.partition("://")[2]), settings.host.lower()}
     return Parts(
         settings=settings,
@@ -171,9 +176,9 @@ def open_parts(
         events=EventStore(database),
         publications=PublicationStore(database),
         sessions=SessionStore(database, now=clock),
-        blobs=blobs,
-        secrets=stored_secrets,
-        run_secrets=RunSecrets(database, stored_secrets),
+        blobs=found.blobs,
+        secrets=found.secrets,
+        run_secrets=RunSecrets(database, found.secrets),
         providers=providers or {},
         jobs=jobs,
         alive=alive,
@@ -358,7 +363,7 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
         base_url=found.base_url,
         database=found.database,
         bell=found.bell,
-        blobs=open_blob_store(found.settings, found.settings.state_dir.resolve()),
+        blobs=found.blobs,
         github=github,
         now=clock,
         new_id=new_id,

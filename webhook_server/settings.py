@@ -22,7 +22,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 # https://cloud.google.com/storage/docs/buckets#naming; a prefix stays plain, as keys do.
-_BLOB_URL = re.compile(
+BLOB_URL = re.compile(
     r"\A(file:///.*|gs://(?!goog)[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_-]+)*/?)\Z", re.ASCII
 )
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects; or its number.
@@ -361,9 +361,9 @@ def _url_faults(settings: Settings) -> Iterator[str]:
             "CYNTHUS_DATABASE_URL: should begin with sqlite:/// or postgresql+psycopg://,"
             " found something else. Write one of the two forms."
         )
-    if settings.blob_url and not _BLOB_URL.match(settings.blob_url):
+    if settings.blob_url and not BLOB_URL.match(settings.blob_url):
         yield (
-            "CYNTHUS_BLOB_URL: should be file:///PATH, or gs://BUCKET/PREFIX with a bucket of 3 to"
+            "CYNTHUSBLOB_URL: should be file:///PATH, or gs://BUCKET/PREFIX with a bucket of 3 to"
             " 63 lower-case letters, digits, `-`, `_` or `.`, found"
             f" {settings.blob_url!r}. Write such an address."
         )

@@ -111,14 +111,19 @@ def run(tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+NO_KEY = {"GOOGLE_APPLICATION_CREDENTIALS": "/no/such/key.json"}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"CYNTHUS_WEBHOOK_SECRET": "short"}, "CYNTHUS_WEBHOOK_SECRET"),
         ({"CYNTHUS_ALLOWED": ""}, "CYNTHUS_ALLOWED"),
         ({"CYNTHUS_API_TOKEN": "short"}, "CYNTHUS_API_TOKEN"),
-        ({"CYNTHUS_BLOB_URL": "gs://bucket"}, "not supported yet"),
-        ({"CYNTHUS_SECRETS_URL": "gcp://project"}, "not supported yet"),
+        ({"CYNTHUS_BLOB_URL": "gs://No_Bucket"}, "CYNTHUS_BLOB_URL"),
+        ({"CYNTHUS_SECRETS_URL": "gs://bucket"}, "CYNTHUS_SECRETS_URL"),
+        ({"CYNTHUS_BLOB_URL": "gs://bucket", **NO_KEY}, "GOOGLE_APPLICATION_CREDENTIALS"),
+        ({"CYNTHUS_SECRETS_URL": "gcp://project", **NO_KEY}, "GOOGLE_APPLICATION_CREDENTIALS"),
         ({"CYNTHUS_PORT": "99999"}, "CYNTHUS_PORT"),
     ],
 )
