@@ -32,6 +32,7 @@ DOCUMENTS = (
 # What the real services answer although no discovery document has it: verb → why.
 UNDESCRIBED = {
     "oauth2.certs": "Google's public keys, https://www.googleapis.com/oauth2/v3/certs",
+    "oauth2.token": "the token endpoint of key files has no discovery document",
     "storage.xml": "the XML API has no discovery document",
     "storage.batch": "many requests in one body, each of which the documents describe alone",
 }
