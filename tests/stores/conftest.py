@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from tests.postgres_fixture import a_database, a_server
+from tests.stores.cloud_fixture import Cloud, a_cloud, make_bucket
 from webhook_server.stores.database import Database
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -51,3 +55,25 @@ def db(empty_url: str, open_database: Callable[[str], Database]) -> Database:
     database = open_database(empty_url)
     database.migrate()
     return database
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpSimulator]:
+    with gcp_simulator(tmp_path_factory.mktemp("gcp")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def account(simulator: GcpSimulator, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    return a_cloud(simulator, tmp_path_factory.mktemp("account"))
+
+
+@pytest.fixture
+def cloud(account: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """Google's cloud with nothing wrong in it, and an empty bucket of the test's own."""
+    found = replace(account, bucket=f"acme-{uuid.uuid4().hex[:12]}")
+    # Google's libraries read it themselves; `Settings` only knows that it is there.
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
+    make_bucket(found)
+    yield found
+    found.sim.sim("DELETE", "/faults")

@@ -48,17 +48,17 @@ def open_gcs_blobs(settings: Settings) -> GcsBlobs:
     Raises: UserError without credentials.
     """
     parts = urlsplit(settings.blob_url)
-    client = open_client(settings)
-    signer = open_signer(client._credentials, settings.gcp_iam_url)  # noqa: SLF001 - our own, from `open_client`
-    return GcsBlobs(client.bucket(parts.netloc), parts.path.strip("/"), signer)
+    # An emulator asks for no token, and still checks what a key file has signed.
+    keyless = settings.storage_emulator_host and not settings.google_application_credentials
+    signer = open_signer(open_credentials(emulated=bool(keyless)), settings.gcp_iam_url)
+    bucket = open_client(settings).bucket(parts.netloc)
+    return GcsBlobs(bucket, parts.path.strip("/"), signer)
 
 
 def open_client(settings: Settings) -> Client:
     """Return Cloud Storage's client. Raises: UserError without credentials."""
     emulator = settings.storage_emulator_host
-    credentials = open_credentials(
-        emulated=bool(emulator), key_file=settings.google_application_credentials
-    )
+    credentials = open_credentials(emulated=bool(emulator))
     options = {"api_endpoint": emulator} if emulator else None
     return Client(
         project=settings.gcp_project or None, credentials=credentials, client_options=options

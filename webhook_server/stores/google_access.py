@@ -34,14 +34,14 @@ ASK_RETRY = Retry(
 )
 
 
-def open_credentials(*, emulated: bool, key_file: str) -> Credentials:
-    """Return the credentials of this process; none where an emulator needs none.
+def open_credentials(*, emulated: bool) -> Credentials:
+    """Return the credentials of this process; an emulator is asked without, as Google's own are.
 
     The order is Google's own: https://cloud.google.com/docs/authentication/application-default-credentials
     Raises: UserError when there are none.
     """
-    if emulated and not key_file:
-        return AnonymousCredentials()  # as Google's emulators do
+    if emulated:
+        return AnonymousCredentials()
     try:
         found, _ = google.auth.default(scopes=[SCOPE])
     except (DefaultCredentialsError, MutualTLSChannelError, ValueError) as error:

@@ -18,7 +18,7 @@ from google.api_core import exceptions as faults
 from google.api_core.client_options import ClientOptions
 from google.cloud import secretmanager_v1 as manager
 
-from cynthus.errors import Transient
+from cynthus.errors import Transient, UserError
 from webhook_server.settings import Settings
 from webhook_server.stores.google_access import ASK_RETRY, open_credentials, spoken
 from webhook_server.stores.secret_protocol import NAME, SecretUnreadable, SecretValue, check
@@ -37,11 +37,8 @@ def open_manager_secrets(settings: Settings) -> ManagerSecrets:
     Raises: UserError without credentials.
     """
     url = settings.gcp_secrets_url
-    credentials = open_credentials(
-        emulated=bool(url), key_file=settings.google_application_credentials
-    )
     client = manager.SecretManagerServiceClient(
-        credentials=credentials,
+        credentials=open_credentials(emulated=bool(url)),
         transport="rest",  # one port for HTTP, and no gRPC threads that outlive a fork
         client_options=ClientOptions(api_endpoint=url or None),
     )
@@ -66,6 +63,8 @@ class ManagerSecrets:
         return self._access(found, number or "latest", name)
 
     def _find(self, repository_id: int, name: str) -> str | None:
+        if not NAME.match(name):
+            raise UserError(f"{name!r}: should be the name of a secret. Check its spelling.")
         for secret_id in (_own(repository_id, name), name):
             if self._is_allowed(secret_id, repository_id):
                 return secret_id
