@@ -363,7 +363,7 @@ def _url_faults(settings: Settings) -> Iterator[str]:
         )
     if settings.blob_url and not BLOB_URL.match(settings.blob_url):
         yield (
-            "CYNTHUSBLOB_URL: should be file:///PATH, or gs://BUCKET/PREFIX with a bucket of 3 to"
+            "CYNTHUS_BLOB_URL: should be file:///PATH, or gs://BUCKET/PREFIX with a bucket of 3 to"
             " 63 lower-case letters, digits, `-`, `_` or `.`, found"
             f" {settings.blob_url!r}. Write such an address."
         )
