@@ -10,10 +10,10 @@ import pytest
 
 from demo.__main__ import published_release
 from demo.stage import Stage, standing
+from tests.cloud_fixture import Cloud, a_cloud, make_bucket
 from tests.flow.conftest import HASTE, judge
 from tests.flow.test_push_to_release import asset_bytes, light_repository, run_to_its_end
 from tests.gcp_fixture import gcp_simulator
-from tests.stores.cloud_fixture import Cloud, a_cloud, make_bucket
 from webhook_server.stores.gcs_blobs import SINGLE_PUT_BYTES, open_client
 
 SECRET = "hf_a-secret-of-this-test-alone"

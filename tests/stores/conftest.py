@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cloud_fixture import Cloud, a_cloud, make_bucket
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from tests.postgres_fixture import a_database, a_server
-from tests.stores.cloud_fixture import Cloud, a_cloud, make_bucket
 from webhook_server.stores.database import Database
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

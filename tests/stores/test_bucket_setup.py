@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores.cloud_fixture import Cloud
+from tests.cloud_fixture import Cloud
 from webhook_server.stores.bucket_setup import shape_of
 from webhook_server.stores.gcs_blobs import open_client
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from cynthus.errors import Transient
-from tests.stores.cloud_fixture import Cloud
+from tests.cloud_fixture import Cloud
 from webhook_server.stores.blob_protocol import (
     Announced,
     BlobMismatch,

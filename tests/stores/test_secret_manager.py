@@ -10,7 +10,7 @@ import pytest
 from google.cloud import secretmanager_v1 as manager
 
 from cynthus.errors import Transient, UserError
-from tests.stores.cloud_fixture import Cloud
+from tests.cloud_fixture import Cloud
 from webhook_server.stores.database import Database
 from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.secret_protocol import SecretUnreadable
