@@ -20,6 +20,7 @@ from simulators.gcp_storage_rules import (
     check_metadata,
     check_object_name,
     glob,
+    said,
     whole,
 )
 from simulators.gcp_storage_state import LIVE, SOFT_DELETED, Shelf
@@ -85,7 +86,7 @@ class Objects:
 
     def _found(self, request: Request) -> Doc:
         params, args = request.params, request.args
-        soft = params.get("softDeleted") == "true"
+        soft = said(params, "softDeleted")
         generation = generation_of(params)
         if soft and generation is None:
             raise required("generation")
@@ -275,8 +276,8 @@ class _Listing:
 
     def __init__(self, params: Mapping[str, str]) -> None:
         self._params = params
-        self.versions = params.get("versions") == "true"
-        self._soft = params.get("softDeleted") == "true"
+        self.versions = said(params, "versions")
+        self._soft = said(params, "softDeleted")
         if self.versions and self._soft:
             raise bad("Cannot list soft-deleted objects together with versions.")
         asked = whole(params.get("maxResults", str(_LARGEST_PAGE)), "maxResults")
@@ -301,7 +302,7 @@ class _Listing:
             elif group != before:
                 before = group
                 yield group
-            if found and self._params.get("includeTrailingDelimiter") == "true" and group == name:
+            if found and said(self._params, "includeTrailingDelimiter") and group == name:
                 yield doc
 
     def _wanted(self, doc: Doc, name: str) -> bool:
