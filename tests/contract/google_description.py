@@ -77,11 +77,6 @@ class _Place:
     is_request: bool
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def merges(self) -> bool:
-        """Say whether null takes a field away (RFC 7396)."""
-        return self.is_request and self.operation.http_method == "PATCH"
-
     def wrong(self, at: str, text: str) -> None:
         self.problems.append(f"{'request' if self.is_request else 'answer'} at {at or '/'}: {text}")
 
@@ -285,7 +280,7 @@ def _check_object(place: _Place, at: str, value: Any, schema: Mapping[str, Any])
         inner = known.get(name, rest)
         if inner is None:
             place.wrong(at, f"unknown field {name!r}")
-        elif item is not None or not place.merges:
+        elif item is not None or not place.is_request:  # null is "not set", google-auth sends it
             _check(place, f"{at}/{name}", item, inner)
     if place.is_request:
         for name, inner in known.items():
