@@ -10,6 +10,7 @@ from simulators.gcp_storage_copies import Copies
 from simulators.gcp_storage_intake import Intake
 from simulators.gcp_storage_lifecycle import Lifecycle
 from simulators.gcp_storage_objects import Objects
+from simulators.gcp_storage_parts import Parts
 from simulators.gcp_storage_sessions import Sessions
 from simulators.gcp_storage_state import Shelf
 from simulators.gcp_storage_uploads import Uploads
@@ -32,6 +33,6 @@ def routes(world: World) -> list[Route]:
         *json_routes,
         *Uploads(intake, sessions).routes(),
         *Batch(world, json_routes).routes(),
-        *Lifecycle(shelf).routes(),
+        *Lifecycle(shelf, Parts(intake)).routes(),
         *xml.routes(),
     ]

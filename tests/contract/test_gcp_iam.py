@@ -333,3 +333,13 @@ def test_the_key_file_is_what_google_auth_reads(cloud: Cloud, tmp_path: Path) ->
     found = service_account.Credentials.from_service_account_file(str(path), scopes=[ALL])
     found.refresh(Request())
     assert found.valid
+
+
+def test_the_xml_interface_refuses_in_xml(closed: Cloud) -> None:
+    closed.storage(token_for(closed, ALL)).create_bucket("closed-3")
+    answer = closed.call("PUT", "/closed-3/a", data=b"x")
+    assert answer.status_code == 403
+    assert "<Code>AccessDenied</Code>" in answer.text
+    assert "storage.objects.create" in answer.text
+    own = {"Authorization": f"Bearer {token_for(closed, ALL).token}"}
+    assert closed.call("PUT", "/closed-3/a", data=b"x", headers=own).status_code == 200

@@ -13,6 +13,7 @@ import pytest
 import requests
 from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
 from google.cloud import storage
+from google.cloud.storage import transfer_manager
 from google.cloud.storage.exceptions import DataCorruption
 
 from tests.contract.gcp_cloud import SOON, Cloud, a_cloud
@@ -271,6 +272,51 @@ def test_malformed_uploads_are_refused(cloud: Cloud, bucket: storage.Bucket) -> 
         assert cloud.call("POST", f"{place}?{query}", data=data, headers=headers).status_code == 400
     with pytest.raises(NotFound):
         cloud.storage().bucket("cynthus-nowhere").blob("a").upload_from_string(b"x")
+    assert list(bucket.list_blobs()) == []
+
+
+def test_parts_sent_apart_are_joined(bucket: storage.Bucket, tmp_path: Path) -> None:
+    data = random.Random(7).randbytes((11 << 20) + 3)
+    source = tmp_path / "source"
+    source.write_bytes(data)
+    transfer_manager.upload_chunks_concurrently(
+        str(source),
+        bucket.blob("a"),
+        chunk_size=5 << 20,
+        max_workers=3,
+        worker_type=transfer_manager.THREAD,
+        checksum="crc32c",
+    )
+    found = bucket.get_blob("a")
+    assert (found.size, found.md5_hash) == (len(data), None)
+    assert found.download_as_bytes(checksum="crc32c") == data
+
+
+def test_parts_that_do_not_fit_together_are_refused(cloud: Cloud, bucket: storage.Bucket) -> None:
+    place = f"/{bucket.name}/a"
+    begun = cloud.call("POST", f"{place}?uploads").text
+    id_ = begun.partition("<UploadId>")[2].partition("</UploadId>")[0]
+
+    def join(*parts: tuple[int, str]) -> str:
+        inner = "".join(
+            f"<Part><PartNumber>{n}</PartNumber><ETag>{e}</ETag></Part>" for n, e in parts
+        )
+        body = f"<CompleteMultipartUpload>{inner}</CompleteMultipartUpload>"
+        answer = cloud.call("POST", f"{place}?uploadId={id_}", data=body)
+        return answer.text.partition("<Code>")[2].partition("</Code>")[0]
+
+    tags = [
+        cloud.call("PUT", f"{place}?partNumber={n}&uploadId={id_}", data=b"small").headers["ETag"]
+        for n in (1, 2)
+    ]
+    assert join((1, tags[0]), (2, '"other"')) == "InvalidPart"
+    assert join((2, tags[1]), (1, tags[0])) == "InvalidPartOrder"
+    assert join((1, tags[0]), (2, tags[1])) == "EntityTooSmall"
+    assert join() == "MalformedXML"
+    zero = cloud.call("PUT", f"{place}?partNumber=0&uploadId={id_}", data=b"x")
+    assert zero.status_code == 400
+    assert cloud.call("DELETE", f"{place}?uploadId={id_}").status_code == 204
+    assert join((1, tags[0])) == "NoSuchUpload"
     assert list(bucket.list_blobs()) == []
 
 
