@@ -7,6 +7,7 @@ import io
 import os
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,17 @@ def test_malformed_uploads_are_refused(cloud: Cloud, bucket: storage.Bucket) -> 
     with pytest.raises(NotFound):
         cloud.storage().bucket("cynthus-nowhere").blob("a").upload_from_string(b"x")
     assert list(bucket.list_blobs()) == []
+
+
+def test_of_many_who_create_at_once_one_does(cloud: Cloud, bucket: storage.Bucket) -> None:
+    place = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=media&name=lock&ifGenerationMatch=0"
+
+    def create(number: int) -> int:
+        return cloud.call("POST", place, data=str(number).encode()).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = sorted(pool.map(create, range(8)))
+    assert codes == [200] + [412] * 7
 
 
 def test_parts_sent_apart_are_joined(bucket: storage.Bucket, tmp_path: Path) -> None:
