@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from simulators.gcp_conditions import ExpressionError, evaluate
+from simulators.gcp_field_masks import masked
 from simulators.gcp_http import GoogleError
 from simulators.gcp_secret_rules import fits
 from simulators.gcp_storage_refusals import StorageError
@@ -167,3 +168,28 @@ def test_secret_filters(text: str, passes: bool) -> None:
 def test_a_filter_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(GoogleError, match="filter"):
         fits("labels.a", SECRET)
+
+
+ANSWER = {"kind": "k", "items": [{"name": "a", "size": "1"}, {"name": "b"}], "x": {"y": {"z": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ("kind", {"kind": "k"}),
+        ("items(name),kind", {"kind": "k", "items": [{"name": "a"}, {"name": "b"}]}),
+        ("items/size", {"items": [{"size": "1"}, {}]}),
+        ("x/y(z)", {"x": {"y": {"z": 1}}}),
+        ("x/*/none", {"x": {"y": {}}}),
+        ("nothing", {}),
+        ("*", ANSWER),
+    ],
+)
+def test_a_field_mask_leaves_what_it_names(fields: str, left: Any) -> None:
+    assert masked(ANSWER, fields) == left
+
+
+@pytest.mark.parametrize("fields", ["a(", "a)", "a,,b", "(a)", "a b", "a(b", "a/", "?"])
+def test_a_field_mask_that_cannot_be_read_is_refused(fields: str) -> None:
+    with pytest.raises(GoogleError, match="field selection"):
+        masked(ANSWER, fields)

@@ -326,6 +326,17 @@ def test_listing_groups_pages_and_matches(cloud: Cloud) -> None:
     assert names(bucket, max_results=3) == ["a/1.txt", "a/2.txt", "a/b/3.txt"]
 
 
+def test_a_listing_holds_only_the_fields_asked_for(cloud: Cloud) -> None:
+    bucket = cloud.bucket()
+    for name in "abc":
+        bucket.blob(name).upload_from_string(b"x")
+    wish = {"fields": "items(name,size),nextPageToken", "page_size": 2}
+    found = list(bucket.client.list_blobs(bucket, **wish))
+    assert [(blob.name, blob.size, blob.generation) for blob in found] == [
+        (name, 1, None) for name in "abc"
+    ]
+
+
 @pytest.mark.parametrize(
     "name", ["x" * 1025, "a\nb", "a\rb", "é" * 513, ".", ".well-known/acme-challenge/x"]
 )
