@@ -12,16 +12,14 @@ from simulators.gcp_compute_shapes import (
     NAME,
     already_exists,
     bad_request,
-    fingerprint,
     invalid,
     last,
     link,
     not_found,
-    number,
     shown,
 )
 from simulators.gcp_http import Answer, Request, Route
-from simulators.gcp_instance_shapes import disk_of
+from simulators.gcp_instance_shapes import address_of, disk_of
 from simulators.gcp_instances import unreachable
 from simulators.gcp_labels import check_labels
 from simulators.gcp_lists import Collection, routes_of
@@ -54,26 +52,6 @@ def _new_disk(world: World, zone: str, body: Doc) -> Doc:
     return disk_of(world, zone, {**body, "type": kind, "sizeGb": size})
 
 
-def _new_address(world: World, region: str, body: Doc) -> Doc:
-    project, name = world.project, body["name"]
-    labels = body.get("labels") or {}
-    return {
-        "kind": "compute#address",
-        "id": number("address", region, name, str(world.now())),
-        "name": name,
-        "description": body.get("description", ""),
-        "address": f"198.51.100.{1 + world.store.count('address') % 254}",  # RFC 5737: no real one
-        "addressType": body.get("addressType", "EXTERNAL"),
-        "networkTier": body.get("networkTier", "PREMIUM"),
-        "status": "RESERVED",
-        "region": link(project, "regions", region),
-        "selfLink": link(project, "regions", region, "addresses", name),
-        "creationTimestamp": world.stamp(),
-        "labels": labels,
-        "labelFingerprint": fingerprint(labels),
-    }
-
-
 _KINDS = (
     _Kind(
         singular="disk",
@@ -89,7 +67,7 @@ _KINDS = (
         area="regions",
         schema="Address",
         check=existing_region,
-        make=_new_address,
+        make=address_of,
     ),
 )
 

@@ -99,7 +99,7 @@ def _fits(wish: Wish, name: str, count: int) -> None:
 
 def _maintenance(wish: Wish) -> None:
     asked = wish.scheduling.get("onHostMaintenance")
-    if wish.gpus()[1] and asked != "TERMINATE":
+    if wish.gpus()[1] and not wish.spot and asked != "TERMINATE":
         # loft-sh/devpod#973, openshift/release#63296
         raise bad_request(
             "Instances with guest accelerators do not support live migration.",

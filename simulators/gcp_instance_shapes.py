@@ -198,6 +198,27 @@ def disk_of(world: World, zone: str, asked: Mapping[str, Any]) -> Doc:
     }
 
 
+def address_of(world: World, region: str, body: Mapping[str, Any]) -> Doc:
+    """Return a reserved address."""
+    project, name = world.project, body["name"]
+    labels = body.get("labels") or {}
+    return {
+        "kind": "compute#address",
+        "id": number("address", region, name, str(world.now())),
+        "name": name,
+        "description": body.get("description", ""),
+        "address": f"198.51.100.{1 + world.store.count('address') % 254}",  # RFC 5737: no real one
+        "addressType": body.get("addressType", "EXTERNAL"),
+        "networkTier": body.get("networkTier", "PREMIUM"),
+        "status": "RESERVED",
+        "region": link(project, "regions", region),
+        "selfLink": link(project, "regions", region, "addresses", name),
+        "creationTimestamp": world.stamp(),
+        "labels": labels,
+        "labelFingerprint": fingerprint(labels),
+    }
+
+
 def _interface(wish: Wish, index: int, each: Mapping[str, Any], count: int) -> Doc:
     subnet = subnetwork(wish.project, wish.region)
     first, second, third, _ = subnet["gatewayAddress"].split(".")

@@ -20,7 +20,13 @@ from simulators.gcp_compute_shapes import (
 from simulators.gcp_http import Answer, GoogleError, Request, Route
 from simulators.gcp_insert_fate import KINDS, facts, failure_of
 from simulators.gcp_insert_rules import check
-from simulators.gcp_instance_shapes import instance_of, metadata_of, new_disks, scheduling_of
+from simulators.gcp_instance_shapes import (
+    address_of,
+    instance_of,
+    metadata_of,
+    new_disks,
+    scheduling_of,
+)
 from simulators.gcp_labels import check_labels, check_metadata
 from simulators.gcp_life import STARTING, Life, key
 from simulators.gcp_lists import Collection, routes_of
@@ -210,6 +216,11 @@ class Instances:
         if world.faults.take("leaves_disk", about):
             for disk in doc["disks"]:
                 disk["autoDelete"] = False
+        if world.faults.take("leaves_address", about):
+            kept = address_of(
+                world, about["region"], {"name": doc["name"], "labels": doc["labels"]}
+            )
+            world.store.put("address", f"{about['region']}/{doc['name']}", kept)
         ending = bool(doc["_deletes"])
         doc["_deletes"].append(operation)
         if ending:
@@ -321,8 +332,14 @@ def unreachable(world: World, verb: str) -> dict[str, bool]:
 def routes(world: World) -> list[Route]:
     """Return them, and what makes days bad for instances."""
     world.faults.kinds |= {
-        *KINDS, "invisible", "stuck", "delete_fails", "leaves_disk", "partial_list",
-    }  # fmt: skip
+        *KINDS,
+        "invisible",
+        "stuck",
+        "delete_fails",
+        "leaves_disk",
+        "leaves_address",
+        "partial_list",
+    }
     world.settings["quota_answer"] = "operation"
     life = Life(world)
     world.starters.append(life.begin)

@@ -23,7 +23,7 @@ from simulators.gcp_storage_rules import (
     said,
     whole,
 )
-from simulators.gcp_storage_state import LIVE, SOFT_DELETED, Shelf
+from simulators.gcp_storage_state import LIVE, NONCURRENT, SOFT_DELETED, Shelf
 from simulators.gcp_world import World
 
 # What a client may say of an object; everything else is the service's to say.
@@ -277,9 +277,12 @@ class _Listing:
     def __init__(self, params: Mapping[str, str]) -> None:
         self._params = params
         self.versions = said(params, "versions")
-        self._soft = said(params, "softDeleted")
-        if self.versions and self._soft:
+        soft = said(params, "softDeleted")
+        if self.versions and soft:
             raise bad("Cannot list soft-deleted objects together with versions.")
+        self._states = {SOFT_DELETED} if soft else {LIVE}
+        if self.versions:
+            self._states.add(NONCURRENT)
         asked = whole(params.get("maxResults", str(_LARGEST_PAGE)), "maxResults")
         self.size = _LARGEST_PAGE if asked <= 0 else min(asked, _LARGEST_PAGE)
         self._glob = glob(params["matchGlob"]) if params.get("matchGlob") else None
@@ -297,22 +300,18 @@ class _Listing:
                 name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
             )
             group = prefix + head + found
-            if not found:
+            trailing = group == name and said(self._params, "includeTrailingDelimiter")
+            if not found or trailing:
                 yield doc
-            elif group != before:
+            if found and group != before:
                 before = group
                 yield group
-            if found and said(self._params, "includeTrailingDelimiter") and group == name:
-                yield doc
 
     def _wanted(self, doc: Doc, name: str) -> bool:
-        params, state = self._params, doc["state"]
-        in_state = state == SOFT_DELETED if self._soft else state == LIVE or (
-            self.versions and state != SOFT_DELETED
-        )  # fmt: skip
+        params = self._params
         place = f"{name}\0{doc['resource']['generation']}" if self.versions else name
         return (
-            in_state
+            doc["state"] in self._states
             and name.startswith(params.get("prefix", ""))
             and place > self._after
             and name >= params.get("startOffset", "")

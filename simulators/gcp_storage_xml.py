@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -213,7 +212,6 @@ class XmlObjects:
         """Answer in XML, refusals too."""
         if request.args["bucket"] in _NO_BUCKETS or not request.args["object"]:
             return no_page()
-        request.args["object"] = unquote(request.path.split("/", 2)[2])
         try:
             self._admitted(request)
             return handler(request)

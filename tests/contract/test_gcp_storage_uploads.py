@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import random
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -285,6 +287,24 @@ def test_of_many_who_create_at_once_one_does(cloud: Cloud, bucket: storage.Bucke
     with ThreadPoolExecutor(8) as pool:
         codes = sorted(pool.map(create, range(8)))
     assert codes == [200] + [412] * 7
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["Content-Length: 5000", "Transfer-Encoding: chunked"],
+)
+def test_a_client_that_leaves_in_the_middle_leaves_nothing(
+    cloud: Cloud, bucket: storage.Bucket, head: str
+) -> None:
+    host, _, port = cloud.url.removeprefix("http://").partition(":")
+    body = b"1000\r\n" + b"x" * 100 if "chunked" in head else b"x" * 100
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        lines = f"PUT /{bucket.name}/a HTTP/1.1\r\nHost: {host}:{port}\r\n{head}\r\n\r\n"
+        client.sendall(lines.encode() + body)
+        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(100) == b""
+    assert list(bucket.list_blobs()) == []
 
 
 def test_parts_sent_apart_are_joined(bucket: storage.Bucket, tmp_path: Path) -> None:
