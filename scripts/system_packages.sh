@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the programs that demo and tests use where a user would: Docker, a registry, PostgreSQL, Chromium, git.
+# Install the programs that demo and tests use where a user would: Docker, a registry, PostgreSQL, Chromium, git;
+# and what instances of the simulated Google Cloud are made with: systemd-nspawn, ip, mkfs, a C compiler.
 # As root on Debian they are installed; elsewhere what is missing is named, and what needs it says so itself.
 set -euo pipefail
 
@@ -9,12 +10,17 @@ declare -A package=(
   [/usr/bin/chromium]=chromium
   [git]=git
   [curl]=curl
+  [systemd-nspawn]=systemd-container
+  [ip]=iproute2
+  [mkfs.ext4]=e2fsprogs
+  [cc]=gcc
 )
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null 2>&1 || missing+=("${package[$program]}")
 done
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 command -v npm >/dev/null 2>&1 || missing+=(npm)
 [ ${#missing[@]} -eq 0 ] && exit 0
 

@@ -13,6 +13,7 @@ from simulators.gcp_http import Answer, GoogleError, Request, Route
 from simulators.gcp_identity import bearer, issue_access
 from simulators.gcp_signed_urls import is_signed
 from simulators.gcp_state import Doc
+from simulators.gcp_storage_refusals import InXmlError
 from simulators.gcp_world import World
 
 _ROOT = "https://www.googleapis.com/auth/"
@@ -50,6 +51,15 @@ def routes(world: World) -> list[Route]:
 
 
 def _check(world: World, request: Request, route: Route) -> None:
+    try:
+        _admit(world, request, route)
+    except GoogleError as error:
+        if route.verb.startswith("storage.xml."):
+            raise InXmlError(error) from None
+        raise
+
+
+def _admit(world: World, request: Request, route: Route) -> None:
     if route.api not in _SCOPES or is_signed(request.query) or "upload_id=" in request.query:
         return  # a signature and the id of an upload are rights of their own
     with world.lock:

@@ -27,7 +27,8 @@ class Accelerator:
     """One GPU model."""
 
     name: str  # nvidia-l4
-    shown: str  # as the API describes it, and, after "NVIDIA ", as the driver names the card
+    shown: str  # as the API describes it
+    driver: str  # as the driver names the card
     most: int  # on one instance
     quota: str = ""  # the metric; empty: it is not among a region's quotas, yet it is limited
     zones: str = ""  # region-letters, several words
@@ -57,6 +58,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-tesla-t4",
             shown="NVIDIA T4",
+            driver="Tesla T4",
             most=4,
             quota="NVIDIA_T4_GPUS",
             zones="us-central1-abcf us-east1-cd us-east4-abc us-west1-ab us-west2-bc us-west3-b"
@@ -68,6 +70,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-tesla-v100",
             shown="NVIDIA V100",
+            driver="Tesla V100-SXM2-16GB",
             most=8,
             quota="NVIDIA_V100_GPUS",
             zones="asia-east1-c europe-west4-abc us-central1-abcf us-east1-c us-west1-ab",
@@ -75,6 +78,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-tesla-p100",
             shown="NVIDIA Tesla P100",
+            driver="Tesla P100-PCIE-16GB",
             most=4,
             quota="NVIDIA_P100_GPUS",
             zones="asia-east1-ac australia-southeast1-c europe-west1-bd europe-west4-a"
@@ -83,6 +87,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-tesla-p4",
             shown="NVIDIA Tesla P4",
+            driver="Tesla P4",
             most=4,
             quota="NVIDIA_P4_GPUS",
             zones="asia-southeast1-bc australia-southeast1-ab europe-west4-bc"
@@ -91,6 +96,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-l4",
             shown="NVIDIA L4",
+            driver="NVIDIA L4",
             most=8,
             quota="NVIDIA_L4_GPUS",
             zones="us-central1-abc us-east1-bd us-east4-ac us-west1-abc us-west4-ac"
@@ -102,11 +108,13 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-rtx-pro-6000",
             shown="NVIDIA RTX PRO 6000",
+            driver="NVIDIA RTX PRO 6000 Blackwell Server Edition",
             most=8,
         ),
         Accelerator(
             name="nvidia-tesla-a100",
             shown="NVIDIA A100 40GB",
+            driver="NVIDIA A100-SXM4-40GB",
             most=16,
             quota="NVIDIA_A100_GPUS",
             zones="asia-northeast1-ac asia-northeast3-ab asia-southeast1-abc europe-west4-ab"
@@ -115,6 +123,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-a100-80gb",
             shown="NVIDIA A100 80GB",
+            driver="NVIDIA A100-SXM4-80GB",
             most=8,
             quota="NVIDIA_A100_80GB_GPUS",
             zones="asia-southeast1-c europe-west4-a us-central1-ac us-east4-c us-east5-ab",
@@ -122,6 +131,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-h100-80gb",
             shown="NVIDIA H100 80GB",
+            driver="NVIDIA H100 80GB HBM3",
             most=8,
             zones="asia-east1-c asia-northeast1-b asia-south1-c asia-south2-b asia-southeast1-bc"
             " australia-southeast1-c europe-north1-c europe-west1-bc europe-west3-c"
@@ -131,6 +141,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-h100-mega-80gb",
             shown="NVIDIA H100 80GB MEGA",
+            driver="NVIDIA H100 80GB HBM3",
             most=8,
             zones="asia-east1-c asia-northeast1-b asia-southeast1-bc australia-southeast1-c"
             " europe-north1-c europe-west1-bc europe-west3-c europe-west4-bc us-central1-abc"
@@ -139,6 +150,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-h200-141gb",
             shown="NVIDIA H200 141GB",
+            driver="NVIDIA H200",
             most=8,
             zones="asia-south1-b asia-south2-c europe-west1-b europe-west4-a us-central1-b"
             " us-east4-b us-east5-a us-south1-b us-west1-c",
@@ -146,6 +158,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-b200",
             shown="NVIDIA B200",
+            driver="NVIDIA B200",
             most=8,
             zones="asia-northeast1-b asia-southeast1-b europe-north1-b europe-west4-b"
             " us-central1-b us-east1-b us-east4-b us-south1-b us-west2-c us-west3-bc",
@@ -153,6 +166,7 @@ ACCELERATORS = {
         Accelerator(
             name="nvidia-gb200",
             shown="NVIDIA GB200",
+            driver="NVIDIA GB200",
             most=4,
             zones="europe-west4-b us-central1-a us-east1-b us-east4-b",
         ),
@@ -215,9 +229,17 @@ DISK_TYPES = {
     "hyperdisk-balanced": (4, 100, 65536),
     "local-ssd": (375, 375, 375),
 }
-# Families that take no Persistent Disk: hyperdisk only. And those that take no hyperdisk-balanced.
-HYPERDISK_ONLY = {"g4", "a4", "a4x", "c4", "n4"}
-NO_HYPERDISK_BALANCED = {"n1", "e2", "g2", "a2"}
+# Machines that take no Persistent Disk, hyperdisk only; and families without hyperdisk-balanced:
+# https://cloud.google.com/compute/docs/disks/hyperdisks#machine-type-support
+_HYPERDISK_ONLY = ("g4-", "a3-ultragpu-", "a4-", "a4x-", "c4-", "n4-")
+_NO_HYPERDISK_BALANCED = {"n1", "e2", "g2", "a2"}
+
+
+def takes_disk(machine: MachineType, disk_type: str) -> bool:
+    """Say whether a machine type can have a disk of a type."""
+    if disk_type.startswith("hyperdisk"):
+        return machine.family not in _NO_HYPERDISK_BALANCED
+    return disk_type == "local-ssd" or not machine.name.startswith(_HYPERDISK_ONLY)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from simulators.gcp_catalogue import (
     zones,
 )
 from simulators.gcp_compute_shapes import BASE, link, not_found
-from simulators.gcp_http import Answer, Request, Route
+from simulators.gcp_http import Answer, GoogleError, Request, Route, no_page
 from simulators.gcp_lists import Collection, dated, list_one, routes_of
 from simulators.gcp_state import Doc
 from simulators.gcp_world import World
@@ -237,7 +237,7 @@ def existing_region(world: World, region: str) -> str:
 
 def routes(world: World) -> list[Route]:
     """Return them."""
-    made = _top_routes(world) + _image_routes()
+    made = _top_routes(world) + _image_routes() + _foreign(world)
     for collection in collections(world):
         made += routes_of(world.project, collection)
         made.append(_get_route(world, collection))
@@ -260,6 +260,23 @@ def _get_route(world: World, collection: Collection) -> Route:
         handler=get,
         verb=f"compute.{collection.plural}.get",
     )
+
+
+def _foreign(world: World) -> list[Route]:
+    """Return what answers for projects that are not ours: they cannot be told from none."""
+
+    def refuse(request: Request) -> Answer:
+        project = request.args["project"]
+        if project == world.project:
+            return no_page()
+        raise GoogleError(
+            404, f"The resource 'projects/{project}' was not found", reason="notFound"
+        )
+
+    pattern = "/compute/v1/projects/{project}/{rest...}"
+    return [
+        Route(method=each, pattern=pattern, handler=refuse) for each in ("GET", "POST", "DELETE")
+    ]
 
 
 def _top_routes(world: World) -> list[Route]:

@@ -10,7 +10,7 @@ from simulators.gcp_http import GoogleError
 from simulators.gcp_state import Doc, Store
 
 # Kinds that any API knows; the others belong to the API that registers them.
-ANSWER_KINDS = ("error", "lost", "delay")
+ANSWER_KINDS = ("error", "lost", "delay", "late")
 
 
 class Faults:

@@ -92,7 +92,8 @@ class Credentials:
         if not 0 < life_s <= LONGEST_LIFE_S:
             raise _bad(f"lifetime must be more than 0s and at most {LONGEST_LIFE_S}s.")
         token = issue_access(self._world, email, scopes, life_s)
-        ends_at = self._world.zulu(self._world.now() + life_s)
+        # Whole seconds: google-auth reads no others.
+        ends_at = self._world.zulu(self._world.now() + life_s)[:19] + "Z"
         return Answer(json={"accessToken": token["access_token"], "expireTime": ends_at})
 
     def id_token(self, request: Request) -> Answer:

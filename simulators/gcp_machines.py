@@ -30,8 +30,15 @@ class Machine:
     metadata: Mapping[str, Any]  # the tree below /computeMetadata/v1: {"instance": …, "project": …}
 
 
+class PlayError(Exception):
+    """What was asked cannot be had here; the text says why and what to do about it."""
+
+
 class Machines(Protocol):
-    """A place that plays machines; every verb returns soon, and is safe to repeat."""
+    """A place that plays machines; every verb returns soon, and is safe to repeat.
+
+    A verb that this place has nothing for (a cable, without a network) raises PlayError.
+    """
 
     isolated: bool  # each has a network, a disk and a metadata address of its own
 

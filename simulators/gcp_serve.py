@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import socket
 import threading
@@ -37,6 +39,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self._log = exchanges.open("a", buffering=1) if exchanges else None
         self._log_lock = threading.Lock()
+        world.on("request.late", self._late)
 
     def handle(self, request: Request) -> Answer:
         """Answer one request; what it did is in the state when this returns."""
@@ -59,7 +62,31 @@ class Server(ThreadingHTTPServer):
             if fault.get("effect", True):
                 self._answer(request, route)
             return Answer(lost=True), fault
+        if fault and fault["kind"] == "late":
+            self._postpone(request, float(fault.get("seconds", 120)))
+            return (_refusal(fault) if "code" in fault else Answer(lost=True)), fault
         return self._answer(request, route), fault
+
+    def _postpone(self, request: Request, seconds: float) -> None:
+        """Have a request take effect later, when nobody waits for its answer any more."""
+        sent = {"method": request.method, "path": request.path, "query": request.query}
+        with self.world.lock:
+            self.world.later(seconds, "request.late", **sent, body=request.json())
+
+    def _late(self, event: Doc) -> None:
+        request = Request(
+            method=event["method"],
+            path=event["path"],
+            query=event["query"],
+            headers={},
+            source=io.BytesIO(),
+            note=event["body"],
+        )
+        found = self.router.find(request.method, request.path)
+        assert found is not None
+        route, request.args = found
+        with contextlib.suppress(GoogleError):  # refused, and nobody hears of it
+            route.handler(request)
 
     def _fault(self, request: Request, route: Route) -> Doc | None:
         if not route.verb:
@@ -159,8 +186,7 @@ class _Chunked:
             take = self._chunk if wanted < 0 else min(wanted, self._chunk)
             data = self._source.read(take)
             if not data:
-                self.left = 0
-                break
+                raise ConnectionResetError("the client left in the middle of a chunk")
             self._chunk -= len(data)
             wanted -= len(data) if wanted > 0 else 0
             parts.append(data)
@@ -171,7 +197,9 @@ class _Chunked:
     def _more(self) -> bool:
         if self.left and self._chunk == 0:
             line = self._source.readline().split(b";")[0].strip()
-            self._chunk = int(line, 16) if line else 0
+            if not line:
+                raise ConnectionResetError("the client left before the last chunk")
+            self._chunk = int(line, 16)
             if self._chunk == 0:
                 self.left = 0
                 while self._source.readline().strip():

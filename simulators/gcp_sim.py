@@ -13,20 +13,25 @@ import importlib
 import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from simulators.gcp_http import Route
-from simulators.gcp_machines import Machines, NoMachines
+from simulators.gcp_machines import Machines, NoMachines, PlayError
 from simulators.gcp_serve import Server
 from simulators.gcp_world import World
 
 # Each has `routes(world) -> list[Route]`, and is loaded when the simulator starts.
 APIS = (
     "simulators.gcp_auth",
+    "simulators.gcp_billing",
     "simulators.gcp_compute_catalogue",
+    "simulators.gcp_operations",
+    "simulators.gcp_instances",
+    "simulators.gcp_disks",
     "simulators.gcp_control",
     "simulators.gcp_iam",
     "simulators.gcp_identity",
@@ -45,7 +50,11 @@ def main(argv: list[str]) -> int:
     args = _arguments(argv)
     folder = args.state or Path(tempfile.mkdtemp(prefix="gcp-sim-"))
     world = World(folder.resolve(), project=args.project)
-    world.machines = _machines(args.machines, folder.resolve(), args.reach)
+    try:
+        world.machines = _machines(args.machines, folder.resolve(), args.reach)
+    except PlayError as error:
+        print(f"gcp simulator: {error}", file=sys.stderr)  # noqa: T201 - said to whoever started it
+        return 1
     routes = all_routes(world)
     with Server(world, routes, port=args.port, exchanges=args.exchanges) as server:
         world.url = server.url

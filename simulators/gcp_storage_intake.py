@@ -111,7 +111,10 @@ class Arriving:
             size = left if size < 0 else min(size, left)
             if left <= 0:
                 raise Broken
-        data = self.request.source.read(size)
+        try:
+            data = self.request.source.read(size)
+        except ConnectionError:
+            raise Broken from None
         self.seen += len(data)
         if not data and self.seen < self.expected:
             raise Broken

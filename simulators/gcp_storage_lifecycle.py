@@ -12,6 +12,7 @@ from typing import Any
 
 from simulators.gcp_http import Answer, Request, Route
 from simulators.gcp_state import Doc
+from simulators.gcp_storage_parts import Parts
 from simulators.gcp_storage_state import LIVE, SOFT_DELETED, Shelf
 
 _DAY_S = 86400.0
@@ -20,8 +21,9 @@ _DAY_S = 86400.0
 class Lifecycle:
     """`POST /_sim/storage/lifecycle`: one sweep over every bucket."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, parts: Parts) -> None:
         self._shelf = shelf
+        self._parts = parts
         self._world = shelf.world
 
     def sweep(self, _: Request) -> Answer:
@@ -32,7 +34,27 @@ class Lifecycle:
             rules = bucket.get("lifecycle", {}).get("rule", [])
             for doc in [d for d in self._shelf.versions(name) if d["state"] != SOFT_DELETED]:
                 done += self._apply(bucket, rules, doc)
+            done += self._abort(name, rules)
         return Answer(json={"done": done})
+
+    def _abort(self, bucket: str, rules: list[Doc]) -> list[Doc]:
+        """Give up the uploads in parts that nobody finished."""
+        done: list[Doc] = []
+        uploads = self._world.store.all("multipart-upload").items()
+        for id_, upload in [(i, u) for i, u in uploads if u["bucket"] == bucket]:
+            days = (self._world.now() - upload["at"]) / _DAY_S
+            for rule in rules:
+                condition, name = rule["condition"], upload["name"]
+                if (
+                    rule["action"]["type"] == "AbortIncompleteMultipartUpload"
+                    and days >= condition.get("age", 0)
+                    and name.startswith(tuple(condition.get("matchesPrefix", [""])))
+                    and name.endswith(tuple(condition.get("matchesSuffix", [""])))
+                ):
+                    self._parts.drop(id_)
+                    done.append({"bucket": bucket, "name": name, "action": rule["action"]["type"]})
+                    break
+        return done
 
     def _apply(self, bucket: Doc, rules: list[Doc], doc: Doc) -> list[Doc]:
         fitting = [rule["action"] for rule in rules if self._fits(rule["condition"], doc)]

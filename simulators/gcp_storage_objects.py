@@ -20,9 +20,10 @@ from simulators.gcp_storage_rules import (
     check_metadata,
     check_object_name,
     glob,
+    said,
     whole,
 )
-from simulators.gcp_storage_state import LIVE, SOFT_DELETED, Shelf
+from simulators.gcp_storage_state import LIVE, NONCURRENT, SOFT_DELETED, Shelf
 from simulators.gcp_world import World
 
 # What a client may say of an object; everything else is the service's to say.
@@ -85,7 +86,7 @@ class Objects:
 
     def _found(self, request: Request) -> Doc:
         params, args = request.params, request.args
-        soft = params.get("softDeleted") == "true"
+        soft = said(params, "softDeleted")
         generation = generation_of(params)
         if soft and generation is None:
             raise required("generation")
@@ -275,10 +276,13 @@ class _Listing:
 
     def __init__(self, params: Mapping[str, str]) -> None:
         self._params = params
-        self.versions = params.get("versions") == "true"
-        self._soft = params.get("softDeleted") == "true"
-        if self.versions and self._soft:
+        self.versions = said(params, "versions")
+        soft = said(params, "softDeleted")
+        if self.versions and soft:
             raise bad("Cannot list soft-deleted objects together with versions.")
+        self._states = {SOFT_DELETED} if soft else {LIVE}
+        if self.versions:
+            self._states.add(NONCURRENT)
         asked = whole(params.get("maxResults", str(_LARGEST_PAGE)), "maxResults")
         self.size = _LARGEST_PAGE if asked <= 0 else min(asked, _LARGEST_PAGE)
         self._glob = glob(params["matchGlob"]) if params.get("matchGlob") else None
@@ -296,22 +300,18 @@ class _Listing:
                 name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
             )
             group = prefix + head + found
-            if not found:
+            trailing = group == name and said(self._params, "includeTrailingDelimiter")
+            if not found or trailing:
                 yield doc
-            elif group != before:
+            if found and group != before:
                 before = group
                 yield group
-            if found and self._params.get("includeTrailingDelimiter") == "true" and group == name:
-                yield doc
 
     def _wanted(self, doc: Doc, name: str) -> bool:
-        params, state = self._params, doc["state"]
-        in_state = state == SOFT_DELETED if self._soft else state == LIVE or (
-            self.versions and state != SOFT_DELETED
-        )  # fmt: skip
+        params = self._params
         place = f"{name}\0{doc['resource']['generation']}" if self.versions else name
         return (
-            in_state
+            doc["state"] in self._states
             and name.startswith(params.get("prefix", ""))
             and place > self._after
             and name >= params.get("startOffset", "")

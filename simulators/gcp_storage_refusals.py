@@ -57,6 +57,21 @@ def xml_refusal(status: int, xml: Xml, message: str = "") -> Answer:
     )
 
 
+class InXmlError(GoogleError):
+    """A refusal from before the XML interface was reached, said in its language."""
+
+    def __init__(self, error: GoogleError) -> None:
+        super().__init__(error.code, str(error))
+        self._error = error
+
+    def answer(self) -> Answer:
+        """Return it as XML; who shows no token at all is denied there, not asked for one."""
+        if self._error.code == 401 and "Anonymous" in str(self._error):
+            denied = Xml(code="AccessDenied", message="Access denied.")
+            return xml_refusal(403, denied, str(self._error))
+        return in_xml(self._error)
+
+
 def in_xml(error: GoogleError) -> Answer:
     """Return any refusal as the XML interface says it."""
     if isinstance(error, StorageError):

@@ -115,6 +115,11 @@ def whole(text: str, name: str) -> int:
     return int(text)
 
 
+def said(params: Mapping[str, str], name: str) -> bool:
+    """Say whether a switch in a query is on: Google's Python client writes `True`."""
+    return params.get(name, "").lower() == "true"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """A run of bytes within an object."""

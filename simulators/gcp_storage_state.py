@@ -108,6 +108,10 @@ class Shelf:
         resource["etag"] = etag(resource)
         return self._put(doc)
 
+    def kept(self, doc: Doc) -> None:
+        """Keep a version whose resource the service itself corrected."""
+        self._put(doc)
+
     def delete(self, bucket: Doc, doc: Doc, *, for_good: bool) -> None:
         """Delete a version; `for_good`: one named by its generation, which no archive keeps."""
         self._slow_down(bucket["name"], doc["resource"]["name"])

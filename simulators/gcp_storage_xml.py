@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -20,6 +19,7 @@ from simulators.gcp_state import Doc
 from simulators.gcp_storage_bytes import Digest, announced, read, write
 from simulators.gcp_storage_intake import Broken, Intake, Wish, arriving
 from simulators.gcp_storage_objects import Objects, media_headers, xml_etag
+from simulators.gcp_storage_parts import Parts
 from simulators.gcp_storage_refusals import StorageError, Xml, bad, in_xml
 from simulators.gcp_storage_rules import Preconditions
 from simulators.gcp_storage_sessions import Sessions
@@ -46,6 +46,7 @@ class XmlObjects:
 
     def __init__(self, intake: Intake, objects: Objects, sessions: Sessions, keys: Keys) -> None:
         self._intake = intake
+        self._parts = Parts(intake)
         self._shelf = intake.shelf
         self._world = intake.world
         self._objects = objects
@@ -96,6 +97,8 @@ class XmlObjects:
         if "upload_id" in request.params:
             taken = self._sessions.put(request)
             return taken if isinstance(taken, Answer) else _stored(taken["resource"])
+        if "uploadId" in request.params:
+            return self._parts.put(request)
         if "content-length" not in request.headers and "transfer-encoding" not in request.headers:
             told = "You must provide the Content-Length HTTP header."
             xml = Xml(code="MissingContentLength", message=told)
@@ -138,11 +141,15 @@ class XmlObjects:
             )
 
     def post(self, request: Request) -> Answer:
-        """Begin a resumable upload: `x-goog-resumable: start`."""
-        if request.headers.get("x-goog-resumable") != "start":
-            raise bad("POST on an object begins a resumable upload, with x-goog-resumable: start.")
+        """Begin a resumable upload (`x-goog-resumable: start`), or one of many parts."""
+        if "uploadId" in request.params:
+            return self._parts.complete(request)
         wish = self._wish(request)
         self._intake.check(wish)
+        if "uploads" in request.params:
+            return self._parts.begin(wish)
+        if request.headers.get("x-goog-resumable") != "start":
+            raise bad("POST on an object begins a resumable upload, with x-goog-resumable: start.")
         length = request.headers.get("x-upload-content-length", "")
         total = int(length) if length.isdigit() else None
         session = self._sessions.open(wish, total=total, xml=True)
@@ -154,6 +161,8 @@ class XmlObjects:
         """Delete an object, or give a resumable upload up."""
         if "upload_id" in request.params:
             return self._sessions.cancel(request)
+        if "uploadId" in request.params:
+            return self._parts.abort(request)
         generation = request.params.get("generation")
         with self._world.lock:
             self._objects.remove(
@@ -203,7 +212,6 @@ class XmlObjects:
         """Answer in XML, refusals too."""
         if request.args["bucket"] in _NO_BUCKETS or not request.args["object"]:
             return no_page()
-        request.args["object"] = unquote(request.path.split("/", 2)[2])
         try:
             self._admitted(request)
             return handler(request)

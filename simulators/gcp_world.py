@@ -37,11 +37,12 @@ class World:
         self.changed = threading.Condition(self.lock)  # told when something was due, or is to be
         self.settings: dict[str, Any] = {}  # name → usual value; each API adds its own
         self.gates: list[Callable[[Request, Route], None]] = []  # each may raise GoogleError
+        self.starters: list[Callable[[], None]] = []  # each is called once, when the world runs
         self._shift_s = float(self.store.setting("clock_shift_s", 0.0))
         self._event = threading.local()
         self._due: list[tuple[float, int]] = []
         self._doers: dict[str, Callable[[Doc], None]] = {}
-        self._stopping = False
+        self.stopping = False
         for key, event in self.store.all("event").items():
             heapq.heappush(self._due, (event["at"], int(key)))
 
@@ -73,6 +74,10 @@ class World:
             self._shift_s += seconds
             self.store.set("clock_shift_s", self._shift_s)
             self.run_due()
+
+    def delay(self, name: str) -> float:
+        """Return one of the settings that are seconds."""
+        return float(self.store.setting(name, self.settings[name]))
 
     # what is due --------------------------------------------------------------------------
 
@@ -111,11 +116,14 @@ class World:
 
     def start(self) -> None:
         """Begin to carry out what becomes due, in a thread of its own."""
+        with self.lock:
+            for starter in self.starters:
+                starter()
         threading.Thread(target=self._keep_time, name="gcp-time", daemon=True).start()
 
     def _keep_time(self) -> None:
         with self.lock:
-            while not self._stopping:
+            while not self.stopping:
                 self.run_due()
                 nap = _LONGEST_NAP_S
                 if self._due:
@@ -126,7 +134,7 @@ class World:
     def close(self) -> None:
         """Stop; the state stays."""
         with self.lock:
-            self._stopping = True
+            self.stopping = True
             self.changed.notify_all()
         self.machines.close()
         with self.lock:

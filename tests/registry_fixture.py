@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -45,6 +46,51 @@ class Registry:
         url = f"http://{self.host}/v2/{name}/blobs/{digest}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             return bytes(answer.read())
+
+    def push(self, name: str, layer: bytes, **config: Any) -> str:
+        """Store an image of one layer, without an engine; return its reference by digest."""
+        described: dict[str, Any] = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        }
+        settings = json.dumps(described).encode()
+        parts = {
+            "application/vnd.docker.container.image.v1+json": settings,
+            "application/vnd.docker.image.rootfs.diff.tar": layer,
+        }
+        stored = [
+            {"mediaType": kind, "size": len(content), "digest": self._upload(name, content)}
+            for kind, content in parts.items()
+        ]
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": _MANIFESTS[0],
+            "config": stored[0],
+            "layers": stored[1:],
+        }
+        body = json.dumps(manifest).encode()
+        self._send("PUT", f"/v2/{name}/manifests/{_digest(body)}", body, _MANIFESTS[0])
+        return f"{self.host}/{name}@{_digest(body)}"
+
+    def _upload(self, name: str, content: bytes) -> str:
+        place = self._send("POST", f"/v2/{name}/blobs/uploads/", b"", "")
+        mark = "&" if "?" in place else "?"
+        path = place.removeprefix(f"http://{self.host}") + f"{mark}digest={_digest(content)}"
+        self._send("PUT", path, content, "application/octet-stream")
+        return _digest(content)
+
+    def _send(self, method: str, path: str, body: bytes, kind: str) -> str:
+        request = urllib.request.Request(
+            f"http://{self.host}{path}", data=body, method=method, headers={"Content-Type": kind}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(answer.headers["Location"])
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @contextmanager
