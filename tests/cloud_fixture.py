@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from google.cloud.storage import Client
 
 from tests.gcp_fixture import GcpSimulator
 from webhook_server.settings import Settings, read
@@ -21,6 +24,7 @@ class Cloud:
     sim: GcpSimulator
     key_file: Path
     bucket: str = "acme-outputs"
+    open: ExitStack = field(default_factory=ExitStack)  # what was opened, until the test's end
 
     @property
     def environment(self) -> dict[str, str]:
@@ -38,10 +42,13 @@ class Cloud:
         return read({**self.environment, **more})
 
     def blobs(self, **more: str) -> GcsBlobs:
-        return open_gcs_blobs(self.settings(**more))
+        return self.open.enter_context(closing(open_gcs_blobs(self.settings(**more))))
+
+    def client(self) -> Client:
+        return self.open.enter_context(closing(open_client(self.settings())))
 
     def secrets(self) -> ManagerSecrets:
-        return open_manager_secrets(self.settings())
+        return self.open.enter_context(closing(open_manager_secrets(self.settings())))
 
 
 def a_cloud(sim: GcpSimulator, folder: Path) -> Cloud:
@@ -53,7 +60,7 @@ def a_cloud(sim: GcpSimulator, folder: Path) -> Cloud:
 
 def make_bucket(cloud: Cloud) -> None:
     settings = cloud.settings()
-    client = open_client(settings)
+    client = cloud.client()
     place = bucket_place(settings.blob_url, None, None, settings.gcp_places)
     wanted = wanted_shape(place.prefix, 0, "")
     put_right(client, place, wanted, look(client, place, wanted))

@@ -126,7 +126,7 @@ class Ground:
 
 @contextmanager
 def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Ground]:
-    """Open the state folder, the stores and the database, migrated; close it at the end."""
+    """Open the state folder, the stores and the database, migrated; close them at the end."""
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
@@ -147,6 +147,8 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
         )
     finally:
         database.close()
+        blobs.close()
+        kept_secrets.close()
 
 
 def open_parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -37,10 +38,11 @@ def cloud(
     account: Cloud, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Cloud]:
     name = hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
-    found = replace(account, bucket=f"acme-{name}")
+    found = replace(account, bucket=f"acme-{name}", open=ExitStack())
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
-    make_bucket(found)
-    yield found
+    with found.open:
+        make_bucket(found)
+        yield found
     found.sim.sim("DELETE", "/faults")
 
 

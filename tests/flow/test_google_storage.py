@@ -14,7 +14,7 @@ from tests.cloud_fixture import Cloud, a_cloud, make_bucket
 from tests.flow.conftest import HASTE, judge
 from tests.flow.test_push_to_release import asset_bytes, light_repository, run_to_its_end
 from tests.gcp_fixture import gcp_simulator
-from webhook_server.stores.gcs_blobs import SINGLE_PUT_BYTES, open_client
+from webhook_server.stores.gcs_blobs import SINGLE_PUT_BYTES
 
 SECRET = "hf_a-secret-of-this-test-alone"
 LARGE = SINGLE_PUT_BYTES + 12345
@@ -29,7 +29,8 @@ head -c {LARGE} /dev/zero | tr '\\0' w > outputs/large.bin
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
     with gcp_simulator(tmp_path / "gcp") as simulator:
         found = a_cloud(simulator, tmp_path)
-        yield found
+        with found.open:
+            yield found
 
 
 @pytest.mark.slow
@@ -62,7 +63,7 @@ def test_outputs_go_straight_to_the_bucket_and_on_to_the_release(
         assert_nothing_shows_the_secret(stage, view.id)
         assert [fault["struck"] for fault in cloud.sim.sim("GET", "/faults")] == [1]
         judge(stage)
-    objects = list(open_client(cloud.settings()).list_blobs(cloud.bucket))
+    objects = list(cloud.client().list_blobs(cloud.bucket))
     assert sorted(o.size for o in objects) == sorted(len(c) for c in expected.values())
     assert all(o.name.startswith(f"cynthus/{repository_id}/{view.id}/1/") for o in objects)
 

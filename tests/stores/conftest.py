@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,9 +72,10 @@ def account(simulator: GcpSimulator, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def cloud(account: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """Google's cloud with nothing wrong in it, and an empty bucket of the test's own."""
-    found = replace(account, bucket=f"acme-{uuid.uuid4().hex[:12]}")
+    found = replace(account, bucket=f"acme-{uuid.uuid4().hex[:12]}", open=ExitStack())
     # Google's libraries read it themselves; `Settings` only knows that it is there.
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
-    make_bucket(found)
-    yield found
+    with found.open:
+        make_bucket(found)
+        yield found
     found.sim.sim("DELETE", "/faults")

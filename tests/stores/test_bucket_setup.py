@@ -11,7 +11,6 @@ import pytest
 
 from tests.cloud_fixture import Cloud
 from webhook_server.stores.bucket_setup import shape_of
-from webhook_server.stores.gcs_blobs import open_client
 
 KEY = "projects/acme/locations/us-central1/keyRings/ring/cryptoKeys/outputs"
 
@@ -45,7 +44,7 @@ def test_a_bucket_is_made_once_and_found_right_afterwards(cloud: Cloud, tmp_path
     ]
     again = set_up(cloud, tmp_path, "--bucket", name)
     assert (again.returncode, again.stdout) == (0, f"gs://{name}: is as it should be.\n")
-    made = open_client(cloud.settings()).get_bucket(name)
+    made = cloud.client().get_bucket(name)
     shape = shape_of(made)
     assert (shape.uniform_access, shape.public_access, shape.soft_delete_s) == (True, "enforced", 0)
     assert made.location.lower() == "us-central1"
@@ -54,7 +53,7 @@ def test_a_bucket_is_made_once_and_found_right_afterwards(cloud: Cloud, tmp_path
 def test_what_is_wrong_is_told_put_right_and_the_rest_left_alone(
     cloud: Cloud, tmp_path: Path
 ) -> None:
-    bucket = open_client(cloud.settings()).get_bucket(cloud.bucket)
+    bucket = cloud.client().get_bucket(cloud.bucket)
     bucket.iam_configuration.public_access_prevention = "inherited"
     bucket.versioning_enabled = True
     bucket.labels = {"team": "ml"}
@@ -76,19 +75,19 @@ def test_what_is_wrong_is_told_put_right_and_the_rest_left_alone(
     ]
     assert set_up(cloud, tmp_path, CYNTHUS_BLOB_DAYS="30").returncode == 0
     assert set_up(cloud, tmp_path, "--dry-run", CYNTHUS_BLOB_DAYS="30").returncode == 0
-    found = shape_of(open_client(cloud.settings()).get_bucket(cloud.bucket))
+    found = shape_of(cloud.client().get_bucket(cloud.bucket))
     assert found.labels == {"team": "ml", "managed-by": "cynthus"}
     assert theirs in found.rules
     assert len(found.rules) == 3
     # Another age takes the place of ours; nothing piles up.
     assert set_up(cloud, tmp_path, CYNTHUS_BLOB_DAYS="60").returncode == 0
-    found = shape_of(open_client(cloud.settings()).get_bucket(cloud.bucket))
+    found = shape_of(cloud.client().get_bucket(cloud.bucket))
     assert [r["condition"]["age"] for r in found.rules] == [3, 7, 60]
 
 
 def test_a_key_of_ones_own_is_set(cloud: Cloud, tmp_path: Path) -> None:
     assert set_up(cloud, tmp_path, "--kms-key", KEY).returncode == 0
-    bucket = open_client(cloud.settings()).get_bucket(cloud.bucket)
+    bucket = cloud.client().get_bucket(cloud.bucket)
     assert bucket.default_kms_key_name == KEY
     assert set_up(cloud, tmp_path, "--dry-run").returncode == 0  # no opinion when none is named
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,7 +19,7 @@ from webhook_server.stores.blob_protocol import (
     Receipt,
     blob_key,
 )
-from webhook_server.stores.gcs_blobs import CHUNK_BYTES, SINGLE_PUT_BYTES, open_client
+from webhook_server.stores.gcs_blobs import CHUNK_BYTES, SINGLE_PUT_BYTES
 
 KEY = blob_key(7, "arun", 1, "outputs/model.pt")
 SMALL = b"weights of a model " * 1000
@@ -271,7 +272,8 @@ def test_a_download_can_be_signed_without_a_key_in_this_process(cloud: Cloud) ->
     received(cloud, SMALL)
     email = cloud.sim.post("/service-accounts", {"name": "keyless"})["email"]
     signer = IamSigner(AnonymousCredentials(), email, cloud.sim.url)
-    blobs = GcsBlobs(open_client(cloud.settings()).bucket(cloud.bucket), "cynthus", signer)
+    blobs = GcsBlobs(cloud.client().bucket(cloud.bucket), "cynthus", signer)
+    cloud.open.enter_context(closing(blobs))
     url = blobs.direct_url(KEY, "attachment", LIFE)
     assert url is not None
     assert parse_qs(urlsplit(url).query)["X-Goog-Credential"][0].startswith(email)
@@ -287,8 +289,11 @@ def test_signing_that_is_denied_names_the_role(cloud: Cloud) -> None:
 
     email = cloud.sim.post("/service-accounts", {"name": "keyless"})["email"]
     cloud.sim.fault("denied", {"api": "iamcredentials"})
-    with pytest.raises(Transient, match=r"roles/iam\.serviceAccountTokenCreator"):
-        IamSigner(AnonymousCredentials(), email, cloud.sim.url).sign_bytes(b"text")
+    with (
+        closing(IamSigner(AnonymousCredentials(), email, cloud.sim.url)) as signer,
+        pytest.raises(Transient, match=r"roles/iam\.serviceAccountTokenCreator"),
+    ):
+        signer.sign_bytes(b"text")
 
 
 def test_a_block_that_breaks_off_is_asked_for_again(cloud: Cloud) -> None:

@@ -73,6 +73,9 @@ class BlobStore(Protocol):
     def direct_url(self, key: str, disposition: str, life: timedelta) -> str | None:
         """Return an address past this server that answers with this `content-disposition`."""
 
+    def close(self) -> None:
+        """End kept connections. Safe to repeat."""
+
 
 def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
     """Return where an attempt's output lies; scoped by repository, free of user text."""

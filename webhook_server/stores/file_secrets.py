@@ -60,6 +60,9 @@ class FileSecrets:
             return False
         return True
 
+    def close(self) -> None:
+        """Do nothing: nothing is kept open."""
+
     def _path(self, repository_id: int, name: str) -> Path:
         if not NAME.match(name):
             raise UserError(f"{name!r}: should be the name of a secret. Check its spelling.")

@@ -28,7 +28,7 @@ from cynthus.errors import Transient
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import Announced, DirectPut, Measure, Receipt, is_key
 from webhook_server.stores.gcs_reader import GcsReader
-from webhook_server.stores.gcs_signing import open_signer, signed_url
+from webhook_server.stores.gcs_signing import IamSigner, open_signer, signed_url
 from webhook_server.stores.google_access import ASK_S, ASK_TIMEOUT, open_credentials, spoken
 
 CHUNK_BYTES = 8 << 20  # a multiple of 256 KiB; one blob in transit costs this much memory
@@ -179,6 +179,12 @@ class GcsBlobs:
             response_disposition=disposition,
             response_type=_PLAIN,
         )
+
+    def close(self) -> None:
+        """End kept connections. Safe to repeat."""
+        self._bucket.client.close()
+        if isinstance(self._signer, IamSigner):
+            self._signer.close()
 
     # ── shared ──────────────────────────────────────────────────────────────────────────────────
 

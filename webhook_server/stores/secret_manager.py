@@ -62,6 +62,10 @@ class ManagerSecrets:
             return None
         return self._access(found, number or "latest", name)
 
+    def close(self) -> None:
+        """End kept connections. Safe to repeat."""
+        self._client.transport.close()
+
     def _find(self, repository_id: int, name: str) -> str | None:
         if not NAME.match(name):
             raise UserError(f"{name!r}: should be the name of a secret. Check its spelling.")

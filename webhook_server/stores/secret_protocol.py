@@ -41,6 +41,9 @@ class SecretStore(Protocol):
     def remove(self, repository_id: int, name: str) -> bool:
         """Forget a secret; returns whether there was one."""
 
+    def close(self) -> None:
+        """End kept connections. Safe to repeat."""
+
 
 def check(name: str, value: str) -> None:
     """Refuse a name or a value that could not be used or masked.
