@@ -41,6 +41,21 @@ class _NoRedirects(HTTPRedirectHandler):
         """Follow none: the answer itself becomes the error."""
 
 
+class _ToStorage(HTTPRedirectHandler):
+    """A signed address may lead to where the server keeps blobs; no token goes with it."""
+
+    max_redirections = 2  # this server to the storage: one, and one more for its own reasons
+
+    def redirect_request(  # noqa: PLR0913, PLR0917 - the library's
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """Follow to a web address, never from https down to http."""
+        plain_allowed = req.full_url.startswith("http://")
+        if not newurl.startswith(("https://", "http://") if plain_allowed else "https://"):
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 class Client:
     """One server, with the token to speak to it."""
 
@@ -55,6 +70,7 @@ class Client:
             )
         self._token, self._wait = token, wait
         self._opener = build_opener(_NoRedirects)
+        self._storage_opener = build_opener(_ToStorage)
 
     def submit(self, request: RunRequest) -> RunAccepted:
         """Ask for a run. Safe to repeat, but for a workflow job's token."""
@@ -212,8 +228,9 @@ class Client:
         if self._token and not signed:  # a signed address speaks for itself
             headers["Authorization"] = f"Bearer {self._token}"
         request = Request(url, body, headers, method=method)  # noqa: S310 - http(s) only: see __init__
+        opener = self._storage_opener if signed else self._opener
         try:
-            return self._opener.open(request, timeout=timeout_s)
+            return opener.open(request, timeout=timeout_s)
         except HTTPError as error:
             with error:
                 raise self._refusal(error, path) from error

@@ -351,6 +351,7 @@ class UploadAsk:
     path: str
     size_bytes: int
     sha256: str
+    md5: str | None = None  # 32 hex digits; told from the first grant with `confirm` on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,4 +359,9 @@ class UploadGrant:
     """PUT the exact bytes there, with `content-length`; `url` None: they are stored already."""
 
     url: str | None
-    expires_at: datetime
+    expires_at: datetime  # to begin: what has begun may take longer
+    headers: dict[str, str] = field(default_factory=dict)  # to be sent with the PUT: signed
+    #: Send `content-range`; after a cut ask with `bytes */SIZE` where to go on (308, `range`).
+    resumable: bool = False
+    #: The bytes do not pass the server: ask again, with `md5`, until `url` is None.
+    confirm: bool = False

@@ -195,8 +195,7 @@ class _Chunked:
             take = self._chunk if wanted < 0 else min(wanted, self._chunk)
             data = self._source.read(take)
             if not data:
-                self.left = 0
-                break
+                raise ConnectionResetError("the client left in the middle of a chunk")
             self._chunk -= len(data)
             wanted -= len(data) if wanted > 0 else 0
             parts.append(data)
@@ -207,7 +206,9 @@ class _Chunked:
     def _more(self) -> bool:
         if self.left and self._chunk == 0:
             line = self._source.readline().split(b";")[0].strip()
-            self._chunk = int(line, 16) if line else 0
+            if not line:
+                raise ConnectionResetError("the client left before the last chunk")
+            self._chunk = int(line, 16)
             if self._chunk == 0:
                 self.left = 0
                 while self._source.readline().strip():

@@ -26,13 +26,18 @@ from simulators.gcp_world import World
 
 # Each has `routes(world) -> list[Route]`, and is loaded when the simulator starts.
 APIS = (
+    "simulators.gcp_auth",
     "simulators.gcp_billing",
     "simulators.gcp_compute_catalogue",
     "simulators.gcp_operations",
     "simulators.gcp_instances",
     "simulators.gcp_disks",
     "simulators.gcp_control",
+    "simulators.gcp_iam",
     "simulators.gcp_identity",
+    "simulators.gcp_secrets",
+    "simulators.gcp_storage",
+    "simulators.gcp_sts",
 )
 _MACHINES = {
     "processes": ("simulators.gcp_processes", "Processes"),

@@ -1,4 +1,4 @@
-"""python -m webhook_server: serve, or keep the secrets of repositories."""
+"""python -m webhook_server: serve, keep the secrets of repositories, or set up storage."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def main(words: list[str]) -> int:
         settings = _overridden(settings_module.read(), args)
         if args.command == "secret":
             return _secret(settings, args)
+        if args.command == "setup-storage":
+            return _setup_storage(settings, args)
         if args.embedded:
             _embedded(settings, args)
         return serve(settings, args.role)
@@ -82,6 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         words.add_argument("--repository-id", type=int, required=True, help="GitHub's; 0: none")
         if act != "list":
             words.add_argument("name", metavar="NAME")
+    storage = commands.add_parser("setup-storage", help="see `cynthus gcp setup-storage`")
+    for name in ("--bucket", "--location", "--kms-key"):
+        storage.add_argument(name)
+    storage.add_argument("--dry-run", action="store_true")
     return parser
 
 
@@ -98,6 +104,27 @@ def alone(settings: Settings) -> Settings:
     return replace(settings, host="127.0.0.1", public_url="", github_app_id="", provider="local")
 
 
+def _setup_storage(settings: Settings, args: argparse.Namespace) -> int:
+    """Say what is wrong with the bucket, put it right; 0: it is right, 2: somebody has to act."""
+    from webhook_server.stores.bucket_rules import bucket_place, wanted_shape
+
+    place = bucket_place(settings.blob_url, args.bucket, args.location, settings.gcp_places)
+    wanted = wanted_shape(place.prefix, settings.blob_days, args.kms_key or "")
+    # Imported late, after what the operator wrote was read: Google's libraries take a second.
+    from webhook_server.stores.bucket_setup import look, put_right
+    from webhook_server.stores.gcs_blobs import open_client
+
+    client = open_client(settings)
+    found = look(client, place, wanted)
+    sys.stdout.write("".join(f"{line}\n" for line in found.wrong))
+    if found.wrong and args.dry_run:
+        return 2
+    if found.wrong:
+        put_right(client, place, wanted, found)
+    sys.stdout.write(f"gs://{place.name}: is {'now ' if found.wrong else ''}as it should be.\n")
+    return 0
+
+
 def _secret(settings: Settings, args: argparse.Namespace) -> int:
     from webhook_server.auth.server_key import server_key
     from webhook_server.stores.secret_store import open_secret_store
@@ -105,7 +132,7 @@ def _secret(settings: Settings, args: argparse.Namespace) -> int:
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
-    store = open_secret_store(settings.secrets_url, state_dir, key)
+    store = open_secret_store(settings, state_dir, key)
     if args.act == "list":
         sys.stdout.write("".join(f"{name}\n" for name in store.names(args.repository_id)))
         return 0

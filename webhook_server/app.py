@@ -46,12 +46,16 @@ from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
 from webhook_server.settings import Settings
-from webhook_server.stores.blob_store import FileBlobs, open_blob_store
+from webhook_server.stores.blob_protocol import BlobStore
+from webhook_server.stores.blob_store import open_blob_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.file_blobs import FileBlobs
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.secret_protocol import SecretStore
 from webhook_server.stores.secret_store import open_secret_store
 from webhook_server.stores.session_store import SessionStore
 
@@ -115,15 +119,19 @@ class Ground:
     key: bytes
     base_url: str
     database: Database
+    blobs: BlobStore
+    secrets: SecretStore
     bell: Bell
 
 
 @contextmanager
 def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Ground]:
-    """Open the state folder and the database, migrated; close them at the end."""
+    """Open the state folder, the stores and the database, migrated; close them at the end."""
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
+    blobs = open_blob_store(settings, state_dir)
+    kept_secrets = open_secret_store(settings, state_dir, key)
     url = settings.database_url or f"sqlite:///{state_dir / 'cynthus.db'}"
     database = Database(url, now=clock)
     try:
@@ -133,10 +141,14 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
             key=key,
             base_url=base_url(settings, listening),
             database=database,
+            blobs=blobs,
+            secrets=kept_secrets,
             bell=Bell(),
         )
     finally:
         database.close()
+        blobs.close()
+        kept_secrets.close()
 
 
 def open_parts(
@@ -148,10 +160,8 @@ def open_parts(
 ) -> Parts:
     """Return what the doors are handed."""
     settings, database = found.settings, found.database
-    state_dir = settings.state_dir.resolve()
-    blobs = open_blob_store(settings.blob_url, state_dir)
-    if isinstance(blobs, FileBlobs) and not database_is_shared(settings):
-        blobs.sweep()
+    if isinstance(found.blobs, FileBlobs) and not database_is_shared(settings):
+        found.blobs.sweep()
     hosts = {host_of(found.base_url.partition("://")[2]), settings.host.lower()}
     return Parts(
         settings=settings,
@@ -168,8 +178,9 @@ def open_parts(
         events=EventStore(database),
         publications=PublicationStore(database),
         sessions=SessionStore(database, now=clock),
-        blobs=blobs,
-        secrets=open_secret_store(settings.secrets_url, state_dir, found.key),
+        blobs=found.blobs,
+        secrets=found.secrets,
+        run_secrets=RunSecrets(database, found.secrets),
         providers=providers or {},
         jobs=jobs,
         machines=machine_gate(settings, found.base_url, providers or {}),
@@ -219,7 +230,7 @@ def open_doors(
 ) -> Doors:
     """Return the whole ASGI application."""
     readers = Readers(parts.bell)
-    masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.secrets)
+    masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.run_secrets)
     pages = Later(lambda: _pages(parts, masking))
 
     def gauges() -> Iterator[Sample]:
@@ -381,7 +392,7 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
         base_url=found.base_url,
         database=found.database,
         bell=found.bell,
-        blobs=open_blob_store(found.settings.blob_url, found.settings.state_dir.resolve()),
+        blobs=found.blobs,
         github=github,
         now=clock,
         new_id=new_id,

@@ -30,7 +30,7 @@ def set_up(settings: Settings, server_key: bytes) -> None:
     root.setLevel(settings.log_level)
     # uvicorn tells of requests that were cut off; we count them, and log what matters ourselves.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    for chatty in ("urllib3", "github", "docker", "alembic"):
+    for chatty in ("urllib3", "github", "docker", "alembic", "google"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -18,7 +18,7 @@ from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.settings import Settings
-from webhook_server.stores.blob_store import BlobStore, blob_key
+from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE, Database

@@ -21,6 +21,14 @@ SERVER_KEY_HEX = 64  # 32 bytes, as auth.tokens.KEY_BYTES
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
+# https://cloud.google.com/storage/docs/buckets#naming; a prefix stays plain, as keys do.
+BLOB_URL = re.compile(
+    r"\A(file:///.*|gs://(?!goog)[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_-]+)*/?)\Z", re.ASCII
+)
+# https://cloud.google.com/resource-manager/docs/creating-managing-projects; or its number.
+_SECRETS_URL = re.compile(
+    r"\A(file:///.*|gcp://([a-z][a-z0-9-]{4,28}[a-z0-9]|[0-9]{6,20}))\Z", re.ASCII
+)
 _USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?", re.ASCII)  # less than a billion, in cents
 
 T = TypeVar("T")
@@ -36,8 +44,8 @@ class Secret(str):
         return "***"
 
 
-def _setting(env: str, default: T, doc: str) -> T:
-    return field(default=default, metadata={"env": f"CYNTHUS_{env}", "doc": doc})
+def _setting(env: str, default: T, doc: str, *, whose: str = "CYNTHUS_") -> T:
+    return field(default=default, metadata={"env": f"{whose}{env}", "doc": doc})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +71,22 @@ class Settings:
         "`sqlite:///PATH` or `postgresql+psycopg://…`; default: SQLite in the state folder",
     )
     blob_url: str = _setting(
-        "BLOB_URL", "", "`file:///PATH`; default: a folder in the state folder"
+        "BLOB_URL",
+        "",
+        "`file:///PATH`, or `gs://BUCKET/PREFIX` of Cloud Storage (google_storage.md); default: a"
+        " folder in the state folder",
+    )
+    blob_days: int = _setting(
+        "BLOB_DAYS",
+        0,
+        "days that Cloud Storage keeps a run's outputs, by a rule that `cynthus gcp setup-storage`"
+        " gives the bucket; 0: for ever",
     )
     secrets_url: str = _setting(
-        "SECRETS_URL", "", "`file:///PATH` (encrypted); default: a folder in the state folder"
+        "SECRETS_URL",
+        "",
+        "`file:///PATH` (encrypted), or `gcp://PROJECT` for Secret Manager (google_storage.md);"
+        " default: a folder in the state folder",
     )
     server_key: Secret = _setting(
         "SERVER_KEY",
@@ -172,6 +192,19 @@ class Settings:
     )
     gcp_iam_url: str = _setting(
         "GCP_IAM_URL", "", "IAM Credentials' API, for signed URLs; empty: the real service"
+    )
+    storage_emulator_host: str = _setting(
+        "STORAGE_EMULATOR_HOST",
+        "",
+        "Cloud Storage's API, such as http://127.0.0.1:9023; empty: the real service",
+        whose="",
+    )
+    google_application_credentials: str = _setting(
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "",
+        "key or federation file for Google Cloud, read by Google's libraries; default: the account"
+        " of the instance that this server runs on",
+        whose="",
     )
     gcp_billing_url: str = _setting(
         "GCP_BILLING_URL", "", "Cloud Billing's API, for prices; empty: the real service"
@@ -346,6 +379,8 @@ def _url_faults(settings: Settings) -> Iterator[str]:
         ("OIDC_ISSUER", settings.oidc_issuer),
         ("GCP_COMPUTE_URL", settings.gcp_compute_url),
         ("GCP_BILLING_URL", settings.gcp_billing_url),
+        ("GCP_SECRETS_URL", settings.gcp_secrets_url),
+        ("GCP_IAM_URL", settings.gcp_iam_url),
     ):
         if url and not _is_web_url(url):
             yield (
@@ -360,9 +395,17 @@ def _url_faults(settings: Settings) -> Iterator[str]:
             "CYNTHUS_DATABASE_URL: should begin with sqlite:/// or postgresql+psycopg://,"
             " found something else. Write one of the two forms."
         )
-    for name, url in (("BLOB_URL", settings.blob_url), ("SECRETS_URL", settings.secrets_url)):
-        if url and not url.startswith(("file:///", "gs://", "gcp://")):
-            yield f"CYNTHUS_{name}: should be file:///PATH, found {url!r}. Write such an address."
+    if settings.blob_url and not BLOB_URL.match(settings.blob_url):
+        yield (
+            "CYNTHUS_BLOB_URL: should be file:///PATH, or gs://BUCKET/PREFIX with a bucket of 3 to"
+            " 63 lower-case letters, digits, `-`, `_` or `.`, found"
+            f" {settings.blob_url!r}. Write such an address."
+        )
+    if settings.secrets_url and not _SECRETS_URL.match(settings.secrets_url):
+        yield (
+            "CYNTHUS_SECRETS_URL: should be file:///PATH or gcp://PROJECT, found"
+            f" {settings.secrets_url!r}. Write such an address, with the project's id."
+        )
 
 
 def _is_web_url(url: str) -> bool:

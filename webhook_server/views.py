@@ -11,7 +11,7 @@ from webhook_server.auth.blob_urls import GetTerms, get_url
 from webhook_server.runs.attempts import boot_marks, lost_time
 from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
-from webhook_server.stores.blob_store import blob_key
+from webhook_server.stores.blob_protocol import blob_key
 
 OUTPUT_URL_LIFE = timedelta(hours=1)  # long enough for a slow download to begin, no keepsake
 

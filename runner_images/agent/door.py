@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import urljoin, urlsplit
 
@@ -31,9 +31,12 @@ class TurnedAway(CynthusError):  # noqa: N818 - as above
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """What a server answered; names of headers are in lower case."""
+
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Door:
@@ -62,7 +65,7 @@ class Door:
             raise Unanswered(f"{self._server_url}: {type(error).__name__}: {error}") from error
         return _read(answer)
 
-    def _exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
+    def _exchange(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         if self._kept is not None:
             try:
                 return _ask(self._kept, path, body, headers)
@@ -78,32 +81,52 @@ class Door:
         self._kept = None
 
     def put(
-        self, url: str, content: BinaryIO, size_bytes: int, *, left_s: Callable[[], float]
+        self,
+        url: str,
+        content: BinaryIO,
+        upload: Upload,
     ) -> None:
-        """Store exactly `size_bytes` of `content` under a signed URL while `left_s` is above 0.
+        """Store exactly `upload.size_bytes` of `content` under a signed URL.
 
         Raises: Unanswered (try again from the start), TurnedAway.
         """
-        whole_url = urljoin(self._server_url, url)
-        parts = urlsplit(whole_url)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection = _connect(whole_url, max(0.1, min(UPLOAD_TIMEOUT_S, left_s())))
-        try:
-            connection.putrequest("PUT", target)
-            connection.putheader("content-type", "application/octet-stream")
-            connection.putheader("content-length", str(size_bytes))
-            connection.endheaders()
-            for block in _blocks(content, size_bytes):
-                if left_s() <= 0:
-                    raise OSError("no time is left")
-                connection.send(block)
-            found = connection.getresponse()
-            answer = _Answer(found.status, found.read(ANSWER_LIMIT_BYTES))
-        except (OSError, http.client.HTTPException) as error:
-            raise Unanswered(f"upload: {type(error).__name__}: {error}") from error
-        finally:
-            connection.close()
-        _refuse(answer)
+        _refuse(put_once(urljoin(self._server_url, url), content, upload))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """How much is sent, with which headers, and how many seconds are left for it."""
+
+    size_bytes: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    left_s: Callable[[], float] = lambda: UPLOAD_TIMEOUT_S
+
+
+def put_once(url: str, content: BinaryIO, upload: Upload) -> Answer:
+    """PUT the next bytes of `content`, without any token of ours; return what was answered.
+
+    Raises: Unanswered when the connection fails, or no time is left.
+    """
+    parts = urlsplit(url)
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    told = {"content-type": "application/octet-stream", **upload.headers}
+    connection = _connect(url, max(0.1, min(UPLOAD_TIMEOUT_S, upload.left_s())))
+    try:
+        connection.putrequest("PUT", target)
+        for name, value in {**told, "content-length": str(upload.size_bytes)}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        for block in _blocks(content, upload.size_bytes):
+            if upload.left_s() <= 0:
+                raise OSError("no time is left")
+            connection.send(block)
+        found = connection.getresponse()
+        answered = {name.lower(): value for name, value in found.getheaders()}
+        return Answer(found.status, found.read(ANSWER_LIMIT_BYTES), answered)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unanswered(f"upload: {type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
 
 
 def _connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
@@ -116,13 +139,13 @@ def _connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
 
 def _ask(
     connection: http.client.HTTPConnection, path: str, body: bytes, headers: Mapping[str, str]
-) -> _Answer:
+) -> Answer:
     connection.request("POST", path, body, dict(headers))
     found = connection.getresponse()
     content = found.read(ANSWER_LIMIT_BYTES)
     if found.read(1):
         raise http.client.HTTPException(f"answer longer than {ANSWER_LIMIT_BYTES} bytes")
-    return _Answer(found.status, content)
+    return Answer(found.status, content)
 
 
 def _blocks(content: BinaryIO, size_bytes: int) -> Iterator[bytes]:
@@ -135,7 +158,7 @@ def _blocks(content: BinaryIO, size_bytes: int) -> Iterator[bytes]:
         left -= len(block)
 
 
-def _read(answer: _Answer) -> Any:
+def _read(answer: Answer) -> Any:
     _refuse(answer)
     if answer.status == http.client.NO_CONTENT:
         return None
@@ -145,7 +168,7 @@ def _read(answer: _Answer) -> Any:
         raise Unanswered("the answer is no JSON") from error
 
 
-def _refuse(answer: _Answer) -> None:
+def _refuse(answer: Answer) -> None:
     if 200 <= answer.status < 300:  # noqa: PLR2004 - https://www.rfc-editor.org/rfc/rfc9110#section-15.3
         return
     if answer.status >= 500 or answer.status in TRY_AGAIN:  # noqa: PLR2004 - as above, 15.6
@@ -153,7 +176,7 @@ def _refuse(answer: _Answer) -> None:
     raise TurnedAway(answer.status, _message(answer))
 
 
-def _message(answer: _Answer) -> str:
+def _message(answer: Answer) -> str:
     try:
         return str(json.loads(answer.body)["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -7,8 +7,8 @@ import hashlib
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +16,9 @@ from cynthus.codec import decode, encode
 from cynthus.errors import UserError
 from cynthus.wire import Output, UploadAsk, UploadGrant
 from runner_images.agent.clock import elapsed_s
-from runner_images.agent.door import Door, TurnedAway, Unanswered
+from runner_images.agent.door import Door, TurnedAway, Unanswered, Upload
 from runner_images.agent.masking import HIDDEN, Masks
+from runner_images.agent.resumable import put_resumable
 from runner_images.agent.workload import Found
 
 BLOCK_BYTES = 1 << 20
@@ -58,6 +59,7 @@ class Collector:
         self._bytes = 0
         self._results: list[Output] = []
         self._untold = 0
+        self._past_server = False  # then the server cannot hash: it wants a second digest
 
     def hurry(self, until_s: float) -> None:
         """Leave out what is not stored by that moment of `elapsed_s`: the machine goes away."""
@@ -142,28 +144,57 @@ class Collector:
         return Output(path=ask.path, size_bytes=ask.size_bytes, sha256=ask.sha256)
 
     def _upload(self, ask: UploadAsk, file: BinaryIO) -> None:
-        """Ask for a place and put the file there, from the start each time."""
+        """Ask for a place and put the file there, until the server says that it is stored."""
         pause_s = 0.25
         fault = ""
         for _ in range(UPLOAD_TRIES):
             try:
-                answer = self._door.post("agent/v1/uploads", encode(ask))
-                grant = decode(UploadGrant, answer, "upload")
-                if grant.url is not None:
-                    file.seek(0)
-                    self._door.put(grant.url, file, ask.size_bytes, left_s=self._left_s)
+                if self._bring_once(ask, file):
+                    return
+                fault = "what was stored is not what was sent"
             except (Unanswered, UserError) as error:
                 fault = str(error)
             except TurnedAway as refusal:
                 raise _LeftOut(f"the server refused it: {refusal}") from refusal
-            else:
-                return
             if self._over.wait(min(pause_s, max(0.0, self._left_s()))):
                 break
             if self._left_s() <= 0:
                 raise _LeftOut(NO_TIME)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         raise _LeftOut(f"upload failed: {fault}")
+
+    def _bring_once(self, ask: UploadAsk, file: BinaryIO) -> bool:
+        """Put the file where the server says; return whether it counts as stored."""
+        if self._past_server:
+            ask = replace(ask, md5=_md5_of(file))
+        grant = self._granted(ask)
+        if grant.url is None:
+            return True
+        file.seek(0)
+        if not grant.confirm:
+            self._door.put(grant.url, file, self._sending(ask.size_bytes, grant.headers))
+            return True
+        self._past_server = True
+        self._put_past_server(grant.url, grant, file, ask.size_bytes)
+        return self._granted(replace(ask, md5=ask.md5 or _md5_of(file))).url is None
+
+    def _sending(self, size_bytes: int, headers: Mapping[str, str]) -> Upload:
+        return Upload(size_bytes=size_bytes, headers=headers, left_s=self._left_s)
+
+    def _granted(self, ask: UploadAsk) -> UploadGrant:
+        return decode(UploadGrant, self._door.post("agent/v1/uploads", encode(ask)), "upload")
+
+    def _put_past_server(
+        self, url: str, grant: UploadGrant, file: BinaryIO, size_bytes: int
+    ) -> None:
+        if grant.resumable:
+            put_resumable(url, file, self._sending(size_bytes, {}), self._over)
+            return
+        try:
+            self._door.put(url, file, self._sending(size_bytes, grant.headers))
+        except TurnedAway as refusal:
+            # Not our server's word: the address is over, or another upload was faster. Ask it.
+            raise Unanswered(f"upload: the storage answered {refusal.status}") from refusal
 
     def _left_out(self, found: Found, reason: str) -> Output:
         shown = found.path.encode("utf-8", "replace").decode()
@@ -174,6 +205,15 @@ class Collector:
             sha256="",
             left_out=self._masks.hide(reason),
         )
+
+
+def _md5_of(file: BinaryIO) -> str:
+    # What Cloud Storage computes as well: it finds accidents, and nobody's safety rests on it.
+    file.seek(0)
+    digest = hashlib.md5(usedforsecurity=False)
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 class _LeftOut(Exception):  # noqa: N818 - reads as what happened

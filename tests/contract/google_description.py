@@ -32,6 +32,7 @@ DOCUMENTS = (
 # What the real services answer although no discovery document has it: verb → why.
 UNDESCRIBED = {
     "oauth2.certs": "Google's public keys, https://www.googleapis.com/oauth2/v3/certs",
+    "oauth2.token": "the token endpoint of key files has no discovery document",
     "storage.xml": "the XML API has no discovery document",
     "storage.batch": "many requests in one body, each of which the documents describe alone",
 }
@@ -43,6 +44,7 @@ _RANGES = {
     "int64": (-(2**63), 2**63 - 1),
     "uint64": (0, 2**64 - 1),
 }
+_LONG = {"int64", "uint64"}
 _DURATION = re.compile(r"-?\d+(\.\d{1,9})?s")
 
 
@@ -97,8 +99,9 @@ class Description:
         if any(seen["verb"].startswith(verb) for verb in UNDESCRIBED):
             return []
         title = f"{seen['method']} {seen['path']} → {seen['status']}"
-        # The later parts of a resumable upload are sent with PUT to where a POST began it.
-        resumed = seen["method"] == "PUT" and "upload_id=" in seen["query"]
+        # The later parts of a resumable upload are sent with PUT to where a POST began it, and
+        # DELETE gives it up.
+        resumed = seen["method"] in {"PUT", "DELETE"} and "upload_id=" in seen["query"]
         method = "POST" if resumed else seen["method"]
         operation = self.operation(method, seen["path"])
         if operation is None:
@@ -277,7 +280,7 @@ def _check_object(place: _Place, at: str, value: Any, schema: Mapping[str, Any])
         inner = known.get(name, rest)
         if inner is None:
             place.wrong(at, f"unknown field {name!r}")
-        else:
+        elif item is not None or not place.is_request:  # null is "not set", google-auth sends it
             _check(place, f"{at}/{name}", item, inner)
     if place.is_request:
         for name, inner in known.items():
@@ -301,6 +304,8 @@ def _check_text(place: _Place, at: str, value: Any, schema: Mapping[str, Any]) -
         if not 0 <= value < len(schema["enum"]):
             place.wrong(at, f"{value} numbers none of {schema['enum']}")
         return
+    if isinstance(value, int) and place.is_request and schema.get("format") in _LONG:
+        return  # services take plain numbers too: Google's Storage client sends generations so
     if not isinstance(value, str):
         place.wrong(at, f"{value!r:.60} is not a string")
         return

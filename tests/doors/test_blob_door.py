@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cynthus.errors import UserError
 from tests.doors.conftest import Site
 from webhook_server.auth.blob_urls import GetTerms, PutTerms, get_url, put_url
-from webhook_server.stores.blob_store import FileBlobs, blob_key, open_blob_store
+from webhook_server.stores.blob_protocol import blob_key
+from webhook_server.stores.file_blobs import FileBlobs
 
 CONTENT = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -154,11 +154,6 @@ def test_what_an_earlier_process_left_half_received_is_swept(tmp_path: Path) -> 
     store.sweep()
     assert list((tmp_path / ".incoming").iterdir()) == []
     assert store.size(KEY) is None
-
-
-def test_cloud_storage_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not supported yet"):
-        open_blob_store("gs://bucket/prefix", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -111,14 +111,19 @@ def run(tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+NO_KEY = {"GOOGLE_APPLICATION_CREDENTIALS": "/no/such/key.json"}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"CYNTHUS_WEBHOOK_SECRET": "short"}, "CYNTHUS_WEBHOOK_SECRET"),
         ({"CYNTHUS_ALLOWED": ""}, "CYNTHUS_ALLOWED"),
         ({"CYNTHUS_API_TOKEN": "short"}, "CYNTHUS_API_TOKEN"),
-        ({"CYNTHUS_BLOB_URL": "gs://bucket"}, "not supported yet"),
-        ({"CYNTHUS_SECRETS_URL": "gcp://project"}, "not supported yet"),
+        ({"CYNTHUS_BLOB_URL": "gs://No_Bucket"}, "CYNTHUS_BLOB_URL"),
+        ({"CYNTHUS_SECRETS_URL": "gs://bucket"}, "CYNTHUS_SECRETS_URL"),
+        ({"CYNTHUS_BLOB_URL": "gs://bucket", **NO_KEY}, "GOOGLE_APPLICATION_CREDENTIALS"),
+        ({"CYNTHUS_SECRETS_URL": "gcp://project", **NO_KEY}, "GOOGLE_APPLICATION_CREDENTIALS"),
         ({"CYNTHUS_PORT": "99999"}, "CYNTHUS_PORT"),
     ],
 )
@@ -229,3 +234,21 @@ def test_a_secret_that_could_not_be_kept_safe_is_refused(
     refused = secret(tmp_path, "set", "--repository-id", "7", name, value=value)
     assert refused.returncode == 2
     assert not value or value not in refused.stderr
+
+
+def test_a_server_without_google_cloud_loads_none_of_its_libraries(tmp_path: Path) -> None:
+    """They cost a second and tens of MiB, for what most servers do not use."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from webhook_server import app, settings\n"
+        "found = settings.read({'CYNTHUS_STATE_DIR': sys.argv[1]})\n"
+        "with app.ground(found, None) as ground:\n"
+        "    app.open_doors(app.open_parts(ground, jobs=None, alive=tuple)).pages.get()\n"
+        "print(*sys.modules)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "state")]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    loaded = answer.stdout.split()
+    assert "webhook_server.stores.file_blobs" in loaded
+    assert not [name for name in loaded if name.startswith(("google.auth", "google.cloud", "grpc"))]

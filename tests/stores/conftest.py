@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.cloud_fixture import Cloud, a_cloud, make_bucket
+from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from tests.postgres_fixture import a_database, a_server
 from webhook_server.stores.database import Database
 
@@ -51,3 +56,26 @@ def db(empty_url: str, open_database: Callable[[str], Database]) -> Database:
     database = open_database(empty_url)
     database.migrate()
     return database
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcpSimulator]:
+    with gcp_simulator(tmp_path_factory.mktemp("gcp")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def account(simulator: GcpSimulator, tmp_path_factory: pytest.TempPathFactory) -> Cloud:
+    return a_cloud(simulator, tmp_path_factory.mktemp("account"))
+
+
+@pytest.fixture
+def cloud(account: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """Google's cloud with nothing wrong in it, and an empty bucket of the test's own."""
+    found = replace(account, bucket=f"acme-{uuid.uuid4().hex[:12]}", open=ExitStack())
+    # Google's libraries read it themselves; `Settings` only knows that it is there.
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(found.key_file))
+    with found.open:
+        make_bucket(found)
+        yield found
+    found.sim.sim("DELETE", "/faults")

@@ -195,3 +195,28 @@ def test_a_server_that_stays_away_ends_the_wait() -> None:
 )
 def test_a_log_colours_the_terminal_and_commands_nothing(text: str, shown: str) -> None:
     assert harmless(text) == shown
+
+
+def test_a_signed_address_may_lead_to_the_storage_without_the_token(
+    play: Play, tmp_path: Path
+) -> None:
+    seen: list[dict[str, str]] = []
+    storage = play([(200, b"weights", {})], seen)
+    server = play([(302, b"", {"Location": f"{storage}/bucket/object?X-Goog-Signature=ab"})], seen)
+    found = output("x", b"weights", f"{server}/blobs/7/arun/1/x?signature=y")
+    assert Client(server, "cyr_token").download(found, tmp_path).read_bytes() == b"weights"
+    assert [step["path"].partition("?")[0] for step in seen] == [
+        "/blobs/7/arun/1/x",
+        "/bucket/object",
+    ]
+    assert not any("Authorization" in step for step in seen)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_a_signed_address_leads_to_web_addresses_alone(
+    play: Play, tmp_path: Path, address: str
+) -> None:
+    server = play([(302, b"", {"Location": address})])
+    with pytest.raises(CynthusError):
+        Client(server).download(output("x", b"x", f"{server}/blobs/x"), tmp_path)
+    assert list(tmp_path.iterdir()) == []

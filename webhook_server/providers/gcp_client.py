@@ -251,7 +251,7 @@ class Door:
         if self._account.compute_url:
             from google.auth.credentials import AnonymousCredentials
 
-            return AnonymousCredentials()  # type: ignore[no-untyped-call]
+            return AnonymousCredentials()
         return self._own_credentials(COMPUTE_SCOPE)
 
     def _own_credentials(self, scope: str) -> Credentials:
@@ -275,7 +275,7 @@ class Door:
             return requests.Session()
         from google.auth.transport.requests import AuthorizedSession
 
-        return AuthorizedSession(self._own_credentials(BILLING_SCOPE))  # type: ignore[no-untyped-call]
+        return AuthorizedSession(self._own_credentials(BILLING_SCOPE))
 
     @cached_property
     def _repeats(self) -> Any:

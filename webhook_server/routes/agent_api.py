@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -31,11 +31,12 @@ from webhook_server.runs.work import (
     rank_path,
     work_for,
 )
-from webhook_server.stores.blob_store import blob_key
+from webhook_server.stores.blob_protocol import Announced, blob_key
 from webhook_server.stores.instance_store import Enrolling, InstanceRow
-from webhook_server.stores.secret_store import values
+from webhook_server.stores.secret_protocol import SecretUnreadable
 
 BODY_LIMIT_BYTES = 64 * 1024  # an enrolment with 64 GPUs has 10 kB
+_NOTICES_READ = 100  # a run has a handful
 UPLOAD_LIFE = timedelta(minutes=15)  # to begin: a transfer that has begun may take longer
 
 BuildAgent = Callable[[Path], None]
@@ -56,7 +57,7 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
         digest = agent_digest(request.scope)
         row = _open_attempt(parts, digest)
         ask = _read(UploadAsk, content)
-        _check_ask(parts, row, ask, shows_secret=masking.shows_secret(digest, ask.path))
+        _check_ask(row, ask, shows_secret=masking.shows_secret(digest, ask.path))
         return json_answer(200, encode(_grant(parts, row, ask)))
 
     @router.get("/agent.pyz")
@@ -153,10 +154,10 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     place = find_member(run, instance) if run else None
     if run is None or run.spec is None or place is None:
         raise HttpRefusal(410, "attempt: is over. Stop everything.")
-    found, missing = values(parts.secrets, row.repository_id, run.spec.secrets)
+    found, missing = _secrets(parts, row, run.spec.secrets)
     if missing and tell:
         text = f"secrets: {', '.join(missing)} not set for this repository; the run goes without."
-        parts.events.append(run.id, row.attempt, EventKind.NOTICE, {"text": text}, parts.now())
+        _notice(parts, row, text)
     settings = parts.settings
     limits = Limits(
         max_duration=settings.max_duration,
@@ -168,6 +169,25 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     return work_for(run, attempt, rank, found, limits, parts.now()), attempt.offer.provider
 
 
+def _secrets(
+    parts: Parts, row: InstanceRow, names: Iterable[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    try:
+        return parts.run_secrets.values(row.run_id, row.repository_id, names)
+    except SecretUnreadable as error:
+        # The agent asks again until the boot limit: an operator may have put it right by then.
+        _notice(parts, row, str(error))
+        raise HttpRefusal(503, str(error), retry_after_s=5) from error
+
+
+def _notice(parts: Parts, row: InstanceRow, text: str) -> None:
+    """Tell the run's people, once."""
+    kinds = (EventKind.NOTICE,)
+    told = parts.events.after(row.run_id, 0, limit=_NOTICES_READ, kinds=kinds)
+    if not any(event.body.get("text") == text for event in told):
+        parts.events.append(row.run_id, row.attempt, EventKind.NOTICE, {"text": text}, parts.now())
+
+
 def _open_attempt(parts: Parts, digest: str) -> InstanceRow:
     row = parts.instances.by_token(digest)
     if row is None:
@@ -177,17 +197,22 @@ def _open_attempt(parts: Parts, digest: str) -> InstanceRow:
     return row
 
 
-def _check_ask(parts: Parts, row: InstanceRow, ask: UploadAsk, *, shows_secret: bool) -> None:
+def _check_ask(row: InstanceRow, ask: UploadAsk, *, shows_secret: bool) -> None:
     fault = path_fault(ask.path) or rank_fault(row.rank, ask.path)
     if fault is not None:
         raise HttpRefusal(422, fault)
     if shows_secret:
         raise HttpRefusal(422, "path: shows a secret. Rename the file.")
-    if len(ask.sha256) != 64 or not all(c in "0123456789abcdef" for c in ask.sha256):  # noqa: PLR2004 - SHA-256 in hex
+    if not _is_hex(ask.sha256, 64):
         raise HttpRefusal(422, "sha256: should be 64 hex digits. Send the file's SHA-256.")
     if ask.size_bytes < 0:
         raise HttpRefusal(422, "size_bytes: should not be negative. Send the file's size.")
-    _check_room(parts, row, ask)
+    if ask.md5 is not None and not _is_hex(ask.md5, 32):
+        raise HttpRefusal(422, "md5: should be 32 hex digits. Send the file's MD5.")
+
+
+def _is_hex(text: str, digits: int) -> bool:
+    return len(text) == digits and all(c in "0123456789abcdef" for c in text)
 
 
 def _check_room(parts: Parts, row: InstanceRow, ask: UploadAsk) -> None:
@@ -212,8 +237,19 @@ def _key(row: InstanceRow, ask: UploadAsk) -> str:
 
 def _grant(parts: Parts, row: InstanceRow, ask: UploadAsk) -> UploadGrant:
     key, expires_at = _key(row, ask), parts.now() + UPLOAD_LIFE
-    if parts.blobs.has(key, ask.size_bytes, ask.sha256):
+    blob = Announced(size_bytes=ask.size_bytes, sha256=ask.sha256, md5=ask.md5)
+    if parts.blobs.has(key, blob):
         return UploadGrant(url=None, expires_at=expires_at)
+    _check_room(parts, row, ask)
+    direct = parts.blobs.direct_put(key, blob, UPLOAD_LIFE)
+    if direct is not None:
+        return UploadGrant(
+            url=direct.url,
+            expires_at=expires_at,
+            headers=direct.headers,
+            resumable=direct.resumable,
+            confirm=True,
+        )
     terms = PutTerms(size_bytes=ask.size_bytes, sha256=ask.sha256)
     url = put_url(parts.base_url, parts.server_key, key, terms, expires_at)
     return UploadGrant(url=url, expires_at=expires_at)

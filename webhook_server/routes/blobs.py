@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from typing import BinaryIO
+from collections.abc import Callable
+from datetime import timedelta
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
+from cynthus.errors import Refused, Transient
 from webhook_server.auth.blob_urls import GetTerms, PutTerms, read_get, read_put
 from webhook_server.routes.answers import (
     Disconnected,
@@ -20,12 +23,15 @@ from webhook_server.routes.answers import (
     header,
 )
 from webhook_server.routes.parts import Parts
-from webhook_server.stores.blob_store import BlobMismatch, Receipt, is_key
+from webhook_server.stores.blob_protocol import Announced, BlobMismatch, Receipt, is_key
 
 PREFIX = "/blobs/"
+T = TypeVar("T")
 _BLOCK_BYTES = 1 << 20  # one trip to a worker thread a block
 # The longest silence of either side; a transfer may last hours as long as it moves.
 _STALL_LIMIT_S = 15.0
+# To begin: a download that has begun may take longer.
+_REDIRECT_LIFE = timedelta(minutes=15)
 _RANGE = re.compile(r"\Abytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
 
 
@@ -95,10 +101,13 @@ async def _put(parts: Parts, key: str, terms: PutTerms, request: _Request, send:
     if int(length) != terms.size_bytes:
         raise HttpRefusal(422, f"Content-Length: should be {terms.size_bytes}. Ask anew.")
     try:
-        receipt = await asyncio.to_thread(parts.blobs.receive, key, terms.size_bytes, terms.sha256)
+        blob = Announced(size_bytes=terms.size_bytes, sha256=terms.sha256)
+        receipt = await asyncio.to_thread(parts.blobs.receive, key, blob)
         await _fill(receipt, request)
     except BlobMismatch as error:
         raise HttpRefusal(422, str(error)) from error
+    except (Refused, Transient) as error:
+        raise HttpRefusal(503, str(error), retry_after_s=10) from error
     except OSError as error:
         raise _disk_refusal(error) from error
     parts.counters.count("blob_bytes_received_total", terms.size_bytes)
@@ -121,13 +130,20 @@ def _disk_refusal(error: OSError) -> HttpRefusal:
 
 
 async def _get(parts: Parts, key: str, terms: GetTerms, scope: Scope, send: Send) -> None:
-    size = await asyncio.to_thread(parts.blobs.size, key)
+    size = await _asked(parts.blobs.size, key)
     if size is None:
         raise HttpRefusal(404, "blob: is not here. It may have been removed.")
+    disposition = _disposition(terms.file_name)
+    if scope["method"] == "GET":
+        elsewhere = await _asked(parts.blobs.direct_url, key, disposition, _REDIRECT_LIFE)
+        if elsewhere is not None:
+            # Signed now, for this one request: a page of 900 outputs signs nothing.
+            await answer(send, 302, b"", [(b"location", elsewhere.encode())])
+            return
     first, last, status = _range(header(scope, b"range"), size)
     headers = [
         (b"content-type", b"application/octet-stream"),
-        (b"content-disposition", _disposition(terms.file_name)),
+        (b"content-disposition", disposition.encode()),
         (b"content-length", str(last - first + 1).encode()),
         (b"accept-ranges", b"bytes"),
         (b"x-content-type-options", b"nosniff"),
@@ -136,13 +152,19 @@ async def _get(parts: Parts, key: str, terms: GetTerms, scope: Scope, send: Send
     ]
     if status == 206:  # noqa: PLR2004 - Partial Content
         headers.append((b"content-range", f"bytes {first}-{last}/{size}".encode()))
+    blob = await _asked(parts.blobs.open, key) if scope["method"] == "GET" else None
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    if scope["method"] == "HEAD":
+    if blob is None:
         await send({"type": "http.response.body", "body": b""})
         return
-    blob = await asyncio.to_thread(parts.blobs.open, key)
-    if blob is not None:
-        await _send_blob(blob, first, last - first + 1, scope, send)
+    await _send_blob(blob, first, last - first + 1, scope, send)
+
+
+async def _asked(ask: Callable[..., T], *terms: object) -> T:
+    try:
+        return await asyncio.to_thread(ask, *terms)
+    except (Refused, Transient) as error:
+        raise HttpRefusal(503, str(error), retry_after_s=10) from error
 
 
 def _range(text: str, size: int) -> tuple[int, int, int]:
@@ -159,11 +181,11 @@ def _range(text: str, size: int) -> tuple[int, int, int]:
     return first, last, 206
 
 
-def _disposition(name: str) -> bytes:
+def _disposition(name: str) -> str:
     # Always a download: what users made must not run in the dashboard's origin. RFC 6266, 5987.
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100] or "output"
     spelled = quote(name.encode("utf-8", "replace"), safe="")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{spelled}".encode()
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{spelled}"
 
 
 async def _send_blob(blob: BinaryIO, first: int, left: int, scope: Scope, send: Send) -> None:
@@ -171,11 +193,18 @@ async def _send_blob(blob: BinaryIO, first: int, left: int, scope: Scope, send: 
         await asyncio.to_thread(blob.seek, first)
         more = True
         while more:
-            block = await asyncio.to_thread(blob.read, min(_BLOCK_BYTES, left))
+            block = await _block(blob, left)
             left -= len(block)
             more = left > 0
             message = {"type": "http.response.body", "body": block, "more_body": more}
             await send_or_hang_up(scope, send, message)
+
+
+async def _block(blob: BinaryIO, left: int) -> bytes:
+    try:
+        return await asyncio.to_thread(blob.read, min(_BLOCK_BYTES, left))
+    except (Refused, Transient) as error:
+        raise Disconnected from error  # the length was announced: a cut is the only refusal left
 
 
 async def send_or_hang_up(scope: Scope, send: Send, message: dict[str, object]) -> None:

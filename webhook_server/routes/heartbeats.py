@@ -23,7 +23,7 @@ from webhook_server.routes.answers import (
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
 from webhook_server.stores.instance_store import BeatResult
-from webhook_server.stores.secret_store import SecretUnreadable
+from webhook_server.stores.secret_protocol import SecretUnreadable
 
 # 256 KiB of log (cynthus.wire) may grow sixfold as JSON escapes; the rest is metrics and samples.
 BODY_LIMIT_BYTES = 4 << 20
@@ -76,7 +76,7 @@ async def _clean(masking: Masking, digest: str, beat: Heartbeat) -> Heartbeat:
         if masking.knows(digest):
             return masking.clean(digest, beat)
         return await asyncio.to_thread(masking.clean, digest, beat)
-    except SecretUnreadable as error:
+    except (SecretUnreadable, Transient) as error:
         raise HttpRefusal(503, str(error), retry_after_s=30) from error
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from cynthus.wire import AgentEvent, EventKind, Exit, Heartbeat, Output
 from webhook_server.runs.redact import Redactor
 from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.run_store import RunStore
-from webhook_server.stores.secret_store import SecretStore, values
 
 _KEPT = 20_000  # attempts in memory: twice what one server carries; the rest is read again
 _MOST_MASKS = 200  # of one attempt: each is looked for in every line
@@ -34,7 +34,7 @@ class _Attempt:
 class Masking:
     """Knows, for each attempt that talks, what must not be shown of it."""
 
-    def __init__(self, *, instances: InstanceStore, runs: RunStore, secrets: SecretStore) -> None:
+    def __init__(self, *, instances: InstanceStore, runs: RunStore, secrets: RunSecrets) -> None:
         self._instances, self._runs, self._secrets = instances, runs, secrets
         self._lock = threading.Lock()
         self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
@@ -47,7 +47,7 @@ class Masking:
     def clean(self, token_sha256: str, beat: Heartbeat) -> Heartbeat:
         """Return the beat without known values and without its mask events.
 
-        Raises: SecretUnreadable, since what cannot be hidden is not taken.
+        Raises: SecretUnreadable, Transient, since what cannot be hidden is not taken.
         """
         attempt = self._attempt(token_sha256)
         masks = {str(e.body.get("value", "")) for e in beat.events if e.kind is EventKind.MASK}
@@ -91,7 +91,7 @@ class Masking:
         run = self._runs.get(row.run_id) if row else None
         if row is None or run is None or run.spec is None:
             return _Attempt(())
-        found, _ = values(self._secrets, row.repository_id, run.spec.secrets)
+        found, _ = self._secrets.values(run.id, row.repository_id, run.spec.secrets)
         secrets = tuple(found.values())
         return _Attempt(secrets, redactor=Redactor(secrets))
 

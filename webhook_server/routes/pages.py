@@ -10,12 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from cynthus.errors import Transient, UserError
+from cynthus.errors import Refused, Transient, UserError
 from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import HttpRefusal, error_body
 from webhook_server.routes.bodies import json_answer
 from webhook_server.routes.parts import Parts
 from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.stores.secret_protocol import SecretUnreadable
 
 PeopleRefusal = Callable[[Request, HttpRefusal], Response]  # makes a page for people
 
@@ -59,6 +60,8 @@ def _handle_errors(app: FastAPI, people: PeopleRefusal) -> None:
         UserError,
         RunUnreadable,
         Transient,
+        SecretUnreadable,
+        Refused,
         RequestValidationError,
         HTTPException,
     ):
@@ -75,6 +78,8 @@ def _as_refusal(error: Exception) -> HttpRefusal:
             return HttpRefusal(410, str(error))
         case Transient():
             return HttpRefusal(503, str(error), retry_after_s=1)
+        case SecretUnreadable() | Refused():
+            return HttpRefusal(503, str(error), retry_after_s=30)
         case RequestValidationError():
             return HttpRefusal(422, "\n".join(_told(fault) for fault in error.errors()))
         case HTTPException():

@@ -12,13 +12,14 @@ from webhook_server.bell import Bell
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.counters import Counters
 from webhook_server.settings import Settings
-from webhook_server.stores.blob_store import BlobStore
+from webhook_server.stores.blob_protocol import BlobStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.run_store import RunStore
-from webhook_server.stores.secret_store import SecretStore
+from webhook_server.stores.secret_protocol import SecretStore
 from webhook_server.stores.session_store import SessionStore
 
 
@@ -84,6 +85,7 @@ class Parts:
     sessions: SessionStore
     blobs: BlobStore
     secrets: SecretStore
+    run_secrets: RunSecrets
     providers: dict[str, Provider]
     jobs: JobGate | None  # None: GitHub is not configured
     machines: MachineGate | None = None  # None: no cloud whose instances have an identity

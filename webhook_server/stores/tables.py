@@ -259,6 +259,15 @@ used_tokens = Table(
     Index("ix_used_tokens_expires_at", "expires_at"),
 )
 
+#: Which version of a secret a run was first given: every later asking gets the same one.
+secret_versions = Table(
+    "secret_versions",
+    metadata,
+    Column("run_id", String(16), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("version", String(300), nullable=False),  # the store's own name for it, never a value
+)
+
 #: Small facts of the server itself: control-plane id, cursor of the delivery sweep.
 server_state = Table(
     "server_state",

@@ -206,6 +206,13 @@ def upgrade() -> None:
     op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)
     op.create_index("ix_runs_seq", "runs", ["seq"], unique=True)
     op.create_table(
+        "secret_versions",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.String(length=300), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_secret_versions")),
+    )
+    op.create_table(
         "server_state",
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),

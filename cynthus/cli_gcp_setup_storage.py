@@ -1,0 +1,46 @@
+"""`cynthus gcp setup-storage`: let the server's program set the bucket up, with its settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.util import find_spec
+
+from cynthus.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Name what the server's program takes beside its settings."""
+    parser.add_argument("--bucket", metavar="NAME", help="default: the one of CYNTHUS_BLOB_URL")
+    parser.add_argument(
+        "--location",
+        metavar="REGION",
+        help="where to make it; default: the first region of CYNTHUS_GCP_PLACES",
+    )
+    parser.add_argument(
+        "--kms-key",
+        metavar="KEY",
+        help="encrypt with projects/P/locations/L/keyRings/R/cryptoKeys/K of your own",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="change nothing; end with 2 when something would have to be changed",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Become the server's program: its exit code, 0, 2 or 3, is ours."""
+    if find_spec("webhook_server") is None:
+        raise UserError(
+            "gcp setup-storage: should find the server, found the command line alone."
+            " Install it with `pip install 'cynthus[server,gcp]'`."
+        )
+    words = ["setup-storage"]
+    for name in ("bucket", "location", "kms_key"):
+        value = getattr(args, name)
+        words += [f"--{name.replace('_', '-')}={value}"] if value else []
+    words += ["--dry-run"] if args.dry_run else []
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "webhook_server", *words])  # noqa: S606 - our own program, no shell

@@ -1,0 +1,132 @@
+"""Keep blobs as files of one folder; the same file system makes the last step atomic."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from webhook_server.stores.blob_protocol import Announced, DirectPut, Measure, Receipt, is_key
+
+_CHUNK_BYTES = 1 << 20  # large enough for the disk, small beside the server's memory
+_INCOMING = ".incoming"
+
+
+class FileBlobs:
+    """Blobs as files of one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._incoming = root / _INCOMING
+        self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def sweep(self) -> None:
+        """Remove what an earlier process left half received. Call before the first `receive`."""
+        for leftover in self._incoming.iterdir():
+            with suppress(FileNotFoundError):
+                leftover.unlink()
+
+    def receive(self, key: str, blob: Announced) -> Receipt:
+        """Begin to take in a blob of exactly this size and digest."""
+        return _FileReceipt(self._incoming, self._path(key), blob)
+
+    def has(self, key: str, blob: Announced) -> bool:
+        """Return whether exactly this blob is here; reads it when the size agrees."""
+        if self.size(key) != blob.size_bytes:
+            return False
+        found = self.open(key)
+        if found is None:
+            return False
+        with found:
+            return _digest_of(found) == blob.sha256
+
+    def direct_put(self, key: str, blob: Announced, life: timedelta) -> DirectPut | None:  # noqa: ARG002 - the protocol's
+        """Say that every byte passes this server."""
+        return None
+
+    def direct_url(self, key: str, disposition: str, life: timedelta) -> str | None:  # noqa: ARG002 - the protocol's
+        """Say that every byte passes this server."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing: files are closed by who opened them."""
+
+    def size(self, key: str) -> int | None:
+        """Return the blob's size, or None when it is not here."""
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def open(self, key: str) -> BinaryIO | None:
+        """Return the blob for reading, or None when it is not here."""
+        try:
+            return self._path(key).open("rb")
+        except FileNotFoundError:
+            return None
+
+    def usage(self, prefix: str) -> tuple[int, int]:
+        """Return how many blobs lie under `prefix`, with their bytes."""
+        folder = self._path(f"{prefix}/{'0' * 64}").parent
+        if not folder.is_dir():
+            return 0, 0
+        sizes = [item.stat().st_size for item in os.scandir(folder)]
+        return len(sizes), sum(sizes)
+
+    def _path(self, key: str) -> Path:
+        if not is_key(key):
+            raise ValueError("a blob key is made by blob_key")
+        return self._root / key
+
+
+class _FileReceipt:
+    """A temporary file that becomes the blob by one rename."""
+
+    def __init__(self, incoming: Path, target: Path, blob: Announced) -> None:
+        self._target, self._measure = target, Measure(blob)
+        handle, name = tempfile.mkstemp(dir=incoming)
+        self._file = os.fdopen(handle, "wb", buffering=_CHUNK_BYTES)
+        self._temporary: Path | None = Path(name)
+
+    def write(self, chunk: bytes) -> None:
+        self._measure.add(chunk)
+        self._file.write(chunk)
+
+    def finish(self) -> None:
+        self._measure.check()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        assert self._temporary is not None  # noqa: S101 - finish comes once, before abort
+        self._temporary.replace(self._target)
+        self._temporary = None
+        _sync_folder(self._target.parent)
+
+    def abort(self) -> None:
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+        # On a full disk the last block cannot be written: closing says so once more.
+        with suppress(OSError):
+            self._file.close()
+
+
+def _digest_of(blob: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := blob.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is durable only when its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
