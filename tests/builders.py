@@ -104,6 +104,7 @@ def an_attempt(number: int = 1, **changes: Any) -> Attempt:
         "number": number,
         "offer": an_offer(),
         "ordered_at": ordered_at,
+        "max_life": timedelta(hours=26),
         "members": members,
     }
     return Attempt(**(given | changes))

@@ -19,6 +19,7 @@ from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
+from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
@@ -158,6 +159,7 @@ def _reconciler(
         providers=providers,
         default_provider=ground.settings.provider,
         listening_since=ground.now(),
+        budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
     )
     hands = Hands(
         instances=instances,

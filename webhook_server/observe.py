@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from webhook_server.providers.provider import (
     ProviderRefusal,
     QuotaExceeded,
 )
+from webhook_server.runs.budget import BudgetSeen
 from webhook_server.runs.model import InstanceSeen, Observations, Run, State
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
@@ -32,6 +33,7 @@ class Eyes:
     providers: Mapping[str, Provider]
     default_provider: str
     listening_since: datetime  # when this server began to hear heartbeats
+    budgets: Callable[[Run, datetime], tuple[BudgetSeen, ...]] = lambda _run, _now: ()
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
@@ -48,7 +50,9 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     if run.state is State.BUILDING:
         return replace(seen, offers_refusal=_no_such_provider(eyes, run))
     if run.state is State.QUEUED:
-        return seen if _must_wait(run, seen, now) else _with_offers(eyes, run, seen, now)
+        if _must_wait(run, seen, now):
+            return seen
+        return _with_offers(eyes, run, replace(seen, budgets=eyes.budgets(run, now)), now)
     if run.state is State.RELEASING:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen

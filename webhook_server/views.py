@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from cynthus.wire import AttemptView, Mark, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
@@ -15,7 +14,6 @@ from webhook_server.runs.model import Attempt, Run, State
 from webhook_server.stores.blob_store import blob_key
 
 OUTPUT_URL_LIFE = timedelta(hours=1)  # long enough for a slow download to begin, no keepsake
-_CENT_FRACTION = Decimal("0.0001")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,9 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         progress=told.progress,
         phase=told.phase,
         metrics=dict(told.metrics),
-        cost_usd=_run_cost(run, now),
+        cost_usd=cost(run, now),
+        max_cost_usd=run.spec.resources.max_cost_usd if run.spec else None,
+        price_source=run.attempt.offer.price_source if run.attempt else "",
         image=run.image,
         notices=_without_repeats(run.notices + told.notices),
         attempts=tuple(_attempt_view(attempt, told.marks, now) for attempt in run.attempts),
@@ -57,10 +57,6 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         release_url=run.release_url,
         url=f"{base_url}/runs/{run.id}",
     )
-
-
-def _run_cost(run: Run, now: datetime) -> Decimal:
-    return cost(run, now).quantize(_CENT_FRACTION)
 
 
 def _attempt_view(
@@ -76,7 +72,7 @@ def _attempt_view(
         ended_at=attempt.ended_at,
         reason=attempt.reason.text if attempt.reason else None,
         usd_per_hour=attempt.offer.usd_per_hour,
-        cost_usd=attempt_cost(attempt, now).quantize(_CENT_FRACTION),
+        cost_usd=attempt_cost(attempt, now),
         machine=attempt.offer.machine,
         spot=attempt.offer.spot,
         nodes=len(attempt.members),

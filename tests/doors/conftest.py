@@ -251,7 +251,8 @@ def an_attempt(instance: str, number: int, now: datetime) -> Attempt:
         usd_per_hour=Decimal("0.71"),
     )
     members = (Member(name=instance, last_try_at=now),)
-    return Attempt(number=number, offer=offer, ordered_at=now, members=members)
+    life = timedelta(hours=26)
+    return Attempt(number=number, offer=offer, ordered_at=now, max_life=life, members=members)
 
 
 def entered(state: State, text: str, now: datetime) -> dict[str, Any]:

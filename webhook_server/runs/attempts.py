@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 
+from cynthus.money import usd
 from cynthus.wire import Mark
 from webhook_server.runs.hostile import inline
 from webhook_server.runs.limits import attempt_cost
@@ -79,7 +80,7 @@ def _ran(attempt: Attempt) -> str:
 def _price(attempt: Attempt) -> str:
     per_hour = f"${attempt.offer.usd_per_hour}/h"
     gone_at = attempt.gone_at
-    return f"{money(attempt_cost(attempt, gone_at))} ({per_hour})" if gone_at else per_hour
+    return f"{usd(attempt_cost(attempt, gone_at))} ({per_hour})" if gone_at else per_hour
 
 
 def _losses(run: Run) -> str:
@@ -89,7 +90,7 @@ def _losses(run: Run) -> str:
     if not time:
         return ""
     extra = sum(ended, Decimal(0))
-    return f"Lost to the infrastructure: {_span(time)} of running and {money(extra)}."
+    return f"Lost to the infrastructure: {_span(time)} of running and {usd(extra)}."
 
 
 def _boot(attempt: Attempt, told: Sequence[Mark]) -> str:
@@ -113,8 +114,3 @@ def span(duration: timedelta) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
-
-
-def money(amount: Decimal) -> str:
-    """Return an amount in dollars; cents are rounded up, so that nothing looks free."""
-    return f"${amount.quantize(Decimal('0.01'), rounding='ROUND_CEILING')}"

@@ -17,9 +17,10 @@ from datetime import datetime
 
 from cynthus.spec import Spec
 from webhook_server.runs.booting import provision
+from webhook_server.runs.commitment import committed_usd
 from webhook_server.runs.giving_back import Cleared, clear, release
 from webhook_server.runs.honour import notices, refusal
-from webhook_server.runs.limits import cost
+from webhook_server.runs.limits import allowed, cost
 from webhook_server.runs.look import Look, Try, finish, give_back, noted, notice, step
 from webhook_server.runs.model import (
     Attempt,
@@ -44,8 +45,9 @@ def decide(run: Run, seen: Observations, now: datetime, policy: Policy = CLOUD) 
         return park(run, now, failed(Cause.SPEC, spec_fault_text(run)))
     cleared = clear(noted(run, seen), seen, now, policy)
     decision = _join(_decide(cleared.run, run.spec, seen, now, policy), cleared)
-    spent = cost(decision.run, now)
-    return replace(decision, run=replace(decision.run, cost_usd=spent))
+    decided = replace(decision.run, cost_usd=cost(decision.run, now))
+    most = committed_usd(decided, allowed(run.spec, policy), now, policy)
+    return replace(decision, run=decided, commitment_usd=most)
 
 
 def _join(decision: Decision, cleared: Cleared) -> Decision:
@@ -61,6 +63,7 @@ def _decide(run: Run, spec: Spec, seen: Observations, now: datetime, policy: Pol
             return finish(run, failed(Cause.REFUSED, refused), now)
         for text in notices(spec, policy.powers):
             run = notice(run, text)
+    spec = allowed(spec, policy)
     if run.state is State.BUILDING:
         return build(Look(run=run, spec=spec, seen=seen, now=now, policy=policy))
     if run.state is State.QUEUED:

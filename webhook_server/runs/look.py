@@ -223,9 +223,9 @@ def cancelled(by: str) -> Verdict:
 
 def soonest(at: Look, *moments: datetime) -> datetime:
     """Return the first of the moments to come, the spec's own limits among them."""
-    limit = next_limit(at.run, at.spec, at.now)
+    limit = next_limit(at.run, at.spec, at.now, at.policy)
     coming = [moment for moment in moments if moment > at.now]
-    if limit is not None and limit.at > at.now:
+    if limit is not None:
         coming.append(limit.at)
     return min(coming)
 

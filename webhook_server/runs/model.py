@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from cynthus.spec import Resources, Spec
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from webhook_server.runs.budget import BudgetSeen
 
 
 class State(StrEnum):
@@ -46,6 +47,7 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     MAX_DURATION = "max_duration"
     MAX_COST = "max_cost"
+    BUDGET = "budget"  #: the repository's or the owner's month has too little left
     NO_CAPACITY = "no_capacity"
     REFUSED = "refused"  #: the provider said no for good (quota, settings)
     BOOT = "boot"  #: the agent did not come in time
@@ -210,6 +212,7 @@ class Attempt:
     number: int
     offer: Offer
     ordered_at: datetime
+    max_life: timedelta  #: the provider's own hard end, counted from the creation
     members: tuple[Member, ...]  #: by rank; never empty
     started_at: datetime | None = None  #: first sign of its first agent
     stop_at: datetime | None = None  #: when its agents were to stop
@@ -415,6 +418,7 @@ class Observations:
     cooling: tuple[CoolDown, ...] = ()  # looked up with the offers
     instances: Mapping[str, InstanceSeen] = field(default_factory=dict)  # all not confirmed gone
     release: ReleaseSeen | None = None
+    budgets: tuple[BudgetSeen, ...] = ()  # asked only with offers
     listening_since: datetime | None = None  # heartbeats before it may have had nobody to hear them
 
     def of(self, name: str) -> InstanceSeen:
@@ -482,3 +486,5 @@ class Decision:
     run: Run
     commands: tuple[Command, ...] = ()
     look_again_at: datetime | None = None
+    commitment_usd: Decimal | None = None  # what the run may come to cost; None: as it was
+    budgets: tuple[BudgetSeen, ...] = ()  # saved only while each of them allows that

@@ -49,6 +49,13 @@ class Policy:
     collect_limit: timedelta = timedelta(seconds=3600)
     #: A create whose answer was lost takes effect within this: nothing longer was ever reported.
     grace: timedelta = timedelta(seconds=15 * 60)
+    #: From the deletion to our seeing "not found": a guest may take 90 s to shut down
+    #: (https://cloud.google.com/compute/docs/instances/deleting-instance), and we ask ever more
+    #: slowly, at 124 s after 64 s. `max_cost` pays for it.
+    delete_allowance: timedelta = timedelta(seconds=150)
+    #: An instance's own hard end acts up to 30 s late:
+    #: https://cloud.google.com/compute/docs/instances/limit-vm-runtime
+    end_late: timedelta = timedelta(seconds=30)
     #: First wait for a deletion to be done; it doubles up to `slowest_look`.
     delete_retry: timedelta = timedelta(seconds=1)
     #: Longest wait between tries of anything: a person watching accepts a minute.
@@ -84,6 +91,7 @@ LOCAL = Policy(
     longest_cool_down=timedelta(seconds=60),
     visible_after=timedelta(seconds=2),
     grace=timedelta(seconds=10),
+    delete_allowance=timedelta(seconds=10),  # a container is gone within one or two
     delete_retry=timedelta(seconds=0.05),
     slowest_offer_look=timedelta(seconds=1),
     capacity_forgiven=timedelta(seconds=24 * 3600),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cynthus.codec import encode
+from cynthus.money import usd
 from cynthus.wire import Output
-from webhook_server.runs.attempts import money
 from webhook_server.runs.hostile import code, cut_middle, inline
 from webhook_server.runs.model import Attempt, Run
 from webhook_server.runs.report import sparkline
@@ -310,7 +310,7 @@ def notes(
     table = ["| metric | last | course |", "|---|---:|---|", *rows] if rows else []
     lines = [
         f"Outputs of {code(run.key.spec_path)} at {run.key.commit_sha}, "
-        f"{len(planned.files)} files, {money(run.cost_usd)}.",
+        f"{len(planned.files)} files, {usd(run.cost_usd)}.",
         "",
         *_base_note(run, base=base),
         *table,

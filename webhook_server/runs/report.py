@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, assert_never
 
 from cynthus.codec import encode
+from cynthus.money import of_limit
 from cynthus.wire import Mark
-from webhook_server.runs.attempts import money, span, table
+from webhook_server.runs.attempts import span, table
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
+from webhook_server.runs.limits import cost
 from webhook_server.runs.model import Outcome, Run, State
 
 # https://docs.github.com/rest/checks/runs#create-a-check-run
@@ -213,7 +216,12 @@ def _headline(feed: Feed) -> list[str]:
 
 def _clock(run: Run, now: datetime) -> str:
     ends = run.finished_at or now
-    return f"{span(ends - _started_at(run))} · {money(run.cost_usd)}"
+    spent = run.cost_usd if run.state is State.FINISHED else cost(run, now)
+    return f"{span(ends - _started_at(run))} · {_money(run, spent)}"
+
+
+def _money(run: Run, spent: Decimal) -> str:
+    return of_limit(spent, run.spec.resources.max_cost_usd if run.spec else None)
 
 
 def _number(value: float) -> str:
@@ -295,7 +303,9 @@ def _timeline(feed: Feed) -> str:
 
 
 def _facts(run: Run) -> str:
-    facts = [f"cost so far {money(run.cost_usd)}" if run.attempts else ""]
+    facts = [f"cost so far {_money(run, run.cost_usd)}" if run.attempts else ""]
+    if run.attempt and run.attempt.offer.price_source:
+        facts.append(f"an estimate by {inline(run.attempt.offer.price_source, 120)}")
     if run.image:
         facts.append(f"image {code(run.image)}")
     stored = [output for output in run.outputs or () if output.left_out is None]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from cynthus.spec import Spec
 from cynthus.wire import Exit
-from webhook_server.runs.limits import deadline
+from webhook_server.runs.limits import deadline, duration_text
 from webhook_server.runs.model import Attempt, Cause, Fate, Outcome, Reason, Run, Verdict
 
 # The agent's own deadline was counted from its enrolment's answer: allow for a slow clock.
@@ -18,6 +18,7 @@ _STOPPED = {
     Cause.CANCELLED: Outcome.CANCELLED,
     Cause.MAX_DURATION: Outcome.TIMED_OUT,
     Cause.MAX_COST: Outcome.OVER_BUDGET,
+    Cause.BUDGET: Outcome.OVER_BUDGET,
 }
 
 
@@ -97,8 +98,7 @@ def _after_stop(
         return taken_back()
     at = deadline(run, spec)
     if at is not None and now >= at - _DEADLINE_SLACK:
-        text = f"resources/max_duration: {spec.resources.max_duration} is over"
-        return stopped(Cause.MAX_DURATION, text)
+        return stopped(Cause.MAX_DURATION, duration_text(run, spec))
     return lost(Cause.SILENT, "the agent stopped the command: it could not reach the server")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from webhook_server.runs.commitment import Purse
+from webhook_server.runs.commitment import refusal as money_refusal
 from webhook_server.runs.limits import limit_reached, max_life
 from webhook_server.runs.look import Look, between, cancelled, clock, finish, soonest, step
 from webhook_server.runs.model import (
@@ -51,7 +54,7 @@ def queue(at: Look) -> Decision:
     run, now, seen = at.run, at.now, at.seen
     if seen.cancel is not None:
         return finish(run, cancelled(seen.cancel.by), now)
-    limit = limit_reached(run, at.spec, now)
+    limit = limit_reached(run, at.spec, now, at.policy)
     if limit is not None:
         return finish(run, stopped(limit.cause, limit.text), now)
     if run.not_before is not None and now < run.not_before:
@@ -60,8 +63,7 @@ def queue(at: Look) -> Decision:
         return finish(run, failed(Cause.REFUSED, seen.offers_refusal), now)
     if not seen.offers:
         return _wait_for_offers(at)
-    offer = pick(run, seen.offers, seen.cooling)
-    return _wait_for_warmth(at) if offer is None else order(at, offer)
+    return _order_payable(at, seen.offers)
 
 
 def _wait_for_offers(at: Look) -> Decision:
@@ -73,9 +75,9 @@ def _wait_for_offers(at: Look) -> Decision:
     return _wait(at, text, between(timedelta(seconds=1), waited, at.policy.slowest_offer_look))
 
 
-def _wait_for_warmth(at: Look) -> Decision:
+def _wait_for_warmth(at: Look, offers: Sequence[Offer]) -> Decision:
     """Wait until the first of the places that refused may be asked again."""
-    offers, cooling = at.seen.offers or (), at.seen.cooling
+    cooling = at.seen.cooling
     quota = quota_text(at.run, offers, cooling)
     if quota is not None:
         return finish(at.run, failed(Cause.REFUSED, quota), at.now)
@@ -98,20 +100,40 @@ def _wait(at: Look, text: str, pause: timedelta) -> Decision:
 # ── the order ───────────────────────────────────────────────────────────────────────────────────
 
 
-def order(at: Look, offer: Offer) -> Decision:
-    """Save the attempt, with the time of the try, before anything is created."""
-    run, now, nodes = at.run, at.now, at.spec.resources.nodes
-    number = len(run.attempts) + 1
-    names = instance_names(run.id, number, nodes)
+def _order_payable(at: Look, offers: Sequence[Offer]) -> Decision:
+    """Order the best of the offers that can be paid; say what is missing when none can."""
+    purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
+    refused = {offer: money_refusal(at.run, _attempt(at, offer), purse) for offer in offers}
+    payable = [offer for offer in offers if refused[offer] is None]
+    if not payable:
+        why = refused[offers[0]]
+        assert why is not None  # noqa: S101 - none of them is payable
+        return finish(at.run, stopped(why.cause, why.text), at.now)
+    offer = pick(at.run, payable, at.seen.cooling)
+    return _wait_for_warmth(at, payable) if offer is None else _order(at, _attempt(at, offer))
+
+
+def _attempt(at: Look, offer: Offer) -> Attempt:
+    """Return the next attempt as it would be ordered now."""
+    number = len(at.run.attempts) + 1
+    names = instance_names(at.run.id, number, at.spec.resources.nodes)
     attempt = Attempt(
         number=number,
         offer=offer,
-        ordered_at=now,
+        ordered_at=at.now,
+        max_life=timedelta(0),
         members=tuple(
-            Member(name=name, rank=rank, last_try_at=now) for rank, name in enumerate(names)
+            Member(name=name, rank=rank, last_try_at=at.now) for rank, name in enumerate(names)
         ),
     )
-    reason = Reason(cause=Cause.PROGRESS, text=f"waiting for {_what(offer, nodes)}")
+    return replace(attempt, max_life=max_life(at.run, at.spec, attempt, at.policy))
+
+
+def _order(at: Look, attempt: Attempt) -> Decision:
+    """Save the attempt, with the time of the try, before anything is created."""
+    run, now = at.run, at.now
+    what = _what(attempt.offer, len(attempt.members))
+    reason = Reason(cause=Cause.PROGRESS, text=f"waiting for {what}")
     ordered = replace(
         step(run, State.PROVISIONING, reason, now),
         attempts=(*run.attempts, attempt),
@@ -122,6 +144,7 @@ def order(at: Look, offer: Offer) -> Decision:
         run=ordered,
         commands=tuple(create(at, attempt, member) for member in attempt.members),
         look_again_at=soonest(at, now + at.policy.create_patience),
+        budgets=at.seen.budgets,
     )
 
 
@@ -145,7 +168,7 @@ def create(at: Look, attempt: Attempt, member: Member) -> CreateInstance:
             repository_id=at.run.key.repository_id,
             offer=attempt.offer,
             need=spec.resources,
-            max_life=max_life(at.run, spec, at.now, at.policy),
+            max_life=attempt.max_life,
             rank=member.rank,
             labels=spec.labels,
         )

@@ -16,7 +16,7 @@ from webhook_server.runs.faults import (
     silent,
     trouble,
 )
-from webhook_server.runs.limits import limit_reached
+from webhook_server.runs.limits import limit_reached, money_spent
 from webhook_server.runs.look import (
     Try,
     ask,
@@ -130,7 +130,7 @@ def _state(at: Try, member: Member) -> AgentState | None:
 
 
 def _stop_if_due(at: Try) -> Try:
-    cancel, limit = at.seen.cancel, limit_reached(at.run, at.spec, at.now)
+    cancel, limit = at.seen.cancel, limit_reached(at.run, at.spec, at.now, at.policy)
     if cancel is not None:
         return _ending(at, cancelled(cancel.by))
     if limit is not None:
@@ -227,8 +227,8 @@ def _outputs(at: Try, member: Member) -> list[Output]:
 
 def _uncollectable(at: Try) -> Verdict | None:
     """Return the verdict without outputs, once they cannot be waited for any longer."""
-    limit = limit_reached(at.run, at.spec, at.now)
-    if limit is not None and limit.cause is Cause.MAX_COST:
+    limit = money_spent(at.run, at.spec, at.now, at.policy)
+    if limit is not None:
         return at.attempt.ending or stopped(limit.cause, limit.text)
     if at.now >= at.run.state_since + at.policy.collect_limit:
         why = failed(Cause.OUTPUTS, f"the outputs did not come within {at.policy.collect_limit}")

@@ -43,6 +43,7 @@ from webhook_server.runs.model import (
     State,
 )
 from webhook_server.stores import event_store, instance_store, publication_store, token_store
+from webhook_server.stores.budget_store import may_book, millionths
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import runs, wishes
 from webhook_server.stores.waking import wake
@@ -272,11 +273,15 @@ class RunStore:
     def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
         """Store the decision if the claim still holds, and end the claim. One transaction.
 
-        False: somebody else has changed the run, and nothing of the decision was stored. A repeat
+        False: somebody else has changed the run, or booked what was left of a budget that the
+        decision counts on; then nothing of it was stored, and the run is due as it was. A repeat
         of a save that was stored is such a case.
         """
 
         def work(connection: Connection) -> bool:
+            if not _pays(connection, claim.run, decision, now):
+                _unlock(connection, claim)
+                return False
             changed = connection.execute(
                 update(runs)
                 .where(
@@ -284,7 +289,9 @@ class RunStore:
                     runs.c.version == claim.version,
                     runs.c.lock_token == claim.token,
                 )
-                .values(**_columns(decision.run), **_after(claim, decision, now))
+                .values(
+                    **_columns(decision.run), **_books(decision), **_after(claim, decision, now)
+                )
             ).rowcount
             if not changed:
                 _unlock(connection, claim)
@@ -515,6 +522,19 @@ def _columns(run: Run) -> dict[str, Any]:
         "finished_at": run.finished_at,
         "doc": encode(run),
     }
+
+
+def _pays(connection: Connection, run: Run, decision: Decision, now: datetime) -> bool:
+    """Say whether the budgets allow what the decision commits to."""
+    need = decision.commitment_usd
+    return need is None or may_book(connection, run, need, decision.budgets, now)
+
+
+def _books(decision: Decision) -> dict[str, Any]:
+    """Return what the run counts against budgets from now on."""
+    run = decision.run
+    usd = run.cost_usd if run.state is State.FINISHED else decision.commitment_usd
+    return {} if usd is None else {"booked_microusd": millionths(usd)}
 
 
 def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:

@@ -76,6 +76,7 @@ repositories = Table(
     Column("default_branch", String(255), nullable=False),
     Column("installation_id", BigInteger),  # None: look it up; 0: the app is not installed
     Column("seen_at", Moment, nullable=False),
+    Index("ix_repositories_owner_id", "owner_id"),
 )
 
 #: The inbox: what GitHub delivered, stored before it is answered.
@@ -115,6 +116,8 @@ runs = Table(
     Column("outcome", String(16)),  # from `finished` on
     Column("reason", Text, nullable=False),
     Column("cost_usd", String(32), nullable=False),  # a decimal as text: exact in both databases
+    # Millionths of a USD, so that databases can add them up: what it counts against budgets.
+    Column("booked_microusd", BigInteger, nullable=False, default=0),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("version", Integer, nullable=False),  # compare-and-swap; grows by one a save
@@ -131,6 +134,7 @@ runs = Table(
     Index("ix_runs_seq", "seq", unique=True),
     Index("ix_runs_repository_id_seq", "repository_id", "seq"),
     Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
+    Index("ix_runs_repository_id_finished_at", "repository_id", "finished_at"),
 )
 
 #: What people asked for, and the Action's run request. Unique by meaning, never by delivery.

@@ -419,7 +419,12 @@ def test_an_instance_lost_while_stopping_ends_the_run_as_the_stop_meant() -> Non
     ("resources", "after", "cause", "outcome"),
     [
         (Resources(max_duration=HOUR), HOUR, Cause.MAX_DURATION, Outcome.TIMED_OUT),
-        (Resources(max_cost_usd=Decimal("1.80")), HOUR / 2, Cause.MAX_COST, Outcome.OVER_BUDGET),
+        (
+            Resources(max_cost_usd=Decimal("1.80")),
+            HOUR / 2 - CLOUD.stop_limit - CLOUD.delete_allowance,  # its end is paid for too
+            Cause.MAX_COST,
+            Outcome.OVER_BUDGET,
+        ),
     ],
 )
 def test_a_limit_stops_the_command_on_time(

@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_repositories")),
     )
+    op.create_index("ix_repositories_owner_id", "repositories", ["owner_id"], unique=False)
     op.create_table(
         "runs",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -142,6 +143,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=16), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("cost_usd", sa.String(length=32), nullable=False),
+        sa.Column("booked_microusd", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -166,6 +168,12 @@ def upgrade() -> None:
         "ix_runs_repository_id_name_number",
         "runs",
         ["repository_id", "name", "number"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_runs_repository_id_finished_at",
+        "runs",
+        ["repository_id", "finished_at"],
         unique=False,
     )
     op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)
