@@ -96,6 +96,7 @@ def an_attempt(number: int = 1, **changes: Any) -> Attempt:
     told = {name: changes.pop(name) for name in _OF_MEMBERS if name in changes}
     if "started_at" in changes:
         told["started_at"] = changes["started_at"]
+        told.setdefault("seen_at", changes["started_at"])
     members = tuple(
         Member(**{"name": name, "rank": rank, "last_try_at": ordered_at} | told)
         for rank, name in enumerate(names)

@@ -28,6 +28,7 @@ from webhook_server.runs.model import (
     CreateSeen,
     DeleteInstance,
     Denial,
+    Fate,
     Gone,
     Meet,
     Offer,
@@ -168,7 +169,9 @@ def _delete(hands: Hands, command: DeleteInstance) -> ProviderSeen | None:
     except ProviderRefusal as refusal:
         log.warning("deletion refused name=%s detail=%s", command.name, refusal)
         return _saw(hands, command.name, Gone.UNKNOWN, str(refusal))
-    return None
+    seen = ProviderSeen(gone=Gone.PRESENT, asked_at=asked_at, alive=False, fate=Fate.ENDING)
+    hands.instances.record_provider(command.name, seen)  # what can be deleted was there
+    return seen
 
 
 def _ask(hands: Hands, command: AskProvider) -> ProviderSeen:

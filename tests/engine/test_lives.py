@@ -153,6 +153,8 @@ def test_a_lost_instance_is_replaced_only_once_it_is_gone(world: World) -> None:
 
 def test_an_instance_that_vanishes_is_noticed_within_45_seconds(world: World) -> None:
     first = start(world)
+    world.wait(timedelta(minutes=1), beats=True)
+    world.seqs.clear()
     world.provider.instances.clear()
     world.wait(seconds(45))
     assert world.run().attempts[0].lost

@@ -14,6 +14,7 @@ from tests.builders import (
     NOON,
     OUTPUT,
     a_draft,
+    absent,
     an_attempt,
     an_exit,
     created,
@@ -328,7 +329,9 @@ def test_what_the_provider_said_is_kept_and_wakes_the_run(
     store.record_provider(NAME, present())
     assert due(db)
     row = store.observe(NAME)
-    assert (row.create, row.provider) == (created(), present())
+    assert (row.create, row.provider) == (created(), replace(present(), shown=True))
+    store.record_provider(NAME, absent())
+    assert store.observe(NAME).provider == replace(absent(), shown=True)  # it was there once
 
 
 def settle_first(db: Database) -> None:

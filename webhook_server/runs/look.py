@@ -113,13 +113,13 @@ def _noted(attempt: Attempt, member: Member, seen: InstanceSeen) -> Member:
 
 def _existing(member: Member, seen: InstanceSeen) -> Member:
     told = seen.provider
-    present = told is not None and told.gone is Gone.PRESENT
-    first_at = told.asked_at if told is not None and present else member.started_at
-    member = replace(member, seen_at=member.seen_at or first_at)
-    if told is None or not present or told.fate is None or not told.alive:
+    if told is None:
         return member
-    executes = told.fate is Fate.RUNNING
-    return replace(member, provided_at=member.provided_at or (told.asked_at if executes else None))
+    if told.shown or told.gone is Gone.PRESENT:
+        member = replace(member, seen_at=member.seen_at or told.asked_at)
+    if told.gone is Gone.PRESENT and told.alive and told.fate is Fate.RUNNING:
+        member = replace(member, provided_at=member.provided_at or told.asked_at)
+    return member
 
 
 def is_over(agent: AgentSeen | None) -> bool:

@@ -199,7 +199,7 @@ class Member:
     rank: int = 0
     last_try_at: datetime  #: saved before every create; deletion waits from here
     create_answered: bool = False  #: every create of it was answered for certain
-    seen_at: datetime | None = None  #: the first sign that it exists
+    seen_at: datetime | None = None  #: its provider told of it; an agent's word proves less
     provided_at: datetime | None = None  #: its provider said, for the first time, that it executes
     started_at: datetime | None = None  #: first sign of its agent
     quiet_at: datetime | None = None  #: from here on nothing of the run executes on it
@@ -365,6 +365,7 @@ class ProviderSeen:
     alive: bool = True  #: False: it exists but executes nothing
     fate: Fate | None = None  #: None: the provider does not tell
     refusal: Refusal | None = None  #: its order was taken, and could not be met
+    shown: bool = False  #: it told of the instance, now or earlier: "not found" is no delay then
 
 
 class CreateOutcome(StrEnum):

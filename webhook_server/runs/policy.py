@@ -89,7 +89,7 @@ LOCAL = Policy(
     ask_booting=timedelta(seconds=5),
     cool_down=timedelta(seconds=1),  # what is refused are slots, which come back by themselves
     longest_cool_down=timedelta(seconds=60),
-    visible_after=timedelta(seconds=2),
+    visible_after=timedelta(0),
     grace=timedelta(seconds=10),
     delete_allowance=timedelta(seconds=10),  # a container is gone within one or two
     delete_retry=timedelta(seconds=0.05),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cynthus.codec import decode, encode
 from cynthus.wire import AgentEvent, AgentState, EventKind, Facts, Heartbeat, Rendezvous
-from webhook_server.runs.model import AgentSeen, CreateSeen, ProviderSeen
+from webhook_server.runs.model import AgentSeen, CreateSeen, Gone, ProviderSeen
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.database import Database
 from webhook_server.stores.feed_limits import Counts, Fed, feed
@@ -99,14 +99,27 @@ class InstanceStore:
 
     def record_create(self, name: str, seen: CreateSeen) -> None:
         """Note how a create was answered and wake the run. Safe to repeat."""
-        self._record(name, {"create_seen": clean(encode(seen))}, seen.at)
+        self._record(name, lambda _: {"create_seen": clean(encode(seen))}, seen.at)
 
     def record_provider(self, name: str, seen: ProviderSeen) -> None:
-        """Note what the provider said of the instance and wake the run. Safe to repeat."""
-        self._record(name, {"provider_seen": clean(encode(seen))}, seen.asked_at)
+        """Note what the provider said of the instance and wake the run. Safe to repeat.
 
-    def _record(self, name: str, values: Mapping[str, Any], now: datetime) -> None:
+        That it was shown once is carried along.
+        """
+
+        def values(connection: Connection) -> Mapping[str, Any]:
+            query = select(instances.c.provider_seen).where(instances.c.name == name)
+            before = connection.execute(query.with_for_update()).scalar_one()
+            shown = seen.gone is Gone.PRESENT or bool(before and before.get("shown"))
+            return {"provider_seen": clean(encode(replace(seen, shown=shown)))}
+
+        self._record(name, values, seen.asked_at)
+
+    def _record(
+        self, name: str, told: Callable[[Connection], Mapping[str, Any]], now: datetime
+    ) -> None:
         def work(connection: Connection) -> None:
+            values = told(connection)
             statement = update(instances).where(instances.c.name == name).values(**values)
             run_id = connection.execute(statement.returning(instances.c.run_id)).scalar_one()
             wake(connection, run_id, now)
