@@ -81,7 +81,7 @@ class LentView:
     place: str
     fate: str
     detail: str
-    standing: str  # working, over (its attempt is), unknown (to this server's database)
+    standing: str  # working, warm (waits for a run), over (its attempt is), unknown (to us)
     run_id: str | None
     usd_per_hour: Decimal | None  # None: nobody knows
 

@@ -58,6 +58,7 @@ from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.secret_protocol import SecretStore
 from webhook_server.stores.secret_store import open_secret_store
 from webhook_server.stores.session_store import SessionStore
+from webhook_server.stores.warm_store import WarmStore
 
 if TYPE_CHECKING:
     from webhook_server.github_side import GithubSide
@@ -181,6 +182,7 @@ def open_parts(
         blobs=found.blobs,
         secrets=found.secrets,
         run_secrets=RunSecrets(database, found.secrets),
+        warm=WarmStore(database),
         providers=providers or {},
         jobs=jobs,
         machines=machine_gate(settings, found.base_url, providers or {}),

@@ -12,6 +12,7 @@ from webhook_server.providers.provider import Instance, Provider
 from webhook_server.runs.model import Run, State
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.run_store import RunStore, RunUnreadable
+from webhook_server.stores.warm_store import WarmStore
 
 CLOSED_GRACE = timedelta(minutes=1)  # the loop deletes by itself; a sweep is for what it missed
 INSTANCE = "instance"
@@ -21,6 +22,7 @@ class Standing(StrEnum):
     """What the books say of a thing that exists."""
 
     WORKING = "working"  #: its attempt is under way, or has only just ended
+    WARM = "warm"  #: it waits for its repository's next run, or is being given back after it
     OVER = "over"  #: its attempt has ended
     UNKNOWN = "unknown"  #: it wears our mark and is in no record of ours
 
@@ -63,6 +65,7 @@ class Books:
 
     runs: RunStore
     instances: InstanceStore
+    warm: WarmStore
     providers: Mapping[str, Provider]
     now: Callable[[], datetime]
 
@@ -74,13 +77,17 @@ def compare(books: Books, provider: Provider) -> Listing:
     """
     asked_at = books.now()
     listed = provider.list()
-    rows = {row.name: row for row in books.instances.rows({one.name for one in listed})}
+    names = {one.name for one in listed}
+    # A machine that was kept works under another name than its own, or waits under its last one.
+    used = {name: name for name in names} | books.warm.users(names)
+    rows = {row.name: row for row in books.instances.rows(set(used.values()) | names)}
     states = books.runs.states([row.run_id for row in rows.values()])
+    waiting = {one.machine for one in books.warm.unfinished()}
     now = books.now()
     lent = []
     for one in listed:
-        row = rows.get(one.name)
-        standing = _standing(row, states, now)
+        row = rows.get(used[one.name])
+        standing = Standing.WARM if one.name in waiting else _standing(row, states, now)
         lent.append(Lent(instance=one, standing=standing, run_id=row.run_id if row else None))
     missing = _missing(books, listed, provider, asked_at)
     return Listing(provider=provider.name, lent=tuple(lent), missing=missing)
@@ -100,6 +107,7 @@ def _missing(
 ) -> tuple[InstanceRow, ...]:
     # A disk that is left says nothing of the instance it belonged to.
     there = {one.name for one in listed if one.kind == INSTANCE}
+    there |= set(books.warm.users(there).values())
     names = set(books.instances.unfinished(provider.name)) - there
     return tuple(row for row in books.instances.rows(names) if row.ordered_at <= asked_at)
 

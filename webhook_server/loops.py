@@ -136,11 +136,12 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     database, now = ground.database, ground.now
     runs, instances = RunStore(database), InstanceStore(database)
     reconciler = _reconciler(ground, providers, runs, instances)
-    sweep = Sweep(runs=runs, instances=instances, providers=providers, now=now)
+    warm = WarmStore(database)
+    sweep = Sweep(runs=runs, instances=instances, warm=warm, providers=providers, now=now)
     loops = [
         Loop("reconcile", reconciler.step, "runs"),
         Loop("sweep", _spaced(sweep.step, now), "sweep"),
-        Loop("warm", WarmKeeper(WarmStore(database), providers, now).step, "warm"),
+        Loop("warm", WarmKeeper(warm, providers, now).step, "warm"),
         Loop("prune", _spaced(_prune(database, now), now), "prune"),
     ]
     keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]

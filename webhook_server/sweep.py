@@ -11,6 +11,7 @@ from webhook_server.audit import Books, Listing, Standing, compare, usd_per_hour
 from webhook_server.providers.provider import Provider, ProviderRefusal
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.warm_store import WarmStore
 from webhook_server.strays import delete, why_kept
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Sweep:
 
     runs: RunStore
     instances: InstanceStore
+    warm: WarmStore
     providers: Mapping[str, Provider]
     now: Callable[[], datetime]
     first_seen: dict[tuple[str, str], datetime] = field(default_factory=dict)
@@ -37,7 +39,11 @@ class Sweep:
     def books(self) -> Books:
         """Return where it is looked up."""
         return Books(
-            runs=self.runs, instances=self.instances, providers=self.providers, now=self.now
+            runs=self.runs,
+            instances=self.instances,
+            warm=self.warm,
+            providers=self.providers,
+            now=self.now,
         )
 
     def step(self) -> float:

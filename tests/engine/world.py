@@ -28,7 +28,9 @@ from webhook_server.stores.publication_store import (
     PublicationStore,
 )
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.warm_store import WarmStore
 from webhook_server.sweep import Sweep
+from webhook_server.warm_keeper import WarmKeeper
 
 RUN = "arun00000001"
 
@@ -61,6 +63,7 @@ class World:
         self.events = EventStore(self.db)
         self.publications = PublicationStore(self.db)
         self.cool_downs = CoolDownStore(self.db)
+        self.warm = WarmStore(self.db)
         self.bell = Bell()
         providers = self.providers = {"fake": self.provider}
         self.reconciler = Reconciler(
@@ -73,6 +76,7 @@ class World:
                 providers=providers,
                 default_provider="fake",
                 listening_since=self.now,
+                waiting=self.warm.waiting,
             ),
             hands=Hands(
                 instances=self.instances,
@@ -92,9 +96,11 @@ class World:
         self.sweeper = Sweep(
             runs=self.runs,
             instances=self.instances,
+            warm=self.warm,
             providers=providers,
             now=lambda: self.now,
         )
+        self.keeper = WarmKeeper(self.warm, providers, lambda: self.now)
 
     def restart(self) -> None:
         self.db.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,16 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
-from cynthus.wire import Enrolled, Enrolment, EventKind, UploadAsk, UploadGrant, Work
+from cynthus.wire import (
+    Enrolled,
+    Enrolment,
+    EventKind,
+    Facts,
+    NextWork,
+    UploadAsk,
+    UploadGrant,
+    Work,
+)
 from webhook_server.auth.blob_urls import PutTerms, put_url
 from webhook_server.auth.tokens import agent_token, enrol_secret, same, sha256_hex
 from webhook_server.routes.answers import HttpRefusal, parse_json
@@ -52,6 +62,11 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
     def enrol(content: bytes = body) -> Response:
         return json_answer(200, encode(_enrol(parts, _read(Enrolment, content))))
 
+    @router.post("/agent/v1/next")
+    def next_work(request: Request, content: bytes = body) -> Response:
+        enrolled = _next(parts, agent_digest(request.scope), _read(NextWork, content))
+        return Response(status_code=204) if enrolled is None else json_answer(200, encode(enrolled))
+
     @router.post("/agent/v1/uploads")
     def uploads(request: Request, content: bytes = body) -> Response:
         digest = agent_digest(request.scope)
@@ -80,19 +95,44 @@ def _read(kind: type[T], content: bytes) -> T:
 def _enrol(parts: Parts, enrolment: Enrolment) -> Enrolled:
     _check_proof(parts, enrolment)
     _check_nonce(enrolment.nonce)
-    token = agent_token(parts.server_key, enrolment.instance, enrolment.nonce)
+    return _enrolled(parts, enrolment.instance, enrolment.nonce, enrolment.facts)
+
+
+def _enrolled(parts: Parts, instance: str, nonce: str, facts: Facts) -> Enrolled:
+    """Bind the attempt's instance to this agent; the same agent gets the same answer again."""
+    token = agent_token(parts.server_key, instance, nonce)
     answer = parts.instances.enrol(
-        enrolment.instance,
-        nonce=enrolment.nonce,
-        token_sha256=sha256_hex(token),
-        facts=enrolment.facts,
-        now=parts.now(),
+        instance, nonce=nonce, token_sha256=sha256_hex(token), facts=facts, now=parts.now()
     )
     _check_enrolling(answer)
     parts.bell.ring("runs")
-    work, provider = _work(parts, enrolment.instance, tell=answer is Enrolling.OK)
+    work, provider = _work(parts, instance, tell=answer is Enrolling.OK)
     beat_s = policy_of(provider).heartbeat.total_seconds()
     return Enrolled(token=token, work=work, heartbeat_s=beat_s)
+
+
+def _next(parts: Parts, digest: str, ask: NextWork) -> Enrolled | None:
+    """Give an agent whose attempt is done the next one; None: there is none yet.
+
+    Its old token says which instance it is; the attempt that took that instance over is the only
+    one it can get, under a token of its own.
+    """
+    _check_nonce(ask.nonce)
+    row = parts.instances.by_token(digest)
+    if row is None:
+        raise HttpRefusal(401, "token: is not one that this server gave out. Enrol again.")
+    kept = parts.warm.of(row.name)
+    if kept is None and row.closed_at is None:
+        return None  # its end has not been looked at
+    if kept is None or kept.machine != ask.instance or row.facts is None:
+        raise HttpRefusal(410, "instance: is not kept. Stop everything.")
+    if kept.taken_by is not None:
+        facts = replace(row.facts, marks=())  # it booted for the attempt before
+        return _enrolled(parts, kept.taken_by, ask.nonce, facts)
+    if kept.ended_at is not None:
+        raise HttpRefusal(410, "instance: has waited long enough. Stop everything.")
+    parts.warm.hear(row.name, parts.now())
+    return None
 
 
 def _check_proof(parts: Parts, enrolment: Enrolment) -> None:

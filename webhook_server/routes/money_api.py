@@ -137,7 +137,11 @@ def _require_providers(parts: Parts) -> None:
 def _books(parts: Parts) -> Books:
     _require_providers(parts)
     return Books(
-        runs=parts.runs, instances=parts.instances, providers=parts.providers, now=parts.now
+        runs=parts.runs,
+        instances=parts.instances,
+        warm=parts.warm,
+        providers=parts.providers,
+        now=parts.now,
     )
 
 

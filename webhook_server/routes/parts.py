@@ -21,6 +21,7 @@ from webhook_server.stores.run_secrets import RunSecrets
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.secret_protocol import SecretStore
 from webhook_server.stores.session_store import SessionStore
+from webhook_server.stores.warm_store import WarmStore
 
 
 class Job(Protocol):
@@ -86,6 +87,7 @@ class Parts:
     blobs: BlobStore
     secrets: SecretStore
     run_secrets: RunSecrets
+    warm: WarmStore
     providers: dict[str, Provider]
     jobs: JobGate | None  # None: GitHub is not configured
     machines: MachineGate | None = None  # None: no cloud whose instances have an identity

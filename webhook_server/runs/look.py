@@ -155,8 +155,9 @@ def end(at: Try, why: Verdict) -> Decision:
         if total > 1:
             reason = replace(reason, text=f"{reason.text}; no attempt is left ({total} made)")
     run = replace(step(run, State.RELEASING, reason, at.now), outcome=outcome)
-    # At once where a replacement need not wait: the deletion goes on beside it.
-    again_at = at.now if outcome is None and is_quiet(ended) else at.now + at.policy.delete_retry
+    # At once where nothing is waited for: a replacement does not wait for the deletion beside it.
+    at_once = not ended.living or (outcome is None and is_quiet(ended))
+    again_at = at.now if at_once else at.now + at.policy.delete_retry
     return Decision(run=run, commands=give_back(ended), look_again_at=again_at)
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cynthus.wire import Gang, Work
 from webhook_server.runs.model import Attempt, Run
+from webhook_server.runs.policy import policy_of
 
 # Shorter than the time after which the server gives a silent attempt up (120 s): the agent has
 # stopped the command before anybody could think of a replacement.
@@ -74,6 +75,7 @@ def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
         output_limit_bytes=limits.output_bytes,
         output_limit_files=limits.output_files,
         gang=_gang(run, attempt, rank),
+        keep_warm_s=_keep_warm(run, attempt).total_seconds(),
     )
 
 
@@ -83,6 +85,14 @@ def _gang(run: Run, attempt: Attempt, rank: int) -> Gang | None:
         return None
     port = _FIRST_PORT + zlib.crc32(f"{run.id}-{attempt.number}".encode()) % _PORTS
     return Gang(rank=rank, nodes=nodes, port=port)
+
+
+def _keep_warm(run: Run, attempt: Attempt) -> timedelta:
+    """Return how long the agent asks for more: whether it may is decided at its end."""
+    able = policy_of(attempt.offer.provider).powers.keep_warm
+    if run.spec is None or not able or len(attempt.members) > 1 or run.key.repository_id == 0:
+        return timedelta(0)
+    return run.spec.keep_warm
 
 
 def rank_path(rank: int, path: str) -> str:
