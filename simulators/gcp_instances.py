@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from simulators import gcp_instances_control
 from simulators import gcp_operations as operations
+from simulators.gcp_changes import check_new_labels, check_new_metadata, check_new_scheduling
 from simulators.gcp_compute_catalogue import all_zones, existing_zone
 from simulators.gcp_compute_shapes import (
     already_exists,
@@ -17,7 +18,7 @@ from simulators.gcp_compute_shapes import (
     not_found,
     shown,
 )
-from simulators.gcp_http import Answer, GoogleError, Request, Route
+from simulators.gcp_http import Answer, Request, Route
 from simulators.gcp_insert_fate import KINDS, facts, failure_of
 from simulators.gcp_insert_rules import check
 from simulators.gcp_instance_shapes import (
@@ -27,9 +28,10 @@ from simulators.gcp_instance_shapes import (
     new_disks,
     scheduling_of,
 )
-from simulators.gcp_labels import check_labels, check_metadata
+from simulators.gcp_interruptions import Interruptions
 from simulators.gcp_life import STARTING, Life, key
 from simulators.gcp_lists import Collection, routes_of
+from simulators.gcp_played import Played
 from simulators.gcp_shape import check_shape
 from simulators.gcp_state import Doc
 from simulators.gcp_wish import Wish
@@ -275,40 +277,6 @@ class Instances:
         self._world.store.put("instance", key(doc), doc)
         self._world.later(0, "operation.end", key=operation, more={})
 
-    # checks that come before an operation -------------------------------------------------
-
-    def check_labels(self, doc: Doc, body: Doc) -> None:
-        """Refuse bad labels, and those set without having seen the present ones."""
-        check_shape(body, "InstancesSetLabelsRequest")
-        check_labels(body.get("labels") or {})
-        if body.get("labelFingerprint") != doc["labelFingerprint"]:
-            raise GoogleError(
-                412,
-                "Labels fingerprint either invalid or resource labels have changed",
-                reason="conditionNotMet",
-            )
-
-    def check_metadata(self, doc: Doc, body: Doc) -> None:
-        """Refuse bad metadata, and those set without having seen the present ones."""
-        check_shape(body, "Metadata")
-        check_metadata(body)
-        if body.get("fingerprint") != doc["metadata"]["fingerprint"]:
-            raise GoogleError(
-                412,
-                "Supplied fingerprint does not match current metadata fingerprint.",
-                reason="conditionNotMet",
-            )
-
-    def check_scheduling(self, doc: Doc, body: Doc) -> None:
-        """Refuse a change that a running instance cannot make."""
-        check_shape(body, "Scheduling")
-        fixed = ("provisioningModel", "preemptible", "maxRunDuration", "instanceTerminationAction")
-        changed = [
-            name for name in fixed if name in body and body[name] != doc["scheduling"].get(name)
-        ]
-        if changed and doc["status"] != "TERMINATED":
-            raise bad_request(f"{changed[0]} can only be changed when the instance is stopped.")
-
 
 _TIMED_OUT = {"code": "INTERNAL_ERROR", "message": "Internal error. Please try again.", "http": 500}
 # States in which a method is possible at all; others take any.
@@ -342,9 +310,10 @@ def routes(world: World) -> list[Route]:
     }
     world.settings["quota_answer"] = "operation"
     life = Life(world)
-    world.starters.append(life.begin)
+    interruptions = Interruptions(world, life)
+    world.starters.append(Played(world, life, interruptions).begin)
     api = Instances(world, life)
-    control = gcp_instances_control.routes(world, life)
+    control = gcp_instances_control.routes(world, life, interruptions)
     collection = Collection(
         plural="instances",
         singular="instance",
@@ -363,24 +332,26 @@ def routes(world: World) -> list[Route]:
         _route("GET", f"{one}/serialPort", "getSerialPortOutput", api.serial),
         _route("DELETE", one, "delete", api.change("delete", api.delete)),
     ]
-    for verb, act in _changes(api, life).items():
+    for verb, act in _changes(api, interruptions).items():
         made.append(_route("POST", f"{one}/{verb}", verb, api.change(verb, act)))
     for verb, look, act in (
-        ("setLabels", api.check_labels, api.set_labels),
-        ("setMetadata", api.check_metadata, api.set_metadata),
-        ("setScheduling", api.check_scheduling, api.set_scheduling),
+        ("setLabels", check_new_labels, api.set_labels),
+        ("setMetadata", check_new_metadata, api.set_metadata),
+        ("setScheduling", check_new_scheduling, api.set_scheduling),
     ):
         made.append(_route("POST", f"{one}/{verb}", verb, _looked(api, verb, look, act)))
     return made
 
 
-def _changes(api: Instances, life: Life) -> dict[str, _Change]:
+def _changes(api: Instances, interruptions: Interruptions) -> dict[str, _Change]:
     return {
         "stop": api.stop,
         "start": api.start,
-        "suspend": lambda doc, _, operation: life.suspend(doc, operation),
-        "resume": lambda doc, _, operation: life.resume(doc, operation),
-        "simulateMaintenanceEvent": lambda doc, _, operation: life.maintain(doc, operation),
+        "suspend": lambda doc, _, operation: interruptions.suspend(doc, operation),
+        "resume": lambda doc, _, operation: interruptions.resume(doc, operation),
+        "simulateMaintenanceEvent": lambda doc, _, operation: interruptions.maintain(
+            doc, operation
+        ),
     }
 
 

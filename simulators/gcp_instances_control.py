@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from simulators import gcp_quotas
 from simulators.gcp_http import Answer, GoogleError, Request, Route
+from simulators.gcp_interruptions import Interruptions
 from simulators.gcp_life import Life
 from simulators.gcp_machines import Machines, PlayError
 from simulators.gcp_state import Doc
@@ -14,9 +15,12 @@ from simulators.gcp_world import World
 _Deed = Callable[[Doc, Doc], None]  # with the instance and the body of the request
 
 
-def routes(world: World, life: Life) -> list[Route]:
+def routes(world: World, life: Life, interruptions: Interruptions) -> list[Route]:
     """Return them."""
-    deeds: Mapping[str, _Deed] = {**_by_the_cloud(life), **_to_the_machine(world.machines, life)}
+    deeds: Mapping[str, _Deed] = {
+        **_by_the_cloud(interruptions),
+        **_to_the_machine(world.machines, life),
+    }
 
     def listed(_: Request) -> Answer:
         return Answer(json=list(world.store.all("instance").values()))
@@ -61,13 +65,13 @@ def _find(world: World, name: str) -> Doc:
     raise GoogleError(404, f"{name}: there is no such instance.")
 
 
-def _by_the_cloud(life: Life) -> dict[str, _Deed]:
+def _by_the_cloud(interruptions: Interruptions) -> dict[str, _Deed]:
     return {
-        "preempt": lambda doc, _: life.preempt(doc),
-        "host_error": lambda doc, _: life.host_error(doc),
-        "maintain": lambda doc, _: life.maintain(doc),
-        "vanish": lambda doc, _: life.vanish(doc),
-        "guest_off": lambda doc, _: life.guest_off(doc),
+        "preempt": lambda doc, _: interruptions.preempt(doc),
+        "host_error": lambda doc, _: interruptions.host_error(doc),
+        "maintain": lambda doc, _: interruptions.maintain(doc),
+        "vanish": lambda doc, _: interruptions.vanish(doc),
+        "guest_off": lambda doc, _: interruptions.guest_off(doc),
     }
 
 

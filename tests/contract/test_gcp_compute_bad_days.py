@@ -317,6 +317,12 @@ def test_an_instance_can_be_preempted_while_it_starts(compute: Compute) -> None:
     assert compute.told(order.name) == ["insert", "compute.instances.preempted"]
 
 
+def test_only_spot_instances_are_preempted(compute: Compute) -> None:
+    vm = compute.running(scheduling=standard())
+    with pytest.raises(RuntimeError, match="no Spot instance"):
+        compute.sim.post(f"/instances/{vm.name}/preempt")
+
+
 def test_a_host_error_restarts_or_stops(compute: Compute) -> None:
     spot_one, standard_one = compute.running(), compute.running(scheduling=standard())
     for vm in (spot_one, standard_one):
