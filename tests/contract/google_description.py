@@ -44,7 +44,7 @@ _RANGES = {
     "int64": (-(2**63), 2**63 - 1),
     "uint64": (0, 2**64 - 1),
 }
-# Where Google's own client sends a 64-bit number as a plain one, which the service takes: verb → what.
+# Where Google's own client sends 64-bit numbers plainly, which the service takes: verb → what.
 _PLAIN_NUMBERS = {"storage.objects.compose": "the generations of the sources"}
 _DURATION = re.compile(r"-?\d+(\.\d{1,9})?s")
 
