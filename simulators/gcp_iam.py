@@ -24,6 +24,7 @@ from simulators.gcp_accounts import (
     signed,
 )
 from simulators.gcp_auth import denied
+from simulators.gcp_bodies import checked
 from simulators.gcp_http import Answer, GoogleError, Request, Route
 from simulators.gcp_identity import ISSUER, LIFE_S, bearer, issue_access, numeric_id, sign
 from simulators.gcp_state import Doc
@@ -142,7 +143,7 @@ class TokenEndpoint:
 
     def exchange(self, request: Request) -> Answer:
         """Give a token for a JWT that the account's own key signed."""
-        form = dict(parse_qsl(request.body().decode()))
+        form = dict(parse_qsl(request.body().decode(errors="replace")))
         if form.get("grant_type") != _JWT_BEARER:
             return oauth_error("unsupported_grant_type", "Invalid grant_type.")
         with self._world.lock:
@@ -212,7 +213,7 @@ def routes(world: World) -> list[Route]:
         return Answer(status=204)
 
     return [
-        *Credentials(world).routes(),
+        *(checked(route) for route in Credentials(world).routes()),
         Route(
             method="POST",
             pattern="/token",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from simulators.gcp_bodies import checked
 from simulators.gcp_http import Answer, GoogleError, Request, Route
 from simulators.gcp_secret_rules import (
     bad,
@@ -330,11 +331,9 @@ def _check_etag(resource: Doc, etag: str | None) -> None:
 
 
 def _page(request: Request, key: str, items: list[Any]) -> Doc:
-    size = int(request.params.get("pageSize") or _LARGEST_PAGE)
-    if size < 0:
-        raise bad("Field [page_size] must not be negative.")
-    start = int(request.params.get("pageToken") or 0)
-    end = start + min(size or _LARGEST_PAGE, _LARGEST_PAGE)
+    size = _whole(request, "pageSize") or _LARGEST_PAGE
+    start = _whole(request, "pageToken")
+    end = start + min(size, _LARGEST_PAGE)
     page: Doc = {"totalSize": len(items)}
     if items[start:end]:
         page[key] = items[start:end]
@@ -343,10 +342,17 @@ def _page(request: Request, key: str, items: list[Any]) -> Doc:
     return page
 
 
+def _whole(request: Request, name: str) -> int:
+    text = request.params.get(name) or "0"
+    if not text.isdigit():
+        raise bad(f"Invalid value at '{name}': [{text}].")
+    return int(text)
+
+
 def _camel(name: str) -> str:
     return re.sub(r"_([a-z])", lambda found: found[1].upper(), name.strip())
 
 
 def routes(world: World) -> list[Route]:
     """Return the routes."""
-    return Secrets(world).routes()
+    return [checked(route) for route in Secrets(world).routes()]

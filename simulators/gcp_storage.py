@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulators.gcp_accounts import public_keys
+from simulators.gcp_bodies import checked
 from simulators.gcp_field_masks import masked
 from simulators.gcp_http import Answer, Request, Route
 from simulators.gcp_storage_batch import Batch
@@ -31,7 +32,7 @@ def routes(world: World) -> list[Route]:
     intake, objects = Intake(shelf), Objects(shelf)
     sessions = Sessions(intake)
     plain = [*Buckets(shelf).routes(), *objects.routes(), *Copies(shelf).routes()]
-    json_routes = [_partial(route) for route in plain]
+    json_routes = [_partial(checked(route)) for route in plain]
     xml = XmlObjects(intake, objects, sessions, lambda account: public_keys(world, account))
     return [
         *json_routes,

@@ -155,7 +155,10 @@ def glob(pattern: str) -> re.Pattern[str]:
 
     https://cloud.google.com/storage/docs/json_api/v1/objects/list#list-objects-and-prefixes-using-glob
     """
-    return re.compile("".join(_glob_parts(pattern)), re.DOTALL)
+    try:
+        return re.compile("".join(_glob_parts(pattern)), re.DOTALL)
+    except re.error:  # a range that runs backwards
+        raise bad(f"Invalid glob pattern: '{pattern}'") from None
 
 
 _GLOB = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^\]]+\]|\{|\}|,|\\.|.", re.DOTALL)

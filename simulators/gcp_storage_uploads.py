@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from simulators.gcp_bodies import check
 from simulators.gcp_http import Answer, Request, Route
 from simulators.gcp_state import Doc
 from simulators.gcp_storage_bytes import Digest, Related, announced, write
@@ -101,6 +102,7 @@ class Uploads:
         )
 
     def _wish(self, request: Request, metadata: Doc, name: Any) -> Wish:
+        check(metadata, "Object", "storage")
         params = request.params
         name = params.get("name", name)
         if not isinstance(name, str):

@@ -18,7 +18,7 @@ from simulators.gcp_signed_urls import Asked, account_of, is_signed
 from simulators.gcp_state import Doc
 from simulators.gcp_storage_bytes import Digest, announced, read, write
 from simulators.gcp_storage_intake import Broken, Intake, Wish, arriving
-from simulators.gcp_storage_objects import Objects, media_headers, xml_etag
+from simulators.gcp_storage_objects import Objects, generation_of, media_headers, xml_etag
 from simulators.gcp_storage_parts import Parts
 from simulators.gcp_storage_refusals import StorageError, Xml, bad, in_xml
 from simulators.gcp_storage_rules import Preconditions
@@ -82,8 +82,7 @@ class XmlObjects:
         """Return an object's bytes; HEAD: its headers."""
         bucket, name = request.args["bucket"], request.args["object"]
         with self._world.lock:
-            generation = request.params.get("generation")
-            doc = self._shelf.find(bucket, name, int(generation) if generation else None)
+            doc = self._shelf.find(bucket, name, generation_of(request.params))
             Preconditions.from_headers(request.headers).check(doc["resource"])
             if request.method == "HEAD":
                 return _head(doc["resource"])
@@ -163,12 +162,11 @@ class XmlObjects:
             return self._sessions.cancel(request)
         if "uploadId" in request.params:
             return self._parts.abort(request)
-        generation = request.params.get("generation")
         with self._world.lock:
             self._objects.remove(
                 request.args["bucket"],
                 request.args["object"],
-                int(generation) if generation else None,
+                generation_of(request.params),
                 Preconditions.from_headers(request.headers),
             )
         return Answer(status=204)

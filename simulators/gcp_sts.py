@@ -122,7 +122,7 @@ def _wish(request: Request) -> dict[str, str]:
     if "json" in request.headers.get("content-type", ""):
         wish = request.json()
     else:
-        form = dict(parse_qsl(request.body().decode()))
+        form = dict(parse_qsl(request.body().decode(errors="replace")))
         wish = request.note = {_FORM.get(name, name): value for name, value in form.items()}
     if wish.get("grantType") != _EXCHANGE:
         raise Refused("unsupported_grant_type", "Invalid grantType.")

@@ -44,7 +44,8 @@ _RANGES = {
     "int64": (-(2**63), 2**63 - 1),
     "uint64": (0, 2**64 - 1),
 }
-_LONG = {"int64", "uint64"}
+# Where Google's own client sends 64-bit numbers plainly, which the service takes: verb → what.
+_PLAIN_NUMBERS = {"storage.objects.compose": "the generations of the sources"}
 _DURATION = re.compile(r"-?\d+(\.\d{1,9})?s")
 
 
@@ -304,8 +305,8 @@ def _check_text(place: _Place, at: str, value: Any, schema: Mapping[str, Any]) -
         if not 0 <= value < len(schema["enum"]):
             place.wrong(at, f"{value} numbers none of {schema['enum']}")
         return
-    if isinstance(value, int) and place.is_request and schema.get("format") in _LONG:
-        return  # services take plain numbers too: Google's Storage client sends generations so
+    if isinstance(value, int) and place.is_request and place.operation.verb in _PLAIN_NUMBERS:
+        return
     if not isinstance(value, str):
         place.wrong(at, f"{value!r:.60} is not a string")
         return

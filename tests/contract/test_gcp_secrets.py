@@ -283,3 +283,20 @@ def test_with_auth_switched_on_nobody_reads_without_a_token(
     finally:
         cloud.simulator.post("/settings", {"auth": False})
     client.get_secret(name=secret)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("?secretId=odd", {"replication": {"automatic": {}}, "color": "red"}),
+        ("/SECRET:addVersion", {"payload": {"data": "eA==", "crc": "1"}}),
+        ("/SECRET:addVersion", {"data": "eA=="}),
+    ],
+)
+def test_unknown_fields_are_refused(
+    cloud: Cloud, secret: str, path: str, body: dict[str, Any]
+) -> None:
+    path = path.replace("SECRET", secret.rpartition("/")[2])
+    answer = cloud.call("POST", f"/v1/projects/{cloud.project}/secrets{path}", json=body)
+    assert answer.status_code == 400
+    assert "Unknown name" in answer.json()["error"]["message"]

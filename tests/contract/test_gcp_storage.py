@@ -173,6 +173,28 @@ def test_buckets_are_listed_by_prefix_and_page(cloud: Cloud) -> None:
     assert [bucket.name for bucket in found] == made
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"labels": ["a"]},
+        {"labels": {"a": 1}},
+        {"lifecycle": {"rule": [1]}},
+        {"lifecycle": {"rule": [{"action": "Delete", "condition": {"age": "old"}}]}},
+        {"iamConfiguration": {"uniformBucketLevelAccess": True}},
+        {"encryption": "key"},
+        {"softDeletePolicy": 0},
+        {"color": "red"},
+        [],
+        "text",
+    ],
+)
+def test_a_body_of_another_shape_is_refused_in_words(cloud: Cloud, body: object) -> None:
+    bucket = cloud.bucket()
+    answer = cloud.call("PATCH", f"/storage/v1/b/{bucket.name}", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
 # objects ----------------------------------------------------------------------------------
 
 
