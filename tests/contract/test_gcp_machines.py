@@ -259,6 +259,7 @@ def test_a_full_disk_and_the_same_disk_after_a_power_loss(real: Namespaces) -> N
     assert "No space left on device" in run_in(real, "disk", write)
     real.power_off("disk")
     real.boot(order)
+    real.fill("disk", full=True)  # also at once: it waits for the disk and takes no other
     eventually("up", lambda: real.state("disk") is Played.UP)
     assert "No space left on device" in run_in(real, "disk", write)
     real.fill("disk", full=False)
