@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from decimal import Decimal
 from typing import Any
 
 from cynthus.cli_connection import add_server_argument, connect, harmless
 from cynthus.codec import encode
+from cynthus.money import of_limit, usd
 from cynthus.wire import RunView
 
 _COLUMNS = ("id", "name", "repository", "commit", "state", "cost", "reason")
@@ -59,7 +61,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
             row["repository"],
             row["commit_sha"][:7],
             row["outcome"] or row["state"],
-            f"${float(row['cost_usd']):.2f}",
+            usd(Decimal(row["cost_usd"])),
             row["reason"],
         )
     )
@@ -91,12 +93,16 @@ def _rich_table(rows: list[tuple[str, ...]]) -> bool:
     return True
 
 
+def _estimate(view: RunView) -> str:
+    return f" (an estimate by {view.price_source})" if view.price_source else ""
+
+
 def _told(view: RunView) -> str:
     lines = [
         f"{view.name or '(unreadable spec)'} {view.id}",
         f"  state      {view.outcome or view.state}: {view.reason or ''}",
         f"  commit     {view.repository} {view.commit_sha[:7]} ({view.trigger})",
-        f"  cost       ${view.cost_usd:.4f}",
+        f"  cost       {of_limit(view.cost_usd, view.max_cost_usd)}{_estimate(view)}",
     ]
     if view.phase or view.progress is not None:
         done = "" if view.progress is None else f" {view.progress:.0%}"

@@ -38,6 +38,10 @@ T = TypeVar("T")
 Reader = Callable[[Place], T | None]
 Fields = dict[str, Place]
 
+# Looking for near names costs 0.1 ms a key, and nobody reads the hundredth guess: a file of nothing
+# but unknown keys would take a second.
+GUESSED = 100
+
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("version", "name", "run", "src", "image", "resources", "data", "env", "secrets"),
@@ -219,15 +223,16 @@ def _key_name(place: Place, value: Node) -> str | None:
 
 def _unknown_key(place: Place, key: Node, name: str, keys: tuple[str, ...]) -> None:
     key_place = Place(node=key, where=place.where, faults=place.faults)
-    key_place.fault("a known key", _key_remedy(place.where, name, keys))
+    guess = len(place.faults.found) < GUESSED
+    key_place.fault("a known key", _key_remedy(place.where, name, keys, guess=guess))
 
 
-def _key_remedy(where: str, name: str, keys: tuple[str, ...]) -> str:
+def _key_remedy(where: str, name: str, keys: tuple[str, ...], *, guess: bool) -> str:
     import difflib
 
     word = name.lower().replace("-", "_")[:60]
     near = _SYNONYMS.get(word, word)
-    if near not in keys:
+    if near not in keys and guess:
         near = next(iter(difflib.get_close_matches(near, keys, n=1)), near)
     if near in keys:
         return f"Did you mean `{near}`?"[:-1] + "? Write that, or remove the key"

@@ -122,6 +122,8 @@ class RunView:
     outputs: tuple[OutputView, ...]
     release_url: str | None
     url: str
+    max_cost_usd: Decimal | None = None  # the spec's own limit, all attempts
+    price_source: str = ""  # of the newest attempt: the cost is an estimate by it; "": certain
 
 
 class EventKind(StrEnum):

@@ -85,17 +85,22 @@ class Programs:
             self.running.pop().stop()
 
 
-def wait_until(ready: Callable[[], bool], what: str, program: Program | None = None) -> None:
+def wait_until(
+    ready: Callable[[], bool],
+    what: str,
+    program: Program | None = None,
+    limit_s: float = START_LIMIT_S,
+) -> None:
     """Wait until `ready()`; raises StageError with the program's log when it never is."""
     tick = threading.Event()
-    for _ in range(int(START_LIMIT_S / 0.05)):
+    for _ in range(int(limit_s / 0.05)):
         if ready():
             return
         if program is not None and not program.running:
             raise StageError(f"{what}: the program ended at once. Its log ends:\n{program.tail()}")
         tick.wait(0.05)
     log = f" Its log ends:\n{program.tail()}" if program else ""
-    raise StageError(f"{what}: not ready within {START_LIMIT_S:.0f} s.{log}")
+    raise StageError(f"{what}: not ready within {limit_s:.0f} s.{log}")
 
 
 def free_port() -> int:

@@ -12,13 +12,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cynthus.client import Client
 from cynthus.errors import CynthusError
+from demo.cloud import Cloud, google_cloud, push_agent_image
 from demo.processes import (
     Program,
     Programs,
@@ -94,6 +95,7 @@ class Stage:
     app_key: str
     installation_id: int
     person_token: str
+    cloud: Cloud | None = None
 
     @property
     def exchanges(self) -> Path:
@@ -198,16 +200,22 @@ class Stage:
 
 @contextlib.contextmanager
 def standing(
-    folder: Path, *, settings: Mapping[str, str] | None = None, process: bool = False
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    process: bool = False,
+    cloud: bool = False,
 ) -> Iterator[Stage]:
     """Bring a stage up in `folder`, and down at the end, whatever happens.
 
-    `process`: as on a machine without a Docker engine.
+    `process`: as on a machine without a Docker engine. `cloud`: with a simulated Google Cloud,
+    which runs are sent to.
     """
     programs = Programs(folder / "log")
     engine = Engine(None, "asked for process mode") if process else docker_engine()
     try:
-        stage = _raise_up(folder, programs, engine, settings or {})
+        beside = _cloud if cloud else _no_cloud
+        stage = _raise_up(folder, programs, engine, settings or {}, beside)
         try:
             yield stage
         finally:
@@ -220,11 +228,16 @@ def standing(
 
 
 def _raise_up(
-    folder: Path, programs: Programs, engine: Engine, settings: Mapping[str, str]
+    folder: Path,
+    programs: Programs,
+    engine: Engine,
+    settings: Mapping[str, str],
+    beside: Callable[[Programs, Path, Engine, Registry | None, Server], Cloud | None],
 ) -> Stage:
     images = registry(programs, folder / "registry") if engine.client else None
     github = _github(programs, folder / "github")
     server = Server(programs, folder / "server")
+    cloud = beside(programs, folder, engine, images, server)
     secret = secrets.token_hex(24)
     app = github.control(
         "POST",
@@ -258,6 +271,7 @@ def _raise_up(
         "CYNTHUS_ALLOWED": OWNER,
         "CYNTHUS_BUNDLES_DIR": str(folder / "bundles"),
         **_without_engine(engine),
+        **(cloud.settings if cloud else {}),
         **settings,
     }
     server.start()
@@ -273,7 +287,23 @@ def _raise_up(
         app_key=app["pem"],
         installation_id=int(installed["id"]),
         person_token=str(person["token"]),
+        cloud=cloud,
     )
+
+
+def _no_cloud(*_: object) -> None:
+    """Stand nothing beside: runs stay on this machine."""
+
+
+def _cloud(
+    programs: Programs, folder: Path, engine: Engine, images: Registry | None, server: Server
+) -> Cloud:
+    if images is None:
+        raise StageError(f"the simulated cloud: needs a Docker engine ({engine.why_not})")
+    agent_image = push_agent_image(engine, images, folder / "agent")
+    # What the instances of a real cloud reach over the network: the server and the registry.
+    reach = [server.port, int(images.address.rpartition(":")[2])]
+    return google_cloud(programs, folder, reach=reach, agent_image=agent_image)
 
 
 def _github(programs: Programs, state: Path) -> GitHub:

@@ -15,13 +15,19 @@ from webhook_server.runs.model import (
     Cause,
     CreateOutcome,
     CreateSeen,
+    Denial,
     Gone,
+    InstanceSeen,
+    Member,
+    Observations,
     Offer,
     ProviderSeen,
     Reason,
+    Refusal,
     Run,
     RunDraft,
     RunKey,
+    Scope,
     State,
 )
 
@@ -84,14 +90,41 @@ def an_offer(**changes: Any) -> Offer:
 
 
 def an_attempt(number: int = 1, **changes: Any) -> Attempt:
+    """Make an attempt; what belongs to its instances is given to each of them."""
+    names = changes.pop("names", None) or (f"cynthus-arun00000001-{number}",)
+    ordered_at = changes.get("ordered_at", NOON)
+    told = {name: changes.pop(name) for name in _OF_MEMBERS if name in changes}
+    if "started_at" in changes:
+        told["started_at"] = changes["started_at"]
+    members = tuple(
+        Member(**{"name": name, "rank": rank, "last_try_at": ordered_at} | told)
+        for rank, name in enumerate(names)
+    )
     given: dict[str, Any] = {
         "number": number,
-        "instance": f"cynthus-arun00000001-{number}",
         "offer": an_offer(),
-        "ordered_at": NOON,
-        "last_try_at": NOON,
+        "ordered_at": ordered_at,
+        "max_life": timedelta(hours=26),
+        "members": members,
     }
     return Attempt(**(given | changes))
+
+
+_OF_MEMBERS = ("last_try_at", "create_answered", "seen_at", "provided_at", "quiet_at", "gone_at")
+
+
+def a_refused(number: int, **changes: Any) -> Attempt:
+    """Make an attempt that the place had no capacity for."""
+    reason = Reason(cause=Cause.NO_CAPACITY, text="none")
+    given = {"reason": reason, "lost": True, "ended_at": NOON, "gone_at": NOON}
+    return an_attempt(number, **(given | changes))
+
+
+def a_lost(number: int, **changes: Any) -> Attempt:
+    """Make an attempt whose instance vanished."""
+    reason = Reason(cause=Cause.GONE, text="gone")
+    given = {"reason": reason, "lost": True, "ended_at": NOON, "gone_at": NOON, "started_at": NOON}
+    return an_attempt(number, **(given | changes))
 
 
 def a_run(state: State = State.RUNNING, **changes: Any) -> Run:
@@ -125,6 +158,23 @@ def an_agent(state: AgentState = AgentState.RUNNING, **changes: Any) -> AgentSee
 
 def an_exit(code: int | None = 0, **changes: Any) -> Exit:
     return Exit(code=code, **changes)
+
+
+def of_newest(run: Run, **seen: Any) -> Observations:
+    """Say what is seen: `agent`, `provider`, `create`, `closed` of the newest first instance."""
+    told = {name: seen.pop(name) for name in _OF_INSTANCES if name in seen}
+    names = [run.attempt.instance] if run.attempt is not None else []
+    return Observations(instances={name: InstanceSeen(**told) for name in names}, **seen)
+
+
+_OF_INSTANCES = ("agent", "provider", "create", "closed")
+
+
+def refused(
+    denial: Denial, text: str, *, at: datetime = NOON, scope: Scope = Scope.ZONE
+) -> CreateSeen:
+    refusal = Refusal(denial=denial, text=text, scope=scope)
+    return CreateSeen(outcome=CreateOutcome.REFUSED, at=at, detail=text, refusal=refusal)
 
 
 def created(at: datetime = NOON) -> CreateSeen:

@@ -181,9 +181,7 @@ class Server:
             Output(path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
             for path, data in files.items()
         )
-        attempt = an_attempt(
-            ordered_at=now, last_try_at=now, started_at=now, instance=f"cynthus-{run_id}-1"
-        )
+        attempt = an_attempt(ordered_at=now, started_at=now, names=(f"cynthus-{run_id}-1",))
         return self.to_state(
             run_id,
             State.RELEASING,

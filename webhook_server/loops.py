@@ -19,6 +19,8 @@ from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_store import BlobStore, blob_key
+from webhook_server.stores.budget_store import BudgetStore, limits_of
+from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
@@ -147,23 +149,35 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
 def _reconciler(
     ground: Ground, providers: Mapping[str, Provider], runs: RunStore, instances: InstanceStore
 ) -> Reconciler:
+    cool_downs = CoolDownStore(ground.database)
+    policies = _policies(ground.settings, providers)
     eyes = Eyes(
         runs=runs,
         instances=instances,
+        cool_downs=cool_downs,
         publications=PublicationStore(ground.database),
         providers=providers,
         default_provider=ground.settings.provider,
         listening_since=ground.now(),
+        budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
     )
-    hands = Hands(instances=instances, providers=providers, server_key=ground.key, now=ground.now)
+    hands = Hands(
+        instances=instances,
+        cool_downs=cool_downs,
+        providers=providers,
+        policies=policies,
+        server_key=ground.key,
+        now=ground.now,
+    )
     return Reconciler(
         runs=runs,
         eyes=eyes,
         hands=hands,
-        policies=_policies(ground.settings, providers),
+        policies=policies,
         bell=ground.bell,
         now=ground.now,
         pool=ThreadPoolExecutor(PARALLEL, thread_name_prefix="pass"),
+        together=ThreadPoolExecutor(PARALLEL, thread_name_prefix="gang"),
         busy=Busy(),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,8 +14,10 @@ from webhook_server.providers.provider import (
     ProviderRefusal,
     QuotaExceeded,
 )
-from webhook_server.runs.model import Observations, Run, State
-from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.runs.budget import BudgetSeen
+from webhook_server.runs.model import InstanceSeen, Observations, Run, State
+from webhook_server.stores.cool_down_store import CoolDownStore
+from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
 
@@ -26,29 +28,43 @@ class Eyes:
 
     runs: RunStore
     instances: InstanceStore
+    cool_downs: CoolDownStore
     publications: PublicationStore
     providers: Mapping[str, Provider]
     default_provider: str
     listening_since: datetime  # when this server began to hear heartbeats
+    budgets: Callable[[Run, datetime], tuple[BudgetSeen, ...]] = lambda _run, _now: ()
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     """Return what is seen of the run. Changes nothing; a provider's refusal is an observation."""
     wishes = eyes.runs.wishes(run.id)
+    names = [member.name for member in run.living]
+    rows = eyes.instances.rows(names) if names else []
     seen = Observations(
-        cancel=wishes.cancel, image=wishes.image, listening_since=eyes.listening_since
+        cancel=wishes.cancel,
+        image=wishes.image,
+        instances={row.name: _instance_seen(row) for row in rows},
+        listening_since=eyes.listening_since,
     )
     if run.state is State.BUILDING:
         return replace(seen, offers_refusal=_no_such_provider(eyes, run))
     if run.state is State.QUEUED:
-        return seen if _must_wait(run, seen, now) else _with_offers(eyes, run, seen)
-    if run.attempt is None:
-        return seen
-    row = eyes.instances.observe(run.attempt.instance)
-    seen = replace(seen, agent=row.agent, create=row.create, provider=row.provider)
+        if _must_wait(run, seen, now):
+            return seen
+        return _with_offers(eyes, run, replace(seen, budgets=eyes.budgets(run, now)), now)
     if run.state is State.RELEASING:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen
+
+
+def _instance_seen(row: InstanceRow) -> InstanceSeen:
+    return InstanceSeen(
+        agent=row.agent,
+        provider=row.provider,
+        create=row.create,
+        closed=row.closed_at is not None,
+    )
 
 
 def provider_of(run: Run, default: str) -> str:
@@ -62,12 +78,13 @@ def _must_wait(run: Run, seen: Observations, now: datetime) -> bool:
     return seen.cancel is not None or (run.not_before is not None and now < run.not_before)
 
 
-def _with_offers(eyes: Eyes, run: Run, seen: Observations) -> Observations:
+def _with_offers(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Observations:
     provider = eyes.providers.get(provider_of(run, eyes.default_provider))
     if provider is None:
         return replace(seen, offers=(), offers_refusal=_no_such_provider(eyes, run))
     if run.spec is None:
         return seen
+    seen = replace(seen, cooling=eyes.cool_downs.current(provider.name, now))
     try:
         return replace(seen, offers=tuple(provider.offers(run.spec.resources)))
     except NoCapacity as refusal:

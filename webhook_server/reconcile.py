@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes, observe, provider_of
-from webhook_server.perform import Hands, perform
+from webhook_server.perform import Hands, name_of, perform
 from webhook_server.runs.decide import decide, park
 from webhook_server.runs.model import (
     AskProvider,
+    Command,
     CreateSeen,
     Decision,
     DeleteInstance,
@@ -45,6 +46,7 @@ class Reconciler:
     bell: Bell
     now: Callable[[], datetime]
     pool: Executor
+    together: Executor  # for the instances of one gang; never the pool, whose threads would wait
     busy: Busy
 
     def step(self) -> float:
@@ -106,13 +108,25 @@ class Reconciler:
         return self.policies.get(name, CLOUD)
 
     def _perform(self, decision: Decision) -> None:
-        deleted: set[str] = set()
+        """Carry out the commands: of one instance in their order, of several at once."""
+        groups: dict[str, list[Command]] = {}
         for command in decision.commands:
-            if isinstance(command, AskProvider) and command.name in deleted:
+            groups.setdefault(name_of(command), []).append(command)
+        if len(groups) > 1:
+            done = [self.together.submit(self._perform_all, group) for group in groups.values()]
+            for future in done:
+                future.result()
+            return
+        for group in groups.values():
+            self._perform_all(group)
+
+    def _perform_all(self, commands: Sequence[Command]) -> None:
+        deleted = False
+        for command in commands:
+            if deleted and isinstance(command, AskProvider):
                 continue  # the deletion was answered "not found": there is nothing left to ask
             seen = perform(self.hands, command)
-            if isinstance(command, DeleteInstance) and _not_found(seen):
-                deleted.add(command.name)
+            deleted = deleted or (isinstance(command, DeleteInstance) and _not_found(seen))
 
     def _tell(self, before: Run, run: Run) -> None:
         if before.state is not run.state:

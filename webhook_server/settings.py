@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
@@ -19,6 +20,8 @@ SECRET_BYTES = 24  # 192 bits: cannot be guessed even by one who may try offline
 SERVER_KEY_HEX = 64  # 32 bytes, as auth.tokens.KEY_BYTES
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
+
+_USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?", re.ASCII)  # less than a billion, in cents
 
 T = TypeVar("T")
 
@@ -179,12 +182,16 @@ class Settings:
         "Google's public keys, against which instance identity tokens are verified",
     )
     repository_budget: str = _setting(
-        "REPOSITORY_BUDGET", "", "USD that one repository may spend in a month; empty: no limit"
+        "REPOSITORY_BUDGET",
+        "",
+        "USD that one repository may spend in a month, counting what its live runs may still cost;"
+        " empty: no limit",
     )
     owner_budget: str = _setting(
         "OWNER_BUDGET",
         "",
-        "USD that all repositories of one owner may spend in a month; empty: no limit",
+        "USD that all repositories of one owner may spend in a month, counted alike; empty: no"
+        " limit",
     )
     max_duration: timedelta = _setting(
         "MAX_DURATION", timedelta(hours=24), "longest run this server allows, in seconds"
@@ -214,6 +221,16 @@ class Settings:
     def github_configured(self) -> bool:
         """Return whether this server is the back end of a GitHub App."""
         return bool(self.github_app_id)
+
+    @property
+    def repository_budget_usd(self) -> Decimal | None:
+        """Return what one repository may spend in a month; None: no limit."""
+        return _amount(self.repository_budget)
+
+    @property
+    def owner_budget_usd(self) -> Decimal | None:
+        """Return what all repositories of one owner may spend in a month; None: no limit."""
+        return _amount(self.owner_budget)
 
 
 def read(environment: Mapping[str, str] | None = None) -> Settings:
@@ -272,6 +289,7 @@ def _dotenv() -> dict[str, str]:
 def faults(settings: Settings) -> Iterator[str]:
     """Tell everything that keeps a server from starting with these settings."""
     yield from _range_faults(settings)
+    yield from _budget_faults(settings)
     yield from _url_faults(settings)
     yield from _secret_faults(settings)
     if settings.github_configured:
@@ -302,6 +320,22 @@ def _range_faults(settings: Settings) -> Iterator[str]:
     ):
         if amount < 1:
             yield f"CYNTHUS_{name}: should be at least 1, found {amount}. Write digits only."
+
+
+def _budget_faults(settings: Settings) -> Iterator[str]:
+    for name, text in (
+        ("REPOSITORY_BUDGET", settings.repository_budget),
+        ("OWNER_BUDGET", settings.owner_budget),
+    ):
+        if text and _amount(text) is None:
+            yield (
+                f"CYNTHUS_{name}: should be US dollars with at most two decimals, found {text!r}."
+                " Write a plain number such as 500 or 99.50, or leave it empty for no limit."
+            )
+
+
+def _amount(text: str) -> Decimal | None:
+    return Decimal(text) if _USD.fullmatch(text) else None
 
 
 def _url_faults(settings: Settings) -> Iterator[str]:

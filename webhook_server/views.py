@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from cynthus.wire import AttemptView, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
+from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
 from webhook_server.stores.blob_store import blob_key
 
 OUTPUT_URL_LIFE = timedelta(hours=1)  # long enough for a slow download to begin, no keepsake
-_CENT_FRACTION = Decimal("0.0001")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,9 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         progress=told.progress,
         phase=told.phase,
         metrics=dict(told.metrics),
-        cost_usd=_run_cost(run, now),
+        cost_usd=cost(run, now),
+        max_cost_usd=run.spec.resources.max_cost_usd if run.spec else None,
+        price_source=run.attempt.offer.price_source if run.attempt else "",
         image=run.image,
         notices=_without_repeats(run.notices + told.notices),
         attempts=tuple(_attempt_view(attempt, now) for attempt in run.attempts),
@@ -54,18 +55,6 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         release_url=run.release_url,
         url=f"{base_url}/runs/{run.id}",
     )
-
-
-def _run_cost(run: Run, now: datetime) -> Decimal:
-    running = sum((attempt_cost(attempt, now) for attempt in run.attempts), Decimal(0))
-    return max(running, run.cost_usd).quantize(_CENT_FRACTION)
-
-
-def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
-    """Return what the attempt cost from the order to the confirmed end, or until now."""
-    life = max((attempt.gone_at or now) - attempt.ordered_at, timedelta(0))
-    hours = Decimal(str(life.total_seconds())) / 3600
-    return (attempt.offer.usd_per_hour * hours).quantize(_CENT_FRACTION)
 
 
 def _attempt_view(attempt: Attempt, now: datetime) -> AttemptView:

@@ -25,6 +25,7 @@ from webhook_server.runs.model import (
     Cause,
     Decision,
     ImageArrived,
+    Member,
     Offer,
     Reason,
     Run,
@@ -249,7 +250,9 @@ def an_attempt(instance: str, number: int, now: datetime) -> Attempt:
         memory_bytes=1 << 34,
         usd_per_hour=Decimal("0.71"),
     )
-    return Attempt(number=number, instance=instance, offer=offer, ordered_at=now, last_try_at=now)
+    members = (Member(name=instance, last_try_at=now),)
+    life = timedelta(hours=26)
+    return Attempt(number=number, offer=offer, ordered_at=now, max_life=life, members=members)
 
 
 def entered(state: State, text: str, now: datetime) -> dict[str, Any]:

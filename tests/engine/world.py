@@ -17,6 +17,7 @@ from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
 from webhook_server.runs.model import ImageArrived, Run, State
 from webhook_server.runs.policy import Policy
+from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import BeatResult, InstanceStore
@@ -59,6 +60,7 @@ class World:
         self.instances = InstanceStore(self.db)
         self.events = EventStore(self.db)
         self.publications = PublicationStore(self.db)
+        self.cool_downs = CoolDownStore(self.db)
         self.bell = Bell()
         providers = self.providers = {"fake": self.provider}
         self.reconciler = Reconciler(
@@ -66,6 +68,7 @@ class World:
             eyes=Eyes(
                 runs=self.runs,
                 instances=self.instances,
+                cool_downs=self.cool_downs,
                 publications=self.publications,
                 providers=providers,
                 default_provider="fake",
@@ -73,7 +76,9 @@ class World:
             ),
             hands=Hands(
                 instances=self.instances,
+                cool_downs=self.cool_downs,
                 providers=providers,
+                policies=self.policies,
                 server_key=b"k" * 32,
                 now=lambda: self.now,
             ),
@@ -81,6 +86,7 @@ class World:
             bell=self.bell,
             now=lambda: self.now,
             pool=Inline(),
+            together=Inline(),
             busy=Busy(),
         )
         self.sweeper = Sweep(

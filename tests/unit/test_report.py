@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cynthus.money import usd
 from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
@@ -23,7 +24,6 @@ from webhook_server.runs.report import (
     Moment,
     check_run,
     conclusion_of,
-    money,
     name_of,
     span,
     sparkline,
@@ -40,7 +40,7 @@ def test_the_title_says_all_in_one_line() -> None:
     )
     feed = Feed(phase="train", progress=0.35, metrics={"loss": (0.9, 0.42)})
     assert check_run(run, feed, url=URL, now=LATER).title == (
-        "running · train · 35% · loss 0.42 · 3m12s · $0.05"
+        "running · train · 35% · loss 0.42 · 3m12s · $0.20"
     )
 
 
@@ -262,8 +262,8 @@ def test_durations_read_well(seconds: int, text: str) -> None:
 
 
 def test_money_is_never_rounded_down_to_nothing() -> None:
-    assert money(Decimal("0.0001")) == "$0.01"
-    assert money(Decimal(0)) == "$0.00"
+    assert usd(Decimal("0.0001")) == "$0.01"
+    assert usd(Decimal(0)) == "$0.00"
 
 
 def test_a_spec_name_names_the_check() -> None:

@@ -141,8 +141,12 @@ def _slow_texts():
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _slow_texts()])
 def test_no_text_takes_long(text):
-    started = time.process_time()
-    faults_of((RIGHT + text).encode())
-    # The slowest takes 0.9 s of CPU on a quiet machine and took 1.8 s beside other work, over the
-    # second it should stay under; this bound catches only what grows with the square of the text.
-    assert time.process_time() - started < 10.0
+    # The slowest takes 0.5 s of CPU, nearly all of it PyYAML's scanner. Of three tries the best:
+    # two hardware threads share one core, so that work beside this one can double its CPU time.
+    for _ in range(3):
+        started = time.process_time()
+        faults_of((RIGHT + text).encode())
+        took_s = time.process_time() - started
+        if took_s < 1.0:
+            break
+    assert took_s < 1.0

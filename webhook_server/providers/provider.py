@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import Protocol
 
 from cynthus.errors import CynthusError
 from cynthus.spec import Resources
+from webhook_server.runs.model import Fate as Fate  # noqa: PLC0414 - words of this contract
 from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.model import Scope as Scope  # noqa: PLC0414
 
 
 class ProviderRefusal(CynthusError):  # noqa: N818 - refusals read as what they are
     """Any answer of a provider but the wanted one."""
-
-
-class Fate(StrEnum):
-    """What became of an instance, as far as its provider tells."""
-
-    STARTING = "starting"  #: ordered, not yet executing
-    RUNNING = "running"
-    STOPPED = "stopped"  #: by hand, or by itself: it costs its disk until it is deleted
-    SUSPENDED = "suspended"
-    PREEMPTED = "preempted"  #: the owner took it back
-    HOST_ERROR = "host_error"
-    ENDING = "ending"  #: being deleted
 
 
 class InstanceNotFound(ProviderRefusal):
@@ -34,14 +23,6 @@ class InstanceNotFound(ProviderRefusal):
     def __init__(self, text: str, *, fate: Fate | None = None) -> None:
         super().__init__(text)
         self.fate = fate  # why it is gone, where the provider keeps a record
-
-
-class Scope(StrEnum):
-    """How far a refusal reaches, so that the next try goes elsewhere."""
-
-    ZONE = "zone"
-    REGION = "region"
-    EVERYWHERE = "everywhere"
 
 
 class NoCapacity(ProviderRefusal):

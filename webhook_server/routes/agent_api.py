@@ -22,7 +22,7 @@ from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
 from webhook_server.runs.policy import policy_of
-from webhook_server.runs.work import Limits, path_fault, work_for
+from webhook_server.runs.work import Limits, find_member, path_fault, rank_path, work_for
 from webhook_server.stores.blob_store import blob_key
 from webhook_server.stores.instance_store import Enrolling, InstanceRow
 from webhook_server.stores.secret_store import values
@@ -104,8 +104,8 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     """Return the work, with the provider that lends the instance."""
     row = parts.instances.observe(instance)
     run = parts.runs.get(row.run_id)
-    attempt = next((a for a in run.attempts if a.instance == instance), None) if run else None
-    if run is None or run.spec is None or attempt is None:
+    place = find_member(run, instance) if run else None
+    if run is None or run.spec is None or place is None:
         raise HttpRefusal(410, "attempt: is over. Stop everything.")
     found, missing = values(parts.secrets, row.repository_id, run.spec.secrets)
     if missing and tell:
@@ -118,7 +118,8 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
         output_bytes=settings.output_limit_bytes,
         output_files=settings.output_limit_files,
     )
-    return work_for(run, attempt, found, limits, parts.now()), attempt.offer.provider
+    attempt, rank = place
+    return work_for(run, attempt, rank, found, limits, parts.now()), attempt.offer.provider
 
 
 def _open_attempt(parts: Parts, digest: str) -> InstanceRow:
@@ -159,7 +160,8 @@ def _check_room(parts: Parts, row: InstanceRow, ask: UploadAsk) -> None:
 
 
 def _key(row: InstanceRow, ask: UploadAsk) -> str:
-    return blob_key(row.repository_id, row.run_id, row.attempt, ask.path)
+    path = rank_path(row.rank, ask.path)
+    return blob_key(row.repository_id, row.run_id, row.attempt, path)
 
 
 def _grant(parts: Parts, row: InstanceRow, ask: UploadAsk) -> UploadGrant:

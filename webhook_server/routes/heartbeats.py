@@ -46,7 +46,9 @@ def heartbeat_door(parts: Parts, masking: Masking) -> Door:
             masking.forget(digest)
             raise HttpRefusal(410, "attempt: is over. Stop everything.")
         _ring(parts, result)
-        told = HeartbeatAnswer(accepted_seq=result.accepted_seq, stop=result.stop)
+        told = HeartbeatAnswer(
+            accepted_seq=result.accepted_seq, stop=result.stop, rendezvous=result.rendezvous
+        )
         await answer_json(send, 200, encode(told))
 
     return door

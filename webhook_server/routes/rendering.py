@@ -12,6 +12,7 @@ from fastapi import Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cynthus.codec import encode
+from cynthus.money import of_limit, usd
 from webhook_server.routes.static_files import static_address
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -69,6 +70,8 @@ def _environment() -> Environment:
         words=lambda text: str(text).replace("_", " "),
         plain=lambda text: plain(str(text)),
         iso=encode,
+        usd=usd,
+        of_limit=of_limit,
         clock=_clock,
         branch=_branch,
         bytes=size_text,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 from cynthus.spec import Spec
-from webhook_server.runs.model import Attempt, Cause, Gone, Observations, Offer, Run
+from webhook_server.runs.model import Attempt, Cause, Run, State
 from webhook_server.runs.policy import Policy
 
 _CENT_PARTS = Decimal("0.000001")  # a second of the cheapest machine is still seen
@@ -26,12 +25,20 @@ class Limit:
 
 def cost(run: Run, now: datetime) -> Decimal:
     """Return what the run has cost: from each order to the confirmed end, rounded up."""
-    return max(run.cost_usd, sum((_cost(attempt, now) for attempt in run.attempts), Decimal(0)))
+    return max(run.cost_usd, sum((attempt_cost(a, now) for a in run.attempts), Decimal(0)))
 
 
-def _cost(attempt: Attempt, now: datetime) -> Decimal:
-    hours = _seconds((attempt.gone_at or now) - attempt.ordered_at) / _HOUR
-    exact = max(Decimal(0), hours) * attempt.offer.usd_per_hour
+def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
+    """Return what an attempt has cost: each of its instances until it is confirmed gone."""
+    lives = [(member.gone_at or now) - attempt.ordered_at for member in attempt.members]
+    whole = sum((max(life, timedelta(0)) for life in lives), timedelta(0))
+    return price(attempt.offer.usd_per_hour, whole)
+
+
+def price(usd_per_hour: Decimal, duration: timedelta) -> Decimal:
+    """Return what a time costs in USD, rounded up to a millionth."""
+    # Divided last: a third of an hour has no end as a decimal, and its last digit would cost one.
+    exact = max(Decimal(0), _seconds(duration)) * usd_per_hour / _HOUR
     return exact.quantize(_CENT_PARTS, ROUND_UP)
 
 
@@ -39,43 +46,82 @@ def _seconds(duration: timedelta) -> Decimal:
     return Decimal(duration // timedelta(microseconds=1)) / 1_000_000
 
 
+def allowed(spec: Spec, policy: Policy) -> Spec:
+    """Return the spec with what the server allows of it: its `max_duration` is a hard stop too."""
+    need, longest = spec.resources, policy.powers.longest
+    if longest is None or need.max_duration <= longest:
+        return spec
+    return replace(spec, resources=replace(need, max_duration=longest))
+
+
 def deadline(run: Run, spec: Spec) -> datetime | None:
     """Return when `max_duration` is over: it counts from the first sign of the first agent."""
     started = [attempt.started_at for attempt in run.attempts if attempt.started_at]
-    return started[0] + spec.resources.max_duration if started else None
+    return min(started) + spec.resources.max_duration if started else None
 
 
-def next_limit(run: Run, spec: Spec, now: datetime) -> Limit | None:
-    """Return the hard stop that comes first."""
-    limits = [limit for limit in (_duration(run, spec), _budget(run, spec, now)) if limit]
-    return min(limits, key=lambda limit: limit.at, default=None)
+def next_limit(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
+    """Return the hard stop that comes next; one that is reached hides no other."""
+    coming = [limit for limit in _limits(run, spec, now, policy) if limit.at > now]
+    return min(coming, key=lambda limit: limit.at, default=None)
 
 
-def limit_reached(run: Run, spec: Spec, now: datetime) -> Limit | None:
-    """Return the hard stop that has been reached."""
-    limit = next_limit(run, spec, now)
+def limit_reached(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
+    """Return the hard stop that was reached first."""
+    reached = [limit for limit in _limits(run, spec, now, policy) if limit.at <= now]
+    return min(reached, key=lambda limit: limit.at, default=None)
+
+
+def money_spent(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
+    """Return the stop for money once it is reached, whatever else was reached before."""
+    limit = _money(run, spec, now, policy)
     return limit if limit and limit.at <= now else None
+
+
+def _limits(run: Run, spec: Spec, now: datetime, policy: Policy) -> list[Limit]:
+    found = (_duration(run, spec), _money(run, spec, now, policy))
+    return [limit for limit in found if limit is not None]
 
 
 def _duration(run: Run, spec: Spec) -> Limit | None:
     at = deadline(run, spec)
     if at is None:
         return None
-    text = f"resources/max_duration: {spec.resources.max_duration} is over"
-    return Limit(cause=Cause.MAX_DURATION, at=at, text=text)
+    return Limit(cause=Cause.MAX_DURATION, at=at, text=duration_text(run, spec))
 
 
-def _budget(run: Run, spec: Spec, now: datetime) -> Limit | None:
+def duration_text(run: Run, spec: Spec) -> str:
+    """Say that the time is over, and whose limit it was; `spec` is what the server allows."""
+    most = spec.resources.max_duration
+    if run.spec is not None and run.spec.resources.max_duration > most:
+        return f"this server's limit for a run is over: {most} (CYNTHUS_MAX_DURATION)"
+    return f"resources/max_duration: {most} is over"
+
+
+def _money(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
+    """Return when the run must begin to end, so that its end is within `max_cost` too."""
     most = spec.resources.max_cost_usd
     if most is None:
         return None
-    rate = sum((a.offer.usd_per_hour for a in run.attempts if a.gone_at is None), Decimal(0))
+    rate = sum((a.offer.usd_per_hour * len(a.living) for a in run.attempts), Decimal(0))
     left = most - cost(run, now)
     if left > 0 and rate == 0:
         return None
-    text = f"resources/max_cost: {most} USD are spent"
-    at = now if left <= 0 else now + _later(left / rate * _HOUR)
+    text = f"resources/max_cost: {most} USD are spent, counting what the deletion costs"
+    at = now if left <= 0 else now + _later(left / rate * _HOUR) - _end_takes(run, policy)
     return Limit(cause=Cause.MAX_COST, at=at, text=text)
+
+
+def _end_takes(run: Run, policy: Policy) -> timedelta:
+    """Return how long the instance may still cost after we have said "stop"."""
+    # Once the command has ended there is nothing left to stop; only the deletion is to come.
+    ended = run.state in {State.COLLECTING, State.RELEASING}
+    return policy.delete_allowance if ended else winding_up(policy)
+
+
+def winding_up(policy: Policy) -> timedelta:
+    """Return how long the end of a running command takes at most, its instance's included."""
+    return policy.stop_limit + policy.delete_allowance
 
 
 def _later(seconds: Decimal) -> timedelta:
@@ -84,11 +130,30 @@ def _later(seconds: Decimal) -> timedelta:
     return timedelta(microseconds=int((capped * 1_000_000).to_integral_value(ROUND_DOWN)))
 
 
-def max_life(run: Run, spec: Spec, now: datetime, policy: Policy) -> timedelta:
-    """Return the instance's own hard end: later than all of ours, so that ours come first."""
-    at = deadline(run, spec)
+def max_life(run: Run, spec: Spec, attempt: Attempt, policy: Policy) -> timedelta:
+    """Return the instance's own hard end, counted from its creation.
+
+    It is later than every limit of ours, so that ours come first; but never later than what
+    `max_cost` pays for, so that this limit holds though nobody here lives to enforce it.
+    """
+    at, now = deadline(run, spec), attempt.ordered_at
     left = max(timedelta(0), at - now) if at else spec.resources.max_duration
-    return policy.boot_limit + left + policy.collect_limit + policy.life_margin
+    by_time = policy.boot_limit + left + policy.collect_limit + policy.life_margin
+    by_money = affordable_life(run, spec, attempt, policy)
+    # A whole second: providers take no part of one.
+    life = by_time if by_money is None else min(by_time, max(by_money, winding_up(policy)))
+    return timedelta(seconds=life // timedelta(seconds=1))
+
+
+def affordable_life(run: Run, spec: Spec, attempt: Attempt, policy: Policy) -> timedelta | None:
+    """Return how long `max_cost` pays for this attempt beside those before it; None: for ever."""
+    most = spec.resources.max_cost_usd
+    rate = attempt.offer.usd_per_hour * len(attempt.members)
+    if most is None or rate == 0:
+        return None
+    # What is still being given back costs until then.
+    spent = cost(run, attempt.ordered_at + policy.delete_allowance)
+    return max(timedelta(0), _later((most - spent) / rate * _HOUR))
 
 
 def used_attempts(run: Run, policy: Policy) -> int:
@@ -109,48 +174,3 @@ def used_attempts(run: Run, policy: Policy) -> int:
 
 def _no_capacity(attempt: Attempt) -> bool:
     return attempt.reason is not None and attempt.reason.cause is Cause.NO_CAPACITY
-
-
-def _refusals(run: Run, offer: Offer) -> int:
-    """Count how often this very offer was refused since the last instance that came."""
-    count = 0
-    for attempt in reversed(run.attempts):
-        if not _no_capacity(attempt):
-            break
-        count += _place(attempt.offer) == _place(offer)
-    return count
-
-
-def _place(offer: Offer) -> tuple[object, ...]:
-    return offer.provider, offer.place, offer.machine, offer.spot
-
-
-def pick(run: Run, offers: Sequence[Offer]) -> Offer:
-    """Choose the offer that was refused least often; of equals the provider's first."""
-    return min(offers, key=lambda offer: _refusals(run, offer))
-
-
-def backoff(run: Run, offer: Offer, policy: Policy) -> timedelta:
-    """Return how long to wait after `offer` was refused: 1, 2, 4 … s."""
-    doubled = timedelta(seconds=2 ** min(_refusals(run, offer) - 1, 10))
-    return min(doubled, policy.slowest_look)
-
-
-def gone_at(attempt: Attempt, seen: Observations, policy: Policy) -> datetime | None:
-    """Return since when the instance is certainly gone, or None.
-
-    "Not found" counts only if it was said after the attempt had ended and after the last create
-    had either been answered for certain or could no longer take effect late.
-    """
-    told = seen.provider
-    if told is None or told.gone is not Gone.ABSENT or attempt.ended_at is None:
-        return None
-    return told.asked_at if told.asked_at >= settled_at(attempt, seen, policy) else None
-
-
-def settled_at(attempt: Attempt, seen: Observations, policy: Policy) -> datetime:
-    """Return from when on "not found" is believed."""
-    ended_at = attempt.ended_at or attempt.last_try_at
-    if attempt.create_answered and seen.create is not None:
-        return max(ended_at, seen.create.at)
-    return max(ended_at, attempt.last_try_at + policy.grace)

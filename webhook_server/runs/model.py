@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from cynthus.spec import Resources, Spec
-from cynthus.wire import AgentState, Exit, Output
+from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from webhook_server.runs.budget import BudgetSeen
 
 
 class State(StrEnum):
@@ -45,12 +47,16 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     MAX_DURATION = "max_duration"
     MAX_COST = "max_cost"
+    BUDGET = "budget"  #: the repository's or the owner's month has too little left
     NO_CAPACITY = "no_capacity"
     REFUSED = "refused"  #: the provider said no for good (quota, settings)
     BOOT = "boot"  #: the agent did not come in time
     SILENT = "silent"  #: the agent fell silent
     GONE = "gone"  #: the instance vanished
-    PREEMPTED = "preempted"
+    PREEMPTED = "preempted"  #: its owner took the instance back
+    HOST_ERROR = "host_error"  #: the machine under the instance failed
+    STOPPED = "stopped"  #: somebody stopped the instance, or it stopped itself
+    SUSPENDED = "suspended"  #: somebody suspended the instance
     INSTANCE = "instance"  #: the agent reports a fault of the instance
     OUTPUTS = "outputs"  #: outputs could not be collected
     SERVER = "server"  #: our own fault; the run was parked
@@ -105,7 +111,7 @@ class Offer:
 class Order:
     """What a provider is asked to create; the name makes it safe to repeat."""
 
-    name: str  # cynthus-<run>-<attempt>
+    name: str  # cynthus-<run>-<attempt>, of a gang cynthus-<run>-<attempt>-<rank>
     run_id: str
     attempt: int
     repository_id: int
@@ -124,25 +130,121 @@ class Gone(StrEnum):
     UNKNOWN = "unknown"  #: the provider could not be asked
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One try of a run on one instance. What the loop has decided about it, never what is seen."""
+class Fate(StrEnum):
+    """What became of an instance, as far as its provider tells."""
 
-    number: int
-    instance: str
-    offer: Offer
-    ordered_at: datetime
+    STARTING = "starting"  #: ordered, not yet executing
+    RUNNING = "running"
+    STOPPED = "stopped"  #: by hand, or by itself: it costs its disk until it is deleted
+    SUSPENDED = "suspended"
+    PREEMPTED = "preempted"  #: the owner took it back
+    HOST_ERROR = "host_error"
+    ENDING = "ending"  #: being deleted
+
+
+class Scope(StrEnum):
+    """How far a refusal reaches, so that the next try goes elsewhere."""
+
+    ZONE = "zone"
+    REGION = "region"
+    EVERYWHERE = "everywhere"
+
+
+class Denial(StrEnum):
+    """Why an order was not met."""
+
+    NO_CAPACITY = "no_capacity"
+    QUOTA = "quota"
+    MISCONFIGURED = "misconfigured"  #: our own fault: no other place would take the order either
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A provider's no to one order, and how far it reaches."""
+
+    denial: Denial
+    text: str
+    scope: Scope = Scope.ZONE
+    elsewhere: tuple[str, ...] = ()  # places that, says the provider, have it
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoolDown:
+    """A place that refused a kind of machine, and until when nobody asks it again."""
+
+    provider: str
+    place: str  # a zone or a region
+    machine: str
+    spot: bool
+    until: datetime
+    denial: Denial = Denial.NO_CAPACITY
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How an attempt ends; `outcome` None: by an infrastructure cause, so try again."""
+
+    outcome: Outcome | None
+    reason: Reason
+    last_resort: Outcome = Outcome.INFRASTRUCTURE  # the outcome when no attempt is left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One instance of an attempt. What the loop has decided and noted of it."""
+
+    name: str
+    rank: int = 0
     last_try_at: datetime  #: saved before every create; deletion waits from here
     create_answered: bool = False  #: every create of it was answered for certain
-    started_at: datetime | None = None  #: first sign of the agent
-    stop_at: datetime | None = None  #: when we asked the agent to stop
-    stop_reason: str | None = None
-    stop_cause: Cause | None = None  #: decides the outcome of a stopped run
-    ended_at: datetime | None = None  #: its agent reported the end, or it was given up
+    seen_at: datetime | None = None  #: the first sign that it exists
+    provided_at: datetime | None = None  #: its provider said, for the first time, that it executes
+    started_at: datetime | None = None  #: first sign of its agent
+    quiet_at: datetime | None = None  #: from here on nothing of the run executes on it
+    gone_at: datetime | None = None  #: the provider said "not found" and the grace has passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try of a run, on one instance or on a gang of them, all in one place."""
+
+    number: int
+    offer: Offer
+    ordered_at: datetime
+    max_life: timedelta  #: the provider's own hard end, counted from the creation
+    members: tuple[Member, ...]  #: by rank; never empty
+    started_at: datetime | None = None  #: first sign of its first agent
+    stop_at: datetime | None = None  #: when its agents were to stop
+    ending: Verdict | None = None  #: why they were: the first cause decides, not what follows
+    ended_at: datetime | None = None  #: its agents reported the end, or it was given up
     reason: Reason | None = None  #: why it ended
     lost: bool = False  #: ended by an infrastructure cause
-    exit: Exit | None = None
-    gone_at: datetime | None = None  #: the provider said "not found" and the grace has passed
+    exit: Exit | None = None  #: of a gang the first failure, or else rank 0's
+    refusal: Refusal | None = None  #: why its order was not met
+
+    @property
+    def instance(self) -> str:
+        """Return the name of its first instance."""
+        return self.members[0].name
+
+    @property
+    def gone_at(self) -> datetime | None:
+        """Return when the last of its instances was gone; None: one may exist."""
+        moments = [member.gone_at for member in self.members if member.gone_at is not None]
+        return max(moments) if len(moments) == len(self.members) else None
+
+    @property
+    def living(self) -> tuple[Member, ...]:
+        """Return the instances that are not confirmed gone."""
+        return tuple(member for member in self.members if member.gone_at is None)
+
+
+def instance_names(run_id: str, number: int, nodes: int) -> tuple[str, ...]:
+    """Name an attempt's instances: the same order always has the same name."""
+    if nodes == 1:
+        return (f"cynthus-{run_id}-{number}",)
+    return tuple(f"cynthus-{run_id}-{number}-{rank}" for rank in range(nodes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +275,7 @@ class Run:
     wants_release: bool = False
     release_url: str | None = None
     release_note: str | None = None  #: why there is no release although one was wanted
-    not_before: datetime | None = None  #: while queued: no new attempt earlier than this
+    not_before: datetime | None = None  #: while queued: every offer is cooling until then
     cost_usd: Decimal = Decimal(0)
     notices: tuple[str, ...] = ()
 
@@ -181,6 +283,11 @@ class Run:
     def attempt(self) -> Attempt | None:
         """Return the newest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def living(self) -> tuple[Member, ...]:
+        """Return the instances of all attempts that are not confirmed gone."""
+        return tuple(member for attempt in self.attempts for member in attempt.living)
 
 
 def deserves_release(run: Run) -> bool:
@@ -234,37 +341,52 @@ class AgentSeen:
     heartbeat_at: datetime
     state: AgentState
     engine: str
+    address: str | None = None  #: under which the other instances of a gang reach it
     exit: Exit | None = None
+    exit_at: datetime | None = None  #: when the exit was heard: the first one of a gang decides
     outputs: tuple[Output, ...] | None = None
     preempted: bool = False
+    maintenance: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSeen:
-    """What the provider said of the newest attempt's instance, and when it was asked."""
+    """What the provider said of one instance, and when it was asked."""
 
     gone: Gone
     asked_at: datetime
     detail: str = ""
     alive: bool = True  #: False: it exists but executes nothing
+    fate: Fate | None = None  #: None: the provider does not tell
+    refusal: Refusal | None = None  #: its order was taken, and could not be met
 
 
 class CreateOutcome(StrEnum):
     """How the newest create was answered."""
 
     CREATED = "created"
-    NO_CAPACITY = "no_capacity"
     REFUSED = "refused"
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CreateSeen:
-    """The answer to the newest create of the newest attempt."""
+    """The answer to the newest create of one instance."""
 
     outcome: CreateOutcome
     at: datetime
     detail: str = ""
+    refusal: Refusal | None = None  #: given with REFUSED
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceSeen:
+    """All that is seen of one instance."""
+
+    agent: AgentSeen | None = None
+    provider: ProviderSeen | None = None
+    create: CreateSeen | None = None
+    closed: bool = False  #: its agent is refused: one that never enrolled never will
 
 
 class ReleaseState(StrEnum):
@@ -286,18 +408,22 @@ class ReleaseSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class Observations:
-    """All that `decide` may know besides the run and the time. Of the newest attempt only."""
+    """All that `decide` may know besides the run and the time."""
 
     cancel: CancelWish | None = None
     image: ImageArrived | None = None
     offers: tuple[Offer, ...] | None = None  # asked only while queued; None: could not be asked
     offers_detail: str = ""
     offers_refusal: str | None = None  # the provider said no for good, and why
-    agent: AgentSeen | None = None
-    provider: ProviderSeen | None = None
-    create: CreateSeen | None = None
+    cooling: tuple[CoolDown, ...] = ()  # looked up with the offers
+    instances: Mapping[str, InstanceSeen] = field(default_factory=dict)  # all not confirmed gone
     release: ReleaseSeen | None = None
+    budgets: tuple[BudgetSeen, ...] = ()  # asked only with offers
     listening_since: datetime | None = None  # heartbeats before it may have had nobody to hear them
+
+    def of(self, name: str) -> InstanceSeen:
+        """Return what is seen of the instance: nothing, when it was not looked at."""
+        return self.instances.get(name, InstanceSeen())
 
 
 # ── commands: what may be done outside ──────────────────────────────────────────────────────────
@@ -324,6 +450,7 @@ class AskProvider:
 
     provider: str
     name: str
+    offer: Offer | None = None  # while it boots: the place that cools down if it cannot be met
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,7 +468,15 @@ class CloseAttempt:
     name: str
 
 
-Command = CreateInstance | DeleteInstance | AskProvider | StopWork | CloseAttempt
+@dataclass(frozen=True, kw_only=True)
+class Meet:
+    """Tell the agent, with its next heartbeat's answer, where its gang meets."""
+
+    name: str
+    rendezvous: Rendezvous
+
+
+Command = CreateInstance | DeleteInstance | AskProvider | StopWork | CloseAttempt | Meet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,3 +486,5 @@ class Decision:
     run: Run
     commands: tuple[Command, ...] = ()
     look_again_at: datetime | None = None
+    commitment_usd: Decimal | None = None  # what the run may come to cost; None: as it was
+    budgets: tuple[BudgetSeen, ...] = ()  # saved only while each of them allows that

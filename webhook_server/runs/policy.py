@@ -8,7 +8,7 @@ from datetime import timedelta
 from cynthus.wire import HEARTBEAT_S
 from webhook_server.runs.honour import Powers
 
-_CLOUD_POWERS = Powers(spot=True, places=True, labels=True)
+_CLOUD_POWERS = Powers(gangs=True, spot=True, places=True, labels=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,20 @@ class Policy:
     build_limit: timedelta = timedelta(seconds=3600)
     #: From the order to the agent's enrolment: large GPU machines boot in up to 10 min.
     boot_limit: timedelta = timedelta(seconds=15 * 60)
+    #: From the order to the provider's word that the instance executes: it takes half a minute.
+    provision_limit: timedelta = timedelta(seconds=10 * 60)
+    #: From the enrolment to the command's start, a gang's meeting included: 100 GB at 30 MB/s.
+    pull_limit: timedelta = timedelta(seconds=3600)
     #: A create that was not answered by then is repeated: clouds answer a stock-out within 30 s.
     create_patience: timedelta = timedelta(seconds=30)
     #: Between repeated creates, and between questions about an instance that worries us.
     ask_every: timedelta = timedelta(seconds=10)
+    #: Between questions about an instance that boots: only its end would be news.
+    ask_booting: timedelta = timedelta(seconds=30)
+    #: A place that refused is left alone this long, doubled with every refusal in a row …
+    cool_down: timedelta = timedelta(seconds=30)
+    #: … up to this: stock comes back within minutes or not for hours.
+    longest_cool_down: timedelta = timedelta(seconds=10 * 60)
     #: A new instance may be missing from answers this long (eventual consistency).
     visible_after: timedelta = timedelta(seconds=60)
     #: From beat to beat of an agent that has no news; an order to stop is heard with the answer.
@@ -39,6 +49,13 @@ class Policy:
     collect_limit: timedelta = timedelta(seconds=3600)
     #: A create whose answer was lost takes effect within this: nothing longer was ever reported.
     grace: timedelta = timedelta(seconds=15 * 60)
+    #: From the deletion to our seeing "not found": a guest may take 90 s to shut down
+    #: (https://cloud.google.com/compute/docs/instances/deleting-instance), and we ask ever more
+    #: slowly, at 124 s after 64 s. `max_cost` pays for it.
+    delete_allowance: timedelta = timedelta(seconds=150)
+    #: An instance's own hard end acts up to 30 s late:
+    #: https://cloud.google.com/compute/docs/instances/limit-vm-runtime
+    end_late: timedelta = timedelta(seconds=30)
     #: First wait for a deletion to be done; it doubles up to `slowest_look`.
     delete_retry: timedelta = timedelta(seconds=1)
     #: Longest wait between tries of anything: a person watching accepts a minute.
@@ -65,12 +82,16 @@ CLOUD = Policy()
 LOCAL = Policy(
     heartbeat=timedelta(seconds=1),
     suspect_after=timedelta(seconds=5),  # then the agent's lock is looked at: it costs nothing
-    powers=Powers(),
+    powers=Powers(gangs=True),
     boot_limit=timedelta(seconds=60),
     create_patience=timedelta(seconds=5),
     ask_every=timedelta(seconds=5),
+    ask_booting=timedelta(seconds=5),
+    cool_down=timedelta(seconds=1),  # what is refused are slots, which come back by themselves
+    longest_cool_down=timedelta(seconds=60),
     visible_after=timedelta(seconds=2),
     grace=timedelta(seconds=10),
+    delete_allowance=timedelta(seconds=10),  # a container is gone within one or two
     delete_retry=timedelta(seconds=0.05),
     slowest_offer_look=timedelta(seconds=1),
     capacity_forgiven=timedelta(seconds=24 * 3600),

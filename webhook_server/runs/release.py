@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cynthus.codec import encode
+from cynthus.money import usd
 from cynthus.wire import Output
 from webhook_server.runs.hostile import code, cut_middle, inline
 from webhook_server.runs.model import Attempt, Run
-from webhook_server.runs.report import money, sparkline
+from webhook_server.runs.report import sparkline
 
 # https://docs.github.com/repositories/releasing-projects-on-github/about-releases#storage-and-bandwidth-quotas
 PART_BYTES = 2_000_000_000  # "each file must be under 2 GiB"
@@ -309,7 +310,7 @@ def notes(
     table = ["| metric | last | course |", "|---|---:|---|", *rows] if rows else []
     lines = [
         f"Outputs of {code(run.key.spec_path)} at {run.key.commit_sha}, "
-        f"{len(planned.files)} files, {money(run.cost_usd)}.",
+        f"{len(planned.files)} files, {usd(run.cost_usd)}.",
         "",
         *_base_note(run, base=base),
         *table,

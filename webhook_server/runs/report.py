@@ -13,7 +13,9 @@ from pathlib import PurePosixPath
 from typing import Any, assert_never
 
 from cynthus.codec import encode
+from cynthus.money import of_limit
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
+from webhook_server.runs.limits import cost
 from webhook_server.runs.model import Attempt, Outcome, Run, State
 
 # https://docs.github.com/rest/checks/runs#create-a-check-run
@@ -212,7 +214,12 @@ def _headline(feed: Feed) -> list[str]:
 
 def _clock(run: Run, now: datetime) -> str:
     ends = run.finished_at or now
-    return f"{span(ends - _started_at(run))} · {money(run.cost_usd)}"
+    spent = run.cost_usd if run.state is State.FINISHED else cost(run, now)
+    return f"{span(ends - _started_at(run))} · {_money(run, spent)}"
+
+
+def _money(run: Run, spent: Decimal) -> str:
+    return of_limit(spent, run.spec.resources.max_cost_usd if run.spec else None)
 
 
 def span(duration: timedelta) -> str:
@@ -224,11 +231,6 @@ def span(duration: timedelta) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{seconds % 60:02}s" if minutes else f"{seconds}s"
-
-
-def money(amount: Decimal) -> str:
-    """Return an amount in dollars; cents are rounded up, so that nothing looks free."""
-    return f"${amount.quantize(Decimal('0.01'), rounding='ROUND_CEILING')}"
 
 
 def _number(value: float) -> str:
@@ -338,7 +340,9 @@ def _attempt_row(attempt: Attempt) -> str:
 
 
 def _facts(run: Run) -> str:
-    facts = [f"cost so far {money(run.cost_usd)}" if run.attempts else ""]
+    facts = [f"cost so far {_money(run, run.cost_usd)}" if run.attempts else ""]
+    if run.attempt and run.attempt.offer.price_source:
+        facts.append(f"an estimate by {inline(run.attempt.offer.price_source, 120)}")
     if run.image:
         facts.append(f"image {code(run.image)}")
     stored = [output for output in run.outputs or () if output.left_out is None]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cynthus.spec import Spec
 from cynthus.wire import Exit
-from webhook_server.runs.limits import deadline
-from webhook_server.runs.model import Attempt, Cause, Outcome, Reason, Run
+from webhook_server.runs.limits import deadline, duration_text
+from webhook_server.runs.model import Attempt, Cause, Fate, Outcome, Reason, Run, Verdict
 
 # The agent's own deadline was counted from its enrolment's answer: allow for a slow clock.
 _DEADLINE_SLACK = timedelta(seconds=30)
@@ -18,16 +18,8 @@ _STOPPED = {
     Cause.CANCELLED: Outcome.CANCELLED,
     Cause.MAX_DURATION: Outcome.TIMED_OUT,
     Cause.MAX_COST: Outcome.OVER_BUDGET,
+    Cause.BUDGET: Outcome.OVER_BUDGET,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """How an attempt ended; `outcome` None: by an infrastructure cause, so try again."""
-
-    outcome: Outcome | None
-    reason: Reason
-    last_resort: Outcome = Outcome.INFRASTRUCTURE  # the outcome when no attempt is left
 
 
 def stopped(cause: Cause, text: str) -> Verdict:
@@ -45,25 +37,50 @@ def failed(cause: Cause, text: str) -> Verdict:
     return Verdict(outcome=Outcome.FAILED, reason=Reason(cause=cause, text=text))
 
 
-def own_stop(attempt: Attempt) -> Verdict | None:
-    """Return the verdict of the stop that we ordered, if we did."""
-    if attempt.stop_cause is None:
-        return None
-    return stopped(attempt.stop_cause, attempt.stop_reason or "stopped")
+#: What became of an instance that executes nothing any more.
+_FATES = {
+    Fate.PREEMPTED: (Cause.PREEMPTED, "the instance was taken back by its owner"),
+    Fate.HOST_ERROR: (Cause.HOST_ERROR, "the machine under the instance failed"),
+    Fate.STOPPED: (Cause.STOPPED, "the instance was stopped"),
+    Fate.SUSPENDED: (Cause.SUSPENDED, "the instance was suspended"),
+}
+
+
+def taken_back() -> Verdict:
+    """Judge an attempt whose instance's owner wants it for somebody else."""
+    return lost(*_FATES[Fate.PREEMPTED])
+
+
+def by_fate(fate: Fate | None, detail: str, otherwise: str) -> Verdict:
+    """Judge an attempt by what its provider says became of the instance."""
+    cause, text = _FATES.get(fate, (Cause.GONE, otherwise)) if fate else (Cause.GONE, otherwise)
+    return lost(cause, f"{text}: {detail}" if detail else text)
+
+
+def of_rank(rank: int, nodes: int, why: Verdict) -> Verdict:
+    """Say which instance of a gang a verdict is about."""
+    if nodes == 1:
+        return why
+    return replace(why, reason=replace(why.reason, text=f"rank {rank}: {why.reason.text}"))
+
+
+def succeeded(exit_: Exit | None) -> bool:
+    """Say whether the command ended well, and by itself."""
+    return exit_ is not None and exit_.code == 0 and not exit_.stopped
 
 
 def verdict(run: Run, spec: Spec, attempt: Attempt, *, preempted: bool, now: datetime) -> Verdict:
     """Judge by the exit that the agent reported."""
     exit_ = attempt.exit
     if exit_ is None:
-        return own_stop(attempt) or lost(Cause.INSTANCE, "the agent ended without saying how")
-    if exit_.code == 0 and not exit_.stopped:
+        return attempt.ending or lost(Cause.INSTANCE, "the agent ended without saying how")
+    if succeeded(exit_):
         reason = Reason(cause=Cause.EXIT, text="the command succeeded")
         return Verdict(outcome=Outcome.SUCCEEDED, reason=reason)
     if exit_.stopped:
         return _after_stop(run, spec, attempt, preempted=preempted, now=now)
     if preempted:
-        return lost(Cause.PREEMPTED, "the instance was taken back by its owner")
+        return taken_back()
     if exit_.infrastructure:
         return lost(Cause.INSTANCE, exit_.error or "the instance has a fault")
     if exit_.code in spec.retry.on_exit:
@@ -75,15 +92,13 @@ def verdict(run: Run, spec: Spec, attempt: Attempt, *, preempted: bool, now: dat
 def _after_stop(
     run: Run, spec: Spec, attempt: Attempt, *, preempted: bool, now: datetime
 ) -> Verdict:
-    own = own_stop(attempt)
-    if own is not None:
-        return own
+    if attempt.ending is not None:
+        return attempt.ending
     if preempted:
-        return lost(Cause.PREEMPTED, "the instance was taken back by its owner")
+        return taken_back()
     at = deadline(run, spec)
     if at is not None and now >= at - _DEADLINE_SLACK:
-        text = f"resources/max_duration: {spec.resources.max_duration} is over"
-        return stopped(Cause.MAX_DURATION, text)
+        return stopped(Cause.MAX_DURATION, duration_text(run, spec))
     return lost(Cause.SILENT, "the agent stopped the command: it could not reach the server")
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cynthus.wire import Work
+from cynthus.wire import Gang, Work
 from webhook_server.runs.model import Attempt, Run
 
 # Shorter than the time after which the server gives a silent attempt up (120 s): the agent has
 # stopped the command before anybody could think of a replacement.
 SILENCE_LIMIT = timedelta(seconds=90)
 STOP_GRACE = timedelta(seconds=10)  # what `docker stop` grants, which programs are written for
+# Where a gang meets, torchrun's own default and the numbers after it, all below those that Linux
+# gives to clients: two gangs of plain processes on one machine must not share one.
+# https://docs.pytorch.org/docs/stable/elastic/run.html
+_FIRST_PORT, _PORTS = 29500, 500
 _LONGEST_PATH_BYTES = 1024  # with /workspace before it well under Linux's PATH_MAX of 4096
 
 
@@ -26,10 +31,24 @@ class Limits:
     output_files: int
 
 
-def work_for(
-    run: Run, attempt: Attempt, secrets: Mapping[str, str], limits: Limits, now: datetime
+def find_member(run: Run, instance: str) -> tuple[Attempt, int] | None:
+    """Return the attempt that an instance belongs to, with its rank."""
+    for attempt in run.attempts:
+        for member in attempt.members:
+            if member.name == instance:
+                return attempt, member.rank
+    return None
+
+
+def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
+    run: Run,
+    attempt: Attempt,
+    rank: int,
+    secrets: Mapping[str, str],
+    limits: Limits,
+    now: datetime,
 ) -> Work:
-    """Return the attempt's work; `secrets` holds the values of the spec's names."""
+    """Return one instance's work; `secrets` holds the values of the spec's names."""
     spec = run.spec
     if spec is None or run.image is None:
         raise ValueError(f"run {run.id} has an attempt without spec or image")
@@ -53,7 +72,21 @@ def work_for(
         log_limit_bytes=limits.log_bytes,
         output_limit_bytes=limits.output_bytes,
         output_limit_files=limits.output_files,
+        gang=_gang(run, attempt, rank),
     )
+
+
+def _gang(run: Run, attempt: Attempt, rank: int) -> Gang | None:
+    nodes = len(attempt.members)
+    if nodes == 1:
+        return None
+    port = _FIRST_PORT + zlib.crc32(f"{run.id}-{attempt.number}".encode()) % _PORTS
+    return Gang(rank=rank, nodes=nodes, port=port)
+
+
+def rank_path(rank: int, path: str) -> str:
+    """Return where an output of one instance lies: those of rank 0 are the run's own."""
+    return path if rank == 0 else f"rank-{rank}/{path}"
 
 
 def _own_env(run: Run, attempt: Attempt) -> dict[str, str]:

@@ -50,6 +50,9 @@
 
   const short = (ref) => ref.replace(/^refs\/(heads|tags)\//, "").replace(/^refs\/pull\/(\d+)\/.*/, "#$1");
   const money = (text, digits) => "$" + Number(text).toFixed(digits);
+  // Cents are rounded up, as everywhere: nothing looks free.
+  const usd = (text) => "$" + (Math.ceil(Number(text) * 100 - 1e-7) / 100)
+    .toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
   function size(bytes) {
     const units = ["B", "kB", "MB", "GB", "TB"];
@@ -75,7 +78,7 @@
       make("td", {}, pill(row), make("div", { className: "sub reason", title: row.reason }, row.reason)),
       make("td", {}, make("code", {}, row.commit_sha.slice(0, 7)),
         make("div", { className: "sub" }, `${short(row.ref)} · ${row.trigger}`)),
-      make("td", { className: "num" }, money(row.cost_usd, 2)),
+      make("td", { className: "num" }, usd(row.cost_usd)),
       make("td", {}, moment(row.created_at)));
   }
 
@@ -269,7 +272,7 @@
     const view = await fetchJson(`/api/v1/runs/${runId}`);
     by("pill").replaceChildren(pill(view));
     by("reason").textContent = view.reason || "";
-    by("cost").textContent = money(view.cost_usd, 4);
+    by("cost").textContent = usd(view.cost_usd) + (view.max_cost_usd ? ` of ${usd(view.max_cost_usd)}` : "");
     by("cancel").hidden = view.state === "finished";
     document.title = `${view.name || "Run"} · ${words(view.outcome || view.state)} · Cynthus`;
     showSteps(view);

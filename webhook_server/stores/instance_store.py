@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cynthus.codec import decode, encode
-from cynthus.wire import AgentEvent, AgentState, Facts, Heartbeat
+from cynthus.wire import AgentEvent, AgentState, EventKind, Facts, Heartbeat, Rendezvous
 from webhook_server.runs.model import AgentSeen, CreateSeen, ProviderSeen
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.database import Database
@@ -36,6 +36,7 @@ class InstanceRow:
     name: str
     run_id: str
     attempt: int
+    rank: int
     provider_name: str
     repository_id: int
     ordered_at: datetime
@@ -67,6 +68,7 @@ class BeatResult:
 
     accepted_seq: int = 0
     stop: str | None = None
+    rendezvous: Rendezvous | None = None
     closed: bool = False
     unknown: bool = False
     run_id: str = ""
@@ -120,6 +122,13 @@ class InstanceStore:
         )
         self._db.write(lambda connection: connection.execute(statement).rowcount)
 
+    def meet(self, name: str, rendezvous: Rendezvous) -> None:
+        """Let heartbeat answers say where the gang meets. Safe to repeat."""
+        statement = (
+            update(instances).where(instances.c.name == name).values(rendezvous=encode(rendezvous))
+        )
+        self._db.write(lambda connection: connection.execute(statement).rowcount)
+
     def close(self, name: str, now: datetime) -> None:
         """Refuse from here on whatever the instance's agent sends. Safe to repeat."""
         statement = (
@@ -155,6 +164,7 @@ class InstanceStore:
                     heartbeat_at=now,
                     state=AgentState.PREPARING,
                     engine=clean_text(facts.engine),
+                    address=facts.address and clean_text(facts.address),
                 )
                 connection.execute(
                     update(instances)
@@ -168,6 +178,7 @@ class InstanceStore:
                         facts=clean(encode(facts)),
                     )
                 )
+                _add_marks(connection, row, facts, now)
                 wake(connection, row.run_id, now)
             return answer
 
@@ -204,6 +215,29 @@ def add(connection: Connection, row: Mapping[str, Any], before: str | None) -> N
     connection.execute(insert(instances).values(counts=counts or {}, **row))
 
 
+def _add_marks(
+    connection: Connection, row: Row[*tuple[Any, ...]], facts: Facts, now: datetime
+) -> None:
+    """Add what the agent says of the boot to the feed: before its first beat nobody heard it."""
+    marks = [(mark.name, min(max(mark.at, row.ordered_at), now)) for mark in facts.marks]
+    values = [
+        {
+            "run_id": row.run_id,
+            "attempt": row.attempt,
+            "rank": row.rank,
+            "kind": EventKind.MARK.value,
+            "at": at,
+            "body": {"name": clean_text(name)[:_MARK_LIMIT], "at": encode(at)},
+        }
+        for name, at in [*marks[:_MARKS], ("enrolled", now)]
+    ]
+    connection.execute(insert(events), values)
+
+
+_MARKS = 20  # a boot has four or five
+_MARK_LIMIT = 64
+
+
 def _enrolling(row: Row[*tuple[Any, ...]] | None, nonce: str) -> Enrolling:
     if row is None:
         return Enrolling.UNKNOWN
@@ -219,10 +253,12 @@ _HEARD = select(
     instances.c.name,
     instances.c.run_id,
     instances.c.attempt,
+    instances.c.rank,
     instances.c.enrolled_at,
     instances.c.heartbeat_at,
     instances.c.heartbeat_seq,
     instances.c.agent,
+    instances.c.rendezvous,
     instances.c.stop,
     instances.c.closed_at,
     instances.c.log_bytes,
@@ -250,7 +286,12 @@ def _take(
         return BeatResult(closed=True, run_id=row.run_id, accepted_seq=row.heartbeat_seq)
     if beat.seq <= row.heartbeat_seq:
         _update(connection, row, row.heartbeat_seq, {}, now)
-        return BeatResult(accepted_seq=row.heartbeat_seq, stop=row.stop, run_id=row.run_id)
+        return BeatResult(
+            accepted_seq=row.heartbeat_seq,
+            stop=row.stop,
+            rendezvous=_rendezvous(row, beat),
+            run_id=row.run_id,
+        )
     return _take_new(connection, row, beat, log_limit, now)
 
 
@@ -272,15 +313,22 @@ def _take_new(
     return BeatResult(
         accepted_seq=beat.seq,
         stop=row.stop,
+        rendezvous=_rendezvous(row, beat),
         run_id=row.run_id,
         fed=bool(beat.events),
         news=news,
     )
 
 
+def _rendezvous(row: Row[*tuple[Any, ...]], beat: Heartbeat) -> Rendezvous | None:
+    waits = beat.state is AgentState.READY and row.rendezvous is not None
+    return decode(Rendezvous, row.rendezvous) if waits else None
+
+
 def _has_news(agent: Mapping[str, Any], beat: Heartbeat) -> bool:
     """Say whether the beat may tell something new: most do not, and cost no decoding."""
-    told = beat.exit is not None or beat.outputs is not None or beat.preempted
+    told = beat.exit is not None or beat.outputs is not None
+    told = told or beat.preempted or beat.maintenance is not None
     return told or agent["state"] != beat.state.value
 
 
@@ -293,7 +341,7 @@ def _merge(
 ) -> bool:
     """Add what the beat tells to `values`; return whether it was new, and wake the run if so."""
     before = _agent(row)
-    seen = _merged(before, beat)
+    seen = _merged(before, beat, now)
     if seen == before:
         return False
     values["agent"] = _agent_json(seen)
@@ -314,15 +362,17 @@ def _update(
         connection.execute(update(instances).where(instances.c.name == row.name).values(**values))
 
 
-def _merged(seen: AgentSeen, beat: Heartbeat) -> AgentSeen:
+def _merged(seen: AgentSeen, beat: Heartbeat, now: datetime) -> AgentSeen:
     """Add a heartbeat's facts: states only go forward, the first exit and the first list stay."""
     done = beat.state is AgentState.DONE
     return replace(
         seen,
         state=max(seen.state, beat.state, key=_ORDER.index),
         exit=seen.exit if seen.exit is not None else beat.exit,
+        exit_at=seen.exit_at or (now if beat.exit is not None else None),
         outputs=beat.outputs if seen.outputs is None and done else seen.outputs,
         preempted=seen.preempted or beat.preempted,
+        maintenance=seen.maintenance or (beat.maintenance and clean_text(beat.maintenance)),
     )
 
 
@@ -333,6 +383,7 @@ def _insert_events(
         {
             "run_id": row.run_id,
             "attempt": row.attempt,
+            "rank": row.rank,
             "kind": event.kind.value,
             "at": _believed(event, row, now),
             "body": event.body,
@@ -365,6 +416,7 @@ def _instance(row: Row[*tuple[Any, ...]]) -> InstanceRow:
         name=row.name,
         run_id=row.run_id,
         attempt=row.attempt,
+        rank=row.rank,
         provider_name=row.provider,
         repository_id=row.repository_id,
         ordered_at=row.ordered_at,

@@ -43,6 +43,7 @@ from webhook_server.runs.model import (
     State,
 )
 from webhook_server.stores import event_store, instance_store, publication_store, token_store
+from webhook_server.stores.budget_store import may_book, millionths
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import runs, wishes
 from webhook_server.stores.waking import wake
@@ -272,11 +273,15 @@ class RunStore:
     def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
         """Store the decision if the claim still holds, and end the claim. One transaction.
 
-        False: somebody else has changed the run, and nothing of the decision was stored. A repeat
+        False: somebody else has changed the run, or booked what was left of a budget that the
+        decision counts on; then nothing of it was stored, and the run is due as it was. A repeat
         of a save that was stored is such a case.
         """
 
         def work(connection: Connection) -> bool:
+            if not _pays(connection, claim.run, decision, now):
+                _unlock(connection, claim)
+                return False
             changed = connection.execute(
                 update(runs)
                 .where(
@@ -284,7 +289,9 @@ class RunStore:
                     runs.c.version == claim.version,
                     runs.c.lock_token == claim.token,
                 )
-                .values(**_columns(decision.run), **_after(claim, decision, now))
+                .values(
+                    **_columns(decision.run), **_books(decision), **_after(claim, decision, now)
+                )
             ).rowcount
             if not changed:
                 _unlock(connection, claim)
@@ -517,6 +524,19 @@ def _columns(run: Run) -> dict[str, Any]:
     }
 
 
+def _pays(connection: Connection, run: Run, decision: Decision, now: datetime) -> bool:
+    """Say whether the budgets allow what the decision commits to."""
+    need = decision.commitment_usd
+    return need is None or may_book(connection, run, need, decision.budgets, now)
+
+
+def _books(decision: Decision) -> dict[str, Any]:
+    """Return what the run counts against budgets from now on."""
+    run = decision.run
+    usd = run.cost_usd if run.state is State.FINISHED else decision.commitment_usd
+    return {} if usd is None else {"booked_microusd": millionths(usd)}
+
+
 def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
     """Return what ends the claim: the next look is at once if news came meanwhile."""
     moved = decision.run.state is not claim.run.state
@@ -546,7 +566,7 @@ def _record(connection: Connection, before: Run | None, run: Run, now: datetime)
     if before is None or (before.state, before.outcome) != (run.state, run.outcome):
         _state_event(connection, run, now)
     if run.attempt and (before is None or len(before.attempts) < len(run.attempts)):
-        _instance(connection, run, run.attempt)
+        _instances(connection, run, run.attempt)
     if run.key.repository_id and _differs(before, run):
         publication_store.make_due(connection, run, now)
 
@@ -568,17 +588,20 @@ def _state_event(connection: Connection, run: Run, now: datetime) -> None:
     event_store.add(connection, run.id, number, EventKind.STATE, body, now)
 
 
-def _instance(connection: Connection, run: Run, attempt: Attempt) -> None:
-    before = run.attempts[-2].instance if len(run.attempts) > 1 else None
-    row = {
-        "name": attempt.instance,
-        "run_id": run.id,
-        "attempt": attempt.number,
-        "provider": attempt.offer.provider,
-        "repository_id": run.key.repository_id,
-        "ordered_at": attempt.ordered_at,
-    }
-    instance_store.add(connection, row, before)
+def _instances(connection: Connection, run: Run, attempt: Attempt) -> None:
+    earlier = run.attempts[-2].members if len(run.attempts) > 1 else ()
+    before = {member.rank: member.name for member in earlier}
+    for member in attempt.members:
+        row = {
+            "name": member.name,
+            "run_id": run.id,
+            "attempt": attempt.number,
+            "rank": member.rank,
+            "provider": attempt.offer.provider,
+            "repository_id": run.key.repository_id,
+            "ordered_at": attempt.ordered_at,
+        }
+        instance_store.add(connection, row, before.get(member.rank))
 
 
 def _read(doc: Any) -> Run:

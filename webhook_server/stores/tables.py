@@ -76,6 +76,7 @@ repositories = Table(
     Column("default_branch", String(255), nullable=False),
     Column("installation_id", BigInteger),  # None: look it up; 0: the app is not installed
     Column("seen_at", Moment, nullable=False),
+    Index("ix_repositories_owner_id", "owner_id"),
 )
 
 #: The inbox: what GitHub delivered, stored before it is answered.
@@ -115,6 +116,8 @@ runs = Table(
     Column("outcome", String(16)),  # from `finished` on
     Column("reason", Text, nullable=False),
     Column("cost_usd", String(32), nullable=False),  # a decimal as text: exact in both databases
+    # Millionths of a USD, so that databases can add them up: what it counts against budgets.
+    Column("booked_microusd", BigInteger, nullable=False, default=0),
     Column("created_at", Moment, nullable=False),
     Column("finished_at", Moment),
     Column("version", Integer, nullable=False),  # compare-and-swap; grows by one a save
@@ -131,6 +134,7 @@ runs = Table(
     Index("ix_runs_seq", "seq", unique=True),
     Index("ix_runs_repository_id_seq", "repository_id", "seq"),
     Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
+    Index("ix_runs_repository_id_finished_at", "repository_id", "finished_at"),
 )
 
 #: What people asked for, and the Action's run request. Unique by meaning, never by delivery.
@@ -150,6 +154,7 @@ instances = Table(
     Column("name", String(63), primary_key=True),
     Column("run_id", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("rank", Integer, nullable=False, default=0),  # among the instances of a gang
     Column("provider", String(32), nullable=False),
     Column("repository_id", BigInteger, nullable=False),
     Column("ordered_at", Moment, nullable=False),
@@ -162,12 +167,27 @@ instances = Table(
     Column("facts", JSON),  # Facts, as claimed at enrolment
     Column("create_seen", JSON),  # CreateSeen
     Column("provider_seen", JSON),  # ProviderSeen
+    Column("rendezvous", JSON),  # Rendezvous, which heartbeat answers repeat until the agent runs
     Column("stop", Text),  # the sentence that the next heartbeat's answer carries
     Column("closed_at", Moment),  # from here on its agent gets 410
     Column("log_bytes", BigInteger, nullable=False, default=0),
     Column("counts", JSON, nullable=False, default=dict),  # Counts: the run's, carried along
     Index("ix_instances_run_id", "run_id"),
     Index("ix_instances_provider_closed_at", "provider", "closed_at"),
+)
+
+#: Places that refused a kind of machine: nobody asks them again until then.
+cool_downs = Table(
+    "cool_downs",
+    metadata,
+    Column("provider", String(32), primary_key=True),
+    Column("place", String(64), primary_key=True),  # a zone, a region, or * for everywhere
+    Column("machine", String(64), primary_key=True),
+    Column("spot", Boolean, primary_key=True),
+    Column("until", Moment, nullable=False),
+    Column("strikes", Integer, nullable=False),  # refusals in a row: each doubles the wait
+    Column("denial", String(16), nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 #: A run's feed: transitions, log text, metrics, samples; append-only, read by `seq`.
@@ -177,6 +197,7 @@ events = Table(
     Column("seq", Serial, primary_key=True),
     Column("run_id", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("rank", Integer, nullable=False, default=0),  # of the instance that says it
     Column("kind", String(16), nullable=False),
     Column("at", Moment, nullable=False),
     Column("body", JSON, nullable=False),

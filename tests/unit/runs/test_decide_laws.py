@@ -23,9 +23,11 @@ from tests.builders import (
     an_attempt,
     an_exit,
     an_offer,
+    refused,
     seconds,
 )
-from webhook_server.runs.decide import STEPS, decide
+from webhook_server.runs.decide import decide
+from webhook_server.runs.look import STEPS, is_quiet
 from webhook_server.runs.model import (
     CancelWish,
     Cause,
@@ -33,8 +35,10 @@ from webhook_server.runs.model import (
     CreateOutcome,
     CreateSeen,
     Decision,
+    Denial,
     Gone,
     ImageArrived,
+    InstanceSeen,
     Observations,
     Outcome,
     ProviderSeen,
@@ -44,6 +48,7 @@ from webhook_server.runs.model import (
     Run,
     State,
 )
+from webhook_server.runs.verdict import stopped, taken_back
 
 EXITS = [
     None,
@@ -64,6 +69,8 @@ AGENTS = [
 CREATES: list[CreateSeen | None] = [
     None,
     *[CreateSeen(outcome=outcome, at=NOON + seconds(1)) for outcome in CreateOutcome],
+    refused(Denial.NO_CAPACITY, "none", at=NOON + seconds(1)),
+    refused(Denial.MISCONFIGURED, "no key", at=NOON + seconds(1)),
 ]
 PROVIDERS: list[ProviderSeen | None] = [
     None,
@@ -87,21 +94,24 @@ def attempts(state: State) -> Iterator[tuple[Any, ...]]:
     newest = an_attempt(started_at=started)
     if state is State.PROVISIONING:
         yield (newest,)
-        yield (replace(newest, last_try_at=NOON + seconds(1)),)
+        yield (an_attempt(last_try_at=NOON + seconds(1)),)
         return
     stops: list[dict[str, Any]] = [
         {},
-        {"stop_at": NOON, "stop_reason": "cancelled by ann", "stop_cause": Cause.CANCELLED},
+        {"stop_at": NOON, "ending": stopped(Cause.CANCELLED, "cancelled by ann")},
+        {"stop_at": NOON, "ending": taken_back()},
     ]
     for answered, stop in itertools.product((False, True), stops):
-        told = replace(newest, create_answered=answered, **stop)
+        told = an_attempt(started_at=started, create_answered=answered, **stop)
         if state is State.RUNNING:
             yield (told,)
         elif state is State.COLLECTING:
             yield from ((replace(told, exit=exit_),) for exit_ in EXITS[1:4])
         else:
             yield (replace(told, ended_at=NOON + seconds(2), reason=LOST),)
-            yield (replace(told, ended_at=NOON, gone_at=NOON + seconds(3), reason=LOST),)
+            yield (
+                replace(told, ended_at=NOON, members=an_attempt(gone_at=NOON).members, reason=LOST),
+            )
 
 
 LOST = Reason(cause=Cause.NO_CAPACITY, text="none")
@@ -152,9 +162,9 @@ def observations(state: State) -> Iterator[Observations]:
         ]
     for factors in itertools.product(cancels, agents, creates, PROVIDERS, releases):
         cancel, agent, create, provider, release = factors
-        yield Observations(
-            cancel=cancel, agent=agent, create=create, provider=provider, release=release
-        )
+        told = InstanceSeen(agent=agent, create=create, provider=provider)
+        instances = {an_attempt().instance: told}
+        yield Observations(cancel=cancel, instances=instances, release=release)
 
 
 @dataclass(frozen=True)
@@ -180,17 +190,20 @@ def check(situation: Situation) -> None:
 
 
 def check_attempts(run: Run, after: Run) -> None:
-    living = [attempt for attempt in after.attempts if attempt.gone_at is None]
-    assert len(living) <= 1, "no two live attempts"
+    executing = [attempt for attempt in after.attempts if not is_quiet(attempt)]
+    assert len(executing) <= 1, "no two attempts that may execute"
     assert len(after.attempts) - len(run.attempts) in {0, 1}
     for was, attempt in zip(run.attempts, after.attempts, strict=False):
         assert was.instance == attempt.instance, "an instance keeps its name"
         assert was.gone_at in {None, attempt.gone_at}, "gone is gone"
         assert was.ended_at in {None, attempt.ended_at}, "an end stays"
         assert was.exit in {None, attempt.exit} or was.exit == attempt.exit, "an exit stays"
-        assert attempt.last_try_at >= was.last_try_at
+        for before, member in zip(was.members, attempt.members, strict=True):
+            assert member.name == before.name, "an instance keeps its name"
+            assert member.last_try_at >= before.last_try_at
+            assert before.quiet_at in {None, member.quiet_at}, "quiet is quiet"
     if len(after.attempts) > len(run.attempts):
-        assert all(attempt.gone_at is not None for attempt in run.attempts)
+        assert all(is_quiet(attempt) for attempt in run.attempts), "one executor"
 
 
 def check_end(run: Run, after: Run, decision: Decision) -> None:
@@ -198,7 +211,7 @@ def check_end(run: Run, after: Run, decision: Decision) -> None:
     if creates:
         assert after.state is State.PROVISIONING, "nothing is created but while provisioning"
         assert after.attempt is not None
-        assert after.attempt.last_try_at > run.created_at - seconds(1)
+        assert after.attempt.members[0].last_try_at > run.created_at - seconds(1)
         assert after.attempt.ended_at is None
     if after.state is not State.FINISHED:
         assert after.finished_at is None

@@ -15,6 +15,18 @@ down_revision = None
 def upgrade() -> None:
     """Make every table; what later versions change is in later files."""
     op.create_table(
+        "cool_downs",
+        sa.Column("provider", sa.String(length=32), nullable=False),
+        sa.Column("place", sa.String(length=64), nullable=False),
+        sa.Column("machine", sa.String(length=64), nullable=False),
+        sa.Column("spot", sa.Boolean(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("strikes", sa.Integer(), nullable=False),
+        sa.Column("denial", sa.String(length=16), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("provider", "place", "machine", "spot", name=op.f("pk_cool_downs")),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("guid", sa.String(length=64), nullable=False),
@@ -36,6 +48,7 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("run_id", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
@@ -57,6 +70,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("run_id", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("provider", sa.String(length=32), nullable=False),
         sa.Column("repository_id", sa.BigInteger(), nullable=False),
         sa.Column("ordered_at", sa.DateTime(timezone=True), nullable=False),
@@ -69,6 +83,7 @@ def upgrade() -> None:
         sa.Column("facts", sa.JSON(), nullable=True),
         sa.Column("create_seen", sa.JSON(), nullable=True),
         sa.Column("provider_seen", sa.JSON(), nullable=True),
+        sa.Column("rendezvous", sa.JSON(), nullable=True),
         sa.Column("stop", sa.Text(), nullable=True),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("log_bytes", sa.BigInteger(), nullable=False),
@@ -110,6 +125,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_repositories")),
     )
+    op.create_index("ix_repositories_owner_id", "repositories", ["owner_id"], unique=False)
     op.create_table(
         "runs",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -127,6 +143,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=16), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("cost_usd", sa.String(length=32), nullable=False),
+        sa.Column("booked_microusd", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -151,6 +168,12 @@ def upgrade() -> None:
         "ix_runs_repository_id_name_number",
         "runs",
         ["repository_id", "name", "number"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_runs_repository_id_finished_at",
+        "runs",
+        ["repository_id", "finished_at"],
         unique=False,
     )
     op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)

@@ -1,0 +1,175 @@
+"""Wait for the image, then for an instance; order it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from webhook_server.runs.commitment import Purse
+from webhook_server.runs.commitment import refusal as money_refusal
+from webhook_server.runs.limits import limit_reached, max_life
+from webhook_server.runs.look import Look, between, cancelled, clock, finish, soonest, step
+from webhook_server.runs.model import (
+    Attempt,
+    Cause,
+    CreateInstance,
+    Decision,
+    Member,
+    Offer,
+    Order,
+    Reason,
+    State,
+    instance_names,
+)
+from webhook_server.runs.places import first_warm_at, pick, quota_text, tried_text
+from webhook_server.runs.verdict import failed, lost, stopped
+
+
+def build(at: Look) -> Decision:
+    """Wait for the Action's image."""
+    run, now, image = at.run, at.now, at.seen.image
+    if at.seen.cancel is not None:
+        return finish(run, cancelled(at.seen.cancel.by), now)
+    if image is not None and image.image is not None:
+        reason = Reason(cause=Cause.PROGRESS, text="waiting for an instance")
+        queued = replace(step(run, State.QUEUED, reason, now), image=image.image)
+        return Decision(run=queued, look_again_at=now)
+    if image is not None:
+        return finish(run, failed(Cause.BUILD, image.failure or "the build failed"), now)
+    if at.seen.offers_refusal is not None:  # better now than after an image was built for nothing
+        return finish(run, failed(Cause.REFUSED, at.seen.offers_refusal), now)
+    late_at = run.created_at + at.policy.build_limit
+    if now >= late_at:
+        text = f"no image came within {at.policy.build_limit}: look at the workflow run"
+        return finish(run, failed(Cause.BUILD, text), now)
+    return Decision(run=run, look_again_at=late_at)
+
+
+# ── queued ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def queue(at: Look) -> Decision:
+    """Wait for an instance, then order it."""
+    run, now, seen = at.run, at.now, at.seen
+    if seen.cancel is not None:
+        return finish(run, cancelled(seen.cancel.by), now)
+    limit = limit_reached(run, at.spec, now, at.policy)
+    if limit is not None:
+        return finish(run, stopped(limit.cause, limit.text), now)
+    if run.not_before is not None and now < run.not_before:
+        return Decision(run=run, look_again_at=soonest(at, run.not_before))
+    if seen.offers_refusal is not None:
+        return finish(run, failed(Cause.REFUSED, seen.offers_refusal), now)
+    if not seen.offers:
+        return _wait_for_offers(at)
+    return _order_payable(at, seen.offers)
+
+
+def _wait_for_offers(at: Look) -> Decision:
+    text = "the provider does not answer" if at.seen.offers is None else "no instance is free"
+    if at.seen.offers_detail:
+        text = f"{text}: {at.seen.offers_detail}"
+    # As long again as it has waited: 1, 2, 4 … s without a counter.
+    waited = at.now - at.run.state_since
+    return _wait(at, text, between(timedelta(seconds=1), waited, at.policy.slowest_offer_look))
+
+
+def _wait_for_warmth(at: Look, offers: Sequence[Offer]) -> Decision:
+    """Wait until the first of the places that refused may be asked again."""
+    cooling = at.seen.cooling
+    quota = quota_text(at.run, offers, cooling)
+    if quota is not None:
+        return finish(at.run, failed(Cause.REFUSED, quota), at.now)
+    warm_at = first_warm_at(offers, cooling)
+    text = f"{tried_text(offers, cooling)}; the next try is at {clock(warm_at)}"
+    pause = max(timedelta(seconds=1), warm_at - at.now)
+    waiting = replace(at, run=replace(at.run, not_before=at.now + pause))
+    return _wait(waiting, text, pause)
+
+
+def _wait(at: Look, text: str, pause: timedelta) -> Decision:
+    late_at = at.run.state_since + at.policy.capacity_limit
+    if at.now >= late_at:
+        text = f"{text} (for {at.policy.capacity_limit})"
+        return finish(at.run, lost(Cause.NO_CAPACITY, text), at.now)
+    waiting = replace(at.run, reason=Reason(cause=Cause.NO_CAPACITY, text=text))
+    return Decision(run=waiting, look_again_at=soonest(at, min(at.now + pause, late_at)))
+
+
+# ── the order ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _order_payable(at: Look, offers: Sequence[Offer]) -> Decision:
+    """Order the best of the offers that can be paid; say what is missing when none can."""
+    purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
+    refused = {offer: money_refusal(at.run, _attempt(at, offer), purse) for offer in offers}
+    payable = [offer for offer in offers if refused[offer] is None]
+    if not payable:
+        why = refused[offers[0]]
+        assert why is not None  # noqa: S101 - none of them is payable
+        return finish(at.run, stopped(why.cause, why.text), at.now)
+    offer = pick(at.run, payable, at.seen.cooling)
+    return _wait_for_warmth(at, payable) if offer is None else _order(at, _attempt(at, offer))
+
+
+def _attempt(at: Look, offer: Offer) -> Attempt:
+    """Return the next attempt as it would be ordered now."""
+    number = len(at.run.attempts) + 1
+    names = instance_names(at.run.id, number, at.spec.resources.nodes)
+    attempt = Attempt(
+        number=number,
+        offer=offer,
+        ordered_at=at.now,
+        max_life=timedelta(0),
+        members=tuple(
+            Member(name=name, rank=rank, last_try_at=at.now) for rank, name in enumerate(names)
+        ),
+    )
+    return replace(attempt, max_life=max_life(at.run, at.spec, attempt, at.policy))
+
+
+def _order(at: Look, attempt: Attempt) -> Decision:
+    """Save the attempt, with the time of the try, before anything is created."""
+    run, now = at.run, at.now
+    what = _what(attempt.offer, len(attempt.members))
+    reason = Reason(cause=Cause.PROGRESS, text=f"waiting for {what}")
+    ordered = replace(
+        step(run, State.PROVISIONING, reason, now),
+        attempts=(*run.attempts, attempt),
+        not_before=None,
+    )
+    at = replace(at, run=ordered)
+    return Decision(
+        run=ordered,
+        commands=tuple(create(at, attempt, member) for member in attempt.members),
+        look_again_at=soonest(at, now + at.policy.create_patience),
+        budgets=at.seen.budgets,
+    )
+
+
+def _what(offer: Offer, nodes: int) -> str:
+    machine = offer.machine if nodes == 1 else f"{nodes} x {offer.machine}"
+    return (
+        machine
+        if offer.machine == offer.place
+        else f"{machine} in {offer.place} ({offer.provider})"
+    )
+
+
+def create(at: Look, attempt: Attempt, member: Member) -> CreateInstance:
+    """Return the order of one instance; the same one each time that it is repeated."""
+    spec = at.spec
+    return CreateInstance(
+        order=Order(
+            name=member.name,
+            run_id=at.run.id,
+            attempt=attempt.number,
+            repository_id=at.run.key.repository_id,
+            offer=attempt.offer,
+            need=spec.resources,
+            max_life=attempt.max_life,
+            rank=member.rank,
+            labels=spec.labels,
+        )
+    )
