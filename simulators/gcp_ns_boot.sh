@@ -24,6 +24,7 @@ if [ -n "$FULL" ]; then # reserved and not written: the host's disk stays as it 
   done
 fi
 mount -t overlay -o "lowerdir=$TREE,upperdir=$disk/changes,workdir=$disk/work" overlay "$root"
+# "|| true": a machine whose disk is full boots all the same.
 printf '127.0.0.1 localhost %s\n169.254.169.254 metadata.google.internal metadata\n' "$NAME" >"$root/etc/hosts" || true
 echo 'nameserver 169.254.169.254' >"$root/etc/resolv.conf" || true # Google's; here nothing answers, so look-ups fail at once
 

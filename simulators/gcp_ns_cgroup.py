@@ -18,6 +18,10 @@ from simulators.gcp_machines import PlayError
 MOUNT = Path("/sys/fs/cgroup")
 NEEDED = ("cpu", "memory", "freezer")
 PERIOD_US = 100_000  # the kernel's own default of cpu.cfs_period_us
+# A group weighs as much as one process, whatever it holds: on a busy host all machines together
+# would get what one test gets. A machine weighs as its processors, all of them as a few machines.
+ONE_PROCESS = 1024  # the kernel's own default of cpu.shares
+ALL_MACHINES = 8
 DEATH_S = 10.0  # what was killed is gone in milliseconds; a busy disk may hold it up
 _PAUSE_S = 0.01
 
@@ -52,6 +56,10 @@ class Group:
             folder.mkdir(parents=True, exist_ok=True)
         self._own_all_processors()
         self._set("cpu", "cpu.cfs_quota_us", cpus * PERIOD_US)
+        self._set("cpu", "cpu.shares", cpus * ONE_PROCESS)
+        above = MOUNT / "cpu" / Path(self.name).parent
+        if above != MOUNT / "cpu":
+            (above / "cpu.shares").write_text(str(ALL_MACHINES * ONE_PROCESS))
         self._set("memory", "memory.limit_in_bytes", memory_bytes)
 
     def _own_all_processors(self) -> None:

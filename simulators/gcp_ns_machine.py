@@ -23,6 +23,19 @@ from simulators.gcp_ns_relay import Relay, RelayLoop
 BOOT_SCRIPT = Path(__file__).with_name("gcp_ns_boot.sh")
 POWER_BUTTON = signal.SIGRTMIN + 4  # systemd: start poweroff.target
 BLOCK_BYTES = 4096
+MOUNT_S = 5.0  # mounting takes 20 ms; a busy host some more
+PAUSE_S = 0.005
+# The boot script is the first process of its namespaces, so that killing one process ends all.
+LAUNCHER = (
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +127,25 @@ class Life:
 
     def fill(self, *, full: bool) -> None:
         """Give all free blocks of its disk to one file, or free them. Safe to repeat."""
-        if self._process is None:
-            return
-        # Through the mount namespace of the process that mounted the disk.
-        disk = Path(f"/proc/{self._process.pid}/root{self.plan.folder}/disk")
+        filler = self._disk() / "filler"
         if full:
-            _take_all_blocks(disk / "filler")
+            _take_all_blocks(filler)
         else:
-            (disk / "filler").unlink(missing_ok=True)
+            filler.unlink(missing_ok=True)
+
+    def _disk(self) -> Path:
+        """Return where its disk is mounted, as soon as it is. Raises PlayError when it never is."""
+        assert self._process is not None
+        # Through the mount namespace of the process that mounted it; before that the path leads
+        # into a folder of the host, whose disk must not be filled.
+        disk = Path(f"/proc/{self._process.pid}/root{self.plan.folder}/disk")
+        until = time.monotonic() + MOUNT_S
+        while self.running and time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                if disk.stat().st_dev != self.plan.folder.stat().st_dev:
+                    return disk
+            time.sleep(PAUSE_S)
+        raise PlayError(f"{self.plan.machine.name}: its disk was not mounted; see its serial port.")
 
     def end(self) -> None:
         """Pull the plug: nothing of this boot but the disk is there when it returns. Repeatable."""
@@ -171,19 +195,9 @@ def _start(ground: Ground, life: Life, full: bool) -> subprocess.Popen[bytes]:
         "CONTROL_GROUPS": " ".join(str(folder) for folder in plan.group.folders),
         "FULL": "yes" if full else "",
     }
-    words = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ]
     with (plan.folder / "serial").open("ab") as serial:
         return subprocess.Popen(
-            [*words, str(BOOT_SCRIPT)],
+            [*LAUNCHER, str(BOOT_SCRIPT)],
             stdin=subprocess.DEVNULL,
             stdout=serial,
             stderr=serial,
@@ -217,7 +231,7 @@ def _wait_until_detached(disk: Path) -> None:
     while any(_backing(device) == str(disk) for device in Path("/sys/block").glob("loop*")):
         if time.monotonic() > until:
             raise TimeoutError(f"{disk}: still mounted {DEATH_S} s after its machine ended")
-        time.sleep(0.005)
+        time.sleep(PAUSE_S)
 
 
 def _backing(device: Path) -> str:

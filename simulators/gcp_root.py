@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from simulators.gcp_machines import PlayError
@@ -16,7 +17,7 @@ _HERE = Path(__file__).parent
 SCRIPT = _HERE / "gcp_root.sh"
 PROGRAMS = ("apt-get", "dpkg-deb", "tar", "cc", "unshare", "chroot")
 LONGEST_S = 300  # 15 s measured; a slow mirror is given twenty times that
-_KEPT = 2  # trees: the newest, and the one of another working copy
+UNUSED_S = 7 * 24 * 3600  # machines live for minutes; other working copies have trees of their own
 
 
 def default_cache() -> Path:
@@ -32,8 +33,8 @@ def root_tree(cache: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two that need it at once make it once
         if not tree.is_dir():
             _make(tree)
-            _forget_old(cache, tree)
-    os.utime(tree)
+            _forget_old(cache)
+        os.utime(tree)
     return tree
 
 
@@ -69,7 +70,8 @@ def _make(tree: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _forget_old(cache: Path, newest: Path) -> None:
-    trees = [path for path in cache.glob("gcp-root-*") if path.is_dir() and path != newest]
-    for path in sorted(trees, key=lambda path: path.stat().st_mtime)[: -(_KEPT - 1)]:
-        shutil.rmtree(path, ignore_errors=True)
+def _forget_old(cache: Path) -> None:
+    """Delete trees that nobody has asked for lately; one that is asked for is in use."""
+    for path in cache.glob("gcp-root-*"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > UNUSED_S:
+            shutil.rmtree(path, ignore_errors=True)

@@ -190,6 +190,19 @@ def test_user_data_with_an_unknown_key_says_so(real: Namespaces) -> None:
     real.remove("odd")
 
 
+def test_googles_own_agent_runs_the_scripts_of_boot_and_shutdown(real: Namespaces) -> None:
+    scripts = {
+        "startup-script": "#!/bin/sh\necho greets at boot\n",
+        "shutdown-script": "#!/bin/sh\necho says goodbye\n",
+    }
+    real.boot(a_machine("scripts", "", attributes=scripts))
+    says(real, "scripts", "startup-script: greets at boot")
+    real.soft_off("scripts")
+    is_off(real, "scripts")
+    assert "shutdown-script: says goodbye" in real.serial("scripts")
+    real.remove("scripts")
+
+
 def test_each_machine_has_a_network_of_its_own(real: Namespaces, host: Host) -> None:
     serve = "#!/bin/sh\ncd /run && exec python3 -m http.server 29500 --bind 0.0.0.0\n"
     addresses = [real.boot(a_machine(name, serve)) for name in ("a", "b")]
@@ -259,6 +272,7 @@ def test_a_full_disk_and_the_same_disk_after_a_power_loss(real: Namespaces) -> N
     assert "No space left on device" in run_in(real, "disk", write)
     real.power_off("disk")
     real.boot(order)
+    real.fill("disk", full=True)  # also at once: it waits for the disk and takes no other
     eventually("up", lambda: real.state("disk") is Played.UP)
     assert "No space left on device" in run_in(real, "disk", write)
     real.fill("disk", full=False)
