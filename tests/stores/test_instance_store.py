@@ -125,6 +125,13 @@ def test_a_heartbeat_is_taken_once(store: InstanceStore, db: Database) -> None:
     assert "".join(EventStore(db).log_text("arun00000001", 1)) == "a\nb\n"
 
 
+def test_the_steps_to_the_first_line_are_told(store: InstanceStore, db: Database) -> None:
+    enrol(store)
+    before = fed(db, EventKind.MARK)
+    beat(store, 1, event(EventKind.MARK, name="image_pulled", at="2026-11-22T12:00:00Z"))
+    assert [m["name"] for m in fed(db, EventKind.MARK)[len(before) :]] == ["image_pulled"]
+
+
 def test_a_repeated_heartbeat_still_shows_that_the_agent_lives(store: InstanceStore) -> None:
     enrol(store)
     beat(store, 1)
