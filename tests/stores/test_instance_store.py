@@ -23,7 +23,7 @@ from tests.builders import (
     some_facts,
 )
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import Decision
+from webhook_server.runs.model import Decision, Denial, Gone, Refusal
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail
@@ -287,6 +287,13 @@ def test_limits_go_on_in_the_next_attempt(store: InstanceStore, db: Database) ->
     enrol(store, name="cynthus-arun00000001-2", token="u" * 64)
     beat(store, 1, *[event(EventKind.ANNOTATION, text="x")] * 5, token="u" * 64)
     assert len(fed(db, EventKind.ANNOTATION)) == 100
+
+
+def test_why_an_order_was_not_met_outlasts_the_deletion_that_follows(store: InstanceStore) -> None:
+    refusal = Refusal(denial=Denial.NO_CAPACITY, text="nothing left")
+    store.record_provider(NAME, replace(absent(), gone=Gone.UNKNOWN, refusal=refusal))
+    store.record_provider(NAME, absent())
+    assert store.observe(NAME).provider == replace(absent(), refusal=refusal)
 
 
 def test_the_newest_of_everything_is_shown(store: InstanceStore, db: Database) -> None:
