@@ -29,6 +29,7 @@ class Cloud:
     url: str
     program: Program
     agent_image: str  # by digest, in the stage's registry
+    exchanges: Path  # every request it answered, one JSON object a line
 
     @property
     def settings(self) -> dict[str, str]:
@@ -49,12 +50,19 @@ class Cloud:
         """Call a control door under `/_sim/` and return its JSON answer."""
         return self._call(method, f"{self.url}/_sim/{path}", body)
 
-    def instances(self) -> list[dict[str, Any]]:
-        """Return every instance of every zone, as Compute Engine lists them."""
-        answer = self._call(
-            "GET", f"{self.url}/compute/v1/projects/{PROJECT}/aggregated/instances", None
-        )
-        return [one for zone in answer["items"].values() for one in zone.get("instances", ())]
+    def listed(self, kind: str) -> list[dict[str, Any]]:
+        """Return everything of a kind (`instances`, `disks`) as Compute Engine lists it."""
+        answer = self._call("GET", f"{self._compute}/aggregated/{kind}", None)
+        return [one for zone in answer["items"].values() for one in zone.get(kind, ())]
+
+    def operations(self, zone: str) -> list[dict[str, Any]]:
+        """Return what was done in a zone, by whom else too."""
+        answer = self._call("GET", f"{self._compute}/zones/{zone}/operations", None)
+        return list(answer.get("items", ()))
+
+    @property
+    def _compute(self) -> str:
+        return f"{self.url}/compute/v1/projects/{PROJECT}"
 
     def _call(self, method: str, url: str, body: object) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -80,13 +88,14 @@ def google_cloud(
     state.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "simulators", "gcp", "--port", "0", "--state", str(state)]
     words += ["--project", PROJECT, "--machines", machines, "--ready-file", str(ready)]
-    words += ["--exchanges", str(folder / "gcp-exchanges.jsonl")]
+    exchanges = folder / "gcp-exchanges.jsonl"
+    words += ["--exchanges", str(exchanges)]
     if reach:
         words += ["--reach", ",".join(map(str, reach))]
     program = programs.start("gcp", words, environment=clean_environment())
     wait_until(ready.exists, "the Google Cloud simulator", program, limit_s=START_LIMIT_S)
     url = str(json.loads(ready.read_text("utf-8"))["url"])
-    return Cloud(url=url, program=program, agent_image=agent_image)
+    return Cloud(url=url, program=program, agent_image=agent_image, exchanges=exchanges)
 
 
 def push_agent_image(engine: Engine, images: Registry, folder: Path) -> str:

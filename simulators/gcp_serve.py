@@ -64,6 +64,7 @@ class Server(ThreadingHTTPServer):
         if fault and fault["kind"] == "lost":
             if fault.get("effect", True):
                 self._answer(request, route)
+            time.sleep(float(fault.get("seconds", 0)))
             return Answer(lost=True), fault
         if fault and fault["kind"] == "late":
             self._postpone(request, float(fault.get("seconds", 120)))

@@ -190,6 +190,16 @@ def test_a_create_whose_answer_was_lost_makes_one_instance(world: World) -> None
     assert world.state() is State.PROVISIONING
 
 
+def test_a_run_whose_order_was_not_answered_ends_soon_once_its_instance_was_seen(
+    world: World,
+) -> None:
+    world.provider.fail("create", AnswerLost())
+    name = start(world, key=a_key(repository_id=0))
+    world.finish_work(name, an_exit(0))
+    world.wait(CLOUD.visible_after)
+    assert ending(world) == (State.FINISHED, Outcome.SUCCEEDED, Cause.EXIT)
+
+
 def test_an_instance_that_appears_after_its_run_was_cancelled_is_deleted(world: World) -> None:
     world.provider.fail("create", EffectLate())
     world.submit()

@@ -58,15 +58,17 @@ def test_a_push_of_an_example_ends_in_a_release_with_its_model(stage: Stage, exa
     release = published_release(stage, example)
     assert release is not None
     assert release["html_url"] == view.release_url
-    assert_manifest_is_true(stage, example, release, commit)
+    spec = (EXAMPLES / example / "cynthus.yaml").read_bytes()
+    assert_manifest_is_true_of(stage, example, release, commit, spec)
     assert containers(stage, view.id) == []
 
 
-def assert_manifest_is_true(stage: Stage, name: str, release: dict[str, Any], commit: str) -> None:
+def assert_manifest_is_true_of(
+    stage: Stage, name: str, release: dict[str, Any], commit: str, spec: bytes
+) -> None:
     assets = {asset["name"]: asset_bytes(stage, name, asset) for asset in release["assets"]}
     manifest = json.loads(assets["manifest.json"])
     assert manifest["commit"] == commit
-    spec = (EXAMPLES / name / "cynthus.yaml").read_bytes()
     assert manifest["spec"] == {"path": "cynthus.yaml", "sha256": sha256(spec)}
     assert manifest["image"].partition("@")[2].startswith("sha256:")
     files = [*manifest["files"], *manifest["own_files"]]

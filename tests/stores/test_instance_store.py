@@ -23,7 +23,7 @@ from tests.builders import (
     some_facts,
 )
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import Decision
+from webhook_server.runs.model import Decision, Denial, Gone, Refusal
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail
@@ -123,6 +123,13 @@ def test_a_heartbeat_is_taken_once(store: InstanceStore, db: Database) -> None:
     beat(store, 2, a_log("b\n"))
     assert beat(store, 1, a_log("a\n")).accepted_seq == 2
     assert "".join(EventStore(db).log_text("arun00000001", 1)) == "a\nb\n"
+
+
+def test_the_steps_to_the_first_line_are_told(store: InstanceStore, db: Database) -> None:
+    enrol(store)
+    before = fed(db, EventKind.MARK)
+    beat(store, 1, event(EventKind.MARK, name="image_pulled", at="2026-11-22T12:00:00Z"))
+    assert [m["name"] for m in fed(db, EventKind.MARK)[len(before) :]] == ["image_pulled"]
 
 
 def test_a_repeated_heartbeat_still_shows_that_the_agent_lives(store: InstanceStore) -> None:
@@ -280,6 +287,13 @@ def test_limits_go_on_in_the_next_attempt(store: InstanceStore, db: Database) ->
     enrol(store, name="cynthus-arun00000001-2", token="u" * 64)
     beat(store, 1, *[event(EventKind.ANNOTATION, text="x")] * 5, token="u" * 64)
     assert len(fed(db, EventKind.ANNOTATION)) == 100
+
+
+def test_why_an_order_was_not_met_outlasts_the_deletion_that_follows(store: InstanceStore) -> None:
+    refusal = Refusal(denial=Denial.NO_CAPACITY, text="nothing left")
+    store.record_provider(NAME, replace(absent(), gone=Gone.UNKNOWN, refusal=refusal))
+    store.record_provider(NAME, absent())
+    assert store.observe(NAME).provider == replace(absent(), refusal=refusal)
 
 
 def test_the_newest_of_everything_is_shown(store: InstanceStore, db: Database) -> None:

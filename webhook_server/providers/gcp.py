@@ -231,7 +231,7 @@ class Gcp:
         found = list(rates(skus, gcp_shapes.machine_types()))
         if not found:
             raise ProviderUnavailable(f"{CLOUD}, prices: none of them could be used")
-        text = write(f"estimate; Cloud Billing Catalog of {today}", found)
+        text = write(f"Cloud Billing Catalog of {today}", found)
         path = self._ground.prices_file
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")

@@ -25,6 +25,7 @@ _WORDS = {
     "agent_started": "agent",
     "enrolled": "first beat",
     "image_pulled": "pull",
+    "first_output": "first line",
 }
 
 

@@ -88,8 +88,10 @@ def gone_at(
 def settled_at(attempt: Attempt, member: Member, seen: InstanceSeen, policy: Policy) -> datetime:
     """Return from when on "not found" is believed."""
     ended_at = attempt.ended_at or member.last_try_at
-    if not member.create_answered or seen.create is None:
+    if not member.create_answered:
         return max(ended_at, member.last_try_at + policy.grace)
+    if seen.create is None:  # its one answer was lost, but the instance has been seen
+        return ended_at
     created = seen.create.outcome is CreateOutcome.CREATED
     if created and member.seen_at is None:  # ordered, and not yet visible
         return max(ended_at, seen.create.at + policy.visible_after)

@@ -99,7 +99,10 @@ def noted(run: Run, seen: Observations) -> Run:
 
 def _noted(attempt: Attempt, member: Member, seen: InstanceSeen) -> Member:
     create, agent = current_create(member, seen), seen.agent
-    certain = create is not None and create.outcome is not CreateOutcome.UNKNOWN
+    member = _existing(member, seen)
+    # A new instance that was seen is the answer too; a warm one was there before it was asked for.
+    certain = member.seen_at is not None and not attempt.offer.warm
+    certain = certain or (create is not None and create.outcome is not CreateOutcome.UNKNOWN)
     if certain and member.last_try_at == attempt.ordered_at:
         member = replace(member, create_answered=True)  # then no late one can make an instance
     if agent is not None and member.started_at is None:
@@ -108,7 +111,7 @@ def _noted(attempt: Attempt, member: Member, seen: InstanceSeen) -> Member:
         member = replace(member, quiet_at=agent.exit_at or agent.heartbeat_at)
     if seen.create is not None and refusal_of(seen) is not None and seen.closed and not agent:
         member = replace(member, quiet_at=member.quiet_at or seen.create.at)
-    return _existing(member, seen)
+    return member
 
 
 def _existing(member: Member, seen: InstanceSeen) -> Member:

@@ -198,7 +198,7 @@ class Member:
     name: str
     rank: int = 0
     last_try_at: datetime  #: saved before every create; deletion waits from here
-    create_answered: bool = False  #: every create of it was answered for certain
+    create_answered: bool = False  #: its one create was answered, or the instance was seen
     seen_at: datetime | None = None  #: its provider told of it; an agent's word proves less
     provided_at: datetime | None = None  #: its provider said, for the first time, that it executes
     started_at: datetime | None = None  #: first sign of its agent

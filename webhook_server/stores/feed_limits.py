@@ -11,7 +11,8 @@ from webhook_server.stores.clean import clean, cut_bytes
 METRIC_NAMES = 200  # more lines than any chart can be read with
 NAME_LENGTH = 200
 #: Events of a run by kind. A day of samples every 5 s is 17,280; annotations: GitHub shows 50 a
-#: request, and nobody reads more than two; the others change at the pace of people.
+#: request, and nobody reads more than two; an attempt has two or three marks; the others change at
+#: the pace of people.
 LIMITS = {
     EventKind.PHASE: 1_000,
     EventKind.PROGRESS: 20_000,
@@ -20,6 +21,7 @@ LIMITS = {
     EventKind.SAMPLE: 100_000,
     EventKind.SUMMARY: 1_000,
     EventKind.NOTICE: 200,
+    EventKind.MARK: 100,
 }
 
 

@@ -104,14 +104,17 @@ class InstanceStore:
     def record_provider(self, name: str, seen: ProviderSeen) -> None:
         """Note what the provider said of the instance and wake the run. Safe to repeat.
 
-        That it was shown once is carried along.
+        That it was shown once is carried along, as is why its order could not be met: the answer
+        to the deletion that follows says "not found" and no longer why.
         """
 
         def values(connection: Connection) -> Mapping[str, Any]:
             query = select(instances.c.provider_seen).where(instances.c.name == name)
-            before = connection.execute(query.with_for_update()).scalar_one()
-            shown = seen.gone is Gone.PRESENT or bool(before and before.get("shown"))
-            return {"provider_seen": clean(encode(replace(seen, shown=shown)))}
+            told = connection.execute(query.with_for_update()).scalar_one()
+            before = decode(ProviderSeen, told) if told else seen
+            shown = seen.gone is Gone.PRESENT or before.shown
+            refusal = seen.refusal or before.refusal
+            return {"provider_seen": clean(encode(replace(seen, shown=shown, refusal=refusal)))}
 
         self._record(name, values, seen.asked_at)
 
