@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench import client_doors, command_line, install, intake, runs, server_alone, whole_way
+from bench import (
+    client_doors,
+    cloud,
+    command_line,
+    install,
+    intake,
+    runs,
+    server_alone,
+    whole_way,
+)
 from bench.result import Result
 
 Measure = Callable[[], list[Result]]
@@ -24,6 +33,8 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
         ("github_requests_per_run", "final_to_check_s", "server_peak_mib"),
         whole_way.whole_way,
     ),
+    (("provision_200_s",), cloud.provision),
+    (("replacement_order_s",), cloud.replacement),
     (("install_mib", "install_agent_mib"), install.install),
 )
 

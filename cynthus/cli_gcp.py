@@ -14,6 +14,10 @@ VERBS = {
         "cynthus.cli_gcp_audit",
         "compare what is lent with what the server knows, and what it costs",
     ),
+    "refresh-prices": (
+        "cynthus.cli_gcp_refresh_prices",
+        "read Google's list prices anew, by which offers are compared and costs counted",
+    ),
     "setup-storage": (
         "cynthus.cli_gcp_setup_storage",
         "make the bucket for outputs, or say and put right what is wrong with it",

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from importlib.util import find_spec
 
-from cynthus.errors import UserError
+from cynthus.server_program import become_server
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,15 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Become the server's program: its exit code, 0, 2 or 3, is ours."""
-    if find_spec("webhook_server") is None:
-        raise UserError(
-            "gcp setup-storage: should find the server, found the command line alone."
-            " Install it with `pip install 'cynthus[server,gcp]'`."
-        )
     words = ["setup-storage"]
     for name in ("bucket", "location", "kms_key"):
         value = getattr(args, name)
         words += [f"--{name.replace('_', '-')}={value}"] if value else []
     words += ["--dry-run"] if args.dry_run else []
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "webhook_server", *words])  # noqa: S606 - our own program, no shell
+    become_server("gcp setup-storage", words, extras="server,gcp")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from importlib.util import find_spec
 
-from cynthus.errors import UserError
+from cynthus.server_program import become_server
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Become the server: signals, exit code and terminal are its own."""
-    if find_spec("webhook_server") is None:
-        raise UserError(
-            "serve: should find the server, found the command line alone."
-            " Install it with `pip install 'cynthus[server]'`."
-        )
     words = ["--role", args.role]
     words += ["--host", args.host] if args.host else []
     words += ["--port", str(args.port)] if args.port is not None else []
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "webhook_server", *words])  # noqa: S606 - our own program, no shell
+    become_server("serve", words)

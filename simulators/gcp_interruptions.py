@@ -84,6 +84,12 @@ class Interruptions:
         if doc is None:
             return
         self._life.tell(doc, "instance/maintenance-event", "NONE")
+        if doc["scheduling"]["preemptible"]:
+            # https://cloud.google.com/compute/docs/instances/simulating-host-maintenance: how to
+            # test preemption.
+            operations.finish(self._world, event["operation"])
+            self.preempt(doc)
+            return
         if doc["scheduling"]["onHostMaintenance"] == "MIGRATE":
             self._life.say(doc, "migrateOnHostMaintenance")
             operations.finish(self._world, event["operation"])

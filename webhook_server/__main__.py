@@ -1,4 +1,4 @@
-"""python -m webhook_server: serve, keep the secrets of repositories, or set up storage."""
+"""python -m webhook_server: serve, keep repositories' secrets, set up storage, refresh prices."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def main(words: list[str]) -> int:
             return _secret(settings, args)
         if args.command == "setup-storage":
             return _setup_storage(settings, args)
+        if args.command == "refresh-prices":
+            return _refresh_prices(settings)
         if args.embedded:
             _embedded(settings, args)
         return serve(settings, args.role)
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("--bucket", "--location", "--kms-key"):
         storage.add_argument(name)
     storage.add_argument("--dry-run", action="store_true")
+    commands.add_parser("refresh-prices", help="see `cynthus gcp refresh-prices`")
     return parser
 
 
@@ -122,6 +125,21 @@ def _setup_storage(settings: Settings, args: argparse.Namespace) -> int:
     if found.wrong:
         put_right(client, place, wanted, found)
     sys.stdout.write(f"gs://{place.name}: is {'now ' if found.wrong else ''}as it should be.\n")
+    return 0
+
+
+def _refresh_prices(settings: Settings) -> int:
+    """Have every provider that keeps prices read them anew; say how many there are."""
+    from webhook_server.app import clock
+    from webhook_server.providers.provider import PriceKeeper
+    from webhook_server.providers.registry import Server, open_provider
+
+    # Nothing is lent here: neither the address nor the control plane's id is told to anybody.
+    provider = open_provider("gcp", settings, Server(url="", control_plane="prices"))
+    if not isinstance(provider, PriceKeeper):
+        raise TypeError("the provider gcp keeps prices")
+    number = provider.refresh_prices(clock().date())
+    sys.stdout.write(f"{number} prices are kept in {settings.state_dir.resolve()}\n")
     return 0
 
 

@@ -19,7 +19,10 @@ toolkit=https://nvidia.github.io/libnvidia-container
 
 say() { printf 'cynthus: %s\n' "$1"; }
 
-mark() { printf '%s %s\n' "$1" "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" >>"$boot/marks"; }
+mark() {
+	printf '%s %s\n' "$1" "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" >>"$boot/marks"
+	say "mark $1" # also where no server hears of it
+}
 
 # The first fault is the cause; what follows from it is only said.
 fault() {

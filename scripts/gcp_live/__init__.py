@@ -1,0 +1,1 @@
+"""What the live check of Google Cloud is made of: docs/gcp-live-check.md."""
