@@ -100,7 +100,8 @@ def _attempt(told: AttemptView) -> str:
     machine = "" if told.machine in {"", told.place} else f" {count}{told.machine}"
     spot = " spot" if told.spot else ""
     lost = f" (lost {told.lost_s:.0f} s)" if told.lost_s else ""
-    where = f"{told.provider} {told.place}{machine}{spot}"
+    warm = f" kept warm by run {told.warm_run}" if told.warm_run else ""
+    where = f"{told.provider} {told.place}{machine}{spot}{warm}"
     return (
         f"  attempt {told.number}  {where} ${told.cost_usd:.4f} {told.reason or ''}{lost}".rstrip()
     )
