@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,28 @@ def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page, pict
     assert page.evaluate("window.sameDocument") is True
     assert page.locator("[data-tally=running]").text_content() == "1"
     page.screenshot(path=str(pictures / f"runs-{look}.png"))
+
+
+def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page) -> None:
+    from playwright.sync_api import expect
+
+    first, second = site.a_gang()
+    page.goto(f"{site.url}/runs/{first.run_id}")
+    page.get_by_role("link", name="rank 1").click()
+    page.locator("#live-text").wait_for(state="visible")
+    log = page.locator("#log")
+    first.beat(("log", {"text": "loss of rank nought\n"}))
+    second.beat(("log", {"text": "loss of rank one\n"}), ("notice", {"text": "look again"}))
+    expect(log).to_have_text("loss of rank one", timeout=WAIT_MS)
+    # The table is drawn anew by the script: as the server wrote it, but for the moment's words.
+    page.locator("#notices li").wait_for()
+    attempts = page.locator("#attempts")
+    expect(attempts.get_by_role("cell").nth(2)).to_have_text(
+        re.compile("2 . docker"), timeout=WAIT_MS
+    )
+    expect(attempts).to_contain_text("$0.71/h each", timeout=WAIT_MS)
+    attempts.get_by_text("boot").click()
+    expect(attempts.get_by_text("first beat")).to_be_visible(timeout=WAIT_MS)
 
 
 def test_a_person_cancels_a_run_with_a_click(site: Site, page: Page) -> None:
