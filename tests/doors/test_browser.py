@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page, pict
     page.screenshot(path=str(pictures / f"runs-{look}.png"))
 
 
-def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page) -> None:
+def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page, pictures: Path) -> None:
     from playwright.sync_api import expect
 
     first, second = site.a_gang()
@@ -138,6 +139,25 @@ def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page) -> None:
     expect(attempts).to_contain_text("$0.71/h each", timeout=WAIT_MS)
     attempts.get_by_text("boot").click()
     expect(attempts.get_by_text("first beat")).to_be_visible(timeout=WAIT_MS)
+    page.screenshot(path=str(pictures / "run-gang.png"), full_page=True)
+
+
+def test_a_warm_instance_comes_onto_the_list(site: Site, page: Page, pictures: Path) -> None:
+    from playwright.sync_api import expect
+
+    run_id = site.a_run(repository_id=7)
+    site.order(run_id, machine="g2-standard-4", place="us-central1-a", gpu_type="l4", gpu_count=1)
+    page.goto(site.url)
+    expect(page.locator(f"[data-run={run_id}] .pill.provisioning")).to_be_visible()
+    expect(page.locator("#warm-section")).to_be_hidden()
+    # Two looks at the list: the second of them has something to compare with.
+    site.enter(run_id, State.RUNNING, "running")
+    page.locator(f"[data-run={run_id}] .pill.running").wait_for()
+    site.keep_warm(run_id, timedelta(minutes=20))
+    warm = page.locator("#warm")
+    expect(warm).to_contain_text("g2-standard-4, 1 l4", timeout=WAIT_MS)
+    expect(warm).to_contain_text("in 20 min")
+    page.screenshot(path=str(pictures / "runs-warm.png"))
 
 
 def test_a_person_cancels_a_run_with_a_click(site: Site, page: Page) -> None:

@@ -91,9 +91,14 @@
     document.querySelector("[data-tally=waiting]").textContent = String(waiting);
   }
 
+  let stood = null; // where each run stood at the last look
+
   async function refreshList() {
     const { runs, open } = await fetchJson("/api/v1/runs?limit=50");
     showTally(open);
+    const stands = runs.map((row) => row.id + row.state).join();
+    if (stood !== null && stands !== stood) await refreshWarm(); // a run keeps an instance, or takes one
+    stood = stands;
     const body = by("rows");
     if (!body) { if (runs.length) location.reload(); return; }
     const known = new Set([...body.children].map((row) => row.dataset.run));
@@ -113,7 +118,7 @@
   function liveList() {
     if ("still" in document.body.dataset) return;
     const PERIOD_MS = 1500;
-    setInterval(() => { if (!document.hidden) refreshWarm().catch(() => showLive("lost")); }, 15000);
+    setInterval(() => { if (!document.hidden) refreshWarm().catch(() => showLive("lost")); }, 15000); // its cost grows
     let last = "";
     const look = async () => {
       if (!document.hidden) {
