@@ -157,6 +157,7 @@ def test_a_warm_instance_comes_onto_the_list(site: Site, page: Page, pictures: P
     warm = page.locator("#warm")
     expect(warm).to_contain_text("g2-standard-4, 1 l4", timeout=WAIT_MS)
     expect(warm).to_contain_text("in 20 min")
+    expect(page.locator(f"[data-run={run_id}] .num")).to_have_text("$0.00")
     page.screenshot(path=str(pictures / "runs-warm.png"))
 
 

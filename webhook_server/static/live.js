@@ -53,7 +53,7 @@
   const short = (ref) => ref.replace(/^refs\/(heads|tags)\//, "").replace(/^refs\/pull\/(\d+)\/.*/, "#$1");
   const money = (text, digits) => "$" + Number(text).toFixed(digits);
   // Cents are rounded up, as everywhere: nothing looks free.
-  const usd = (text) => "$" + (Math.ceil(Number(text) * 100 - 1e-7) / 100)
+  const usd = (text) => "$" + (Math.max(0, Math.ceil(Number(text) * 100 - 1e-7)) / 100)
     .toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
   function size(bytes) {
