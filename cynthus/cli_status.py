@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     client = connect(args)
     if args.run:
         view = client.get(args.run)
-        _print(json.dumps(encode(view), indent=2) if args.json else _told(view))
+        _print(json.dumps(encode(view), indent=2) if args.json else told_text(view))
         return 0
     rows = client.list(limit=args.limit)
     if args.json:
@@ -75,7 +75,8 @@ def _estimate(view: RunView) -> str:
     return f" (an estimate by {view.price_source})" if view.price_source else ""
 
 
-def _told(view: RunView) -> str:
+def told_text(view: RunView) -> str:
+    """Return one run as lines for a terminal; nothing in them moves its cursor."""
     lines = [
         f"{view.name or '(unreadable spec)'} {view.id}",
         f"  state      {view.outcome or view.state}: {view.reason or ''}",
@@ -100,7 +101,8 @@ def _attempt(told: AttemptView) -> str:
     machine = "" if told.machine in {"", told.place} else f" {count}{told.machine}"
     spot = " spot" if told.spot else ""
     lost = f" (lost {told.lost_s:.0f} s)" if told.lost_s else ""
-    where = f"{told.provider} {told.place}{machine}{spot}"
+    warm = f" kept warm by run {told.warm_run}" if told.warm_run else ""
+    where = f"{told.provider} {told.place}{machine}{spot}{warm}"
     return (
         f"  attempt {told.number}  {where} ${told.cost_usd:.4f} {told.reason or ''}{lost}".rstrip()
     )

@@ -90,6 +90,7 @@ class AttemptView:
     cause: str | None = None  # the class of `reason`
     lost_s: float = 0.0  # time that ran for nothing: the attempt was lost
     marks: tuple[Mark, ...] = ()  # the steps of its boot, by rank 0
+    warm_run: str | None = None  # its instance had been kept warm by this run
 
 
 @dataclass(frozen=True, kw_only=True)

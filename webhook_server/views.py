@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from cynthus.wire import AttemptView, Mark, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
-from webhook_server.runs.attempts import boot_marks, lost_time
+from webhook_server.runs.attempts import boot_marks, kept_notice, lost_time
 from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
 from webhook_server.stores.blob_protocol import blob_key
@@ -51,7 +51,7 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         max_cost_usd=run.spec.resources.max_cost_usd if run.spec else None,
         price_source=run.attempt.offer.price_source if run.attempt else "",
         image=run.image,
-        notices=_without_repeats(run.notices + told.notices),
+        notices=_notices(run, told),
         attempts=tuple(_attempt_view(attempt, told.marks, now) for attempt in run.attempts),
         outputs=output_views(run),
         release_url=run.release_url,
@@ -78,12 +78,14 @@ def _attempt_view(
         nodes=len(attempt.members),
         cause=attempt.reason.cause.value if attempt.reason else None,
         lost_s=lost_time(attempt).total_seconds(),
+        warm_run=attempt.offer.warm_run or None,
         marks=boot_marks(attempt, [mark for number, mark in marks if number == attempt.number]),
     )
 
 
-def _without_repeats(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
+def _notices(run: Run, told: Told) -> tuple[str, ...]:
+    kept = kept_notice(run)
+    return tuple(dict.fromkeys((*run.notices, *told.notices, *([kept] if kept else []))))
 
 
 def output_views(run: Run) -> tuple[OutputView, ...]:

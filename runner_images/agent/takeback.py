@@ -14,6 +14,8 @@ from runner_images.agent.metadata import Metadata, NoMetadata, Value
 WAIT_S = 300  # one question lasts this long unless something changes
 FIRST_PAUSE_S = 0.5  # after a question that failed: a notice leaves 30 s
 LONGEST_PAUSE_S = 5.0
+# After an answer without news: a server that does not wait is not asked without end.
+CALM_S = 0.5
 PREEMPTED, MAINTENANCE = "preempted", "maintenance-event"
 
 
@@ -67,5 +69,7 @@ def _follow(
         pause_s = FIRST_PAUSE_S
         changed = seen is None or seen.text != found.text
         seen = found
-        if changed and hear(found.text.strip()):
+        if not changed:
+            over.wait(CALM_S)
+        elif hear(found.text.strip()):
             return

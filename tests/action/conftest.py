@@ -1,3 +1,5 @@
+"""The engine, the registry and the base image that the Action's own tests share."""
+
 from tests.action.engine_fixture import docker_engine
 from tests.action.world import cache_dir, offline_base, world
 from tests.docker_fixture import engine_socket

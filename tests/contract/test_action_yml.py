@@ -1,3 +1,5 @@
+"""`action.yml` is an action to those who read it: GitHub's schema, zizmor."""
+
 from __future__ import annotations
 
 import subprocess

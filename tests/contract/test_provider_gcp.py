@@ -23,7 +23,7 @@ from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, Resources, Spot
 from tests.contract.google_description import judge_exchanges
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
-from webhook_server.providers import gcp, gcp_client
+from webhook_server.providers import gcp, gcp_client, gcp_memory
 from webhook_server.providers.gcp import Gcp
 from webhook_server.providers.gcp_kept import Kept
 from webhook_server.providers.gcp_machines import NAMES, Catalogue, read_catalogue
@@ -518,7 +518,7 @@ def test_what_was_seen_and_vanished_is_gone_at_once_and_after_a_while_for_a_new_
     town.sim.post(f"/instances/{name}/vanish")
     assert isinstance(refused(town.gcp, name), InstanceNotFound)
     assert fresh.get(name).fate is Fate.STARTING  # it cannot know that it ever was there
-    town.now += gcp.HIDDEN_FOR_S
+    town.now += gcp_memory.HIDDEN_FOR_S
     assert isinstance(refused(fresh, name), InstanceNotFound)
     assert gone(fresh, name, tries=1)
 

@@ -33,6 +33,7 @@ from webhook_server.runs.model import (
     RunDraft,
     RunKey,
     State,
+    instance_names,
 )
 from webhook_server.settings import Settings, read
 
@@ -150,13 +151,13 @@ class Site:
         self.parts.bell.ring(f"events/{run_id}")
         return run
 
-    def order(self, run_id: str, **of_offer: Any) -> str:
-        """Give the run an attempt; return its instance's name."""
+    def order(self, run_id: str, *, nodes: int = 1, **of_offer: Any) -> str:
+        """Give the run an attempt; return its first instance's name."""
         now = self.parts.now()
 
         def change(run: Run) -> Run:
             number = len(run.attempts) + 1
-            attempt = an_attempt(f"cynthus-{run.id}-{number}", number, now)
+            attempt = an_attempt(instance_names(run.id, number, nodes), number, now)
             attempt = replace(attempt, offer=replace(attempt.offer, **of_offer))
             return replace(
                 run,
@@ -173,6 +174,18 @@ class Site:
         """Move the run to a state."""
         now = self.parts.now()
         return self.save(run_id, lambda run: replace(run, **entered(state, text, now), **more))
+
+    def keep_warm(self, run_id: str, how_long: timedelta) -> None:
+        """Let the run's instance wait for the next one, as its end would."""
+        now = self.parts.now()
+
+        def change(run: Run) -> Run:
+            assert run.attempt is not None
+            kept = replace(run.attempt, kept_until=now + how_long)
+            step = entered(State.RELEASING, "the command succeeded", now)
+            return replace(run, attempts=(*run.attempts[:-1], kept), **step)
+
+        self.save(run_id, change)
 
     # ── what an agent would do ──────────────────────────────────────────────────────────────
 
@@ -207,6 +220,17 @@ class Site:
         answer = self.enrol(instance)
         assert answer.status == 200, answer.body
         return Agent(self, run_id, instance, answer.json["token"], answer.json["work"])
+
+    def a_gang(self) -> list[Agent]:
+        """Return two agents that execute one attempt together."""
+        run_id = self.a_run()
+        self.order(run_id, nodes=2)
+        agents = []
+        for name in instance_names(run_id, 1, 2):
+            answer = self.enrol(name)
+            assert answer.status == 200, answer.body
+            agents.append(Agent(self, run_id, name, answer.json["token"], answer.json["work"]))
+        return agents
 
 
 @dataclass
@@ -251,7 +275,7 @@ def an_event(kind: str, body: dict[str, Any]) -> dict[str, Any]:
     return {"at": "2026-01-31T12:00:00Z", "kind": kind, "body": body}
 
 
-def an_attempt(instance: str, number: int, now: datetime) -> Attempt:
+def an_attempt(names: tuple[str, ...], number: int, now: datetime) -> Attempt:
     offer = Offer(
         provider="local",
         place="this machine",
@@ -262,7 +286,9 @@ def an_attempt(instance: str, number: int, now: datetime) -> Attempt:
         memory_bytes=1 << 34,
         usd_per_hour=Decimal("0.71"),
     )
-    members = (Member(name=instance, last_try_at=now),)
+    members = tuple(
+        Member(name=name, rank=rank, last_try_at=now) for rank, name in enumerate(names)
+    )
     life = timedelta(hours=26)
     return Attempt(number=number, offer=offer, ordered_at=now, max_life=life, members=members)
 

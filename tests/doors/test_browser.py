@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +117,48 @@ def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page, pict
     assert page.evaluate("window.sameDocument") is True
     assert page.locator("[data-tally=running]").text_content() == "1"
     page.screenshot(path=str(pictures / f"runs-{look}.png"))
+
+
+def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page, pictures: Path) -> None:
+    from playwright.sync_api import expect
+
+    first, second = site.a_gang()
+    page.goto(f"{site.url}/runs/{first.run_id}")
+    page.get_by_role("link", name="rank 1").click()
+    page.locator("#live-text").wait_for(state="visible")
+    log = page.locator("#log")
+    first.beat(("log", {"text": "loss of rank nought\n"}))
+    second.beat(("log", {"text": "loss of rank one\n"}), ("notice", {"text": "look again"}))
+    expect(log).to_have_text("loss of rank one", timeout=WAIT_MS)
+    # The table is drawn anew by the script: as the server wrote it, but for the moment's words.
+    page.locator("#notices li").wait_for()
+    attempts = page.locator("#attempts")
+    expect(attempts.get_by_role("cell").nth(2)).to_have_text(
+        re.compile("2 . docker"), timeout=WAIT_MS
+    )
+    expect(attempts).to_contain_text("$0.71/h each", timeout=WAIT_MS)
+    attempts.get_by_text("boot").click()
+    expect(attempts.get_by_text("first beat")).to_be_visible(timeout=WAIT_MS)
+    page.screenshot(path=str(pictures / "run-gang.png"), full_page=True)
+
+
+def test_a_warm_instance_comes_onto_the_list(site: Site, page: Page, pictures: Path) -> None:
+    from playwright.sync_api import expect
+
+    run_id = site.a_run(repository_id=7)
+    site.order(run_id, machine="g2-standard-4", place="us-central1-a", gpu_type="l4", gpu_count=1)
+    page.goto(site.url)
+    expect(page.locator(f"[data-run={run_id}] .pill.provisioning")).to_be_visible()
+    expect(page.locator("#warm-section")).to_be_hidden()
+    # Two looks at the list: the second of them has something to compare with.
+    site.enter(run_id, State.RUNNING, "running")
+    page.locator(f"[data-run={run_id}] .pill.running").wait_for()
+    site.keep_warm(run_id, timedelta(minutes=20))
+    warm = page.locator("#warm")
+    expect(warm).to_contain_text("g2-standard-4, 1 l4", timeout=WAIT_MS)
+    expect(warm).to_contain_text("in 20 min")
+    expect(page.locator(f"[data-run={run_id}] .num")).to_have_text("$0.00")
+    page.screenshot(path=str(pictures / "runs-warm.png"))
 
 
 def test_a_person_cancels_a_run_with_a_click(site: Site, page: Page) -> None:

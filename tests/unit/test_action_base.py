@@ -1,3 +1,5 @@
+"""Which base image a build takes, and how references are read."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The Action prints a run's events, each once, through outages, to its end."""
+
 from __future__ import annotations
 
 import io

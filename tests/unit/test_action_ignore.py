@@ -1,3 +1,5 @@
+"""`.dockerignore` means what Docker says, and some things never get in."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""The Action's inputs: defaults, and bad ones named with what to do."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Whatever changes the environment changes the build plan's key, and nothing else does."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""Which packages a repository declares, and the lines that are refused."""
+
 from __future__ import annotations
 
 from pathlib import Path

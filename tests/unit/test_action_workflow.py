@@ -1,3 +1,5 @@
+"""Workflow commands, outputs and summaries as GitHub's runner reads them."""
+
 from __future__ import annotations
 
 import io

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from cynthus.wire import Gang
 from runner_images.agent.boot import FAULT_LIMIT, MARKS_LIMIT, boot_fault, boot_marks
 from runner_images.agent.container_image import FIRST_TELL_S, PullProgress
 from runner_images.agent.container_network import gang_network
-from runner_images.agent.metadata import Metadata, NoMetadata
+from runner_images.agent.metadata import Metadata, NoMetadata, Value
 from runner_images.agent.registry import google_login
+from runner_images.agent.takeback import watch
 from runner_images.agent.workload import gang_variables
 from tests.fake_control_plane import a_work
 from tests.fake_metadata import MetadataServer
@@ -138,3 +140,47 @@ def test_without_a_toolkit_a_container_gets_the_devices_of_its_gpus_only(tmp_pat
         "/var/lib/nvidia/bin:/usr/local/nvidia/bin:ro",
     ]
     assert variables == {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64:/user"}
+
+
+# ── what the owner says ─────────────────────────────────────────────────────────────────────────
+
+
+class Impatient(Metadata):
+    """A metadata server that answers at once where it was asked to wait."""
+
+    def __init__(self, over: Calm, most: int) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.asked, self._over, self._most = 0, over, most
+
+    def value(self, path: str) -> Value:  # noqa: ARG002 - it has one value
+        self.asked += 1
+        if self.asked > self._most:
+            self._over.set()
+        return Value(text="FALSE", etag="")
+
+    def next_value(self, path: str, seen: Value, wait_s: int) -> Value:  # noqa: ARG002 - see above
+        return self.value(path)
+
+
+class Calm(threading.Event):
+    """An end that comes after so many pauses, none of which takes time."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.left = pauses
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - no time passes
+        self.left -= 1
+        if self.left <= 0:
+            self.set()
+        return self.is_set()
+
+
+def test_a_server_that_does_not_wait_is_not_asked_without_end() -> None:
+    over = Calm(pauses=3)
+    metadata = Impatient(over, most=100)
+    before = set(threading.enumerate())
+    watch(metadata, preempted=lambda: None, over=over)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert metadata.asked == 4  # the first question, then one a pause

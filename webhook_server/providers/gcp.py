@@ -29,6 +29,7 @@ from webhook_server.providers.gcp_costs import disk_usd, instance_usd
 from webhook_server.providers.gcp_fate import Found, absent, described, explains_itself
 from webhook_server.providers.gcp_kept import Kept
 from webhook_server.providers.gcp_machines import NAMES, Catalogue, read_catalogue
+from webhook_server.providers.gcp_memory import Memory
 from webhook_server.providers.gcp_offers import CLOUD, Market, offers
 from webhook_server.providers.gcp_offers import NAME as PROVIDER
 from webhook_server.providers.gcp_order import (
@@ -58,9 +59,7 @@ from webhook_server.settings import Settings
 
 CATALOGUE_FOR_S = 3600.0  # machine types come and go over months
 QUOTAS_FOR_S = 30.0  # they change with every instance; an order that is late is refused anyway
-HIDDEN_FOR_S = 60.0  # so long may an instance be missing from the lists after its insert is done
 PRICES_FOR_S = 60.0  # a refreshed file is taken up without a restart
-FORGET_AFTER_S = 3600.0  # longer than any instance is asked for after it has gone
 _CONFLICT, _FORBIDDEN = 409, 403  # HTTP
 
 
@@ -116,16 +115,6 @@ def opened(
     return Gcp(ground, Door(account), clock)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    """What is remembered of a name."""
-
-    zone: str
-    seen: bool  # a list has shown it
-    hidden_until: float
-    used_at: float
-
-
 class Gcp:
     """The provider `gcp`."""
 
@@ -134,9 +123,8 @@ class Gcp:
     def __init__(self, ground: Ground, door: Door, clock: Callable[[], float]) -> None:
         self._ground = ground
         self._door = door
-        self._clock = clock  # monotonic seconds
         self._plane = plane_label(ground.around.control_plane)
-        self._known: dict[str, _Known] = {}
+        self._memory = Memory(clock)
         self._price_table = Kept(self._read_prices, PRICES_FOR_S, clock)
         self._catalogue = Kept(self._read_catalogue, CATALOGUE_FOR_S, clock)
         self._quotas = Kept(self._read_quotas, QUOTAS_FOR_S, clock)
@@ -169,7 +157,7 @@ class Gcp:
             raise of_order(error, zone) from error
         except NoCredentials as error:
             raise Misconfigured(str(error)) from error
-        self._remember(order.name, zone, seen=False)
+        self._memory.remember(order.name, zone, seen=False)
         if failed(operation):
             raise of_operation(operation, zone)
         return Instance(
@@ -196,7 +184,7 @@ class Gcp:
             addresses = self._door.addresses(condition)
         found = [self._found(zone, resource) for zone, resource in instances]
         held = {str(one.resource["name"]) for one in found}
-        self._forget_all_but(held)
+        self._memory.forget_all_but(held)
         return [
             *(described(one) for one in found),
             *(self._left_disk(*pair) for pair in disks if not _is_held(pair[1], held)),
@@ -289,7 +277,7 @@ class Gcp:
                 f"{zone}: the name {order.name} is taken by an instance that this server did not"
                 " make for this run. Delete it, or give this server a project of its own."
             )
-        self._remember(order.name, zone, seen=True)
+        self._memory.remember(order.name, zone, seen=True)
         return self._described(self._found(zone, resource))
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────
@@ -298,7 +286,7 @@ class Gcp:
         """Return the instance with our mark, wherever it is."""
         if not NAME.fullmatch(name):
             raise InstanceNotFound(f"{CLOUD} has no instance {name!r}: it is no name there")
-        known = self._known.get(name)
+        known = self._memory.of(name)
         with _reading("get"):
             if known is not None:
                 resource = self._door.instance(known.zone, name)
@@ -311,7 +299,7 @@ class Gcp:
         return ours[0] if ours else None
 
     def _found(self, zone: str, resource: Resource) -> Found:
-        self._remember(str(resource["name"]), zone, seen=True)
+        self._memory.remember(str(resource["name"]), zone, seen=True)
         usd = instance_usd(zone, resource, self._price_table.get())
         return Found(zone=zone, resource=resource, usd_per_hour=usd)
 
@@ -331,32 +319,11 @@ class Gcp:
         return (pairs[0][0] if pairs else ""), [operation for _, operation in pairs]
 
     def _absent(self, name: str) -> Instance:
-        known = self._known.get(name)
+        known = self._memory.of(name)
         zone, operations = self._operations(name, known.zone if known else "")
         if known is None and zone:
-            known = self._remember(name, zone, seen=False)
-        # What was seen once and is not there any more is gone, not hidden.
-        hidden = known is not None and not known.seen and self._clock() < known.hidden_until
-        return absent(name, zone, operations, may_be_hidden=hidden)
-
-    def _remember(self, name: str, zone: str, *, seen: bool) -> _Known:
-        now = self._clock()
-        old = self._known.get(name)
-        known = _Known(
-            zone=zone,
-            seen=seen or (old is not None and old.seen),
-            hidden_until=old.hidden_until if old else now + HIDDEN_FOR_S,
-            used_at=now,
-        )
-        self._known[name] = known
-        return known
-
-    def _forget_all_but(self, listed: AbstractSet[str]) -> None:
-        """Keep the memory as small as the fleet."""
-        before = self._clock() - FORGET_AFTER_S
-        for name, known in tuple(self._known.items()):
-            if name not in listed and known.used_at < before:
-                self._known.pop(name, None)
+            known = self._memory.remember(name, zone, seen=False)
+        return absent(name, zone, operations, may_be_hidden=self._memory.may_be_hidden(known))
 
     # ── what is left behind ──────────────────────────────────────────────────────────────────
 

@@ -213,18 +213,14 @@ class Door:
         return found
 
     def _billing(self, url: str, words: Mapping[str, str]) -> Resource:
-        import requests
-
-        def ask() -> Any:
+        def ask() -> Resource:
             answer = self._billing_session.get(url, params=dict(words), timeout=READ_S)
             answer.raise_for_status()
-            return answer.json()
+            page: Resource = answer.json()
+            return page
 
-        try:
-            page: Resource = self._translated(ask)
-        except (requests.JSONDecodeError, ValueError) as error:
-            raise ApiError(f"{url}: answered what is no JSON.") from error
-        return page
+        found: Resource = self._translated(ask)
+        return found
 
     # ── the library ──────────────────────────────────────────────────────────────────────────
 
@@ -302,6 +298,7 @@ class Door:
         import requests
         from google.api_core.exceptions import GoogleAPICallError, RetryError
         from google.auth.exceptions import GoogleAuthError
+        from google.protobuf.json_format import ParseError
 
         try:
             return call()
@@ -319,6 +316,10 @@ class Door:
             ) from error
         except requests.HTTPError as error:
             raise ApiError(str(error), status=error.response.status_code) from error
+        except (requests.JSONDecodeError, ParseError, AttributeError, TypeError) as error:
+            # The library takes every body for Google's own; a proxy on the way has another shape.
+            kind = type(error).__name__
+            raise ApiError(f"Google Cloud: the answer cannot be read ({kind}).") from error
         except requests.RequestException as error:
             raise ApiError(f"Google Cloud did not answer: {error}") from error
 
@@ -348,15 +349,23 @@ def _check_complete(page: Mapping[str, Any]) -> None:
 
 def _api_error(error: Any) -> ApiError:
     """Return what the service said, in its own words."""
-    told: Any = {}
-    if error.response is not None:
-        try:
-            told = error.response.json().get("error", {})
-        except (ValueError, AttributeError):
-            told = {}
-    entries = told.get("errors") or []
-    reasons = tuple(str(entry.get("reason", "")) for entry in entries if isinstance(entry, dict))
+    told = _told(error.response)
+    entries = told.get("errors")
+    reasons = tuple(
+        str(entry.get("reason", ""))
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+    )
     status = int(error.code) if error.code is not None else None
     # Without Google's own words the library's text is the method, the URL and a page of HTML.
     text = told.get("message") or str(error.message).partition("<")[0].strip()
     return ApiError(str(text)[:LONGEST_TEXT], status=status, reasons=reasons)
+
+
+def _told(response: Any) -> Resource:
+    """Return the `error` of an answer; empty when it is none of Google's."""
+    try:
+        told = response.json()["error"]
+    except (ValueError, AttributeError, KeyError, TypeError):  # also: no answer at all
+        return {}
+    return told if isinstance(told, dict) else {}

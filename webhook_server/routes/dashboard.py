@@ -30,6 +30,8 @@ from webhook_server.routes.client_api import cancel_run, told
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.rendering import Renderer, plain
 from webhook_server.routes.static_files import static_file
+from webhook_server.routes.warm_rows import warm_rows
+from webhook_server.runs.attempts import STEP_WORDS
 from webhook_server.runs.model import Offer, Run, State
 from webhook_server.stores.feed_tail import log_tail, newest_seq, points
 from webhook_server.stores.session_store import LIFE
@@ -38,6 +40,7 @@ from webhook_server.views import run_view, signed_outputs
 
 ROWS_A_PAGE = 50
 LOG_TAIL_BYTES = 128 * 1024  # what a page shows at once; the download has everything
+RANKS_SHOWN = 64  # a larger gang's other logs are downloaded
 _FORM_LIMIT_BYTES = 16 * 1024
 _TITLES = {
     401: "Please sign in",
@@ -59,8 +62,10 @@ def dashboard_router(parts: Parts) -> APIRouter:
         return page.for_operator(request, lambda: page.runs(request, before))
 
     @router.get("/runs/{run_id}")
-    def run(request: Request, run_id: str) -> Response:
-        return page.for_operator(request, lambda: page.run(request, run_id))
+    def run(
+        request: Request, run_id: str, rank: int | None = Query(None, ge=0, le=10**6)
+    ) -> Response:
+        return page.for_operator(request, lambda: page.run(request, run_id, rank))
 
     @router.post("/runs/{run_id}/cancel")
     def cancel(request: Request, run_id: str, content: bytes = form) -> Response:
@@ -158,12 +163,20 @@ class _Pages:
         waiting = sum(counts.get(state, 0) for state in (State.BUILDING, State.QUEUED))
         tally = (("running", sum(counts.values()) - waiting), ("waiting", waiting))
         older = rows[-1].seq if len(rows) == ROWS_A_PAGE else None
+        first = before is None
         return self._page(
-            request, "runs.html", "runs", rows=rows, tally=tally, older=older, first=before is None
+            request,
+            "runs.html",
+            "runs",
+            rows=rows,
+            tally=tally,
+            older=older,
+            first=first,
+            warm=warm_rows(parts) if first else [],
         )
 
-    def run(self, request: Request, run_id: str) -> Response:
-        """Return one run's page."""
+    def run(self, request: Request, run_id: str, rank: int | None) -> Response:
+        """Return one run's page; of a gang's log one rank alone, if it is named."""
         parts, now = self._parts, self._parts.now()
         run = parts.runs.get(run_id)
         if run is None:
@@ -171,7 +184,9 @@ class _Pages:
         seq = newest_seq(parts.database, run_id)  # first: what comes meanwhile is streamed again
         latest = parts.events.latest(run_id)
         attempt = run.attempt.number if run.attempt else 0
-        log, cut = log_tail(parts.database, run_id, attempt, LOG_TAIL_BYTES)
+        nodes = len(run.attempt.members) if run.attempt else 1
+        rank = rank if rank is not None and rank < nodes and nodes > 1 else None
+        log, cut = log_tail(parts.database, run_id, attempt, LOG_TAIL_BYTES, rank)
         view = run_view(run, told(parts, run_id), base_url=parts.base_url, now=now)
         return self._page(
             request,
@@ -182,6 +197,9 @@ class _Pages:
             ref=run.ref,
             seq=seq,
             attempt=attempt,
+            rank=rank,
+            ranks=range(nodes)[:RANKS_SHOWN],
+            step_words=STEP_WORDS,
             log=plain(log),
             cut=cut,
             steps=steps(run, self._transitions(run_id), now),

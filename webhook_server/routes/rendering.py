@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cynthus.codec import encode
 from cynthus.money import of_limit, usd
 from webhook_server.routes.static_files import static_address
+from webhook_server.runs.attempts import span, step_word
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 # No inline script or style, no other origin, no frame around us.
@@ -77,6 +78,9 @@ def _environment() -> Environment:
         bytes=size_text,
         chart_name=chart_name,
         amount=amount,
+        span=span,
+        seconds=lambda number: span(timedelta(seconds=number)),
+        step_word=step_word,
         run_of=lambda name: str(name).removeprefix("cynthus-").rpartition("-")[0],
     )
     return environment

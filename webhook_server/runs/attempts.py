@@ -10,7 +10,7 @@ from cynthus.money import usd
 from cynthus.wire import Mark
 from webhook_server.runs.hostile import inline
 from webhook_server.runs.limits import attempt_cost
-from webhook_server.runs.model import Attempt, Run
+from webhook_server.runs.model import Attempt, Offer, Run
 
 _SHOWN = 20
 _HEAD = (
@@ -19,7 +19,7 @@ _HEAD = (
     "|---:|---|---|---:|---:|---:|---|",
 )
 #: The steps of a boot as people call them; others are shown by their own name.
-_WORDS = {
+STEP_WORDS = {
     "provided": "provisioned",
     "driver_ready": "driver",
     "agent_started": "agent",
@@ -46,6 +46,36 @@ def boot_marks(attempt: Attempt, told: Sequence[Mark]) -> tuple[Mark, ...]:
     return tuple(sorted(first.values(), key=lambda mark: mark.at))
 
 
+def machine_text(offer: Offer, *, nodes: int) -> str:
+    """Return the machine with its GPUs, such as `2 x g2-standard-4, 1 l4`; empty: nothing to say.
+
+    This machine's own provider has one word for place and machine.
+    """
+    machine = "" if offer.machine == offer.place else offer.machine
+    count = f"{nodes} x {machine or 'instance'}" if nodes > 1 else machine
+    gpu = f"{offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else ""
+    return ", ".join(word for word in (count, gpu) if word)
+
+
+def step_word(name: str) -> str:
+    """Return what people call a step of the boot."""
+    return STEP_WORDS.get(name, name)
+
+
+def kept_notice(run: Run) -> str | None:
+    """Say that the run's instance waits for the repository's next run, until when, at what price.
+
+    It stays true when the instance is taken earlier: the moment is the latest end.
+    """
+    attempt = run.attempt
+    if attempt is None or attempt.kept_until is None:
+        return None
+    return (
+        f"The instance is kept warm until {attempt.kept_until:%H:%M} UTC at the latest for this"
+        f" repository's next run, {usd(attempt.offer.usd_per_hour)} an hour."
+    )
+
+
 def table(run: Run, marks: Mapping[int, Sequence[Mark]]) -> str:
     """Return the attempts as Markdown; empty before the first order."""
     if not run.attempts:
@@ -57,12 +87,11 @@ def table(run: Run, marks: Mapping[int, Sequence[Mark]]) -> str:
 
 
 def _row(attempt: Attempt) -> str:
-    offer, nodes = attempt.offer, len(attempt.members)
-    gpu = f", {offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else ""
-    count = f"{nodes} x " if nodes > 1 else ""
-    # This machine's own provider has one word for place and machine.
-    machine = "" if offer.machine == offer.place else offer.machine
-    what = f"{count}{machine}{gpu}{', spot' if offer.spot else ''}".strip(", ")
+    offer = attempt.offer
+    spot = "spot" if offer.spot else ""
+    warm = f"kept warm by run {offer.warm_run}" if offer.warm_run else ""
+    machine = machine_text(offer, nodes=len(attempt.members))
+    what = ", ".join(word for word in (machine, spot, warm) if word)
     place = ", ".join(dict.fromkeys((offer.place, offer.provider)))
     why = inline(attempt.reason.text, 200) if attempt.reason else ""
     return (
@@ -96,7 +125,7 @@ def _losses(run: Run) -> str:
 
 def _boot(attempt: Attempt, told: Sequence[Mark]) -> str:
     steps = [
-        f"{inline(_WORDS.get(mark.name, mark.name), 40)} {span(mark.at - attempt.ordered_at)}"
+        f"{inline(step_word(mark.name), 40)} {span(mark.at - attempt.ordered_at)}"
         for mark in boot_marks(attempt, told)
     ]
     return f"Attempt {attempt.number} after the order: {', '.join(steps)}." if steps else ""

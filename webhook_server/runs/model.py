@@ -106,6 +106,7 @@ class Offer:
     price_source: str = ""  # where the price is from and of when; "": certain
     quota: str = ""  # "3 of 8 NVIDIA_L4_GPUS free"; "": not asked or not told
     warm: str = ""  # the provider's name of an instance that waits already; "": a new one
+    warm_run: str = ""  # the run that kept it, to be told to people
 
 
 @dataclass(frozen=True, kw_only=True)

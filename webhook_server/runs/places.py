@@ -19,8 +19,8 @@ def pick(run: Run, offers: Sequence[Offer], cooling: Sequence[CoolDown]) -> Offe
     The provider's order decides, but for: places that a refusal named go first; the place that
     took an instance back goes last; after some of those, what stays goes before what may be taken.
     """
-    warm = [offer for offer in offers if cool_down(offer, cooling) is None]
-    return min(warm, key=lambda offer: _rank(run, offer), default=None)
+    free = [offer for offer in offers if cool_down(offer, cooling) is None]
+    return min(free, key=lambda offer: _rank(run, offer), default=None)
 
 
 def _rank(run: Run, offer: Offer) -> tuple[bool, int, bool]:
@@ -81,7 +81,7 @@ def cooled_place(offer: Offer, refusal: Refusal) -> str:
             return EVERYWHERE
 
 
-def first_warm_at(offers: Sequence[Offer], cooling: Sequence[CoolDown]) -> datetime:
+def first_free_at(offers: Sequence[Offer], cooling: Sequence[CoolDown]) -> datetime:
     """Return when the first of the offers may be asked for again; each of them cools down."""
     return min(entry.until for offer in offers if (entry := cool_down(offer, cooling)))
 

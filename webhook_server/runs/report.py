@@ -15,7 +15,7 @@ from typing import Any, assert_never
 from cynthus.codec import encode
 from cynthus.money import of_limit
 from cynthus.wire import Mark
-from webhook_server.runs.attempts import span, table
+from webhook_server.runs.attempts import kept_notice, span, table
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
 from webhook_server.runs.limits import cost
 from webhook_server.runs.model import Outcome, Run, State
@@ -253,8 +253,7 @@ def _reason(run: Run) -> str:
 
 def _notices(run: Run, feed: Feed) -> str:
     found = dict.fromkeys((*run.notices, *feed.notices))
-    if run.release_note:
-        found[run.release_note] = None
+    found |= dict.fromkeys(note for note in (run.release_note, kept_notice(run)) if note)
     return "\n".join(f"> {inline(text)}" for text in list(found)[:_NOTICES])
 
 

@@ -22,7 +22,7 @@ from webhook_server.runs.model import (
     Reason,
     State,
 )
-from webhook_server.runs.places import first_warm_at, pick, quota_text, tried_text
+from webhook_server.runs.places import first_free_at, pick, quota_text, tried_text
 from webhook_server.runs.verdict import failed, lost, stopped
 
 
@@ -92,15 +92,15 @@ def _wait_for_offers(at: Look) -> Decision:
     return _wait(at, text, between(timedelta(seconds=1), waited, at.policy.slowest_offer_look))
 
 
-def _wait_for_warmth(at: Look, offers: Sequence[Offer]) -> Decision:
+def _wait_for_a_free_place(at: Look, offers: Sequence[Offer]) -> Decision:
     """Wait until the first of the places that refused may be asked again."""
     cooling = at.seen.cooling
     quota = quota_text(at.run, offers, cooling)
     if quota is not None:
         return finish(at.run, failed(Cause.REFUSED, quota), at.now)
-    warm_at = first_warm_at(offers, cooling)
-    text = f"{tried_text(offers, cooling)}; the next try is at {clock(warm_at)}"
-    pause = max(timedelta(seconds=1), warm_at - at.now)
+    free_at = first_free_at(offers, cooling)
+    text = f"{tried_text(offers, cooling)}; the next try is at {clock(free_at)}"
+    pause = max(timedelta(seconds=1), free_at - at.now)
     waiting = replace(at, run=replace(at.run, not_before=at.now + pause))
     return _wait(waiting, text, pause)
 
@@ -128,7 +128,7 @@ def _order_payable(at: Look, offers: Sequence[Offer]) -> Decision:
         assert why is not None  # noqa: S101 - none of them is payable
         return finish(run, stopped(why.cause, why.text), at.now)
     offer = pick(run, payable, at.seen.cooling)
-    return _wait_for_warmth(at, payable) if offer is None else _order(at, tries[offer])
+    return _wait_for_a_free_place(at, payable) if offer is None else _order(at, tries[offer])
 
 
 def _order(at: Look, attempt: Attempt) -> Decision:

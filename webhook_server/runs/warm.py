@@ -70,7 +70,7 @@ def kept(run: Run, attempt: Attempt, now: datetime) -> Kept:
     return Kept(
         machine=attempt.machine(member),
         repository_id=run.key.repository_id,
-        offer=replace(attempt.offer, warm=""),
+        offer=replace(attempt.offer, warm="", warm_run=""),
         disk_bytes=run.spec.resources.disk_bytes if run.spec is not None else None,
         kept_by=member.name,
         run_id=run.id,
@@ -133,7 +133,7 @@ def offers(
     """Return what waits and fits: the cheapest first, of equals the one that ends soonest."""
     fitting = [one for one in waiting if fits(one, need, life=life, now=now)]
     fitting.sort(key=lambda one: (one.offer.usd_per_hour, one.until, one.machine))
-    return tuple(replace(one.offer, warm=one.machine) for one in fitting)
+    return tuple(replace(one.offer, warm=one.machine, warm_run=one.run_id) for one in fitting)
 
 
 def remaining(waiting: Iterable[Kept], machine: str, now: datetime) -> timedelta:

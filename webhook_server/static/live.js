@@ -26,7 +26,9 @@
     const at = new Date(time.dateTime);
     const seconds = Math.round((Date.now() - at) / 1000);
     time.title = at.toLocaleString();
-    if (seconds < 5) time.textContent = "just now";
+    if (seconds <= -60) time.textContent = `in ${Math.ceil(-seconds / 60)} min`;
+    else if (seconds < -5) time.textContent = `in ${-seconds} s`;
+    else if (seconds < 5) time.textContent = "just now";
     else if (seconds < 60) time.textContent = `${seconds} s ago`;
     else if (seconds < 3600) time.textContent = `${Math.floor(seconds / 60)} min ago`;
     else if (seconds < 86400) time.textContent = `${Math.floor(seconds / 3600)} h ago`;
@@ -51,7 +53,7 @@
   const short = (ref) => ref.replace(/^refs\/(heads|tags)\//, "").replace(/^refs\/pull\/(\d+)\/.*/, "#$1");
   const money = (text, digits) => "$" + Number(text).toFixed(digits);
   // Cents are rounded up, as everywhere: nothing looks free.
-  const usd = (text) => "$" + (Math.ceil(Number(text) * 100 - 1e-7) / 100)
+  const usd = (text) => "$" + (Math.max(0, Math.ceil(Number(text) * 100 - 1e-7)) / 100)
     .toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
   function size(bytes) {
@@ -89,18 +91,34 @@
     document.querySelector("[data-tally=waiting]").textContent = String(waiting);
   }
 
+  let stood = null; // where each run stood at the last look
+
   async function refreshList() {
     const { runs, open } = await fetchJson("/api/v1/runs?limit=50");
     showTally(open);
+    const stands = runs.map((row) => row.id + row.state).join();
+    if (stood !== null && stands !== stood) await refreshWarm(); // a run keeps an instance, or takes one
+    stood = stands;
     const body = by("rows");
     if (!body) { if (runs.length) location.reload(); return; }
     const known = new Set([...body.children].map((row) => row.dataset.run));
     body.replaceChildren(...runs.map((row) => runRow(row, known.has(row.id))));
   }
 
+  // No API tells of warm instances: the page itself is asked anew, and only this part taken.
+  async function refreshWarm() {
+    const answer = await fetch("/", { headers: { Accept: "text/html" } });
+    if (!answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("warm-section");
+    if (!fresh) return;
+    by("warm-section").replaceWith(fresh);
+    fresh.querySelectorAll("time").forEach(relative);
+  }
+
   function liveList() {
     if ("still" in document.body.dataset) return;
     const PERIOD_MS = 1500;
+    setInterval(() => { if (!document.hidden) refreshWarm().catch(() => showLive("lost")); }, 15000); // its cost grows
     let last = "";
     const look = async () => {
       if (!document.hidden) {
@@ -246,13 +264,47 @@
     by("percent").textContent = `${Math.round(value * 100)} %`;
   }
 
+  function span(seconds) {
+    const s = Math.max(Math.trunc(seconds), 0), two = (number) => String(number).padStart(2, "0");
+    const d = Math.floor(s / 86400), h = Math.floor(s / 3600) % 24, m = Math.floor(s / 60) % 60;
+    if (d) return `${d}d${h}h`;
+    if (h) return `${h}h${two(m)}m`;
+    return m ? `${m}m${two(s % 60)}s` : `${s}s`;
+  }
+
+  const between = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
+  const sub = (...children) => make("div", { className: "sub" }, ...children);
+
+  function machineCell(one) {
+    const cell = make("td", {}, `${one.nodes > 1 ? `${one.nodes} × ` : ""}${one.machine || "–"}`);
+    if (one.spot) cell.append(" ", make("span", { className: "pill quiet" }, "spot"));
+    if (one.warm_run) cell.append(sub("kept warm by ", make("a", { href: `/runs/${encodeURIComponent(one.warm_run)}` }, `run ${one.warm_run}`)));
+    return cell;
+  }
+
+  function orderCell(one, open) {
+    const cell = make("td", {}, moment(one.ordered_at));
+    if (!one.marks.length) return cell;
+    const names = JSON.parse(by("step-words").textContent);
+    cell.append(make("details", { className: "boot", open }, make("summary", {}, "boot"),
+      ...one.marks.map((mark) => sub(`${(names[mark.name] || mark.name).replace(ANSI, "")} ${span(between(one.ordered_at, mark.at))}`))));
+    return cell;
+  }
+
+  function costCell(one) {
+    return make("td", { className: "num" }, money(one.cost_usd, 4), sub(`$${one.usd_per_hour}/h${one.nodes > 1 ? " each" : ""}`));
+  }
+
   function showAttempts(view) {
+    const opened = [...by("attempts").children].map((row) => Boolean(row.querySelector("details[open]")));
     by("attempts-section").hidden = !view.attempts.length;
-    by("attempts").replaceChildren(...view.attempts.map((one) => make("tr", {},
+    by("attempts").replaceChildren(...view.attempts.map((one, index) => make("tr", {},
       make("td", {}, String(one.number)),
-      make("td", {}, make("code", {}, one.instance), make("div", { className: "sub" }, `${one.provider} · ${one.place}`)),
-      make("td", {}, moment(one.ordered_at)), make("td", {}, moment(one.ended_at)),
-      make("td", { className: "num" }, money(one.cost_usd, 4)), make("td", {}, one.reason || "–"))));
+      make("td", {}, make("code", {}, one.instance), sub(`${one.provider} · ${one.place}`)),
+      machineCell(one), orderCell(one, opened[index] || false),
+      make("td", { className: "num" }, one.started_at && one.ended_at ? span(between(one.started_at, one.ended_at)) : "–"),
+      make("td", { className: "num" }, one.lost_s ? span(one.lost_s) : "–"), costCell(one),
+      make("td", {}, one.reason || "–", ...(one.cause ? [sub(words(one.cause))] : [])))));
     const newest = view.attempts[view.attempts.length - 1];
     by("tries").textContent = String(view.attempts.length);
     if (newest) by("place").textContent = `${newest.provider} · ${newest.place}`;
@@ -273,6 +325,8 @@
     by("pill").replaceChildren(pill(view));
     by("reason").textContent = view.reason || "";
     by("cost").textContent = usd(view.cost_usd) + (view.max_cost_usd ? ` of ${usd(view.max_cost_usd)}` : "");
+    by("estimate").hidden = !view.price_source;
+    by("estimate").title = view.price_source;
     by("cancel").hidden = view.state === "finished";
     document.title = `${view.name || "Run"} · ${words(view.outcome || view.state)} · Cynthus`;
     showSteps(view);
@@ -290,6 +344,8 @@
 
   function liveRun() {
     const { run, seq } = document.body.dataset;
+    const rank = "rank" in document.body.dataset ? Number(document.body.dataset.rank) : null;
+    const prefix = new RegExp(`^\\[rank ${rank}\\] `, "gm");
     let attempt = Number(document.body.dataset.attempt);
     const stored = JSON.parse(by("series").textContent);
     for (const [name, line] of Object.entries(stored)) { series.set(name, line); draw(name); }
@@ -307,11 +363,15 @@
     const on = (kind, act) => source.addEventListener(kind, (message) => {
       const event = JSON.parse(message.data);
       if (event.attempt > attempt) { attempt = event.attempt; log.replaceChildren(); }
-      act(event.body, Date.parse(event.at) / 1000);
+      act(event.body, Date.parse(event.at) / 1000, event.rank);
     });
     source.onopen = () => showLive("live");
     source.onerror = () => showLive("lost");
-    on("log", (body) => appendLog(String(body.text ?? "")));
+    on("log", (body, _, whose) => {
+      const text = String(body.text ?? "");
+      if (rank === null) appendLog(text);
+      else if (whose === rank) appendLog(text.replace(prefix, ""));
+    });
     on("progress", (body) => showProgress(body.value, null));
     on("phase", (body) => showProgress(undefined, String(body.name ?? "").replace(ANSI, "")));
     on("metric", (body, at) => plot(`metric:${body.name}`, at, body.value));

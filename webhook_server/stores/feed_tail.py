@@ -22,14 +22,21 @@ def newest_seq(database: Database, run_id: str) -> int:
         return connection.execute(query).scalar_one() or 0
 
 
-def log_tail(database: Database, run_id: str, attempt: int, limit_bytes: int) -> tuple[str, bool]:
-    """Return the end of an attempt's log, with whether something stands before it."""
+def log_tail(
+    database: Database, run_id: str, attempt: int, limit_bytes: int, rank: int | None = None
+) -> tuple[str, bool]:
+    """Return the end of an attempt's log, with whether something stands before it.
+
+    Of a gang all logs together, each line with its rank, or with `rank` one of them alone.
+    """
+    whose = [] if rank is None else [events.c.rank == rank]
     query = (
         select(events.c.rank, events.c.body)
         .where(
             events.c.run_id == run_id,
             events.c.kind == EventKind.LOG.value,
             events.c.attempt == attempt,
+            *whose,
         )
         .order_by(events.c.seq.desc())
         .limit(_TAIL_ROWS + 1)
@@ -37,10 +44,11 @@ def log_tail(database: Database, run_id: str, attempt: int, limit_bytes: int) ->
     chunks: list[str] = []
     size = 0
     with database.read() as connection:
-        for rank, body in connection.execute(query):
+        for whom, body in connection.execute(query):
             if size >= limit_bytes or len(chunks) == _TAIL_ROWS:
                 return "".join(reversed(chunks)), True
-            chunks.append(ranked(str(body.get("text", "")), rank))
+            text = str(body.get("text", ""))
+            chunks.append(ranked(text, whom) if rank is None else text)
             size += len(chunks[-1])
     return "".join(reversed(chunks)), False
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from webhook_server.providers import gcp_shapes
-from webhook_server.providers.gcp_kept import Kept
+from webhook_server.providers.gcp_kept import PAUSE_S, Kept
 from webhook_server.providers.gcp_machines import (
     GIB,
     GPUS,
@@ -151,9 +152,11 @@ class Source:
     def __init__(self) -> None:
         self.now = 0.0
         self.reads = 0
+        self.asked = 0
         self.fault: Exception | None = None
 
     def read(self) -> int:
+        self.asked += 1
         if self.fault:
             raise self.fault
         self.reads += 1
@@ -176,10 +179,27 @@ def test_the_old_serves_while_the_service_is_away_but_not_while_we_are_wrong() -
     source.fault = ProviderUnavailable("away")
     with pytest.raises(ProviderUnavailable):
         kept.get()
-    source.fault = None
+    source.now, source.fault = PAUSE_S, None
     kept.get()
     source.now, source.fault = 100.0, ProviderUnavailable("away")
     assert kept.get() == 1
-    source.fault = Misconfigured("wrong")
+    source.now, source.fault = 100.0 + PAUSE_S, Misconfigured("wrong")
     with pytest.raises(Misconfigured):
         kept.get()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_service_that_is_away_is_not_asked_by_everybody_in_turn(known: bool) -> None:
+    source = Source()
+    kept = Kept(source.read, 30.0, lambda: source.now)
+    if known:
+        kept.get()
+    source.now, source.fault = 100.0, ProviderUnavailable("away")
+    before = source.asked
+    for _ in range(3):
+        with contextlib.suppress(ProviderUnavailable):
+            assert kept.get() == 1
+            assert known
+    assert source.asked == before + 1
+    source.now, source.fault = 100.0 + PAUSE_S, None
+    assert kept.get() == source.reads

@@ -5,10 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from cynthus.cli_status import told_text
 from cynthus.wire import Mark
-from tests.builders import NOON, a_run, an_attempt, an_offer, seconds
-from webhook_server.runs.attempts import boot_marks, lost_time, table
+from tests.builders import NOON, a_run, a_spec, an_attempt, an_offer, seconds
+from webhook_server.runs.attempts import boot_marks, kept_notice, lost_time, machine_text, table
 from webhook_server.runs.model import Cause, Reason, State
+from webhook_server.runs.report import Feed, check_run
+from webhook_server.runs.warm import kept, offers
 from webhook_server.views import Told, run_view
 
 
@@ -97,3 +100,47 @@ def test_a_view_tells_the_same() -> None:
     )
     assert (view.lost_s, view.cost_usd) == (540.0, Decimal("0.0610"))
     assert [mark.name for mark in view.marks][:2] == ["provided", "driver_ready"]
+
+
+# ── warm instances ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_whoever_keeps_an_instance_says_until_when_and_at_what_price() -> None:
+    kept = an_attempt(
+        offer=an_offer(usd_per_hour=Decimal("0.8459")), kept_until=NOON + seconds(40 * 60)
+    )
+    run = a_run(State.FINISHED, attempts=(kept,))
+    told = "kept warm until 12:40 UTC at the latest for this repository's next run, $0.85 an hour"
+    assert told in (kept_notice(run) or "")
+    assert told in plain(check_run(run, Feed(), url="https://c.test", now=NOON).summary)
+    [notice] = run_view(run, Told(), base_url="https://c.test", now=NOON).notices
+    assert told in notice
+
+
+def test_whoever_keeps_nothing_says_nothing() -> None:
+    assert kept_notice(a_run()) is None
+    assert kept_notice(a_run(State.QUEUED)) is None
+
+
+def test_whoever_takes_a_warm_instance_over_says_who_kept_it() -> None:
+    offer = an_offer(machine="g2-standard-4", warm="cynthus-before-1", warm_run="before")
+    run = a_run(attempts=(an_attempt(offer=offer),))
+    assert "| g2-standard-4, kept warm by run before |" in plain(table(run, {}))
+    view = run_view(run, Told(), base_url="https://c.test", now=NOON)
+    assert view.attempts[0].warm_run == "before"
+    assert "g2-standard-4 kept warm by run before $" in told_text(view)
+
+
+def test_an_offer_of_what_waits_names_the_run_that_kept_it() -> None:
+    run = a_run(attempts=(an_attempt(kept_until=NOON + seconds(600)),))
+    waiting = kept(run, run.attempts[0], NOON)
+    [offer] = offers([waiting], a_spec().resources, life=seconds(60), now=NOON)
+    assert (offer.warm, offer.warm_run) == (run.attempts[0].instance, run.id)
+    again = a_run(attempts=(an_attempt(offer=offer, kept_until=NOON + seconds(600)),))
+    assert kept(again, again.attempts[0], NOON).offer == waiting.offer
+
+
+def test_a_gang_on_one_machine_counts_its_instances() -> None:
+    here = an_offer(machine="here", place="here")
+    assert machine_text(here, nodes=2) == "2 x instance"
+    assert machine_text(here, nodes=1) == ""
