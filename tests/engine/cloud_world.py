@@ -22,13 +22,14 @@ from webhook_server.providers import gcp
 from webhook_server.providers.gcp import Gcp
 from webhook_server.providers.gcp_kept import Kept
 from webhook_server.providers.gcp_machines import Catalogue
-from webhook_server.runs.model import Cause, Outcome, State
+from webhook_server.runs.model import Cause, Outcome, Run, State
 from webhook_server.runs.policy import Policy
 from webhook_server.settings import Settings
 
 IMAGE = f"us-docker.pkg.dev/cynthus/agent/agent@sha256:{'0' * 64}"
 HERE, THERE = "us-central1-a", "us-central1-b"
 BEAT = timedelta(seconds=10)
+SECOND = timedelta(seconds=1)
 _numbers = itertools.count(1)
 # Reads are repeated at once, and few times: the service's pauses are real ones.
 _AT_ONCE = Repeats(
@@ -46,7 +47,8 @@ class CloudWorld(World):
         self.sim = sim
         self.folder = folder
         self.catalogue = catalogue
-        self.plane = f"plane{next(_numbers)}"
+        self.number = next(_numbers)
+        self.plane = f"plane{self.number}"
         self.began = sim.exchanges.stat().st_size if sim.exchanges.exists() else 0
         super().__init__(f"sqlite:///{folder}/{self.plane}.db", {"gcp": Policy()})
 
@@ -77,6 +79,16 @@ class CloudWorld(World):
 
     # ── people, programs, time ──────────────────────────────────────────────────────────────────
 
+    def id_of(self, run_id: str) -> str:
+        """Return an id of this world alone: the cloud remembers what had a name before."""
+        return f"{run_id}p{self.number}"
+
+    def submit(self, run_id: str = RUN, **changes: Any) -> str:
+        return super().submit(self.id_of(run_id), **changes)
+
+    def run(self, run_id: str = RUN) -> Run:
+        return super().run(self.id_of(run_id))
+
     def ask_for(self, *places: str, spot: Spot = Spot.NEVER, run_id: str = RUN, **of: Any) -> str:
         """Ask for a run on an L4; its order goes out at once."""
         need = Resources(gpu=(GpuNeed("l4"),), spot=spot, places=places or (HERE, THERE))
@@ -90,22 +102,26 @@ class CloudWorld(World):
         """Let time pass here and in the cloud, from one thing that is due to the next."""
         end = self.now + duration
         while self.now < end:
-            due = self.runs.next_due(self.now) or end
-            soonest = self.now + timedelta(seconds=1)
-            step_to = min(end, max(due, soonest), self.now + BEAT)
-            self.sim.post("/clock", advance_s=(step_to - self.now).total_seconds())
-            self.now = step_to
-            if beats:
-                for name in list(self.seqs):
-                    self.beat(name)
-            self.step()
+            self._pass_time(end - self.now, beats=beats)
+
+    def _pass_time(self, most: timedelta, *, beats: bool = False) -> None:
+        """Go to what is due next, a second on at least; the agents beat in time."""
+        if beats:
+            most = min(most, BEAT)
+        due = self.runs.next_due(self.now) or self.now + most
+        duration = min(most, max(due - self.now, SECOND))
+        self.sim.post("/clock", advance_s=duration.total_seconds())
+        self.now += duration
+        for name in list(self.seqs) if beats else ():
+            self.beat(name)
+        self.step()
 
     def wait_for(self, state: State, limit: timedelta, beats: bool = False) -> timedelta:
         """Wait until the run is in a state; return how long it took."""
         began_at = self.now
         while self.state() is not state:
             assert self.now < began_at + limit, f"{self.state()}: {self.run().reason}"
-            self.wait(timedelta(seconds=1), beats)
+            self._pass_time(BEAT, beats=beats)
         return self.now - began_at
 
     def executing(self, run_id: str = RUN) -> str:
@@ -123,7 +139,7 @@ class CloudWorld(World):
         began_at = self.now
         while self.run().living == () or self.name() == old:
             assert self.now < began_at + limit, f"{self.state()}: {self.run().reason}"
-            self.wait(timedelta(seconds=1))
+            self._pass_time(BEAT)
         return self.now - began_at
 
     def succeeds(self, limit: timedelta = timedelta(minutes=30)) -> None:
@@ -163,5 +179,5 @@ class CloudWorld(World):
         return run.state, run.outcome, run.reason.cause
 
     def states(self) -> list[str]:
-        found = self.events.after(RUN, 0, limit=100, kinds=[EventKind.STATE])
+        found = self.events.after(self.id_of(RUN), 0, limit=100, kinds=[EventKind.STATE])
         return [str(event.body["state"]) for event in found]

@@ -104,14 +104,18 @@ class InstanceStore:
     def record_provider(self, name: str, seen: ProviderSeen) -> None:
         """Note what the provider said of the instance and wake the run. Safe to repeat.
 
-        That it was shown once is carried along.
+        That it was shown once is carried along, and that its order could not be met: the deletion
+        that follows finds nothing, and must not make that forgotten.
         """
 
         def values(connection: Connection) -> Mapping[str, Any]:
             query = select(instances.c.provider_seen).where(instances.c.name == name)
             before = connection.execute(query.with_for_update()).scalar_one()
             shown = seen.gone is Gone.PRESENT or bool(before and before.get("shown"))
-            return {"provider_seen": clean(encode(replace(seen, shown=shown)))}
+            told = encode(replace(seen, shown=shown))
+            if seen.refusal is None and before and before.get("refusal"):
+                told["refusal"] = before["refusal"]
+            return {"provider_seen": clean(told)}
 
         self._record(name, values, seen.asked_at)
 
