@@ -79,10 +79,10 @@ def by_hand(world: CloudWorld, deed: str, name: str, zone: str = HERE) -> None:
 
 
 def test_p1_a_stockout_leads_to_the_next_zone_only_once_it_is_certain(world: CloudWorld) -> None:
-    fault(world, "stockout", {"zone": HERE})
+    fault(world, "stockout", {"zone": HERE}, times=-1)
     world.ask_for(HERE, THERE)
     assert world.zones() == [HERE]  # no word yet: no second order
-    world.wait(seconds(5))
+    world.wait(seconds(15))  # two machines have an L4 and fit
     assert world.zones() == [HERE, THERE]
     world.succeeds()
 
@@ -195,9 +195,9 @@ def test_p5_a_failed_order_that_left_an_instance_is_cleared_and_repeated_elsewhe
     first = world.name()
     world.wait(seconds(30))
     if leaves == "running":  # what runs is what was ordered
-        assert world.zones() == [HERE]
+        assert len(world.run().attempts) == 1
     else:
-        assert world.zones() == [HERE, THERE]
+        assert len(world.run().attempts) == 2
         assert first not in str(world.left())
     world.succeeds()
 
@@ -364,8 +364,8 @@ def test_p10_without_credentials_nothing_is_taken_as_gone_and_all_ends_by_itself
     world.wait(15 * MINUTE)
     assert world.state() is State.RELEASING
     [told] = world.run().notices
-    assert "cannot be managed" in told
-    assert "revoked" in told
+    assert "cannot be managed: Google Cloud" in told
+    assert ("credentials" if code == 401 else "revoked") in told
     world.sweeper.step()  # and nobody believes the list that does not come
     attempt = world.run().attempt
     assert attempt is not None

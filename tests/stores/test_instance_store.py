@@ -23,7 +23,7 @@ from tests.builders import (
     some_facts,
 )
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import Decision
+from webhook_server.runs.model import Decision, Denial, Gone, Refusal
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail
@@ -332,6 +332,15 @@ def test_what_the_provider_said_is_kept_and_wakes_the_run(
     assert (row.create, row.provider) == (created(), replace(present(), shown=True))
     store.record_provider(NAME, absent())
     assert store.observe(NAME).provider == replace(absent(), shown=True)  # it was there once
+
+
+def test_that_an_order_could_not_be_met_outlasts_the_word_that_nothing_is_there(
+    store: InstanceStore,
+) -> None:
+    refusal = Refusal(denial=Denial.NO_CAPACITY, text="full")
+    store.record_provider(NAME, replace(absent(), gone=Gone.UNKNOWN, refusal=refusal))
+    store.record_provider(NAME, absent())
+    assert store.observe(NAME).provider == replace(absent(), refusal=refusal)
 
 
 def settle_first(db: Database) -> None:
