@@ -418,6 +418,7 @@ def test_an_order_that_is_stuck_is_starting_and_not_gone(town: Town) -> None:
         provider.delete(order.name)  # nothing to delete yet, and not gone either
     town.sim.post("/clock", advance_s=601)
     assert isinstance(refused(town.gcp, order.name), ProviderUnavailable)  # INTERNAL_ERROR
+    assert "Internal error" in str(gone(town.gcp, order.name, tries=1))  # failed, so not late
 
 
 def test_what_no_list_shows_yet_is_not_gone(town: Town) -> None:

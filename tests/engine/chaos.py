@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from cynthus.spec import Resources
@@ -22,12 +23,14 @@ from webhook_server.providers.provider import (
     ProviderUnavailable,
     Scope,
 )
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.model import Offer, Order, Run
+from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.instance_store import Enrolling
 
 LATE = timedelta(seconds=120)  # a create whose answer was lost takes effect within this
 BLIND = timedelta(seconds=40)  # a new instance is missing from answers this long
 AGENTS_SILENCE = timedelta(seconds=90)  # what work.py tells them
+BEAT = timedelta(seconds=10)  # of an agent that has no news
 
 
 @dataclass
@@ -178,6 +181,8 @@ class BadAgent:
     state: AgentState | None = None
     exit: Any = None
     heard_at: datetime | None = None
+    beat_at: datetime | None = None
+    told: Any = None
     cut_until: datetime | None = None
     dies_at: datetime | None = None
     preempted: bool = False
@@ -203,7 +208,7 @@ class BadAgent:
             self.exit = self.exit or an_exit(self.chance.choice([0, 0, 0, 3]))
         if self.dies_at is not None and now >= self.dies_at:
             self.cloud.take(self.name, Fate.PREEMPTED)
-        elif self.cut_until is None or now >= self.cut_until:
+        elif (self.cut_until is None or now >= self.cut_until) and self._has_news(now):
             self._beat(now)
 
     def _fortune(self, now: datetime) -> None:
@@ -217,6 +222,14 @@ class BadAgent:
             self.cut_until = now + timedelta(seconds=self.chance.choice([20, 60, 300]))
         elif luck < 0.025:
             self.cloud.take(self.name, self.chance.choice(list(Fate)[2:6]))
+
+    def _has_news(self, now: datetime) -> bool:
+        """Say whether it is time for a heartbeat; as the real one, at once when there is news."""
+        news = (self.state, self.exit, self.preempted)
+        if news == self.told and self.beat_at is not None and now < self.beat_at + BEAT:
+            return False
+        self.told, self.beat_at = news, now
+        return True
 
     def _stop(self) -> None:
         if self.exit is None:
@@ -278,9 +291,12 @@ class History:
     world: World
     cloud: BadCloud
     chance: random.Random
+    budgets: BudgetStore
     agents: dict[str, BadAgent] = field(default_factory=dict)
     paused: list[tuple[datetime, Any]] = field(default_factory=list)
     most_alive: int = 0
+    ordered: int = 0
+    booked_usd: Decimal = Decimal(0)
 
     def live(self, limit: timedelta, heals_after: timedelta) -> None:
         """Let the run live until it is finished; what is bad ends after a while."""
@@ -289,8 +305,7 @@ class History:
             self.cloud.healed = self.world.now >= began_at + heals_after
             self._turn()
             self._people()
-            self.check()
-            if self.world.run().state.value == "finished" and not self.paused:
+            if self.check().state.value == "finished" and not self.paused:
                 return
             self.world.now += timedelta(seconds=self.chance.choice([1, 3, 5]))
 
@@ -301,6 +316,9 @@ class History:
             world.reconciler._perform(decision)
         self.paused = [entry for entry in self.paused if entry[0] > now]
         for _ in range(20):
+            due_at = world.runs.next_due(now)
+            if due_at is None or due_at > now:
+                return
             claims = world.runs.claim(limit=1, lease=timedelta(seconds=30), now=now)
             if not claims:
                 return
@@ -331,9 +349,8 @@ class History:
                 )
         for agent in self.agents.values():
             agent.tick()
-        self.world.release()
 
-    def check(self) -> None:
+    def check(self) -> Run:
         """Hold at every moment what must hold at every moment."""
         executing = {agent.attempt for agent in self.agents.values() if agent.executes()}
         assert len(executing) <= 1, f"two attempts execute: {executing}"
@@ -345,3 +362,12 @@ class History:
         self.most_alive = max(self.most_alive, len(alive))
         if run.state.value == "finished":
             assert not alive, "finished means that nothing exists"
+        self._check_money(run)
+        return run
+
+    def _check_money(self, run: Run) -> None:
+        [budget] = self.budgets.of_repository(run.key.repository_id, self.world.now)
+        assert budget.booked_usd <= budget.limit_usd, "booked is never more than the budget"
+        if budget.booked_usd > self.booked_usd:
+            assert len(run.attempts) > self.ordered, "what is booked rises only by an order"
+        self.booked_usd, self.ordered = budget.booked_usd, len(run.attempts)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cynthus.spec import Resources, Retry
 from cynthus.wire import EventKind
 from tests.builders import a_key, a_spec, seconds
 from tests.engine.chaos import LATE, BadCloud, History
+from tests.engine.test_money import with_budgets
 from tests.engine.world import RUN, World
 from webhook_server.runs.model import Cause, Outcome, Run
 from webhook_server.runs.policy import CLOUD
@@ -51,9 +53,12 @@ def a_history(folder: Path, seed: int, nodes: int) -> History:
     world = World(f"sqlite:///{folder}/cynthus.db", {"fake": POLICY})
     cloud = BadCloud(world, chance)
     world.providers["fake"] = cloud  # type: ignore[assignment]
+    # Every fourth can pay for one whole life, and for little more.
+    limit = Decimal(100 if seed % 4 == 3 else 1000) * nodes
+    budgets = with_budgets(world, str(limit))
     spec = a_spec(resources=Resources(nodes=nodes), retry=Retry(3), outputs=())
     world.submit(spec=spec, key=a_key(trigger=f"push/{RUN}", repository_id=0))
-    return History(world, cloud, chance)
+    return History(world, cloud, chance, budgets)
 
 
 def mark(run: Run, history: History) -> None:

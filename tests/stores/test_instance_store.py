@@ -348,6 +348,15 @@ def test_what_the_provider_said_is_kept_and_wakes_the_run(
     assert store.observe(NAME).provider == replace(absent(), shown=True)  # it was there once
 
 
+def test_that_an_order_could_not_be_met_outlasts_the_word_that_nothing_is_there(
+    store: InstanceStore,
+) -> None:
+    refusal = Refusal(denial=Denial.NO_CAPACITY, text="full")
+    store.record_provider(NAME, replace(absent(), gone=Gone.UNKNOWN, refusal=refusal))
+    store.record_provider(NAME, absent())
+    assert store.observe(NAME).provider == replace(absent(), refusal=refusal)
+
+
 def settle_first(db: Database) -> None:
     RunStore(db).wake("arun00000001", NOON)
     settle(db)

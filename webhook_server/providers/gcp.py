@@ -200,11 +200,12 @@ class Gcp:
             return
         if self._delete_left(name):
             return
+        recorded = self._recorded(name)
         try:
-            self._absent(name)  # an insert under way, or one that no list shows yet
-        except (InstanceNotFound, ProviderUnavailable):
+            self._told_absent(name, *recorded)  # an insert under way, or not listed yet
+        except InstanceNotFound:
             raise
-        except ProviderRefusal as refusal:  # its insert failed for good, and left nothing
+        except ProviderRefusal as refusal:  # its insert failed, whatever for, and left nothing
             raise InstanceNotFound(f"{name}: {refusal}") from refusal
 
     # ── prices ───────────────────────────────────────────────────────────────────────────────
@@ -319,8 +320,14 @@ class Gcp:
         return (pairs[0][0] if pairs else ""), [operation for _, operation in pairs]
 
     def _absent(self, name: str) -> Instance:
+        return self._told_absent(name, *self._recorded(name))
+
+    def _recorded(self, name: str) -> tuple[str, Sequence[Resource]]:
         known = self._memory.of(name)
-        zone, operations = self._operations(name, known.zone if known else "")
+        return self._operations(name, known.zone if known else "")
+
+    def _told_absent(self, name: str, zone: str, operations: Sequence[Resource]) -> Instance:
+        known = self._memory.of(name)
         if known is None and zone:
             known = self._memory.remember(name, zone, seen=False)
         return absent(name, zone, operations, may_be_hidden=self._memory.may_be_hidden(known))

@@ -63,12 +63,22 @@ def clear(run: Run, seen: Observations, now: datetime, policy: Policy) -> Cleare
             commands += due
             looks.append(look_at)
         if cleared.living and now >= attempt.ended_at + policy.delete_alert:
-            run = notice(run, f"{attempt.offer.provider} has not confirmed the deletion yet")
+            run = _alert(run, attempt, seen)
     return Cleared(
         run=replace(run, attempts=tuple(attempts)),
         commands=tuple(commands),
         look_again_at=min(looks, default=None),
     )
+
+
+def _alert(run: Run, attempt: Attempt, seen: Observations) -> Run:
+    """Tell once that a deletion takes long, with what its provider says instead."""
+    text = f"{attempt.offer.provider} has not confirmed the deletion yet"
+    if any(told.startswith(text) for told in run.notices):
+        return run
+    said = [told for m in attempt.living if (told := seen.of(m.name).provider) is not None]
+    refused = next((told.detail for told in said if told.gone is Gone.UNKNOWN and told.detail), "")
+    return notice(run, f"{text}; the instance cannot be managed: {refused}" if refused else text)
 
 
 def gone_at(

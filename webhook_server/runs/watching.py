@@ -101,7 +101,8 @@ def _ended_by_itself(at: Try) -> Decision:
     why = _judge(at)
     done = all(_state(at, member) is AgentState.DONE for member in at.attempt.members)
     # Outputs of an instance that is being taken back are of no use: its replacement does not wait.
-    useless = why.outcome is None and at.attempt.ending is not None and is_quiet(at.attempt)
+    taken = at.attempt.ending is not None or any(_is_preempted(at, m) for m in at.attempt.members)
+    useless = why.outcome is None and taken and is_quiet(at.attempt)
     if useless or (at.attempt.exit is None and done):
         return end(at, why)
     reason = Reason(cause=Cause.PROGRESS, text="collecting the outputs")
@@ -120,8 +121,13 @@ def _judge(at: Try) -> Verdict:
     """Judge an attempt whose agents have all reported an exit."""
     if at.nodes > 1 and at.attempt.ending is not None and not succeeded(at.attempt.exit):
         return at.attempt.ending
-    preempted = any(a is not None and a.preempted for a in map(at.agent, at.attempt.members))
+    preempted = any(_is_preempted(at, member) for member in at.attempt.members)
     return judged(at, at.attempt.exit, preempted=preempted)
+
+
+def _is_preempted(at: Try, member: Member) -> bool:
+    agent = at.agent(member)
+    return agent is not None and agent.preempted
 
 
 def _state(at: Try, member: Member) -> AgentState | None:

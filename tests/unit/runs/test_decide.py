@@ -685,6 +685,15 @@ def test_deletion_is_repeated_ever_more_slowly_and_never_given_up() -> None:
     assert look(late.run, HOUR + seconds(120), provider=unknown).run.notices == late.run.notices
 
 
+def test_a_deletion_that_is_refused_is_told_once_with_the_providers_words() -> None:
+    refused = ProviderSeen(gone=Gone.UNKNOWN, asked_at=NOON + HOUR, detail="HTTP 403: revoked")
+    late = look(releasing(), HOUR + seconds(60), create=created(), provider=refused)
+    [told] = late.run.notices
+    assert told.endswith("yet; the instance cannot be managed: HTTP 403: revoked")
+    again = replace(refused, detail="HTTP 500: another day")
+    assert look(late.run, HOUR + seconds(120), provider=again).run.notices == (told,)
+
+
 def test_a_lost_attempt_is_followed_by_another_only_once_it_is_gone() -> None:
     run = releasing(None)
     assert look(run, seconds(1), create=created(), provider=present()).run.state is State.RELEASING

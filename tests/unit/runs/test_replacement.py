@@ -91,6 +91,13 @@ def test_a_replacement_is_ordered_as_soon_as_the_preempted_command_has_stopped()
     assert ordered.run.attempts[0].gone_at is None
 
 
+def test_a_notice_that_comes_with_the_end_of_the_command_waits_for_no_outputs() -> None:
+    stopped = an_agent(AgentState.UPLOADING, exit=STOPPED, preempted=True)
+    ended = look(running(), 20, agent=stopped, create=created())
+    assert (ended.run.state, ended.run.reason.cause) == (State.RELEASING, Cause.PREEMPTED)
+    assert ended.look_again_at == NOON + seconds(20)  # at once
+
+
 def test_a_command_that_succeeds_in_its_last_seconds_is_not_repeated() -> None:
     noticed = look(running(), 1, agent=an_agent(preempted=True)).run
     agent = an_agent(AgentState.UPLOADING, exit=an_exit(0), preempted=True)
