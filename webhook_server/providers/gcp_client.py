@@ -213,6 +213,8 @@ class Door:
         return found
 
     def _billing(self, url: str, words: Mapping[str, str]) -> Resource:
+        self._load()
+
         def ask() -> Resource:
             answer = self._billing_session.get(url, params=dict(words), timeout=READ_S)
             answer.raise_for_status()
@@ -224,8 +226,14 @@ class Door:
 
     # ── the library ──────────────────────────────────────────────────────────────────────────
 
+    def _load(self) -> None:
+        """Import the library; two threads that import parts of it at once can deadlock."""
+        with self._lock:
+            from google.cloud import compute_v1  # noqa: F401
+
     def _client(self, service: str) -> Any:
-        with self._lock:  # one import, one client and one set of credentials for all threads
+        with self._lock:  # one client and one set of credentials for all threads
+            self._load()
             return self._clients(service)
 
     def _clients(self, service: str) -> Any:
@@ -288,13 +296,14 @@ class Door:
     def _made(self, kind: str, body: Mapping[str, Any]) -> Any:
         import json
 
-        self._client("instances")  # imported under the lock
+        self._load()
         from google.cloud import compute_v1
 
         return getattr(compute_v1, kind).from_json(json.dumps(body))
 
     def _translated(self, call: Callable[[], Any]) -> Any:
         """Call; every way in which the library fails comes out as one of ours."""
+        self._load()
         import requests
         from google.api_core.exceptions import GoogleAPICallError, RetryError
         from google.auth.exceptions import GoogleAuthError
