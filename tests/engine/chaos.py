@@ -295,6 +295,7 @@ class History:
     agents: dict[str, BadAgent] = field(default_factory=dict)
     paused: list[tuple[datetime, Any]] = field(default_factory=list)
     most_alive: int = 0
+    run: Run | None = None
     ordered: int = 0
     booked_usd: Decimal = Decimal(0)
 
@@ -312,6 +313,8 @@ class History:
     def _turn(self) -> None:
         """Make every due pass; some servers die in it, and some sleep over what they decided."""
         world, now = self.world, self.world.now
+        if self.run is None:
+            self.run = world.run()
         for _, decision in [entry for entry in self.paused if entry[0] <= now]:
             world.reconciler._perform(decision)
         self.paused = [entry for entry in self.paused if entry[0] > now]
@@ -322,6 +325,7 @@ class History:
             claims = world.runs.claim(limit=1, lease=timedelta(seconds=30), now=now)
             if not claims:
                 return
+            self.run = None  # it may change now, and at no other time
             luck = 1.0 if self.cloud.healed else self.chance.random()
             if luck > 0.08:
                 world.reconciler._pass(claims[0])
@@ -354,7 +358,8 @@ class History:
         """Hold at every moment what must hold at every moment."""
         executing = {agent.attempt for agent in self.agents.values() if agent.executes()}
         assert len(executing) <= 1, f"two attempts execute: {executing}"
-        run = self.world.run()
+        changed = self.run is None
+        run = self.run = self.run or self.world.run()
         names = {member.name for attempt in run.attempts for member in attempt.members}
         born = {name for name in self.cloud.lives if " " not in name}
         assert born <= names, "every instance was written down before it was ordered"
@@ -362,7 +367,8 @@ class History:
         self.most_alive = max(self.most_alive, len(alive))
         if run.state.value == "finished":
             assert not alive, "finished means that nothing exists"
-        self._check_money(run)
+        if changed:
+            self._check_money(run)
         return run
 
     def _check_money(self, run: Run) -> None:
