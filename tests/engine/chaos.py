@@ -29,6 +29,7 @@ from webhook_server.stores.instance_store import Enrolling
 
 LATE = timedelta(seconds=120)  # a create whose answer was lost takes effect within this
 BLIND = timedelta(seconds=40)  # a new instance is missing from answers this long
+TAKEN = (Fate.HOST_ERROR, Fate.SUSPENDED, Fate.STOPPED, Fate.PREEMPTED)  # without any notice
 AGENTS_SILENCE = timedelta(seconds=90)  # what work.py tells them
 BEAT = timedelta(seconds=10)  # of an agent that has no news
 
@@ -221,7 +222,7 @@ class BadAgent:
         elif luck < 0.02:
             self.cut_until = now + timedelta(seconds=self.chance.choice([20, 60, 300]))
         elif luck < 0.025:
-            self.cloud.take(self.name, self.chance.choice(list(Fate)[2:6]))
+            self.cloud.take(self.name, self.chance.choice(TAKEN))
 
     def _has_news(self, now: datetime) -> bool:
         """Say whether it is time for a heartbeat; as the real one, at once when there is news."""
