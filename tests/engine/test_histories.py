@@ -101,5 +101,5 @@ def test_the_histories_have_seen_what_they_are_made_for() -> None:
         pytest.skip("only a part of the histories was run")
     wanted = {f"lost: {cause}" for cause in (Cause.PREEMPTED, Cause.SILENT, Cause.NO_CAPACITY)}
     wanted |= {"lost: host_error", "lost: boot", "refused", "two at once"}
-    wanted |= {f"outcome: {o}" for o in (Outcome.SUCCEEDED, Outcome.OVER_BUDGET)}
+    wanted |= {f"outcome: {o}" for o in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.OVER_BUDGET)}
     assert wanted <= set(reached), f"never seen: {wanted - set(reached)}"
