@@ -29,6 +29,7 @@ from webhook_server.stores.instance_store import Enrolling
 
 LATE = timedelta(seconds=120)  # a create whose answer was lost takes effect within this
 BLIND = timedelta(seconds=40)  # a new instance is missing from answers this long
+TAKEN = (Fate.HOST_ERROR, Fate.SUSPENDED, Fate.STOPPED, Fate.PREEMPTED)  # without any notice
 AGENTS_SILENCE = timedelta(seconds=90)  # what work.py tells them
 BEAT = timedelta(seconds=10)  # of an agent that has no news
 
@@ -221,7 +222,7 @@ class BadAgent:
         elif luck < 0.02:
             self.cut_until = now + timedelta(seconds=self.chance.choice([20, 60, 300]))
         elif luck < 0.025:
-            self.cloud.take(self.name, self.chance.choice(list(Fate)[2:6]))
+            self.cloud.take(self.name, self.chance.choice(TAKEN))
 
     def _has_news(self, now: datetime) -> bool:
         """Say whether it is time for a heartbeat; as the real one, at once when there is news."""
@@ -295,6 +296,7 @@ class History:
     agents: dict[str, BadAgent] = field(default_factory=dict)
     paused: list[tuple[datetime, Any]] = field(default_factory=list)
     most_alive: int = 0
+    run: Run | None = None
     ordered: int = 0
     booked_usd: Decimal = Decimal(0)
 
@@ -312,6 +314,8 @@ class History:
     def _turn(self) -> None:
         """Make every due pass; some servers die in it, and some sleep over what they decided."""
         world, now = self.world, self.world.now
+        if self.run is None:
+            self.run = world.run()
         for _, decision in [entry for entry in self.paused if entry[0] <= now]:
             world.reconciler._perform(decision)
         self.paused = [entry for entry in self.paused if entry[0] > now]
@@ -322,6 +326,7 @@ class History:
             claims = world.runs.claim(limit=1, lease=timedelta(seconds=30), now=now)
             if not claims:
                 return
+            self.run = None  # it may change now, and at no other time
             luck = 1.0 if self.cloud.healed else self.chance.random()
             if luck > 0.08:
                 world.reconciler._pass(claims[0])
@@ -354,7 +359,8 @@ class History:
         """Hold at every moment what must hold at every moment."""
         executing = {agent.attempt for agent in self.agents.values() if agent.executes()}
         assert len(executing) <= 1, f"two attempts execute: {executing}"
-        run = self.world.run()
+        changed = self.run is None
+        run = self.run = self.run or self.world.run()
         names = {member.name for attempt in run.attempts for member in attempt.members}
         born = {name for name in self.cloud.lives if " " not in name}
         assert born <= names, "every instance was written down before it was ordered"
@@ -362,7 +368,8 @@ class History:
         self.most_alive = max(self.most_alive, len(alive))
         if run.state.value == "finished":
             assert not alive, "finished means that nothing exists"
-        self._check_money(run)
+        if changed:
+            self._check_money(run)
         return run
 
     def _check_money(self, run: Run) -> None:

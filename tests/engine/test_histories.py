@@ -23,7 +23,9 @@ from tests.engine.world import RUN, World
 from webhook_server.runs.model import Cause, Outcome, Run
 from webhook_server.runs.policy import CLOUD
 
-SEEDS = range(int(os.environ.get("HISTORIES", "12")))  # 12: the suite's share of time
+# These few see all that is demanded below, in the suite's share of time; HISTORIES=200 is a night.
+FEW = (0, 1, 2, 3, 4, 6, 7, 8)
+SEEDS = tuple(range(int(os.environ["HISTORIES"]))) if "HISTORIES" in os.environ else FEW
 # As a cloud, with waits cut down to what this world's faults need: a history takes two hours less.
 POLICY = replace(
     CLOUD,
@@ -99,5 +101,5 @@ def test_the_histories_have_seen_what_they_are_made_for() -> None:
         pytest.skip("only a part of the histories was run")
     wanted = {f"lost: {cause}" for cause in (Cause.PREEMPTED, Cause.SILENT, Cause.NO_CAPACITY)}
     wanted |= {"lost: host_error", "lost: boot", "refused", "two at once"}
-    wanted |= {f"outcome: {o}" for o in (Outcome.SUCCEEDED, Outcome.FAILED)}
+    wanted |= {f"outcome: {o}" for o in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.OVER_BUDGET)}
     assert wanted <= set(reached), f"never seen: {wanted - set(reached)}"

@@ -1,7 +1,7 @@
 """What may go wrong, case by case, with the tests that prove what happens then.
 
-W: webhooks. O: the job's own token. S: the spec. A: agents, instances and outputs. R: crashes and
-storage. A case without a test says why; a test that is named here must exist.
+W: webhooks. O: the job's own token. S: the spec. A: agents, instances and outputs. P: the
+cloud. R: crashes and storage. A case without a test says why; a test that is named here must exist.
 """
 
 # ruff: noqa: E501 - one case a line
@@ -40,6 +40,10 @@ SPILL = "flow/test_hostile_run.py::"
 AGENTS = "doors/test_agent_door.py::"
 OIDC = "unit/test_oidc.py::"
 LIVES = "engine/test_lives.py::"
+HISTORIES = "engine/test_histories.py::"
+CLOUDY = "engine/test_cloud_bad_days.py::"
+GCP = "contract/test_provider_gcp.py::"
+BOOTS = "flow/test_boot_machines.py::"
 CONTAINER = "flow/test_agent_container.py::"
 PROCESS = "flow/test_agent_process.py::"
 REPORT = "unit/test_report.py::"
@@ -129,7 +133,25 @@ CASES: dict[str, Case] = {
     "A20": of("the run escapes its container", open="the machine itself is the boundary only on clouds, which are not lent from yet"),
     "A21": of("two agents for one instance", AGENTS + "test_another_agent_cannot_take_the_attempt_over", CONTAINER + "test_a_second_agent_in_the_same_folder_refuses", LIVES + "test_a_paused_thread_creates_nothing_for_an_attempt_that_was_given_up"),
     "A22": of("Slurm's own bad days", open="Slurm is not lent from yet"),
-    "A23": of("a preemption notice", "unit/runs/test_decide.py::test_a_preempted_instance_that_vanishes_is_named_so", "unit/runs/test_decide.py::test_a_preempted_command_is_tried_again", open="no provider gives notice yet, so no checkpoint is saved on one"),
+    "A23": of("a preemption notice", CLOUDY + "test_a23_a_notice_of_preemption_is_followed_by_another_attempt_elsewhere", BOOTS + "test_a_preempted_machine_reports_before_the_power_button_has_ended_it", "unit/runs/test_replacement.py::test_a_replacement_is_ordered_as_soon_as_the_preempted_command_has_stopped", "unit/runs/test_decide.py::test_a_preempted_instance_that_vanishes_is_named_so", "unit/runs/test_decide.py::test_a_preempted_command_is_tried_again"),
+    # ── the cloud ───────────────────────────────────────────────────────────────────────────────
+    "P1": of("no capacity in a zone, a region, anywhere", CLOUDY + "test_p1_a_stockout_leads_to_the_next_zone_only_once_it_is_certain", CLOUDY + "test_p1_with_no_capacity_anywhere_the_run_waits_and_says_where_it_tried", GCP + "test_want_of_capacity_is_told_by_get_and_leaves_nothing", GCP + "test_a_stockout_with_details_says_where_to_go_and_the_next_zone_has_it"),
+    "P2": of("a quota is used up", CLOUDY + "test_p2_a_quota_over_all_regions_ends_the_run_with_its_name", GCP + "test_a_quota_is_named_however_it_is_told", GCP + "test_offers_know_the_quotas_of_the_account"),
+    "P3": of("429 and 503 on every verb", CLOUDY + "test_p3_a_verb_that_is_refused_for_a_while_is_repeated_under_the_same_name", GCP + "test_a_short_outage_of_reading_is_bridged"),
+    "P4": of("an order's answer is lost", CLOUDY + "test_p4_an_order_whose_answer_is_lost_is_one_instance_at_most", CLOUDY + "test_p4_an_order_that_takes_effect_after_its_run_was_cancelled_leaks_nothing", HISTORIES + "test_every_history_keeps_the_promises"),
+    "P5": of("an order is stuck, or fails and leaves something behind", CLOUDY + "test_p5_an_order_that_is_stuck_for_20_minutes_is_given_up_and_never_left", CLOUDY + "test_p5_a_failed_order_that_left_an_instance_is_cleared_and_repeated_elsewhere", CLOUDY + "test_p5_what_a_deletion_leaves_is_found_and_deleted"),
+    "P6": of("not visible right after the order", CLOUDY + "test_p6_an_instance_that_no_answer_shows_yet_is_not_taken_as_gone", GCP + "test_what_no_list_shows_yet_is_not_gone"),
+    "P7": of("an instance vanishes, is stopped, suspended, started again", CLOUDY + "test_p7_an_instance_that_stops_executing_is_noticed_and_replaced", CLOUDY + "test_p7_an_instance_that_somebody_starts_again_does_not_come_back_into_its_run", GCP + "test_a_suspended_instance_is_not_gone", "unit/runs/test_replacement.py::test_a_stopped_instance_costs_and_keeps_its_run_until_it_is_deleted"),
+    "P8": of("preempted while it boots or uploads", CLOUDY + "test_p8_a_preemption_during_the_boot_is_told_as_one_and_replaced_elsewhere", CLOUDY + "test_p8_a_preemption_during_the_upload_repeats_the_run_without_its_outputs", GCP + "test_a_preemption_while_starting_is_one_and_its_stopped_remains_go"),
+    "P9": of("a deletion is refused, or finds nothing", CLOUDY + "test_p9_a_deletion_that_is_refused_is_never_taken_as_done_and_is_told", CLOUDY + "test_p9_a_deletion_of_what_is_gone_already_is_done", GCP + "test_a_refused_delete_is_told_and_the_instance_stays"),
+    "P10": of("the server's credentials are revoked", CLOUDY + "test_p10_without_credentials_nothing_is_taken_as_gone_and_all_ends_by_itself", GCP + "test_permission_lost_says_nothing_of_the_instance"),
+    "P11": of("a replica's clock is wrong", "stores/test_run_store.py::test_postgres_leases_live_by_its_own_clock", "stores/test_run_store.py::test_a_lease_that_ran_out_frees_the_run_and_refuses_the_older_pass", open="limits of a run are kept by the replica's own clock; only leases are by the database's"),
+    "P12": of("one page of a list fails", CLOUDY + "test_p12_a_sweep_does_nothing_on_a_list_that_is_not_whole", GCP + "test_a_list_of_many_pages_is_whole_or_none", LIVES + "test_a_partial_list_deletes_nothing"),
+    "P13": of("yesterday's database, or an empty one", CLOUDY + "test_p13_with_yesterdays_database_a_fleet_is_reported_and_only_a_person_deletes_it", CLOUDY + "test_p13_with_an_empty_database_nothing_is_ever_deleted", "engine/test_sweep.py::test_a_database_restored_from_yesterday_deletes_no_fleet_bit_by_bit"),
+    "P14": of("two control planes in one project", CLOUDY + "test_p14_of_two_control_planes_in_one_project_each_sweeps_only_its_own", GCP + "test_each_control_plane_sees_its_own_only", GCP + "test_a_name_that_another_has_is_never_adopted"),
+    "P15": of("a user's label imitates ours", "unit/test_specfile.py::test_a_wrong_spec_has_exactly_the_fault_that_was_made", "unit/gcp/test_gcp_order.py::test_labels_tell_whose_it_is_and_a_users_cannot_imitate_ours"),
+    "P16": of("no driver, a hanging boot, a full disk", CLOUDY + "test_p16_a_machine_that_never_starts_its_agent_is_given_back_at_the_boot_deadline", BOOTS + "test_a_driver_that_cannot_be_installed_is_the_reason_that_is_told", BOOTS + "test_a_disk_that_is_too_small_is_the_reason_that_is_told", BOOTS + "test_an_agent_image_that_cannot_be_pulled_is_told_on_the_serial_port"),
+    "P17": of("no server is left", CLOUDY + "test_p17_when_no_server_is_left_every_instance_ends_by_itself", GCP + "test_every_instance_dies_at_its_own_limit_with_nobody_there"),
     # ── crashes and storage ─────────────────────────────────────────────────────────────────────
     "R1": of("kill -9 at every step", "flow/test_kill_at_any_moment.py::test_a_killed_program_costs_time_and_never_the_run", LIVES + "test_a_server_killed_between_observing_and_saving_loses_nothing"),
     "R2": of("kill -9 between the commit and the answer", "stores/test_database.py::test_a_write_is_on_disk_once_it_is_answered", DOOR + "test_w7_the_same_delivery_twenty_times_at_once_is_kept_once"),
@@ -145,6 +167,7 @@ EXPECTED = {
     *(f"O{n}" for n in range(1, 23)),
     *(f"S{n}" for n in range(1, 10)),
     *(f"A{n}" for n in range(1, 24)),
+    *(f"P{n}" for n in range(1, 18)),
     *(f"R{n}" for n in (1, 2, 3, 9, 10, 11, 14)),
 }
 
