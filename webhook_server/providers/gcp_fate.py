@@ -129,7 +129,7 @@ def _cause(operations: Sequence[Mapping[str, Any]]) -> tuple[Fate, str] | None:
 
 
 def _by(operation: Mapping[str, Any]) -> str:
-    """Return who did it and when, as far as it is told."""
+    """Return what sort of account did it, and when; its address is not for a public check run."""
     user, at = str(operation.get("user", "")), str(operation.get("insertTime", ""))
-    by = f" by {user}" if user and not user.startswith(_SYSTEM) else ""
+    by = " by an account of the project" if user and not user.startswith(_SYSTEM) else ""
     return f"{by} at {at}" if at else by

@@ -76,9 +76,14 @@ def test_a_status_alone(status: str, fate: Fate, alive: bool) -> None:
             Fate.STOPPED,
             f"ended at its own time limit at {AT}",
         ),
-        ("stop", "eve@example.com", Fate.STOPPED, f"stopped by eve@example.com at {AT}"),
-        ("suspend", "eve@example.com", Fate.SUSPENDED, f"suspended by eve@example.com at {AT}"),
-        ("delete", "eve@example.com", Fate.ENDING, f"deleted by eve@example.com at {AT}"),
+        ("stop", "eve@example.com", Fate.STOPPED, f"stopped by an account of the project at {AT}"),
+        (
+            "suspend",
+            "eve@example.com",
+            Fate.SUSPENDED,
+            f"suspended by an account of the project at {AT}",
+        ),
+        ("delete", "eve@example.com", Fate.ENDING, f"deleted by an account of the project at {AT}"),
     ],
 )
 def test_the_operation_says_why_it_ends_and_why_it_is_gone(
