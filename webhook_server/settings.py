@@ -182,7 +182,7 @@ class Settings:
         "GCP_SERVICE_ACCOUNT",
         "",
         "service account of the instances: it should read the image registry and nothing else;"
-        " empty: none",
+        " empty: nothing is lent from Google Cloud",
     )
     gcp_compute_url: str = _setting(
         "GCP_COMPUTE_URL", "", "Compute Engine's API; empty: the real service"

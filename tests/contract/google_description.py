@@ -45,7 +45,11 @@ _RANGES = {
     "uint64": (0, 2**64 - 1),
 }
 # Where Google's own client sends 64-bit numbers plainly, which the service takes: verb → what.
-_PLAIN_NUMBERS = {"storage.objects.compose": "the generations of the sources"}
+_PLAIN_NUMBERS = {
+    "storage.objects.compose": "the generations of the sources",
+    "storage.buckets.insert": "softDeletePolicy.retentionDurationSeconds",
+    "storage.buckets.patch": "softDeletePolicy.retentionDurationSeconds",
+}
 _DURATION = re.compile(r"-?\d+(\.\d{1,9})?s")
 
 

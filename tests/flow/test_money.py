@@ -26,7 +26,6 @@ from webhook_server.providers.provider import Instance, Provider
 from webhook_server.runs.model import Offer, Order
 from webhook_server.runs.policy import LOCAL
 from webhook_server.settings import Settings, read
-from webhook_server.stores.blob_store import open_blob_store
 
 TOKEN = "o" * 24
 QUICK = "echo hello; sleep 0.2\n"
@@ -125,7 +124,7 @@ def open_shop(settings: Settings, bundles: Path) -> Iterator[Shop]:
             base_url=found.base_url,
             database=found.database,
             bell=found.bell,
-            blobs=open_blob_store(settings.blob_url, settings.state_dir.resolve()),
+            blobs=found.blobs,
             github=None,
             now=app.clock,
             new_id=app.new_id,

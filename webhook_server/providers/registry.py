@@ -64,8 +64,14 @@ PROVIDERS: dict[str, Callable[[Settings, Server], Provider]] = {
 
 
 def configured(settings: Settings) -> tuple[str, ...]:
-    """Name the providers that these settings say enough about."""
-    return tuple(name for name in PROVIDERS if name != "gcp" or settings.gcp_project)
+    """Name the providers that these settings say enough about.
+
+    A project alone is also named for outputs and secrets; without an account for its instances
+    nothing is lent from it, unless it is the default and its absence must be told.
+    """
+    meant = settings.gcp_service_account or settings.provider == "gcp"
+    lends = bool(settings.gcp_project and meant)
+    return tuple(name for name in PROVIDERS if name != "gcp" or lends)
 
 
 def open_provider(name: str, settings: Settings, server: Server) -> Provider:
