@@ -129,7 +129,7 @@ def provision() -> list[Result]:
         ground.wait_for_inserts(FLEET + 1)
         seconds = time.perf_counter() - begin
         spent = cpu_s(ground.process) - spent
-        alive = [one for one in ground.cloud.instances() if one["status"] == "RUNNING"]
+        alive = [one for one in ground.cloud.listed("instances") if one["status"] == "RUNNING"]
         if len(alive) != FLEET + 1:
             raise RuntimeError(f"{FLEET + 1} instances should run, found {len(alive)}")
         told = ", ".join(
@@ -183,7 +183,7 @@ class _Agent:
 
     def __init__(self, ground: _Ground, run_id: str) -> None:
         self._url = ground.server.url
-        found = [i for i in ground.cloud.instances() if i["labels"].get("cynthus-run") == run_id]
+        found = [i for i in ground.cloud.listed("instances") if i["labels"].get("cynthus-run") == run_id]
         self.instance = str(found[0]["name"])
         facts = Facts(engine="docker", cpu_count=8, memory_bytes=1 << 35, disk_free_bytes=1 << 36)
         enrolment = Enrolment(
