@@ -183,7 +183,9 @@ class _Agent:
 
     def __init__(self, ground: _Ground, run_id: str) -> None:
         self._url = ground.server.url
-        found = [i for i in ground.cloud.listed("instances") if i["labels"].get("cynthus-run") == run_id]
+        found = [
+            i for i in ground.cloud.listed("instances") if i["labels"].get("cynthus-run") == run_id
+        ]
         self.instance = str(found[0]["name"])
         facts = Facts(engine="docker", cpu_count=8, memory_bytes=1 << 35, disk_free_bytes=1 << 36)
         enrolment = Enrolment(

@@ -76,13 +76,15 @@ def cloud_of(stage: Stage) -> Cloud:
     return stage.cloud
 
 
-def push(stage: Stage, name: str, resources: str, program: str, *, attempts: int = 3) -> str:
+def push(
+    stage: Stage, name: str, resources: str, program: str, *, attempts: int = 3, more: str = ""
+) -> str:
     """Push a repository with one program; return the commit."""
     source = stage.folder / "sources" / name
     (source / WORKFLOW).parent.mkdir(parents=True)
     (source / WORKFLOW).write_bytes((ROOT / "examples/digits" / WORKFLOW).read_bytes())
     spec = SPEC.format(name=name, resources=resources, attempts=attempts)
-    (source / "cynthus.yaml").write_text(spec, "utf-8")
+    (source / "cynthus.yaml").write_text(spec + more, "utf-8")
     (source / "train.py").write_text(program, "utf-8")
     stage.create_repository(name)
     return stage.push(name, source)
@@ -229,6 +231,29 @@ def test_a_gang_meets_on_two_instances(stage: Stage) -> None:
     assert "[rank 1] NNODES=2 NODE_RANK=1 WORLD_SIZE=2" in log
     assert {zone_of(order) for order in inserts(stage, view.id)} == {"us-east1-b"}
     assert_nothing_is_left(stage, view.id)
+
+
+def test_a_machine_that_was_kept_warm_serves_the_next_push(stage: Stage) -> None:
+    first = push(stage, "warm", f"{L4}, places: [us-west1-a]", SAVE, more="keep_warm: 5m\n")
+    before = run_to_its_end(stage, first)
+    assert before.outcome == "succeeded", before.reason
+    [machine] = [*running(stage, before.id)]
+    source = stage.folder / "sources" / "warm"
+    (source / "train.py").write_text(SAVE + "print('second push')\n", "utf-8")
+
+    second = stage.push("warm", source, message="Train again")
+    after = run_to_its_end(stage, second)
+
+    assert after.outcome == "succeeded", after.reason
+    assert "second push" in b"".join(stage.client.log(after.id)).decode()
+    assert inserts(stage, after.id) == []
+    [attempt] = after.attempts
+    assert attempt.warm_run == before.id
+    assert [one["name"] for one in machines(stage, before.id)] == [machine]
+    assert "kept warm by run" in summary(stage, "warm", second)
+    release = published_release(stage, "warm")
+    assert release is not None
+    assert release["html_url"] == after.release_url
 
 
 def test_a_machine_without_a_driver_is_the_reason_and_is_deleted(stage: Stage) -> None:
