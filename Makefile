@@ -7,6 +7,7 @@ LOCK := requirements/dev.lock
 STAMP := .venv/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 EXAMPLE ?= digits
 ONLY ?=
+LONG ?=
 # Two: the tests wait for programs half of the time, and a file's services are started once.
 WORKERS ?= 2
 
@@ -41,8 +42,8 @@ check: install ## the inner loop: format, lint, types, import contracts, docs, u
 	@scripts/check.sh
 
 .PHONY: test
-test: install system ## everything: contracts, flows, browser, both examples to their release
-	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
+test: install system ## everything: contracts, flows, browser, both examples to their release (LONG=1: the long ones too)
+	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(LONG),-m "long or not long") tests
 
 .PHONY: bench
 bench: install system ## measure (ONLY=name for one); writes bench/out/results.json

@@ -18,10 +18,10 @@ name: ranks
 run: >-
   torchrun --nnodes $NNODES --node-rank $NODE_RANK --nproc-per-node 1
   --master-addr $MASTER_ADDR --master-port $MASTER_PORT train.py
-image: {python: "3.11", requirements: requirements.txt}
-resources: {nodes: 2, max_duration: 10m}
-env: {OMP_NUM_THREADS: "1"}
-retry: {attempts: 1}
+image: {{python: "3.11", requirements: requirements.txt}}
+resources: {{nodes: 2, {more}max_duration: 10m}}
+env: {{OMP_NUM_THREADS: "1"}}
+retry: {{attempts: 1}}
 """
 PROGRAM = """
 import torch
@@ -37,16 +37,20 @@ ranks.destroy_process_group()
 
 @pytest.mark.slow
 @pytest.mark.docker
-def test_two_ranks_of_torchrun_add_up_over_gloo(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "cloud", [False, pytest.param(True, marks=pytest.mark.long)], ids=["here", "on-instances"]
+)
+def test_two_ranks_of_torchrun_add_up_over_gloo(tmp_path: Path, cloud: bool) -> None:
     source = tmp_path / "ranks"
     workflow = Path(".github/workflows/cynthus.yml")
     (source / workflow).parent.mkdir(parents=True)
     shutil.copy(ROOT / "examples/digits" / workflow, source / workflow)
     shutil.copy(PYTORCH / "requirements.txt", source)
-    (source / "cynthus.yaml").write_text(SPEC, "utf-8")
+    more = "cpu: 2, memory: 4GB, places: [us-central1-a], " if cloud else ""
+    (source / "cynthus.yaml").write_text(SPEC.format(more=more), "utf-8")
     (source / "train.py").write_text(PROGRAM, "utf-8")
     settings = {**HASTE, "CYNTHUS_LOCAL_SLOTS": "2"}
-    with standing(tmp_path / "stage", settings=settings) as stage:
+    with standing(tmp_path / "stage", settings=settings, cloud=cloud) as stage:
         stage.create_repository("ranks")
         commit = stage.push("ranks", source)
         stage.wait_for_image(stage.wait_for_run(commit))
