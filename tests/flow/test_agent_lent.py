@@ -105,9 +105,8 @@ def test_a_preemption_is_told_within_a_second_and_ends_the_command_in_time(
         told_s = time.monotonic() - noticed_at
         plane.wait(lambda: done(plane))
         took_s = time.monotonic() - noticed_at
-    # 0.02 s and 0.1 s where nothing else works; the plug is pulled after 30.
-    assert told_s < 10
-    assert took_s < 15
+    assert told_s < 1  # the promise; alone this takes 0.02 s
+    assert took_s < 5  # it saves at once: alone this takes 0.1 s
     assert "saved" in plane.log
     assert plane.exit["stopped"]
     assert plane.exit["infrastructure"]
@@ -130,7 +129,7 @@ def test_a_command_that_ignores_the_preemption_is_over_before_the_plug_is_pulled
         metadata.set("preempted", "TRUE")
         plane.wait(lambda: done(plane))
         took_s = time.monotonic() - noticed_at
-    assert 16 < took_s < 29
+    assert 16 < took_s < 25
     assert plane.exit["signal"] == 9
 
 

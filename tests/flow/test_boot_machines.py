@@ -199,8 +199,8 @@ def test_a_preempted_machine_reports_before_the_power_button_has_ended_it(cloud:
     cloud.wait("m5", plane, lambda: done(plane))
     stopped_s = time.monotonic() - noticed_at
     print(f"told after {told_s:.2f} s, stopped after {stopped_s:.2f} s")
-    assert told_s < 10  # alone 0.02 s
-    assert stopped_s < 29  # the plug is pulled after 30
+    assert told_s < 1
+    assert stopped_s < 25
     assert "saved" in plane.log
     assert plane.exit["infrastructure"]
     is_off(cloud.machines, "m5")
