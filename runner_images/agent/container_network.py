@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 LABEL_PLANE = "cynthus.control_plane"
+FILTER_LIMIT_S = 10  # the program waits for others that change the rules; each takes milliseconds
 OLD = "1h"  # a gang's network without containers for so long is what a dead agent left
 
 
@@ -71,7 +73,35 @@ def have_network(engine: APIClient, network: Network, control_plane: str) -> str
         except APIError:
             if not _exists(engine, network):  # else another agent was faster
                 raise
+    if network.together:
+        _keep_addresses(network.bridge)
     return _guarded(lambda: close_metadata(network.bridge))
+
+
+def _keep_addresses(bridge: str) -> None:
+    """Let members of a gang see one another's own addresses, whatever rules lie on the machine.
+
+    Docker leaves its rules behind when its data is wiped; such a rule of a network that is no more
+    ("all from 172.18.0.0/16 that does not leave by its bridge gets the host's address") takes the
+    packets of the next network with these addresses, and who answers to the address that it sees
+    reaches the host. Without rights or the program nothing is changed: then most machines still
+    do it right.
+    """
+    if _translation("-C", bridge) != 0:
+        _translation("-I", bridge)
+
+
+def _translation(what: str, bridge: str) -> int:
+    rule = ["POSTROUTING", "-o", bridge, "-j", "ACCEPT"]
+    try:
+        return subprocess.run(
+            ["iptables", "-w", "-t", "nat", what, *rule],
+            capture_output=True,
+            timeout=FILTER_LIMIT_S,
+            check=False,
+        ).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return -1
 
 
 def guard_host() -> str | None:
@@ -105,6 +135,7 @@ def drop_network(engine: APIClient, network: Network, control_plane: str) -> Non
     except APIError:  # others still use it, or have removed it: the last one does it
         return
     open_metadata(network.bridge)
+    _translation("-D", network.bridge)
     with contextlib.suppress(APIError):
         unused = {"label": [f"{LABEL_PLANE}={control_plane}"], "until": [OLD]}
         engine.prune_networks(unused)  # type: ignore[no-untyped-call]

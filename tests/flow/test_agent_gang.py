@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +15,7 @@ import docker
 import pytest
 
 from cynthus.wire import Gang, Rendezvous
+from runner_images.agent.container_network import gang_network
 from tests.agent_process import an_agent
 from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import ControlPlane, a_work
@@ -130,6 +133,30 @@ def test_two_containers_of_one_machine_meet_in_a_network_of_their_own(
     left = client.networks(filters={"label": "cynthus.control_plane=test-plane"})
     client.close()
     assert left == []
+
+
+@pytest.fixture
+def a_dead_networks_rule(planes: tuple[ControlPlane, ...]) -> Iterator[None]:
+    """A rule as Docker leaves it when its data is wiped: it translates the gang's packets too."""
+    bridge = gang_network("test-plane", planes[0].work.run_id, planes[0].work.attempt).bridge
+    rule = ["POSTROUTING", "-o", bridge, "-j", "MASQUERADE"]
+    subprocess.run(["iptables", "-w", "-t", "nat", "-A", *rule], check=True)
+    yield
+    subprocess.run(["iptables", "-w", "-t", "nat", "-D", *rule], check=True)
+
+
+@pytest.mark.docker
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the machine's packet rules")
+def test_containers_meet_though_the_machine_translates_their_addresses(
+    planes: tuple[ControlPlane, ...], image: str, a_dead_networks_rule: None, tmp_path: Path
+) -> None:
+    with_image(planes, image)
+    run_gang(planes, tmp_path, "docker")
+    told(planes)
+    rules = subprocess.run(
+        ["iptables-save", "-t", "nat"], check=True, capture_output=True, text=True
+    ).stdout
+    assert [line for line in rules.splitlines() if "-o cyn" in line and "ACCEPT" in line] == []
 
 
 @pytest.mark.docker
