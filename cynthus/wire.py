@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from cynthus.wire_image import Environment
+
 HEARTBEAT_S = 10  # design: one beat every 10 s with jitter
 LOG_CHUNK_BYTES = 256 * 1024  # one heartbeat carries at most this much log: answers stay small
 
@@ -39,6 +41,7 @@ class RunRequest:
     pull_request: int | None = None
     workflow_run_url: str | None = None
     changed_paths: tuple[str, ...] | None = None
+    environment: Environment | None = None  # None: not known, such as by an older Action
 
 
 def trigger_for(

@@ -16,7 +16,7 @@ from typing import Any, Union
 import pytest
 from jsonschema import Draft202012Validator
 
-from cynthus import wire, wire_money
+from cynthus import wire, wire_image, wire_money
 from cynthus.codec import decode, encode
 from webhook_server.runs.model import Cause, Outcome, State
 
@@ -39,6 +39,10 @@ MESSAGES: dict[str, type[Any]] = {
     "audit_view": wire_money.AuditView,
     "sweep_ask": wire_money.SweepAsk,
     "sweep_view": wire_money.SweepView,
+    "lock_view": wire_image.LockView,
+    "build_lease_ask": wire_image.BuildLeaseAsk,
+    "build_lease_view": wire_image.BuildLeaseView,
+    "images_in_use": wire_image.ImagesInUse,
 }
 EXAMPLES = [
     pytest.param(name, example, id=f"{name}-{n}")
