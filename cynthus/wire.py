@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from cynthus.wire_image import Environment
+from cynthus.wire_image import Environment, EnvironmentView
 
 HEARTBEAT_S = 10  # design: one beat every 10 s with jitter
 LOG_CHUNK_BYTES = 256 * 1024  # one heartbeat carries at most this much log: answers stay small
@@ -134,6 +134,7 @@ class RunView:
     url: str
     max_cost_usd: Decimal | None = None  # the spec's own limit, all attempts
     price_source: str = ""  # of the newest attempt: the cost is an estimate by it; "": certain
+    environment: EnvironmentView | None = None  # what `image` consists of below the source
 
 
 class EventKind(StrEnum):
@@ -238,6 +239,7 @@ class Work:
     shm_bytes: int = 1 << 30
     gang: Gang | None = None
     keep_warm_s: float = 0.0  # after `done` ask for the next work at least this long
+    minimum_driver: str | None = None  # the oldest NVIDIA driver that the image's CUDA runs with
 
 
 @dataclass(frozen=True, kw_only=True)

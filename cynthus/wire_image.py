@@ -37,6 +37,20 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnvironmentView:
+    """An environment as a run's view and a release's manifest show it: its texts by digest."""
+
+    key: str
+    base: str
+    base_digest: str
+    python: str | None = None
+    frameworks: tuple[Framework, ...] = ()
+    minimum_driver: str | None = None
+    lock_sha256: str | None = None  # of requirements.lock, a release's asset
+    sbom_sha256: str | None = None  # of sbom.cdx.json, likewise
+
+
+@dataclass(frozen=True, kw_only=True)
 class LockView:
     """GET /api/v1/locks: what the same commit was built with before; 404: it was not."""
 
@@ -52,7 +66,7 @@ class BuildLeaseAsk:
     """
 
     key: str  # of the environment
-    holder: str  # the workflow run's URL: whom others wait for
+    holder: str  # the workflow run's URL: whom others wait for; `#JOB` tells its jobs apart
     done: bool = False
 
 

@@ -18,6 +18,7 @@ class PlanAsk:
     spec_text: str
     repository_id: int = 0  # whose budgets; 0: no GitHub repository
     repository: str = ""  # owner/name, for people
+    minimum_driver: str | None = None  # of the environment: a run's view names it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class OfferView:
     most_usd: Decimal  # what budgets reserve: boot, collecting and the instance's own end included
     refusal: str | None  # why it may not be ordered
     waits: str | None  # why it would not be asked for just now
+    driver: str = ""  # the NVIDIA driver that it comes with; empty: not known, or no GPU
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -265,6 +265,7 @@ def _pages(parts: Parts, masking: Masking) -> Door:
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.client_api import client_router
     from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
 
@@ -272,6 +273,7 @@ def _pages(parts: Parts, masking: Masking) -> Door:
     routers = (
         agent_router(parts, masking, program),
         client_router(parts),
+        image_router(parts),
         money_router(parts),
         dashboard_router(parts),
     )

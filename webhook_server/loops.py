@@ -20,6 +20,7 @@ from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
+from webhook_server.stores.build_lease_store import BuildLeaseStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE, Database
 from webhook_server.stores.event_store import EventStore
@@ -233,10 +234,12 @@ _COLD = timedelta(days=1)  # a refusal of yesterday says nothing about today
 
 def _prune(database: Database, now: Callable[[], datetime]) -> Callable[[], float]:
     tokens, cool_downs = TokenStore(database), CoolDownStore(database)
+    build_leases = BuildLeaseStore(database)
 
     def step() -> float:
         tokens.prune(now())
         cool_downs.prune(now() - _COLD)
+        build_leases.prune(now() - _COLD)
         return _PRUNE_EVERY_S
 
     return step

@@ -115,6 +115,18 @@ class OidcVerifier:
         return ends
 
 
+def admit(caller: Caller, *, allowed: Allowed, workflow_run_url: str | None = None) -> None:
+    """Check that this job may use the server at all, and speaks for its own workflow run only.
+
+    Raises: Forbidden.
+    """
+    if not allowed.permits(caller.repository_id, caller.owner_id, caller.repository):
+        raise Forbidden(_UNKNOWN)
+    if caller.runner != "github-hosted" and caller.public:
+        raise Forbidden("token: comes from a self-hosted runner of a public repository.")
+    _check_workflow_run(caller, workflow_run_url)
+
+
 def authorise(
     caller: Caller,
     request: RunRequest,
@@ -126,10 +138,7 @@ def authorise(
 
     Raises: Forbidden; Transient when GitHub cannot be asked for a pull request's head.
     """
-    if not allowed.permits(caller.repository_id, caller.owner_id, caller.repository):
-        raise Forbidden(_UNKNOWN)
-    if caller.runner != "github-hosted" and caller.public:
-        raise Forbidden("token: comes from a self-hosted runner of a public repository.")
+    admit(caller, allowed=allowed, workflow_run_url=request.workflow_run_url)
     if request.repository_id != caller.repository_id:
         raise Forbidden(_UNKNOWN)
     _check_equal("event", request.event, caller.event)
@@ -142,7 +151,6 @@ def authorise(
         run_attempt=caller.run_attempt,
     )
     _check_equal("trigger", request.trigger, trigger)
-    _check_workflow_run(caller, request)
     _check_commit(caller, request, pull_head)
 
 
@@ -154,8 +162,7 @@ def _check_equal(name: str, found: object, proven: object) -> None:
         raise Forbidden(f"{name}: should be the token's own. Send what the workflow job was given.")
 
 
-def _check_workflow_run(caller: Caller, request: RunRequest) -> None:
-    url = request.workflow_run_url
+def _check_workflow_run(caller: Caller, url: str | None) -> None:
     tail = f"/{caller.repository}/actions/runs/{caller.run_id}"
     if url is not None and not re.fullmatch(
         rf"https?://[A-Za-z0-9.:\[\]-]{{1,255}}{re.escape(tail)}(?:/attempts/[0-9]{{1,9}})?", url

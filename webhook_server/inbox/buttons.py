@@ -79,7 +79,7 @@ class Buttons:
             spec_faults=run.spec_faults,
             wants_release=run.wants_release,
         )
-        arrived = ImageArrived(image=run.image, failure=None)
+        arrived = ImageArrived(image=run.image, failure=None, environment=run.environment)
         accepted = self._parts.runs.accept(
             draft, arrived=arrived, token_id=None, now=self._parts.now()
         )

@@ -18,17 +18,22 @@ from webhook_server.routes.answers import HttpRefusal, bearer, parse_json
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Job, Parts
 from webhook_server.routes.run_requests import (
+    check_cuda,
     check_image,
     check_secrets,
     check_trigger,
+    is_job_token,
     read_request,
     read_spec,
 )
+from webhook_server.runs.environments import kept
 from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
 from webhook_server.stores.run_store import Accepted, SpecDiffers, TokenReused
 from webhook_server.views import Told, run_view, signed_outputs
 
-BODY_LIMIT_BYTES = 1 << 20  # a spec has at most 64 KiB; the rest is paths of a push
+# A lock of 1 MiB and an SBOM of 2, whose quotes and ends of lines JSON writes as two characters;
+# 2 MiB for the spec and the paths of a push.
+BODY_LIMIT_BYTES = 8 << 20
 RUN_TOKEN_LIFE = timedelta(days=14)  # GitHub calls a check run stale after as long
 EVENTS_A_PAGE = 1000
 
@@ -156,7 +161,7 @@ def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
     )
     refusal = _unfit(parts, wanted, spec, job)
     if refusal is not None:  # the run that the webhook made ends with the same words
-        wanted = replace(wanted, image=None, failure=refusal.message)
+        wanted = replace(wanted, image=None, failure=refusal.message, environment=None)
     accepted = _accept(parts, draft, wanted, job)
     _end_the_first(parts, wanted)
     if refusal is not None:
@@ -171,6 +176,7 @@ def _unfit(
     try:
         check_image(parts, wanted, spec, local=job is None)
         if spec is not None:
+            check_cuda(wanted, spec)
             check_secrets(parts, wanted, spec)
     except HttpRefusal as refusal:
         if job is None:
@@ -192,7 +198,7 @@ def _end_the_first(parts: Parts, wanted: RunRequest) -> None:
 def _job(parts: Parts, request: Request) -> Job | None:
     """Return the workflow job that asks, or None for the operator. Raises: HttpRefusal."""
     token = bearer(request.scope)
-    if parts.jobs is not None and token.count(".") == 2:  # noqa: PLR2004 - header.claims.signature
+    if parts.jobs is not None and is_job_token(token):
         return parts.jobs.identify(token)
     require_operator(parts, request.scope)
     return None
@@ -224,10 +230,22 @@ def _wants_release(wanted: RunRequest, default_branch: str) -> bool:
 
 
 def _accept(parts: Parts, draft: RunDraft, wanted: RunRequest, job: Job | None) -> Accepted:
-    arrived = ImageArrived(image=wanted.image, failure=wanted.failure)
+    environment = wanted.environment
+    owner_id = job.owner_id if job else 0
+    arrived = ImageArrived(
+        image=wanted.image,
+        failure=wanted.failure,
+        environment=kept(owner_id, environment) if environment and wanted.image else None,
+    )
     token_id = (job.jti, job.expires_at) if job else None
     try:
-        accepted = parts.runs.accept(draft, arrived=arrived, token_id=token_id, now=parts.now())
+        accepted = parts.runs.accept(
+            draft,
+            arrived=arrived,
+            token_id=token_id,
+            now=parts.now(),
+            environment=environment,
+        )
     except TokenReused as error:
         raise HttpRefusal(401, str(error)) from error
     except SpecDiffers as error:

@@ -11,6 +11,7 @@ from webhook_server.auth.oidc import (
     Forbidden,
     OidcVerifier,
     PullHead,
+    admit,
     authorise,
 )
 from webhook_server.auth.signed_tokens import Unauthorised
@@ -42,6 +43,13 @@ class GithubJobs:
             return self._verifier.caller(token)
         except Unauthorised as error:
             raise HttpRefusal(401, str(error)) from error
+        except Forbidden as error:
+            raise HttpRefusal(403, str(error)) from error
+
+    def admit(self, job: Job, workflow_run_url: str | None = None) -> None:
+        """Check that the job may use this server. Raises: HttpRefusal (403)."""
+        try:
+            admit(_caller(job), allowed=self._allowed, workflow_run_url=workflow_run_url)
         except Forbidden as error:
             raise HttpRefusal(403, str(error)) from error
 

@@ -32,6 +32,10 @@ class Job(Protocol):
         """Return GitHub's number of its repository."""
 
     @property
+    def owner_id(self) -> int:
+        """Return GitHub's number of the repository's owner: the tenant."""
+
+    @property
     def repository(self) -> str:
         """Return owner/name."""
 
@@ -49,6 +53,12 @@ class JobGate(Protocol):
 
     def identify(self, token: str) -> Job:
         """Return the job that holds the token; raises HttpRefusal (401, 403), Transient."""
+
+    def admit(self, job: Job, workflow_run_url: str | None = None) -> None:
+        """Check that the job may use this server, and that the URL, if given, is its own.
+
+        Raises: HttpRefusal (403).
+        """
 
     def authorise(self, job: Job, request: RunRequest) -> None:
         """Check that the job may ask for this run; raises HttpRefusal (403), Transient."""

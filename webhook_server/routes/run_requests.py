@@ -13,13 +13,20 @@ from cynthus.errors import UserError
 from cynthus.spec import Spec
 from cynthus.triggers import push_refusal
 from cynthus.wire import RunRequest
+from cynthus.wire_image import Environment
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.parts import Parts
+from webhook_server.runs.environments import cuda_refusal
 from webhook_server.runs.model import SpecFault
 
 _PULLABLE = re.compile(r"[a-z0-9][a-z0-9._/:-]*@sha256:[0-9a-f]{64}", re.ASCII)
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64})?", re.ASCII)
+_DRIVER = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}", re.ASCII)
+# Lock and SBOM are put on a release for everybody to read: a private index's password must not be.
+_PASSWORD = re.compile(r"https?://[^/\s\"'@]+@", re.IGNORECASE)
 _SPECS_KEPT = 256  # pushes of one repository bring the same text again and again
 
 
@@ -70,11 +77,46 @@ def _faults(request: RunRequest) -> list[str]:
         text: str = getattr(request, name)
         if not text.isprintable():
             faults.append(f"{name}: should have no control characters. Send plain text.")
+    if request.environment is not None:
+        faults += _environment_faults(request.environment)
     if request.repository_id == 0 and not request.trigger.startswith("local/"):
         faults.append("trigger: should be local/ID without a repository. Send local/ID.")
     if request.repository_id != 0 and request.trigger.startswith("local/"):
         faults.append("repository_id: should be 0 for the trigger local/ID. Send 0.")
     return faults
+
+
+def _environment_faults(environment: Environment) -> list[str]:
+    about = (environment.base, environment.python or "")
+    names = (part for one in environment.frameworks for part in (one.name, one.version, one.cuda))
+    faults = []
+    if not fits_key(environment.key):
+        faults.append("environment/key: should be 32 hex digits. Send the environment's key.")
+    if not _DIGEST.fullmatch(environment.base_digest):
+        faults.append("environment/base_digest: should be sha256:… or empty. Send the digest.")
+    if not _DRIVER.fullmatch(environment.minimum_driver or "0"):
+        faults.append("environment/minimum_driver: should be numbers and dots, like 525.60.13.")
+    if not all((text or "").isprintable() for text in (*about, *names)):
+        faults.append("environment: should have no control characters. Send plain text.")
+    for name, text in (("lock", environment.lock), ("sbom", environment.sbom)):
+        if "\0" in (text or ""):
+            faults.append(f"environment/{name}: should be text, found a NUL. Send text.")
+        if _PASSWORD.search(text or ""):
+            faults.append(
+                f"environment/{name}: should hold no password, found one in a URL. It is published"
+                " with the release: take it out."
+            )
+    return faults
+
+
+def fits_key(text: str) -> bool:
+    """Say whether this can be an environment's key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def is_job_token(text: str) -> bool:
+    """Say whether this may be a workflow job's token: header.claims.signature."""
+    return text.count(".") == 2  # noqa: PLR2004 - RFC 7519
 
 
 def check_image(parts: Parts, request: RunRequest, spec: Spec | None, *, local: bool) -> None:
@@ -158,6 +200,13 @@ def check_trigger(request: RunRequest, spec: Spec, default_branch: str) -> None:
         default_branch=default_branch,
         changed=request.changed_paths,
     )
+    if refusal is not None:
+        raise HttpRefusal(422, refusal)
+
+
+def check_cuda(request: RunRequest, spec: Spec) -> None:
+    """Refuse a GPU that would stand idle. Raises: HttpRefusal (422)."""
+    refusal = cuda_refusal(spec, request.environment)
     if refusal is not None:
         raise HttpRefusal(422, refusal)
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from cynthus.spec import Resources, Spec
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from cynthus.wire_image import EnvironmentView
 from webhook_server.runs.budget import BudgetSeen
 
 
@@ -107,6 +108,7 @@ class Offer:
     quota: str = ""  # "3 of 8 NVIDIA_L4_GPUS free"; "": not asked or not told
     warm: str = ""  # the provider's name of an instance that waits already; "": a new one
     warm_run: str = ""  # the run that kept it, to be told to people
+    driver: str = ""  # the NVIDIA driver an instance will have, or its branch; "": not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +257,15 @@ def instance_names(run_id: str, number: int, nodes: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnvironmentKept:
+    """What a run remembers of its environment; lock and SBOM lie beside it, by `id`."""
+
+    id: str  # SHA-256 of the owner with all that was told: another owner's is another one
+    owner_id: int  # GitHub's number of the repository's owner; 0: there is no repository
+    about: EnvironmentView
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One request to execute a spec at a commit. Immutable; `decide` returns the next one."""
 
@@ -277,6 +288,7 @@ class Run:
     created_at: datetime
     finished_at: datetime | None = None
     image: str | None = None
+    environment: EnvironmentKept | None = None  #: what the image consists of; None: not told
     attempts: tuple[Attempt, ...] = ()
     outputs: tuple[Output, ...] | None = None  #: None: not collected
     wants_release: bool = False
@@ -338,6 +350,7 @@ class ImageArrived:
 
     image: str | None
     failure: str | None
+    environment: EnvironmentKept | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

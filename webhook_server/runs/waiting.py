@@ -33,7 +33,8 @@ def build(at: Look) -> Decision:
         return finish(run, cancelled(at.seen.cancel.by), now)
     if image is not None and image.image is not None:
         reason = Reason(cause=Cause.PROGRESS, text="waiting for an instance")
-        queued = replace(step(run, State.QUEUED, reason, now), image=image.image)
+        queued = step(run, State.QUEUED, reason, now)
+        queued = replace(queued, image=image.image, environment=image.environment)
         return Decision(run=queued, look_again_at=now)
     if image is not None:
         return finish(run, failed(Cause.BUILD, image.failure or "the build failed"), now)

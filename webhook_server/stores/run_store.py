@@ -29,6 +29,7 @@ from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
+from cynthus.wire_image import Environment
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
     Attempt,
@@ -46,6 +47,7 @@ from webhook_server.runs.model import (
     State,
 )
 from webhook_server.stores import (
+    environment_store,
     event_store,
     instance_store,
     publication_store,
@@ -161,10 +163,12 @@ class RunStore:
         arrived: ImageArrived | None,
         token_id: tuple[str, datetime] | None,
         now: datetime,
+        environment: Environment | None = None,
     ) -> Accepted:
         """Make the run unless its key has one; note its image; use up the token. All or nothing.
 
-        Safe to repeat, but for the token: a second use raises. The first image stays.
+        `environment` is the whole of what `arrived` only names. Safe to repeat, but for the token:
+        a second use raises. The first image stays, with its environment.
         Raises: TokenReused, SpecDiffers, DatabaseUnavailable.
         """
 
@@ -173,7 +177,7 @@ class RunStore:
                 raise TokenReused("token: should be used once, found it used. Ask for a new one.")
             accepted = _upsert(connection, draft, now)
             if arrived is not None:
-                _wish(connection, accepted.run_id, "image", arrived, now)
+                _arrive(connection, accepted.run_id, arrived, environment, now)
             wake(connection, accepted.run_id, now)
             return accepted
 
@@ -487,9 +491,29 @@ def _wish(
     kind: str,
     body: CancelWish | ImageArrived,
     now: datetime,
+) -> bool:
+    """Note a wish; False: there was one of its kind already, which stays."""
+    row = {"run_id": run_id, "kind": kind, "body": encode(body), "at": now}
+    return insert_once(connection, wishes, row)
+
+
+def _arrive(
+    connection: Connection,
+    run_id: str,
+    arrived: ImageArrived,
+    environment: Environment | None,
+    now: datetime,
 ) -> None:
-    insert_once(
-        connection, wishes, {"run_id": run_id, "kind": kind, "body": encode(body), "at": now}
+    """Note the image and what it consists of; from here on it is in use."""
+    if not _wish(connection, run_id, "image", arrived, now):
+        return
+    kept = arrived.environment
+    if kept is not None and environment is not None:
+        environment_store.keep(connection, kept, environment, now)
+    connection.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(image=arrived.image, environment_id=kept.id if kept else None)
     )
 
 

@@ -128,6 +128,9 @@ runs = Table(
     Column("lock_until", Moment),
     Column("failures", Integer, nullable=False, default=0),  # passes in a row that raised
     Column("spec_text", Text, nullable=False),  # the exact bytes that were hashed
+    # Both from the moment of the run request on: nobody may delete an image that is to be pulled.
+    Column("image", Text),
+    Column("environment_id", String(64)),
     Column("doc", JSON, nullable=False),
     UniqueConstraint("repository_id", "commit_sha", "spec_path", "trigger"),
     Index("ix_runs_look_again_at", "look_again_at"),
@@ -135,6 +138,29 @@ runs = Table(
     Index("ix_runs_repository_id_seq", "repository_id", "seq"),
     Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
     Index("ix_runs_repository_id_finished_at", "repository_id", "finished_at"),
+)
+
+#: What images consist of, once for all runs of an owner that were told the same.
+environments = Table(
+    "environments",
+    metadata,
+    Column("id", String(64), primary_key=True),  # SHA-256 of owner and content
+    Column("owner_id", BigInteger, nullable=False),
+    Column("key", String(32), nullable=False),
+    Column("lock", Text),
+    Column("sbom", Text),
+    Column("stored_at", Moment, nullable=False),
+)
+
+#: Who builds which environment just now; the others wait for them.
+build_leases = Table(
+    "build_leases",
+    metadata,
+    Column("owner_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String(32), primary_key=True),
+    Column("holder", Text, nullable=False),  # the workflow run's URL
+    Column("until", Moment, nullable=False),
+    Index("ix_build_leases_until", "until"),
 )
 
 #: What people asked for, and the Action's run request. Unique by meaning, never by delivery.

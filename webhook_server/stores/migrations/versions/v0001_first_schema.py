@@ -15,6 +15,15 @@ down_revision = None
 def upgrade() -> None:
     """Make every table; what later versions change is in later files."""
     op.create_table(
+        "build_leases",
+        sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("owner_id", "key", name=op.f("pk_build_leases")),
+    )
+    op.create_index("ix_build_leases_until", "build_leases", ["until"], unique=False)
+    op.create_table(
         "cool_downs",
         sa.Column("provider", sa.String(length=32), nullable=False),
         sa.Column("place", sa.String(length=64), nullable=False),
@@ -43,6 +52,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("guid", name=op.f("uq_deliveries_guid")),
     )
     op.create_index("ix_deliveries_due_at", "deliveries", ["due_at"], unique=False)
+    op.create_table(
+        "environments",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("lock", sa.Text(), nullable=True),
+        sa.Column("sbom", sa.Text(), nullable=True),
+        sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_environments")),
+    )
     op.create_table(
         "events",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -180,6 +199,8 @@ def upgrade() -> None:
         sa.Column("lock_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("spec_text", sa.Text(), nullable=False),
+        sa.Column("image", sa.Text(), nullable=True),
+        sa.Column("environment_id", sa.String(length=64), nullable=True),
         sa.Column("doc", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint(

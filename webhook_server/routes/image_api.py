@@ -1,0 +1,122 @@
+"""Answer builders of images: the lock of before, the lease of a build, which images are in use.
+
+A workflow job shows the same kind of token as for a run request, but here one token may be shown
+again: nothing is started by it, and asking twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from cynthus.codec import encode
+from cynthus.wire_image import IMAGES_LIMIT, BuildLeaseAsk, BuildLeaseView, ImagesInUse, LockView
+from webhook_server.routes.access import require_operator
+from webhook_server.routes.answers import HttpRefusal, bearer
+from webhook_server.routes.bodies import json_answer, limited_body
+from webhook_server.routes.money_api import read_message
+from webhook_server.routes.parts import Parts
+from webhook_server.routes.run_requests import fits_key, is_job_token
+from webhook_server.runs.environments import image_digest
+from webhook_server.stores.build_lease_store import BuildLeaseStore
+from webhook_server.stores.environment_store import EnvironmentStore
+
+BODY_LIMIT_BYTES = 8 << 10  # a key and a URL
+_MARK_LIMIT = 100  # characters after `#`: a job's name and its number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant:
+    """For whom is asked: as a job's token proves it, or as the operator says."""
+
+    repository_id: int
+    owner_id: int
+
+
+def image_router(parts: Parts) -> APIRouter:
+    """Return the doors; of another repository nothing is ever told."""
+    router = APIRouter(prefix="/api/v1", tags=["images"])
+    body = Depends(limited_body(BODY_LIMIT_BYTES))
+
+    @router.get("/locks")
+    def lock(
+        request: Request,
+        commit: str = Query(pattern="^[0-9a-f]{40}$"),
+        spec: str = Query(min_length=1, max_length=255),
+        repository_id: int | None = Query(None, ge=0, le=2**63 - 1),
+    ) -> Response:
+        """Return what this commit and spec were built with before."""
+        tenant = _tenant(parts, request, repository_id)
+        return json_answer(200, encode(_lock(parts, tenant, commit, spec)))
+
+    @router.get("/images")
+    def images(
+        request: Request, repository_id: int | None = Query(None, ge=0, le=2**63 - 1)
+    ) -> Response:
+        """Return the images that live runs and releases stand on: all of them, or a refusal."""
+        tenant = _tenant(parts, request, repository_id)
+        return json_answer(200, encode(_images(parts, tenant)))
+
+    @router.post("/build-leases")
+    def build_lease(request: Request, content: bytes = body) -> Response:
+        """Lend the right to build an environment; safe to repeat."""
+        ask = _lease_ask(content)
+        tenant = _tenant(parts, request, None, holder=ask.holder)
+        return json_answer(200, encode(_build_lease(parts, tenant, ask)))
+
+    return router
+
+
+def _tenant(
+    parts: Parts, request: Request, repository_id: int | None, *, holder: str | None = None
+) -> Tenant:
+    """Return for whom is asked. Raises: HttpRefusal (401, 403), Transient."""
+    token = bearer(request.scope)
+    if parts.jobs is None or not is_job_token(token):
+        require_operator(parts, request.scope)
+        return Tenant(repository_id=repository_id or 0, owner_id=0)
+    job = parts.jobs.identify(token)
+    url = None if holder is None else holder.partition("#")[0]
+    parts.jobs.admit(job, workflow_run_url=url)
+    if repository_id not in {None, job.repository_id}:
+        raise HttpRefusal(403, "repository_id: should be the token's own. Leave it out.")
+    return Tenant(repository_id=job.repository_id, owner_id=job.owner_id)
+
+
+def _lock(parts: Parts, tenant: Tenant, commit: str, spec: str) -> LockView:
+    found = EnvironmentStore(parts.database).lock(tenant.repository_id, commit, spec)
+    if found is None:
+        raise HttpRefusal(404, "lock: is not known for this commit and spec. Resolve anew.")
+    return found
+
+
+def _images(parts: Parts, tenant: Tenant) -> ImagesInUse:
+    """Return everything that is in use; a list that is cut off would be a list to delete by."""
+    most = IMAGES_LIMIT + 1
+    found = EnvironmentStore(parts.database).in_use(tenant.repository_id, most)
+    if len(found) > IMAGES_LIMIT:
+        raise HttpRefusal(
+            409,
+            f"images: should be at most {IMAGES_LIMIT} in use to be told, found more."
+            " Delete none: which of them are free cannot be said.",
+        )
+    digests = dict.fromkeys(digest for one in found if (digest := image_digest(one.image)))
+    keys = dict.fromkeys(one.key for one in found if one.key is not None)
+    return ImagesInUse(digests=tuple(digests), keys=tuple(keys))
+
+
+def _lease_ask(content: bytes) -> BuildLeaseAsk:
+    ask = read_message(BuildLeaseAsk, "build_lease_ask", content)
+    if not fits_key(ask.key):  # a schema's `$` lets a newline through
+        raise HttpRefusal(422, "key: should be 32 hex digits. Send the environment's key.")
+    if not ask.holder.isprintable() or len(ask.holder.partition("#")[2]) > _MARK_LIMIT:
+        raise HttpRefusal(422, "holder: should be plain text, URL#JOB. Send the workflow run's.")
+    return ask
+
+
+def _build_lease(parts: Parts, tenant: Tenant, ask: BuildLeaseAsk) -> BuildLeaseView:
+    leases = BuildLeaseStore(parts.database)
+    if ask.done:
+        return leases.give_back(tenant.owner_id, ask, parts.now())
+    return leases.ask(tenant.owner_id, ask, parts.now())

@@ -1,0 +1,111 @@
+"""Keep what images consist of, with which images are still to be pulled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, func, select
+
+from cynthus.wire_image import Environment, LockView
+from webhook_server.runs.model import EnvironmentKept
+from webhook_server.stores.database import Database, insert_once
+from webhook_server.stores.publication_store import PublicationKind, PublicationState
+from webhook_server.stores.tables import environments, publications, runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The files of an environment, exactly as they were sent."""
+
+    lock: str | None = None
+    sbom: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """An image that somebody may still pull."""
+
+    image: str  # as in RunRequest.image
+    key: str | None  # of its environment
+
+
+class EnvironmentStore:
+    """Reads the table `environments` beside `runs`; `keep` writes it with the run that tells."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def texts(self, environment_id: str) -> Texts:
+        """Return the files; nothing for an id that is not known."""
+        query = select(environments.c.lock, environments.c.sbom).where(
+            environments.c.id == environment_id
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return Texts() if row is None else Texts(lock=row.lock, sbom=row.sbom)
+
+    def lock(self, repository_id: int, commit_sha: str, spec_path: str) -> LockView | None:
+        """Return what the newest run of this commit and spec was built with."""
+        query = (
+            select(environments.c.key, environments.c.lock)
+            .join(runs, runs.c.environment_id == environments.c.id)
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.commit_sha == commit_sha,
+                runs.c.spec_path == spec_path,
+                environments.c.lock.is_not(None),
+            )
+            .order_by(runs.c.seq.desc())
+            .limit(1)
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else LockView(key=row.key, lock=row.lock)
+
+    def in_use(self, repository_id: int, limit: int) -> tuple[Standing, ...]:
+        """Return the images of runs that are not finished, then of runs with a release.
+
+        Of either at most `limit`, newest first, each image once. A release that GitHub refused is
+        none; one that is only begun counts.
+        """
+        alive = _images(repository_id, limit).where(runs.c.finished_at.is_(None))
+        released = _images(repository_id, limit).join(
+            publications,
+            and_(
+                publications.c.run_id == runs.c.id,
+                publications.c.kind == PublicationKind.RELEASE.value,
+                publications.c.state != PublicationState.REFUSED.value,
+            ),
+        )
+        with self._db.read() as connection:
+            rows = [*connection.execute(alive), *connection.execute(released)]
+        return tuple(dict.fromkeys(Standing(image=row.image, key=row.key) for row in rows))
+
+
+def _images(repository_id: int, limit: int) -> Select[Any]:
+    return (
+        select(runs.c.image, environments.c.key)
+        .select_from(runs)
+        .outerjoin(environments, environments.c.id == runs.c.environment_id)
+        .where(runs.c.repository_id == repository_id, runs.c.image.is_not(None))
+        .group_by(runs.c.image, environments.c.key)
+        .order_by(func.max(runs.c.seq).desc())
+        .limit(limit)
+    )
+
+
+def keep(
+    connection: Connection, kept: EnvironmentKept, environment: Environment, now: datetime
+) -> None:
+    """Store an environment's files within a larger transaction. Safe to repeat."""
+    row = {
+        "id": kept.id,
+        "owner_id": kept.owner_id,
+        "key": environment.key,
+        "lock": environment.lock,
+        "sbom": environment.sbom,
+        "stored_at": now,
+    }
+    insert_once(connection, environments, row)
