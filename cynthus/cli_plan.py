@@ -14,13 +14,17 @@ from cynthus.cli_connection import add_server_argument, connect, harmless
 from cynthus.cli_table import print_table
 from cynthus.cli_validate import read_bytes, to_json
 from cynthus.codec import encode
+from cynthus.drivers import is_older
 from cynthus.errors import UserError
 from cynthus.money import usd, usd_left
 from cynthus.specfile import parse
 from cynthus.wire_money import BudgetView, OfferView, PlanAsk, PlanView
 
 DONE, WOULD_FAIL, WRONG_INPUT = 0, 1, 2
-_COLUMNS = ("try", "place", "machine", "gpu", "spot", "an hour", "expected", "at most", "quota")
+_COLUMNS = (
+    *("try", "place", "machine", "gpu", "spot"),
+    *("an hour", "expected", "at most", "driver", "quota"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="ID",
         help="GitHub's number of the repository whose budgets count (default: none)",
+    )
+    parser.add_argument(
+        "--minimum-driver",
+        metavar="VERSION",
+        help="the oldest NVIDIA driver that the environment runs with, as a run's page names it",
     )
     add_server_argument(parser)
     parser.epilog = (
@@ -50,13 +59,16 @@ def run(args: argparse.Namespace) -> int:
     except UserError as error:
         return _tell_faults(error, as_json=args.json)
     ask = PlanAsk(
-        spec_path=Path(name).name, spec_text=content.decode(), repository_id=args.repository_id
+        spec_path=Path(name).name,
+        spec_text=content.decode(),
+        repository_id=args.repository_id,
+        minimum_driver=args.minimum_driver,
     )
     plan = _asked(args, ask)
     if args.json:
         print(json.dumps(encode(plan), indent=2))
     else:
-        _print(plan)
+        _print(plan, args.minimum_driver or "")
     return WOULD_FAIL if plan.refusal else DONE
 
 
@@ -92,12 +104,12 @@ def _asked_here(ask: PlanAsk) -> PlanView:
 # ── for people ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _print(plan: PlanView) -> None:
+def _print(plan: PlanView, minimum_driver: str) -> None:
     several = f" on {plan.nodes} instances" if plan.nodes > 1 else ""
     limit = "" if plan.max_cost_usd is None else f", at most {usd(plan.max_cost_usd)}"
     _say(f"{plan.name}: {plan.provider}{several}, at most {_span(plan.max_duration_s)}{limit}")
     if plan.offers:
-        rows = [_row(number, offer) for number, offer in enumerate(plan.offers, 1)]
+        rows = [_row(number, one, minimum_driver) for number, one in enumerate(plan.offers, 1)]
         print_table(_COLUMNS, rows)
     for line in (*_prices(plan.offers), *map(_budget, plan.budgets), *_remarks(plan)):
         _say(line)
@@ -113,8 +125,10 @@ def _say(line: str) -> None:
     print(harmless(line))
 
 
-def _row(number: int, offer: OfferView) -> tuple[str, ...]:
+def _row(number: int, offer: OfferView, minimum_driver: str) -> tuple[str, ...]:
     gpu = f"{offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else "-"
+    old = is_older(offer.driver, minimum_driver)
+    driver = f"{offer.driver} (too old)" if old else offer.driver or "-"
     place = offer.place if offer.place != offer.machine else offer.provider
     at_most = usd(offer.most_usd)
     return (
@@ -125,7 +139,8 @@ def _row(number: int, offer: OfferView) -> tuple[str, ...]:
         "yes" if offer.spot else "no",
         f"${offer.usd_per_hour}",
         usd(offer.expected_usd),
-        f"{at_most} (too much)" if offer.refusal else at_most,
+        f"{at_most} (too much)" if offer.refusal and not old else at_most,
+        driver,
         offer.waits or offer.quota or "-",
     )
 

@@ -23,6 +23,7 @@ from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.build_lease_store import BuildLeaseStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE, Database
+from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -213,6 +214,7 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
         blobs=ground.blobs,
         blob_key=blob_key,
         spec_text=runs.spec_text,
+        environment=EnvironmentStore(ground.database).texts,
     )
     publisher = Publisher(
         Parts(

@@ -159,6 +159,12 @@ class Settings:
         "projects/cos-cloud/global/images/family/cos-stable",
         "boot image: a Container-Optimized OS or an Ubuntu accelerator image (family or image)",
     )
+    gcp_driver: str = _setting(
+        "GCP_DRIVER",
+        "",
+        "NVIDIA driver of the instances, a branch (580) or a version (580.126.09), which"
+        " Container-Optimized OS installs; empty: its default, or what an Ubuntu image's name says",
+    )
     gcp_agent_image: str = _setting(
         "GCP_AGENT_IMAGE",
         "",

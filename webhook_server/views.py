@@ -51,6 +51,7 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         max_cost_usd=run.spec.resources.max_cost_usd if run.spec else None,
         price_source=run.attempt.offer.price_source if run.attempt else "",
         image=run.image,
+        environment=run.environment.about if run.environment else None,
         notices=_notices(run, told),
         attempts=tuple(_attempt_view(attempt, told.marks, now) for attempt in run.attempts),
         outputs=output_views(run),

@@ -40,6 +40,7 @@ from runner_images.agent.workload import (
     Ended,
     Found,
     Usage,
+    check_driver,
     gang_variables,
     signal_of,
 )
@@ -84,6 +85,7 @@ class Container:
         """Have the image, the network and, but for a gang, the container; raises CannotStart."""
         if self._place.fault:
             raise CannotStart(self._place.fault, infrastructure=True)
+        check_driver(self._work, self._facts)
         self._check_capacity()
         self._engine = _connected(self._place.socket)
         try:

@@ -34,6 +34,7 @@ from runner_images.agent.workload import (
     Found,
     Usage,
     arguments,
+    check_driver,
     gang_variables,
 )
 
@@ -69,6 +70,7 @@ class Process:
     def prepare(self, stopping: Callable[[], bool]) -> None:
         """Copy the workspace; raises CannotStart."""
         del stopping  # a copy of source code takes milliseconds
+        check_driver(self._work, self._facts)
         self._check_capacity()
         bundle = _bundle_folder(self._work.image)
         try:

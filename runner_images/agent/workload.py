@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from cynthus.drivers import is_older
 from cynthus.errors import CynthusError
-from cynthus.wire import Mark, Rendezvous, Work
+from cynthus.wire import Facts, Mark, Rendezvous, Work
 
 OUTPUTS_FOLDER = "outputs"  # spec.md: $CYNTHUS_OUTPUTS is /workspace/outputs
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -103,6 +104,22 @@ class Workload(Protocol):
 
     def remove(self) -> None:
         """Leave nothing behind."""
+
+
+def check_driver(work: Work, facts: Facts) -> None:
+    """Refuse an image whose CUDA is newer than this machine's driver, before it is pulled.
+
+    Not the machine's fault: the next one of the place has the same driver. A machine that cannot
+    say which it has is tried.
+    Raises: CannotStart.
+    """
+    wanted, found = work.minimum_driver, facts.driver
+    if work.gpu_count and wanted and found and is_older(found, wanted):
+        text = (
+            f"driver: the image's CUDA needs NVIDIA's {wanted} or newer, this instance has {found}."
+            " Require a build for an older CUDA, or ask for another place"
+        )
+        raise CannotStart(text, infrastructure=False)
 
 
 def signal_of(code: int) -> int | None:

@@ -74,6 +74,7 @@ def test_the_settings_say_what_the_agent_needs() -> None:
         "control_plane": "cp-1",
         "agent_image": IMAGE,
         "registries": "europe-west4-docker.pkg.dev",
+        "driver": "",
         "gpu_count": "2",
         "gpu_mode": "cos",
         "nodes": "1",

@@ -16,7 +16,13 @@ from pathlib import Path
 from cynthus.errors import UserError
 from cynthus.spec import Resources
 from webhook_server.providers import gcp_shapes
-from webhook_server.providers.gcp_boot import BootConfig, BootKind, boot_kind, user_data
+from webhook_server.providers.gcp_boot import (
+    BootConfig,
+    BootKind,
+    boot_kind,
+    promised_driver,
+    user_data,
+)
 from webhook_server.providers.gcp_client import (
     Account,
     ApiError,
@@ -87,6 +93,7 @@ def opened(
             " image registry and nothing else."
         )
     kind = boot_kind(settings.gcp_image)
+    driver = promised_driver(settings.gcp_image, settings.gcp_driver)
     ground = Ground(
         around=Surroundings(
             control_plane=control_plane,
@@ -103,6 +110,7 @@ def opened(
             control_plane=control_plane,
             agent_image=settings.gcp_agent_image,
             kind=kind,
+            driver=driver,
         ),
         places=settings.gcp_places,
         prices_file=settings.state_dir / "gcp_prices.csv",
@@ -138,6 +146,7 @@ class Gcp:
             prices=self._price_table.get(),
             quotas=self._quotas.get(),
             address=self._ground.around.external_ip,
+            driver=self._ground.boot.driver,
         )
         return offers(need, need.places or self._ground.places, market)
 

@@ -49,7 +49,9 @@ look_at_disk() {
 
 # https://cloud.google.com/container-optimized-os/docs/how-to/run-gpus
 install_driver() {
-	timeout "$driver_limit_s" cos-extensions install gpu >"$boot/driver.log" 2>&1
+	set -- install gpu
+	[ -z "$driver" ] || set -- "$@" -- "-version=$driver"
+	timeout "$driver_limit_s" cos-extensions "$@" >"$boot/driver.log" 2>&1
 	code=$?
 	if [ "$code" -eq 124 ]; then
 		fault "GPU driver: was not installed within $driver_limit_s s: $(last_line "$boot/driver.log")"

@@ -49,6 +49,7 @@ class Market:
     prices: PriceTable
     quotas: Quotas
     address: bool = False  # each instance has an external one
+    driver: str = ""  # that its GPU instances will have; "": not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +229,7 @@ def _priced(need: Resources, choice: _Choice, market: Market, *, spot: bool) -> 
         usd_per_hour=usd.quantize(_UNIT, ROUND_UP),
         spot=spot,
         price_source=market.prices.source,
+        driver=market.driver if choice.gpu else "",
     )
 
 

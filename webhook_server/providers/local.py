@@ -150,6 +150,7 @@ class Local:
             cpu=self._cpu,
             memory_bytes=self._memory_bytes,
             usd_per_hour=Decimal(0),
+            driver=self._driver if gpu else "",
         )
 
     def _gpu_for(self, need: Resources) -> GpuNeed | None:
@@ -192,8 +193,16 @@ class Local:
 
     @cached_property
     def _gpus(self) -> tuple[str, ...]:
-        """Ask once: GPUs do not come and go while a machine runs."""
-        words = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+        return tuple(line.rpartition(",")[0].strip() for line in self._told_by_driver)
+
+    @cached_property
+    def _driver(self) -> str:
+        return next((line.rpartition(",")[2].strip() for line in self._told_by_driver), "")
+
+    @cached_property
+    def _told_by_driver(self) -> tuple[str, ...]:
+        """Ask once: GPUs and their driver do not come and go while a machine runs."""
+        words = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
         try:
             answer = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
         except (OSError, subprocess.TimeoutExpired):  # no driver: no GPU

@@ -20,6 +20,7 @@ from webhook_server.runs import release as shape
 from webhook_server.runs.model import Run
 from webhook_server.runs.release import AssetPlan, OwnFile
 from webhook_server.runs.report import Feed
+from webhook_server.stores.environment_store import Texts
 from webhook_server.stores.event_store import EventStore
 
 _PAGE = 500
@@ -34,6 +35,7 @@ class ReleaseSources:
     blobs: Blobs
     blob_key: Callable[[int, str, int, str], str]
     spec_text: Callable[[str], str | None]
+    environment: Callable[[str], Texts]
 
 
 class ReleaseMaker:
@@ -162,6 +164,7 @@ class ReleaseMaker:
             (shape.spec_name(self._run), self._spec()),
             (shape.METRICS, self._metrics()),
             (shape.LOG, self._log()),
+            *self._environment(),
         ]
         for name, chunks in texts:
             with _file_of(chunks) as file:
@@ -171,6 +174,15 @@ class ReleaseMaker:
 
     def _spec(self) -> Iterator[bytes]:
         yield (self._sources.spec_text(self._run.id) or "").encode()
+
+    def _environment(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Yield lock and SBOM as they were sent: nothing of them is read here."""
+        if self._run.environment is None:
+            return
+        texts = self._sources.environment(self._run.environment.id)
+        for name, text in ((shape.LOCK, texts.lock), (shape.SBOM, texts.sbom)):
+            if text is not None:
+                yield name, iter((text.encode(),))
 
     def _metrics(self) -> Iterator[bytes]:
         seq = 0

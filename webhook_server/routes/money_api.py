@@ -101,6 +101,7 @@ def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
         repository=ask.repository,
         provider=name,
         policy=within(policy_of(name), parts.settings.max_duration),
+        minimum_driver=ask.minimum_driver,
     )
     return plan(question, _with_offers(parts, name, spec, seen), now)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,6 +11,7 @@ from cynthus.wire_money import BudgetView, OfferView, PlanView
 from webhook_server.runs import honour
 from webhook_server.runs.budget import BudgetSeen, month_turns_at
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt, refusal
+from webhook_server.runs.environments import driver_refusal
 from webhook_server.runs.limits import allowed, price
 from webhook_server.runs.model import Cause, Observations, Offer, Reason, Run, RunKey, State
 from webhook_server.runs.places import cool_down
@@ -26,6 +27,7 @@ class Question:
     repository: str
     provider: str
     policy: Policy
+    minimum_driver: str | None = None  # of the environment, as far as it is known
 
 
 def plan(question: Question, seen: Observations, now: datetime) -> PlanView:
@@ -34,7 +36,11 @@ def plan(question: Question, seen: Observations, now: datetime) -> PlanView:
     run = _imagined(question, now)
     purse = Purse(spec=spec, budgets=seen.budgets, policy=policy)
     ordered = sorted(seen.offers or (), key=lambda offer: _cools(offer, seen) is not None)
-    offers = tuple(_offer(run, offer, purse, seen) for offer in ordered)
+    offers = tuple(
+        replace(view, refusal=_too_old(question, offer) or view.refusal)
+        for offer in ordered
+        for view in [_offer(run, offer, purse, seen)]
+    )
     return PlanView(
         name=spec.name,
         provider=question.provider,
@@ -87,11 +93,17 @@ def _offer(run: Run, offer: Offer, purse: Purse, seen: Observations) -> OfferVie
         usd_per_hour=offer.usd_per_hour,
         price_source=offer.price_source,
         quota=offer.quota,
+        driver=offer.driver,
         expected_usd=_expected(offer, purse.spec),
         most_usd=committed_with(run, attempt, purse),
         refusal=why_not.text if why_not else None,
         waits=_cools(offer, seen),
     )
+
+
+def _too_old(question: Question, offer: Offer) -> str | None:
+    why = driver_refusal(offer, question.minimum_driver)
+    return None if why is None else f"{offer.place}: {why}"
 
 
 def _expected(offer: Offer, spec: Spec) -> Decimal:

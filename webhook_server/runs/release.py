@@ -12,6 +12,7 @@ from typing import Any
 from cynthus.codec import encode
 from cynthus.money import usd
 from cynthus.wire import Output
+from webhook_server.runs.environments import image_digest
 from webhook_server.runs.hostile import code, cut_middle, inline
 from webhook_server.runs.model import Attempt, Run
 from webhook_server.runs.report import sparkline
@@ -19,11 +20,13 @@ from webhook_server.runs.report import sparkline
 # https://docs.github.com/repositories/releasing-projects-on-github/about-releases#storage-and-bandwidth-quotas
 PART_BYTES = 2_000_000_000  # "each file must be under 2 GiB"
 MAX_ASSETS = 1000
-_OWN_ASSETS = 8  # manifest, metrics, log, spec; and room for what GitHub may add
+_OWN_ASSETS = 10  # manifest, metrics, log, spec, lock, SBOM; and room for what GitHub may add
 _NOTES_LIMIT = 60_000  # GitHub takes 125,000 characters
 _NAME_LIMIT = 180
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]+")
 MANIFEST, METRICS, LOG = "manifest.json", "metrics.json", "log.txt"
+# CycloneDX names its files *.cdx.json: https://cyclonedx.org/specification/overview/
+LOCK, SBOM = "requirements.lock", "sbom.cdx.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +258,10 @@ def spec_name(run: Run) -> str:
 
 
 def _own_names(run: Run) -> tuple[str, ...]:
-    return (MANIFEST, METRICS, LOG, spec_name(run))
+    about = run.environment.about if run.environment else None
+    lock = (LOCK,) if about and about.lock_sha256 else ()
+    sbom = (SBOM,) if about and about.sbom_sha256 else ()
+    return (MANIFEST, METRICS, LOG, spec_name(run), *lock, *sbom)
 
 
 def manifest(run: Run, planned: ReleasePlan, own: Sequence[OwnFile]) -> bytes:
@@ -275,6 +281,8 @@ def manifest(run: Run, planned: ReleasePlan, own: Sequence[OwnFile]) -> bytes:
         "ref": run.ref,
         "spec": {"path": run.key.spec_path, "sha256": run.spec_sha256},
         "image": run.image,
+        "image_digest": image_digest(run.image),
+        "environment": run.environment.about if run.environment else None,
         "attempts": [_attempt(attempt) for attempt in run.attempts],
         "files": list(planned.files),
         "own_files": list(own),

@@ -9,6 +9,7 @@ from datetime import timedelta
 from webhook_server.runs import warm
 from webhook_server.runs.commitment import Purse, next_attempt
 from webhook_server.runs.commitment import refusal as money_refusal
+from webhook_server.runs.environments import new_enough, too_old_text
 from webhook_server.runs.limits import limit_reached
 from webhook_server.runs.look import Look, between, cancelled, clock, finish, soonest, step
 from webhook_server.runs.model import (
@@ -67,7 +68,17 @@ def queue(at: Look) -> Decision:
         return finish(run, failed(Cause.REFUSED, seen.offers_refusal), now)
     if not seen.offers:
         return _wait_for_offers(at)
-    return _order_payable(at, seen.offers)
+    return _order_fitting(at, seen.offers)
+
+
+def _order_fitting(at: Look, offers: Sequence[Offer]) -> Decision:
+    """Order what runs the environment's CUDA; nothing is ordered where nothing does."""
+    environment = at.run.environment
+    fitting = new_enough(offers, environment)
+    if not fitting and environment is not None:
+        text = too_old_text(offers, environment.about)
+        return finish(at.run, failed(Cause.REFUSED, text), at.now)
+    return _order_payable(at, fitting)
 
 
 def _take_over(at: Look) -> Decision | None:
@@ -75,7 +86,8 @@ def _take_over(at: Look) -> Decision | None:
     life = warm.needed_life(at.run, at.spec, at.now, at.policy)
     purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
     tried = {attempt.offer.warm for attempt in at.run.attempts}
-    for offer in warm.offers(at.seen.kept, at.spec.resources, life=life, now=at.now):
+    waiting = warm.offers(at.seen.kept, at.spec.resources, life=life, now=at.now)
+    for offer in new_enough(waiting, at.run.environment):
         attempt = next_attempt(at.run, offer, purse, at.now)
         life_left = warm.remaining(at.seen.kept, offer.warm, at.now)
         attempt = replace(attempt, max_life=life_left)

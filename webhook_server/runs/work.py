@@ -76,6 +76,7 @@ def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
         output_limit_files=limits.output_files,
         gang=_gang(run, attempt, rank),
         keep_warm_s=_keep_warm(run, attempt).total_seconds(),
+        minimum_driver=run.environment.about.minimum_driver if run.environment else None,
     )
 
 
