@@ -9,6 +9,8 @@ from typing import Any
 from cynthus.spec import Output as SpecOutput
 from cynthus.spec import Resources, Retry, Spec
 from cynthus.wire import AgentState, Exit, Facts, Output
+from cynthus.wire_image import Environment, Framework
+from webhook_server.runs.environments import kept
 from webhook_server.runs.model import (
     AgentSeen,
     Attempt,
@@ -16,6 +18,7 @@ from webhook_server.runs.model import (
     CreateOutcome,
     CreateSeen,
     Denial,
+    EnvironmentKept,
     Gone,
     InstanceSeen,
     Member,
@@ -87,6 +90,24 @@ def an_offer(**changes: Any) -> Offer:
         "usd_per_hour": Decimal("3.60"),
     }
     return Offer(**(given | changes))
+
+
+def an_environment(**changes: Any) -> Environment:
+    given: dict[str, Any] = {
+        "key": "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        "base": "docker.io/library/python:3.11-slim-bookworm",
+        "base_digest": "sha256:" + "e" * 64,
+        "python": "3.11",
+        "frameworks": (Framework(name="torch", version="2.7.0", cuda="12.8"),),
+        "minimum_driver": "570.26",
+        "lock": "torch==2.7.0 --hash=sha256:00\n",
+        "sbom": '{"bomFormat": "CycloneDX"}',
+    }
+    return Environment(**(given | changes))
+
+
+def a_kept(**changes: Any) -> EnvironmentKept:
+    return kept(41, an_environment(**changes))
 
 
 def an_attempt(number: int = 1, **changes: Any) -> Attempt:

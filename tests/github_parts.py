@@ -32,6 +32,7 @@ from webhook_server.runs.model import (
 )
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -129,6 +130,7 @@ class Server:
                     blobs=self.shelf,
                     blob_key=blob_key,
                     spec_text=self.runs.spec_text,
+                    environment=EnvironmentStore(self.db).texts,
                 ),
                 bell=self.bell,
                 url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from runner_images.agent.container_network import gang_network
 from runner_images.agent.metadata import Metadata, NoMetadata, Value
 from runner_images.agent.registry import google_login
 from runner_images.agent.takeback import watch
-from runner_images.agent.workload import gang_variables
+from runner_images.agent.workload import CannotStart, check_driver, gang_variables
+from tests.builders import some_facts
 from tests.fake_control_plane import a_work
 from tests.fake_metadata import MetadataServer
 from tests.nvml import nvml_library
@@ -184,3 +186,26 @@ def test_a_server_that_does_not_wait_is_not_asked_without_end() -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(10)
     assert metadata.asked == 4  # the first question, then one a pause
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpu_count", "starts"),
+    [
+        ("535.161.08", 1, False),
+        ("570.26", 1, True),
+        ("580.126.09", 1, True),
+        (None, 1, True),  # it cannot say: the command will
+        ("535.161.08", 0, True),  # nothing of the run touches the GPU
+    ],
+)
+def test_an_image_that_the_driver_cannot_run_is_not_even_pulled(
+    driver: str | None, gpu_count: int, *, starts: bool
+) -> None:
+    work = replace(a_work(), gpu_count=gpu_count, minimum_driver="570.26")
+    facts = some_facts(driver=driver)
+    if starts:
+        check_driver(work, facts)
+        return
+    with pytest.raises(CannotStart, match=r"570\.26 or newer, this instance has 535") as refused:
+        check_driver(work, facts)
+    assert not refused.value.infrastructure

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from webhook_server.providers.gcp_boot import HOME, BootConfig, BootKind, boot_kind, user_data
+from cynthus.errors import UserError
+from webhook_server.providers.gcp_boot import (
+    HOME,
+    BootConfig,
+    BootKind,
+    boot_kind,
+    promised_driver,
+    user_data,
+)
 from webhook_server.providers.provider import Misconfigured
 
 IMAGE = "europe-west4-docker.pkg.dev/acme/cynthus/agent@sha256:" + "a" * 64
@@ -101,6 +109,7 @@ REFUSED = {
     "a registry that only looks like it": {"registries": ("eu-docker.pkg.dev.evil.example",)},
     "another address for the audience": {"audience": HOSTILE},
     "no agent for an image without Python": {"agent_image": ""},
+    "a driver with an option": {"driver": "580 -debug"},
 }
 
 
@@ -142,6 +151,48 @@ def test_it_fits_into_the_metadata_many_times() -> None:
 )
 def test_the_boot_image_says_what_it_is(image: str, kind: BootKind) -> None:
     assert boot_kind(image) is kind
+
+
+UBUNTU = "projects/ubuntu-os-accelerator-images/global/images/family/ubuntu-2404-with-nvidia-580"
+COS = "projects/cos-cloud/global/images/family/cos-stable"
+
+
+@pytest.mark.parametrize(
+    ("image", "setting", "promised"),
+    [
+        (COS, "", ""),  # its default changes with every release
+        (COS, "580", "580"),
+        (COS, "580.126.09", "580.126.09"),
+        (UBUNTU, "", "580"),
+        (UBUNTU, "580.95", "580.95"),
+        ("projects/acme/global/images/own-image", "", ""),
+    ],
+)
+def test_a_driver_is_promised_only_where_it_is_known(
+    image: str, setting: str, promised: str
+) -> None:
+    assert promised_driver(image, setting) == promised
+
+
+@pytest.mark.parametrize("setting", ["latest", "R580", "58", "580.126.09.1", "580; id", "580\n"])
+def test_a_driver_that_is_no_version_stops_the_start(setting: str) -> None:
+    with pytest.raises(UserError, match="CYNTHUS_GCP_DRIVER"):
+        promised_driver(COS, setting)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"driver": ""}, ""),
+        ({"driver": "580"}, "R580"),
+        ({"driver": "580.126.09"}, "580.126.09"),
+        ({"driver": "580", "kind": BootKind.UBUNTU}, ""),  # it is there, nothing is installed
+    ],
+)
+def test_the_promised_driver_is_the_one_that_is_installed(
+    changes: dict[str, Any], told: str
+) -> None:
+    assert settings(replace(CONFIG, **changes))["driver"] == told
 
 
 def test_the_machine_has_time_to_report_before_the_plug_is_pulled() -> None:

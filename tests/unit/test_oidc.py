@@ -32,6 +32,7 @@ from webhook_server.auth.oidc import (
     Forbidden,
     OidcVerifier,
     PullHead,
+    admit,
     authorise,
 )
 from webhook_server.auth.signed_tokens import Unauthorised
@@ -667,3 +668,17 @@ def test_a_renamed_repository_stays_allowed() -> None:
 def test_an_entry_that_names_nothing_stops_the_server(entry: str) -> None:
     with pytest.raises(UserError, match="CYNTHUS_ALLOWED"):
         allowed(entry)
+
+
+def test_a_job_without_a_run_request_is_let_in_by_the_same_rules() -> None:
+    own = verifier().caller(token())
+    url = f"https://github.com/{own.repository}/actions/runs/{own.run_id}"
+    admit(own, allowed=allowed("41"), workflow_run_url=url)
+    admit(own, allowed=allowed("41"))
+    for stranger in (f"{url}0", "https://github.com/other/repo/actions/runs/1", "javascript:1"):
+        with pytest.raises(Forbidden, match="workflow_run_url"):
+            admit(own, allowed=allowed("41"), workflow_run_url=stranger)
+    with pytest.raises(Forbidden, match="not known to this server"):
+        admit(own, allowed=allowed("42"))
+    with pytest.raises(Forbidden, match="self-hosted"):
+        admit(replace(own, runner="self-hosted", public=True), allowed=allowed("41"))

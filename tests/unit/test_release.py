@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cynthus.wire import Output
-from tests.builders import a_run, an_attempt
+from tests.builders import a_kept, a_run, an_attempt, an_environment
 from webhook_server.publish.assets import AssetFile, digest_of
 from webhook_server.runs import release as shape
 from webhook_server.runs.model import Run, State
@@ -139,12 +139,28 @@ def test_the_manifest_says_what_it_takes_to_repeat_the_run() -> None:
     found = json.loads(shape.manifest(run, plan(run), own))
     assert found["commit"] == run.key.commit_sha
     assert found["image"] == run.image
+    assert found["image_digest"] == "sha256:" + "a" * 64
+    assert found["environment"] is None
     assert found["spec"] == {"path": "cynthus.yaml", "sha256": run.spec_sha256}
     assert found["attempts"][0]["provider"] == "fake"
     assert found["files"] == [
         {"path": "a", "size_bytes": 7, "sha256": stored("a").sha256, "asset": "a"}
     ]
     assert found["own_files"] == [{"name": "log.txt", "size_bytes": 3, "sha256": "0" * 64}]
+
+
+def test_the_manifest_names_what_the_image_consists_of() -> None:
+    environment = a_kept()
+    run = replace(run_with(stored("requirements.lock")), environment=environment)
+    planned = plan(run)
+    told = json.loads(shape.manifest(run, planned, []))["environment"]
+    lock = hashlib.sha256((an_environment().lock or "").encode()).hexdigest()
+    assert (told["key"], told["lock_sha256"]) == (environment.about.key, lock)
+    assert told["base_digest"] == "sha256:" + "e" * 64
+    # The name is ours then: the user's own file gets another.
+    assert [asset.name for asset in planned.assets] == ["requirements-2.lock"]
+    without = replace(run, environment=a_kept(lock=None))
+    assert [asset.name for asset in plan(without).assets] == ["requirements.lock"]
 
 
 def test_the_notes_show_metrics_and_how_to_repeat_and_carry_the_marker() -> None:

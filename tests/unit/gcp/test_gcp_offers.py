@@ -54,6 +54,12 @@ def test_an_offer_says_all_that_an_order_needs() -> None:
     assert "2026-08-03" in first.price_source
 
 
+def test_an_offer_promises_the_driver_only_with_a_gpu() -> None:
+    for asked, driver in ((need("l4"), "580"), (need("t4"), "580"), (need(), "")):
+        found = offers(asked, PLACES, market(driver="580"))
+        assert {offer.driver for offer in found} == {driver}
+
+
 def test_places_come_in_the_users_order_and_in_each_the_cheapest_first() -> None:
     found = offered(need("l4"), ("europe-west4-b", "us-central1"))
     regions = [offer.place.rpartition("-")[0] for offer in found]
