@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from cynthus.wire import EventKind, RunRequest
+from tests.builders import an_environment
 from tests.github_fixture import (
     GithubSimulator,
     WebhookSink,
@@ -30,7 +31,9 @@ from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier, authorise
 from webhook_server.publish import Places
+from webhook_server.runs.environments import kept
 from webhook_server.runs.model import Outcome, Run, State
+from webhook_server.stores import environment_store
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
 _numbers = itertools.count(1)
@@ -750,6 +753,24 @@ def test_a_release_holds_every_output_with_its_digest(world: World) -> None:
     assert row.state is PublicationState.DONE
     assert row.url is not None
     assert "/releases/" in row.url
+
+
+def test_a_release_carries_what_its_image_consists_of(world: World) -> None:
+    server, run_id = world.server, world.a_run().id
+    told = an_environment()
+    environment = kept(41, told)
+    server.db.write(lambda db: environment_store.keep(db, environment, told, server.clock()))
+    server.run_to_outputs(run_id, {"requirements.lock": b"the user's own\n"})
+    run = server.change(run_id, lambda run: replace(run, environment=environment))
+    server.publisher.step()
+    manifest = assert_complete(world, run)
+    assert manifest["image_digest"] == "sha256:" + "a" * 64
+    assert manifest["environment"]["key"] == told.key
+    assert manifest["environment"]["base_digest"] == told.base_digest
+    own = {file["name"]: file["sha256"] for file in manifest["own_files"]}
+    assert own["requirements.lock"] == manifest["environment"]["lock_sha256"]
+    assert own["sbom.cdx.json"] == manifest["environment"]["sbom_sha256"]
+    assert [file["asset"] for file in manifest["files"]] == ["requirements-2.lock"]
 
 
 FAULTS: dict[str, list[dict[str, Any]]] = {
