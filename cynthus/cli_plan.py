@@ -21,10 +21,7 @@ from cynthus.specfile import parse
 from cynthus.wire_money import BudgetView, OfferView, PlanAsk, PlanView
 
 DONE, WOULD_FAIL, WRONG_INPUT = 0, 1, 2
-_COLUMNS = (
-    *("try", "place", "machine", "gpu", "spot"),
-    *("an hour", "expected", "at most", "driver", "quota"),
-)
+_COLUMNS = ("try", "place", "machine", "gpu", "spot", "an hour", "expected", "at most", "quota")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,23 +123,27 @@ def _say(line: str) -> None:
 
 
 def _row(number: int, offer: OfferView, minimum_driver: str) -> tuple[str, ...]:
-    gpu = f"{offer.gpu_count} {offer.gpu_type}" if offer.gpu_type else "-"
     old = is_older(offer.driver, minimum_driver)
-    driver = f"{offer.driver} (too old)" if old else offer.driver or "-"
     place = offer.place if offer.place != offer.machine else offer.provider
     at_most = usd(offer.most_usd)
     return (
         str(number),
         place,
         offer.machine,
-        gpu,
+        _gpu(offer, old=old),
         "yes" if offer.spot else "no",
         f"${offer.usd_per_hour}",
         usd(offer.expected_usd),
         f"{at_most} (too much)" if offer.refusal and not old else at_most,
-        driver,
         offer.waits or offer.quota or "-",
     )
+
+
+def _gpu(offer: OfferView, *, old: bool) -> str:
+    if not offer.gpu_type:
+        return "-"
+    driver = f", driver {offer.driver}" if offer.driver else ""
+    return f"{offer.gpu_count} {offer.gpu_type}{driver}{' (too old)' if old else ''}"
 
 
 def _prices(offers: Sequence[OfferView]) -> list[str]:

@@ -163,6 +163,8 @@ DOORS = [
     ("GET", "/api/v1/runs/{run}/outputs"),
     ("POST", "/api/v1/runs/{run}/cancel"),
     ("GET", "/api/v1/openapi.json"),
+    ("GET", "/api/v1/images"),
+    ("GET", f"/api/v1/locks?commit={'c' * 40}&spec=cynthus.yaml"),
     ("GET", "/metrics"),
 ]
 

@@ -36,6 +36,8 @@ from webhook_server.auth.oidc import (
     authorise,
 )
 from webhook_server.auth.signed_tokens import Unauthorised
+from webhook_server.routes.answers import HttpRefusal
+from webhook_server.routes.jobs import GithubJobs
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -682,3 +684,21 @@ def test_a_job_without_a_run_request_is_let_in_by_the_same_rules() -> None:
         admit(own, allowed=allowed("42"))
     with pytest.raises(Forbidden, match="self-hosted"):
         admit(replace(own, runner="self-hosted", public=True), allowed=allowed("41"))
+
+
+def test_the_gate_turns_a_refusal_into_the_doors_answer() -> None:
+    gate = GithubJobs(verifier(), allowed("42"), NoRepositories())
+    with pytest.raises(HttpRefusal, match="not known to this server") as refused:
+        gate.admit(gate.identify(token()))
+    assert refused.value.status == 403
+    GithubJobs(verifier(), allowed("41"), NoRepositories()).admit(gate.identify(token()))
+
+
+class NoRepositories:
+    """Nothing is asked of GitHub before a run request."""
+
+    def default_branch(self, caller: Caller) -> str:
+        raise AssertionError(caller)
+
+    def pull_head(self, caller: Caller, number: int) -> PullHead:
+        raise AssertionError((caller, number))

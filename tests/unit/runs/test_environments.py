@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cynthus import cli_plan
 from cynthus.spec import GpuNeed, Resources
 from cynthus.wire_image import Framework
 from tests.builders import (
@@ -217,3 +218,20 @@ def test_a_plan_says_which_places_have_too_old_a_driver() -> None:
     assert "old: its NVIDIA driver is 535.161.08" in str(alone.refusal)
     indifferent = plan(replace(question, minimum_driver=None), Observations(offers=(old,)), NOON)
     assert indifferent.refusal is None
+
+
+def test_people_see_which_driver_is_too_old() -> None:
+    old, new = a_gpu_offer("535.161.08"), a_gpu_offer("580")
+    question = Question(
+        spec=WITH_GPU,
+        repository_id=7,
+        repository="acme/vision",
+        provider="fake",
+        policy=CLOUD,
+        minimum_driver="570.26",
+    )
+    views = plan(question, Observations(offers=(old, new, an_offer())), NOON).offers
+    rows = [cli_plan._row(1, view, "570.26") for view in views]
+    told = [row[3] for row in rows]
+    assert told == ["1 l4, driver 535.161.08 (too old)", "1 l4, driver 580", "-"]
+    assert "too much" not in "".join(rows[0])
