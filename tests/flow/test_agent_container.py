@@ -15,26 +15,25 @@ import docker
 import pytest
 
 from runner_images.agent.metadata_guard import ADDRESS
-from tests.agent_process import an_agent, finished
+from tests.agent_process import INSTANCE, an_agent, finished
 from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import SECRET, TOKEN, ControlPlane, a_work
 
 pytestmark = pytest.mark.docker
 __all__ = ["engine_socket", "image"]  # fixtures
-NAME = "cynthus-rtest-1"
 
 
 @pytest.fixture
 def client(engine_socket: str) -> Iterator[docker.APIClient]:
     client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
     yield client
-    for found in client.containers(all=True, filters={"label": f"cynthus.instance={NAME}"}):
+    for found in client.containers(all=True, filters={"label": f"cynthus.instance={INSTANCE}"}):
         client.remove_container(found["Id"], force=True)
     client.close()
 
 
 def our_containers(client: docker.APIClient) -> list[Any]:
-    return client.containers(all=True, filters={"label": f"cynthus.instance={NAME}"})
+    return client.containers(all=True, filters={"label": f"cynthus.instance={INSTANCE}"})
 
 
 def ran(image: str, folder: Path, command: Any, **changes: Any) -> ControlPlane:
@@ -151,7 +150,7 @@ def metadata_server(tmp_path: Path) -> Iterator[None]:
     """A machine at the metadata address: a network namespace behind a link of its own."""
     if os.geteuid() != 0:
         pytest.skip("a metadata server of our own needs root for its network namespace")
-    space, link = "cyn-meta", "cynmeta"
+    space, link = f"cyn-meta-{os.getpid()}", "cynmeta"
     lines = f"""
     ip netns add {space}
     ip link add {link}0 type veth peer name {link}1 netns {space}
@@ -286,7 +285,7 @@ def test_an_agent_cut_off_from_the_server_ends_its_work(
         plane.status = 503
         ended = threading.Event()
         while not ended.wait(0.1):
-            if not client.containers(filters={"label": f"cynthus.instance={NAME}"}):
+            if not client.containers(filters={"label": f"cynthus.instance={INSTANCE}"}):
                 ended.set()
         plane.status = 200
         plane.wait(lambda: plane.beats[-1]["state"] == "done")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tests.agent_process import an_agent
 from tests.fake_control_plane import ControlPlane, a_work
 from tests.fake_metadata import MetadataServer
 
-NAME = "cynthus-rlent-1"
+NAME = f"cynthus-rlent{os.getpid()}-1"  # agents find what is theirs on the whole machine
 AUDIENCE = "https://cynthus.example"
 TOKEN = f"identity-for-{AUDIENCE}-full"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cynthus_run import CTRL_C, NO_ENGINE, Home, Terminal, command, containers, terminal
-from tests.docker_fixture import engine_socket, image
+from tests.docker_fixture import IMAGE, engine_socket, image
 
 __all__ = ["engine_socket", "image"]  # fixtures
 
@@ -268,7 +268,7 @@ def test_ctrl_c_during_the_build_ends_the_build(home: Home, image: str) -> None:
     mark = f"31{os.getpid() % 1000:03}"
     home.write(
         cynthus__yaml=SPEC + "image:\n  dockerfile: Dockerfile\n",
-        Dockerfile=f"FROM cynthus-test/agent\nRUN sleep {mark}\n",
+        Dockerfile=f"FROM {IMAGE}\nRUN sleep {mark}\n",
     )
     with terminal(home, "run") as shown:
         shown.wait_for(f"RUN sleep {mark}")
