@@ -43,7 +43,7 @@ TREE_PROGRAMS = [
 
 @pytest.fixture(scope="session")
 def engine_socket() -> Iterator[str]:
-    """The engine's socket; one that had to be started ends with the tests."""
+    """The engine's socket; one that had to be started ends with the last that uses it."""
     engine = docker_engine()
     if engine.client is None:
         pytest.skip(engine.why_not)
