@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import docker
 import pytest
 
 from cynthus.wire import Gang, Rendezvous
+from demo.processes import free_port
 from runner_images.agent.container_network import gang_network
 from tests.agent_process import PLANE, an_agent
 from tests.docker_fixture import engine_socket, image
@@ -53,11 +53,6 @@ print(*(f"{name}={os.environ[name]}" for name in names))
 """
 
 
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def run_gang(
     planes: tuple[ControlPlane, ...], folder: Path, engine: str, *, cloud: Any = None
 ) -> None:
@@ -84,7 +79,7 @@ def run_gang(
 @pytest.fixture
 def planes() -> Iterator[tuple[ControlPlane, ...]]:
     with ExitStack() as stack:
-        port = a_free_port()
+        port = free_port()
         yield tuple(
             stack.enter_context(
                 ControlPlane(
