@@ -43,7 +43,7 @@ check: install ## the inner loop: format, lint, types, import contracts, docs, u
 
 .PHONY: test
 test: install system ## everything: contracts, flows, browser, both examples to their release (LONG=1: the long ones too)
-	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(LONG),-m "long or not long") tests
+	@$(BIN)/python -m demo.with_engine $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(LONG),-m "long or not long") tests
 
 .PHONY: bench
 bench: install system ## measure (ONLY=name for one); writes bench/out/results.json

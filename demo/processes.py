@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 START_LIMIT_S = 60.0  # a cold machine with two busy cores starts Python programs in seconds
 STOP_LIMIT_S = 30.0  # the server promises to drain within 30 s
+PORTS = range(10_000, 29_000)  # below 32768, where the kernel's own begin, and 29500, where gangs'
+TRIES = 100  # a machine on which so many are taken in a row is broken
 
 
 class StageError(Exception):
@@ -104,10 +107,17 @@ def wait_until(
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that nothing uses now and no outgoing connection takes later.
+
+    Port 0 would give one of those that the kernel also gives to outgoing connections, and each of
+    these may take it while a server is started on it, or started again: ip_local_port_range in
+    https://docs.kernel.org/networking/ip-sysctl.html. Raises StageError when there is none.
+    """
+    for port in random.sample(PORTS, k=TRIES):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StageError(f"ports {PORTS.start} to {PORTS.stop - 1}: should have a free one, found none")
 
 
 def answers(port: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -11,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.processes import Program, Programs, StageError, answers, free_port, wait_until
+from demo.shared_program import SharedProgram, Use
 
-SOCKET = Path("/var/run/docker.sock")
-START_LOCK = Path(tempfile.gettempdir()) / "cynthus-dockerd.lock"
+# One for each user of the machine: nobody may open another's files there.
+FOLDER = Path(tempfile.gettempdir()) / f"cynthus-dockerd-{os.geteuid()}"
 ENGINE_LIMIT_S = 20  # an engine that answers does so in well under a second
 
 
@@ -23,12 +23,12 @@ class Engine:
 
     client: str | None  # path of the docker program
     why_not: str = ""
-    started: Program | None = None
+    use: Use | None = None
 
     def stop(self) -> None:
-        """End the engine if it was started here. Safe to repeat."""
-        if self.started is not None:
-            self.started.stop()
+        """Let it go; one that was started here ends with its last user. Safe to repeat."""
+        if self.use is not None:
+            self.use.stop()
 
 
 def docker_engine() -> Engine:
@@ -36,18 +36,14 @@ def docker_engine() -> Engine:
     client = docker_client()
     if client is None:
         return Engine(None, "no docker program on PATH")
-    with START_LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two that start one at once would both fail
-        return _found_or_started(client)
-
-
-def _found_or_started(client: str) -> Engine:
-    if _engine_answers(client):
-        return Engine(client)
-    if os.geteuid() != 0 or not Path("/usr/sbin/dockerd").exists():
-        return Engine(None, "no Docker engine answers, and only root can start one here")
+    program = SharedProgram(
+        folder=FOLDER,
+        name="dockerd",
+        answers=lambda: _engine_answers(client),
+        start=lambda: _start_engine(client),
+    )
     try:
-        return Engine(client, started=_start_engine(client))
+        return Engine(client, use=program.use())
     except StageError as error:
         return Engine(None, str(error))
 
@@ -74,8 +70,9 @@ def _engine_answers(client: str) -> bool:
 
 
 def _start_engine(client: str) -> Program:
-    quiet = Programs(Path(tempfile.gettempdir()) / "cynthus-dockerd")
-    program = quiet.start("dockerd", ["/usr/sbin/dockerd"])
+    if os.geteuid() != 0 or not Path("/usr/sbin/dockerd").exists():
+        raise StageError("no Docker engine answers, and only root can start one here")
+    program = Programs(FOLDER).start("dockerd", ["/usr/sbin/dockerd"])
     try:
         wait_until(lambda: _engine_answers(client), "the Docker engine", program)
     except StageError:

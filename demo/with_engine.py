@@ -1,7 +1,7 @@
 """Run a command while a Docker engine answers: `python -m demo.with_engine WORD…`.
 
-An engine that had to be started is ended with the command; one that answers already is left alone.
-Where none can be had the command runs all the same: what needs one says so itself.
+An engine that had to be started ends with the last that uses it; one that answers already is left
+alone. Where none can be had the command runs all the same: what needs one says so itself.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from simulators import github_faults as faults
 from simulators import github_oidc as oidc
 from simulators.github_http import Answer, ApiError, Call, Route
 from simulators.github_limits import DEFAULTS
+from simulators.github_webhooks import UNSENT
 
 
 def forge(call: Call) -> Answer:
@@ -30,6 +31,14 @@ def rotate(call: Call) -> Answer:
 def list_deliveries(call: Call) -> Answer:
     """GET /_sim/deliveries: every delivery, also those not yet sent, oldest first."""
     return Answer(json=call.store.find("delivery"))
+
+
+def count_deliveries(call: Call) -> Answer:
+    """GET /_sim/deliveries/count?app_id=ID: how many of an app are under way and were answered."""
+    found = call.store.find("delivery", app_id=int(call.params["app_id"]))
+    unsent = sum(delivery["state"] in UNSENT for delivery in found)
+    answered = sum(bool(delivery["status_code"]) for delivery in found)
+    return Answer(json={"unsent": unsent, "answered": answered})
 
 
 def list_requests(call: Call) -> Answer:
@@ -108,6 +117,7 @@ ROUTES = (
     Route(method="POST", template="/oidc", handler=forge),
     Route(method="POST", template="/oidc/rotate", handler=rotate),
     Route(method="GET", template="/deliveries", handler=list_deliveries),
+    Route(method="GET", template="/deliveries/count", handler=count_deliveries),
     Route(method="GET", template="/requests", handler=list_requests),
     Route(method="DELETE", template="/requests", handler=clear_requests),
     Route(method="POST", template="/faults", handler=add_fault),

@@ -17,7 +17,7 @@ Control endpoints (JSON in, JSON out; details in docs/simulators.md and at each 
     POST   /_sim/pulls, /_sim/issues, /_sim/comments
     POST   /_sim/check-runs/ID/press      a person's click on a button or on Re-run
     POST   /_sim/oidc, /_sim/oidc/rotate  forge a token; new signing key
-    GET    /_sim/deliveries, /_sim/requests, /_sim/events
+    GET    /_sim/deliveries (/count), /_sim/requests, /_sim/events
     POST   /_sim/workflow_jobs            PATCH reports progress
     POST   /_sim/faults                   GET lists, DELETE clears
     POST   /_sim/clock, /_sim/limits, /_sim/settings

@@ -23,6 +23,7 @@ KEPT = timedelta(days=3)  # how long the delivery log goes back on github.com
 LARGEST_BYTES = 25 * 1000 * 1000  # larger payloads are not sent at all
 ALWAYS = {"installation", "installation_repositories", "ping", "github_app_authorization"}
 CHECKS = {"check_run", "check_suite"}
+UNSENT = {"waiting", "sending"}  # states of a delivery that is still to come
 # Some events come with another permission: https://docs.github.com/webhooks (availability).
 PERMISSION = {
     "push": "contents",

@@ -13,6 +13,10 @@ from tests.fake_control_plane import SECRET, ControlPlane
 
 ROOT = Path(__file__).parent.parent
 END_S = 20.0
+# Agents find what is theirs by these names, on the whole machine: each test process has its own,
+# so that no agent ends what an agent of another one runs.
+INSTANCE = f"cynthus-rtest{os.getpid()}-1"
+PLANE = f"test-plane-{os.getpid()}"
 
 
 @contextmanager
@@ -21,7 +25,7 @@ def an_agent(
     folder: Path,
     *,
     engine: str = "auto",
-    name: str = "cynthus-rtest-1",
+    name: str = INSTANCE,
     cloud: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -40,7 +44,7 @@ def an_agent(
             [
                 *(sys.executable, "-m", "runner_images.agent", "run", "--server", plane.url),
                 *("--instance", name, "--state-dir", str(folder), *proof),
-                *("--engine", engine, "--control-plane", "test-plane"),
+                *("--engine", engine, "--control-plane", PLANE),
             ],
             cwd=ROOT,
             env=None if environment is None else {**os.environ, **environment},

@@ -16,6 +16,8 @@ import pytest
 from demo.services import docker_engine
 from runner_images.agent.engine import DEFAULT_SOCKET
 
+# Of this test process alone: another one removes its own at its end, and with it the name.
+IMAGE = f"cynthus-test/agent-{os.getpid()}"
 TREE_PROGRAMS = [
     "bash",
     "sh",
@@ -41,7 +43,7 @@ TREE_PROGRAMS = [
 
 @pytest.fixture(scope="session")
 def engine_socket() -> Iterator[str]:
-    """The engine's socket; one that had to be started ends with the tests."""
+    """The engine's socket; one that had to be started ends with the last that uses it."""
     engine = docker_engine()
     if engine.client is None:
         pytest.skip(engine.why_not)
@@ -54,7 +56,7 @@ def image(engine_socket: str) -> Iterator[str]:
     """The id of an image with bash, Python's standard library and a workspace of user 1000."""
     client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
     changes = ["USER 1000:1000", "WORKDIR /workspace", "ENV PATH=/usr/bin:/bin", "ENV HOME=/tmp"]
-    found = client.import_image_from_data(tree(), repository="cynthus-test/agent", changes=changes)
+    found = client.import_image_from_data(tree(), repository=IMAGE, changes=changes)
     image_id = _imported(found)
     yield image_id
     client.remove_image(image_id, force=True)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,7 @@ from github import Auth, Github, GithubIntegration
 
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 30  # a busy machine may take its time to import
+SETTLE_LIMIT_S = 60  # a hundred webhooks take a second; a busy machine gets a minute
 SECRET = "a webhook secret of more than 24 bytes"
 PERMISSIONS = {
     "checks": "write",
@@ -133,6 +135,14 @@ class GithubSimulator:
         made = self.post("/app", **(wish | more))
         return App(**{name: made[name] for name in ("id", "slug", "client_id", "pem")})
 
+    def settled(self, app: App) -> int:
+        """Wait until no webhook of an app is under way; return how many were answered so far."""
+        late_at = time.monotonic() + SETTLE_LIMIT_S
+        while (count := self.sim("GET", f"/deliveries/count?app_id={app.id}"))["unsent"]:
+            assert time.monotonic() < late_at, f"webhooks are still under way: {count}"
+            time.sleep(0.02)  # the simulator tells nobody that it has sent the last one
+        return int(count["answered"])
+
     def integration(self, app: App) -> GithubIntegration:
         """Return PyGithub acting as the app itself."""
         return GithubIntegration(
@@ -229,10 +239,17 @@ class WebhookSink:
     status: int = 202
     url: str = ""
     arrived: queue.Queue[Delivery] = field(default_factory=queue.Queue)
+    taken: int = 0
 
     def next(self, timeout_s: float = 20) -> Delivery:
         """Wait for the next delivery."""
-        return self.arrived.get(timeout=timeout_s)
+        found = self.arrived.get(timeout=timeout_s)
+        self.taken += 1
+        return found
+
+    def rest(self, answered: int) -> list[Delivery]:
+        """Return what was not taken yet of the deliveries that were answered so far."""
+        return [self.next() for _ in range(answered - self.taken)]
 
     def wait_for(self, name: str, timeout_s: float = 20) -> Delivery:
         """Wait for a delivery by its name, passing over others."""

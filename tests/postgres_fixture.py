@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+
+from demo.processes import free_port
 
 _numbers = itertools.count(1)
 
@@ -35,7 +36,7 @@ def a_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="cynthus-postgres-"))
     try:
         _as_postgres(folder, [programs / "initdb", "-D", folder / "data", "-A", "trust", "-N"])
-        port = _free_port()
+        port = free_port()
         _as_postgres(folder, [programs / "pg_ctl", *_start(folder, port)])
         try:
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
@@ -76,13 +77,6 @@ def _as_postgres(folder: Path, command: list[object]) -> None:
         words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60
     )
     assert done.returncode == 0, done.stdout.decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _absent(reason: str) -> None:

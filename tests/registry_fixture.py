@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from demo.processes import free_port
 
 START_LIMIT_S = 20
 _MANIFESTS = (
@@ -102,7 +103,7 @@ def a_registry(folder: Path, *, htpasswd: str | None = None) -> Iterator[Registr
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    host = f"127.0.0.1:{_free_port()}"
+    host = f"127.0.0.1:{free_port()}"
     config = folder / "registry.json"  # JSON is YAML, which the registry reads
     config.write_text(json.dumps(_config(folder, host, htpasswd)))
     with (folder / "registry.log").open("wb") as log:
@@ -126,12 +127,6 @@ def _config(folder: Path, host: str, htpasswd: str | None) -> dict[str, Any]:
         (folder / "htpasswd").write_text(htpasswd)
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
     return config
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await(host: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -6,7 +6,9 @@ which is not quite JSON Schema; `_translated` makes up the difference.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -256,9 +258,17 @@ def description() -> Description:
 
 
 def fetch() -> None:
-    """Run `npm ci` here once."""
-    if OPENAPI.exists() and EXAMPLES.exists():
-        return
+    """Run `npm ci` here once; it begins by deleting, so whoever else wants it meanwhile waits."""
+    folder = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not (OPENAPI.exists() and EXAMPLES.exists()):
+            _install()
+    finally:
+        os.close(folder)
+
+
+def _install() -> None:
     if shutil.which("npm") is None:
         raise RuntimeError(
             f"{FOLDER}: GitHub's description of its API comes from npm, and npm is not on PATH. "

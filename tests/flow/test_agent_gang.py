@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,13 +14,16 @@ import docker
 import pytest
 
 from cynthus.wire import Gang, Rendezvous
+from demo.processes import free_port
 from runner_images.agent.container_network import gang_network
-from tests.agent_process import an_agent
+from tests.agent_process import PLANE, an_agent
 from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import ControlPlane, a_work
 
 __all__ = ["engine_socket", "image"]  # fixtures
-NAMES = ("cynthus-rgang-1-0", "cynthus-rgang-1-1")
+# Agents, networks and their rules are found by these names: each test process has its own.
+RUN = f"rgang{os.getpid()}"
+NAMES = (f"cynthus-{RUN}-1-0", f"cynthus-{RUN}-1-1")
 
 # Each side connects to the other, and each says what it was told.
 MEET = """
@@ -51,11 +53,6 @@ print(*(f"{name}={os.environ[name]}" for name in names))
 """
 
 
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def run_gang(
     planes: tuple[ControlPlane, ...], folder: Path, engine: str, *, cloud: Any = None
 ) -> None:
@@ -82,12 +79,12 @@ def run_gang(
 @pytest.fixture
 def planes() -> Iterator[tuple[ControlPlane, ...]]:
     with ExitStack() as stack:
-        port = a_free_port()
+        port = free_port()
         yield tuple(
             stack.enter_context(
                 ControlPlane(
                     a_work(
-                        run_id="rgang",
+                        run_id=RUN,
                         command=("python3", "-c", MEET),
                         gang=Gang(rank=rank, nodes=2, port=port),
                     ),
@@ -130,7 +127,7 @@ def test_two_containers_of_one_machine_meet_in_a_network_of_their_own(
     run_gang(planes, tmp_path, "docker")
     told(planes)
     client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
-    left = client.networks(filters={"label": "cynthus.control_plane=test-plane"})
+    left = client.networks(filters={"label": f"cynthus.control_plane={PLANE}"})
     client.close()
     assert left == []
 
@@ -138,7 +135,7 @@ def test_two_containers_of_one_machine_meet_in_a_network_of_their_own(
 @pytest.fixture
 def a_dead_networks_rule(planes: tuple[ControlPlane, ...]) -> Iterator[None]:
     """A rule as Docker leaves it when its data is wiped: it translates the gang's packets too."""
-    bridge = gang_network("test-plane", planes[0].work.run_id, planes[0].work.attempt).bridge
+    bridge = gang_network(PLANE, planes[0].work.run_id, planes[0].work.attempt).bridge
     rule = ["POSTROUTING", "-o", bridge, "-j", "MASQUERADE"]
     subprocess.run(["iptables", "-w", "-t", "nat", "-A", *rule], check=True)
     yield
@@ -156,7 +153,8 @@ def test_containers_meet_though_the_machine_translates_their_addresses(
     rules = subprocess.run(
         ["iptables-save", "-t", "nat"], check=True, capture_output=True, text=True
     ).stdout
-    assert [line for line in rules.splitlines() if "-o cyn" in line and "ACCEPT" in line] == []
+    bridge = gang_network(PLANE, RUN, planes[0].work.attempt).bridge
+    assert [line for line in rules.splitlines() if bridge in line and "ACCEPT" in line] == []
 
 
 @pytest.mark.docker

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import pytest
 from tests.agent_process import an_agent
 from tests.fake_control_plane import ControlPlane, a_work
 from tests.fake_metadata import MetadataServer
+from tests.stopwatch import Stopwatch
 
-NAME = "cynthus-rlent-1"
+NAME = f"cynthus-rlent{os.getpid()}-1"  # agents find what is theirs on the whole machine
 AUDIENCE = "https://cynthus.example"
 TOKEN = f"identity-for-{AUDIENCE}-full"
 
@@ -99,12 +100,12 @@ def test_a_preemption_is_told_within_a_second_and_ends_the_command_in_time(
             metadata.broken = True
             metadata.set("maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE")
             metadata.broken = False
-        noticed_at = time.monotonic()
+        noticed = Stopwatch()
         metadata.set("preempted", "TRUE")
         plane.wait(lambda: plane.beats[-1]["preempted"])
-        told_s = time.monotonic() - noticed_at
+        told_s = noticed.s
         plane.wait(lambda: done(plane))
-        took_s = time.monotonic() - noticed_at
+        took_s = noticed.s
     assert told_s < 1  # the promise; alone this takes 0.02 s
     assert took_s < 5  # it saves at once: alone this takes 0.1 s
     assert "saved" in plane.log
@@ -125,11 +126,12 @@ def test_a_command_that_ignores_the_preemption_is_over_before_the_plug_is_pulled
         an_agent(plane, tmp_path / "s", engine="process", name=NAME, cloud=lent(metadata)),
     ):
         plane.wait(lambda: "ready" in plane.log)
-        noticed_at = time.monotonic()
+        noticed = Stopwatch()
         metadata.set("preempted", "TRUE")
         plane.wait(lambda: done(plane))
-        took_s = time.monotonic() - noticed_at
-    assert 16 < took_s < 25
+        took_s, real_s = noticed.s, noticed.real_s
+    assert real_s > 16
+    assert took_s < 25
     assert plane.exit["signal"] == 9
 
 

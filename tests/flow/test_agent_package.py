@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(pyz: Path, plane: ControlPlane, folder: Path) -> None:
     folder.mkdir()
     (folder / "secret").write_text(SECRET)
-    words = ("run", "--server", plane.url, "--instance", "cynthus-rpyz-1")
+    words = ("run", "--server", plane.url, "--instance", f"cynthus-rpyz{os.getpid()}-1")
     files = ("--secret-file", str(folder / "secret"), "--state-dir", str(folder / "state"))
     done = subprocess.run(
         [*PYTHON, str(pyz), *words, *files],

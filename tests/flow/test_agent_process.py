@@ -12,10 +12,8 @@ import pytest
 
 from runner_images.agent.processes import marked
 from runner_images.agent.workload import INSTANCE_MARK
-from tests.agent_process import an_agent, finished
+from tests.agent_process import INSTANCE, an_agent, finished
 from tests.fake_control_plane import SECRET, TOKEN, ControlPlane, a_work
-
-NAME = "cynthus-rtest-1"
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def image(tmp_path: Path) -> str:
 
 
 def left_running() -> list[int]:
-    return marked(INSTANCE_MARK, NAME, session=-1)
+    return marked(INSTANCE_MARK, INSTANCE, session=-1)
 
 
 def ran(image: str, folder: Path, command: Any, **changes: Any) -> ControlPlane:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-
 import pytest
 from sqlalchemy import update
 
@@ -31,13 +28,9 @@ def hand_over(world: World, deliveries: list[Delivery]) -> None:
         world.server.deliver(guid, delivery.event, delivery.body)
 
 
-def arrived(world: World, quiet_s: float = 1.0) -> list[Delivery]:
-    """Everything that came until nothing came for a while."""
-    found = []
-    with contextlib.suppress(queue.Empty):
-        while True:
-            found.append(world.sink.next(timeout_s=quiet_s))
-    return found
+def arrived(world: World) -> list[Delivery]:
+    """Everything that came, once GitHub has nothing more under way."""
+    return world.sink.rest(world.github.settled(world.server.app))
 
 
 def test_w11_an_older_push_that_comes_after_a_newer_one_keeps_its_own_commit(world: World) -> None:
@@ -70,7 +63,7 @@ def test_w23_after_three_hours_down_nothing_is_lost_and_nothing_doubled(world: W
         hand_over(world, again)
         server.clock.pass_by(minutes=6)
         server.redelivery.step()
-        assert [d for d in arrived(world, 0.5) if d.event == "push"] == []
+        assert [d for d in arrived(world) if d.event == "push"] == []
         assert len(all_runs(world)) == len(commits)
     finally:
         world.github.post("/clock", shift_s=0)

@@ -27,7 +27,7 @@ from webhook_server.providers.provider import InstanceNotFound, ProviderUnavaila
 from webhook_server.runs.model import Order
 
 __all__ = ["engine_socket", "image"]  # fixtures
-NAME = "cynthus-rlocal-1"
+NAME = f"cynthus-rlocal{os.getpid()}-1"  # looked for on the whole machine
 STUBBORN = "trap '' TERM; echo ready; while true; do sleep 0.05; done"
 
 
@@ -160,7 +160,7 @@ def test_a_server_that_ended_leaves_its_agents_running(
         f"local = Local(Machine(state_dir=pathlib.Path({str(tmp_path / 'state')!r}), "
         f"server_url={plane.url!r}, control_plane='x', slots=2, "
         f"environment={{'PATH': os.environ['PATH']}}))\n"
-        "local.create(an_order(local), SECRET)\n"
+        f"local.create(an_order(local, {NAME!r}), SECRET)\n"
         "os.kill(os.getpid(), 9)\n"
     )
     server = subprocess.run([sys.executable, "-c", text], check=False)

@@ -6,13 +6,13 @@ import hmac
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import uvicorn
 
+from tests.stopwatch import Stopwatch
 from webhook_server.routes.github_events import MAX_BYTES, PATH, GithubEvents
 
 SECRET = b"a secret of more than 24 bytes"
@@ -221,10 +221,10 @@ def test_w14_hard_json_is_taken_and_left_to_the_worker(port: int, body: bytes) -
 
 
 def test_w12_a_body_declared_too_large_is_refused_before_it_is_read(port: int) -> None:
-    begun = time.monotonic()
+    begun = Stopwatch()
     assert talk(port, head(good(Content_Length=str(MAX_BYTES + 1)))) == 413
     assert talk(port, head(good(Content_Length=str(1 << 30)))) == 413
-    assert time.monotonic() - begun < 5
+    assert begun.s < 5
 
 
 def test_w12_a_body_of_unknown_length_is_cut_at_the_limit(port: int, inbox: Inbox) -> None:
@@ -246,9 +246,9 @@ def test_w12_w13_a_body_that_never_comes_is_cut_and_others_are_served(
     waiting = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(100)]
     for connection in waiting:
         connection.sendall(head(good(Content_Length="1000")) + b"{")
-    begun = time.monotonic()
+    begun = Stopwatch()
     assert post(port) == 202
-    assert time.monotonic() - begun < 2
+    assert begun.s < 2
     answers = {connection.makefile("rb").readline().split()[1] for connection in waiting}
     assert answers == {b"408"}
     for connection in waiting:
@@ -273,9 +273,9 @@ def test_w19_a_request_with_unclear_length_is_refused(port: int, inbox: Inbox, r
 
 def test_w20_a_burst_of_signed_pings_is_answered(port: int, inbox: Inbox) -> None:
     def ping(number: int) -> tuple[int, float]:
-        begun = time.monotonic()
+        begun = Stopwatch()
         status = post(port, X_GitHub_Event="ping", X_GitHub_Delivery=f"00000000-{number}")
-        return status, time.monotonic() - begun
+        return status, begun.s
 
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(ping, range(200)))
