@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 from action import engine
-from action.catalogue import FILE, Entry, read_catalogue, read_programs
+from action.catalogue import FILE, ROOM, Entry, read_catalogue, read_programs
 from cynthus.errors import CynthusError, UserError
 from scripts.images import workshop
-from scripts.images.recipe import Recipe, Wish, matrix, recipe, record
+from scripts.images.recipe import Recipe, Wish, freshened, joins, matrix, recipe, record
 from scripts.images.workshop import OFFLINE_PYTHON, Docker, Made
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
@@ -56,11 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--offline", action="store_true", help="no network while it builds")
     push.add_argument("--commit", required=True, metavar="SHA", help="for the image's label")
     verbs.add_parser("here", help="build and try all on a base of Debian packages, on the CPU")
-    verbs.add_parser("matrix", help="print what is published, as JSON for a workflow")
+    lines = verbs.add_parser("matrix", help="print what is published, as JSON for a workflow")
+    lines.add_argument("--joined", action="store_true", help="one for all architectures")
     written = verbs.add_parser("record", help="write a published image into the catalogue")
     written.add_argument("name")
     written.add_argument("python")
     written.add_argument("reference")
+    verbs.add_parser(
+        "freshen", help="write the newest digest of every base's tag wherever it stands"
+    )
     return parser
 
 
@@ -116,13 +120,23 @@ def _tell(made: Made, seconds: float) -> None:
     print(f"{made.tag}: {made.size_bytes / 1e6:.0f} MB, {seconds:.1f} s, {json.dumps(made.found)}")
 
 
-def _matrix(_given: argparse.Namespace) -> None:
-    print(json.dumps({"include": matrix(entries())}))
+def _matrix(given: argparse.Namespace) -> None:
+    lines = joins if given.joined else matrix
+    print(json.dumps({"include": lines(entries())}))
 
 
 def _record(given: argparse.Namespace) -> None:
     text = record(FILE.read_text("utf-8"), given.name, given.python, given.reference)
     FILE.write_text(text, "utf-8")
+
+
+def _freshen(_given: argparse.Namespace) -> None:
+    docker = _docker()
+    bases = {base for entry in entries().values() for base in entry.bases.values()}
+    tags = sorted(base.partition("@")[0] for base in bases)
+    newest = {tag: workshop.newest_digest(docker, tag) for tag in tags}
+    for path in (FILE, *ROOM.glob("*/Dockerfile"), ROOM.parent / "deploy" / "Dockerfile"):
+        path.write_text(freshened(path.read_text("utf-8"), newest), "utf-8")
 
 
 VERBS = {
@@ -132,6 +146,7 @@ VERBS = {
     "here": _here,
     "matrix": _matrix,
     "record": _record,
+    "freshen": _freshen,
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from cynthus.errors import UserError
 RUNNERS = {"amd64": "ubuntu-24.04", "arm64": "ubuntu-24.04-arm"}  # GitHub's machines: no emulation
 
 WRITABLE = {"agent": ("/state",)}  # it runs no workload of its own
+# Words that make a program of ours say something and end well.
+TRIAL = {"agent": ("run", "--help")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,12 @@ def smoke_words(todo: Recipe, tag: str) -> tuple[str, ...]:
     return (*words, "-I", "-", wanted)
 
 
+def trial_words(todo: Recipe, tag: str) -> tuple[str, ...] | None:
+    """Return the words after `docker` that start the image's own program, if it has one."""
+    trial = TRIAL.get(todo.entry.name)
+    return ("run", "--rm", "--network", "none", "--cap-drop", "ALL", tag, *trial) if trial else None
+
+
 def matrix(entries: Mapping[str, Entry]) -> list[dict[str, str]]:
     """Return every image that is published, one for each Python and architecture."""
     return [
@@ -141,6 +150,22 @@ def matrix(entries: Mapping[str, Entry]) -> list[dict[str, str]]:
         for python in entry.python
         for arch in entry.architectures
     ]
+
+
+def joins(entries: Mapping[str, Entry]) -> list[dict[str, str]]:
+    """Return every image that is published, one for each Python, with all its architectures."""
+    return [
+        {"name": entry.name, "python": python, "architectures": " ".join(entry.architectures)}
+        for entry in entries.values()
+        for python in entry.python
+    ]
+
+
+def freshened(text: str, newest: Mapping[str, str]) -> str:
+    """Return a file's text with the newest digest for every tag; what has none stays. Pure."""
+    for tag, digest in newest.items():
+        text = re.sub(f"{re.escape(tag)}@sha256:[0-9a-f]{{64}}", f"{tag}@{digest}", text)
+    return text
 
 
 def record(text: str, name: str, python: str, reference: str) -> str:

@@ -18,7 +18,7 @@ from action.base import OFFLINE_SCRIPT, offline_tag
 from action.catalogue import ROOM
 from cynthus.errors import Refused
 from runner_images.agent import package
-from scripts.images.recipe import Recipe, build_words, labels, push_words, smoke_words
+from scripts.images.recipe import Recipe, build_words, labels, push_words, smoke_words, trial_words
 
 BASE_FOLDER = ROOM / "base"
 SMOKE = ROOM / "smoke.py"
@@ -87,6 +87,11 @@ def push(docker: Docker, todo: Recipe, tag: str, commit: str) -> str:
         told = Path(folder) / "told.json"
         docker.show(push_words(todo, context=str(context), tag=tag, told=str(told), commit=commit))
         return str(json.loads(told.read_bytes())["containerimage.digest"])
+
+
+def newest_digest(docker: Docker, tag: str) -> str:
+    """Ask the registry which image a tag means today, for all architectures."""
+    return docker.ask(("buildx", "imagetools", "inspect", tag, "--format", "{{.Manifest.Digest}}"))
 
 
 def offline_base(docker: Docker) -> str:
@@ -159,11 +164,13 @@ def fetch_wheels(todo: Recipe) -> Path | None:
 
 
 def tried(docker: Docker, todo: Recipe, tag: str) -> Made:
-    """Run smoke.py inside as the image's own user and hold the labels against the catalogue.
+    """Run smoke.py inside as the image's own user, its own program, and judge the labels.
 
-    Raises: ImageFailed with every sentence that smoke.py has to say.
+    Raises: ImageFailed with every sentence that they have to say.
     """
     answer = docker.ask(smoke_words(todo, tag), given=SMOKE.read_bytes())
+    if trial := trial_words(todo, tag):
+        docker.ask(trial)
     told = json.loads(docker.ask(("image", "inspect", tag)))[0]
     found = told["Config"]["Labels"] or {}
     for name, value in labels(todo).items():

@@ -57,7 +57,7 @@ def test_an_image_is_as_the_catalogue_promises(
 def test_the_agents_image_runs_the_agent(
     built: Callable[[str], tuple[Recipe, Made]], docker: Docker
 ) -> None:
-    _, made = built("agent")
+    _, made = built("agent")  # raises when the agent does not start
     assert made.found["uid"] == 10001
     said = docker.ask(("run", "--rm", "--network", "none", made.tag, "run", "--help"))
     assert "the control plane" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pytest
 from action.catalogue import FILE, read_catalogue, read_programs
 from cynthus.errors import UserError
 from runner_images.smoke import GRADIENT, faults
+from scripts.images.__main__ import VERBS
 from scripts.images.recipe import (
     Wish,
     arguments,
     build_words,
+    freshened,
+    joins,
     labels,
     matrix,
     promises,
@@ -90,6 +94,20 @@ def test_the_matrix_has_every_image_for_every_python_and_machine() -> None:
     assert [line["arch"] for line in found if line["name"] == "tensorflow"] == ["amd64"]
 
 
+def test_architectures_are_joined_once_for_every_python() -> None:
+    found = joins(ENTRIES)
+    assert {"name": "python", "python": "3.13", "architectures": "amd64 arm64"} in found
+    assert {"name": "tensorflow", "python": "3.11", "architectures": "amd64"} in found
+    assert sum(len(line["architectures"].split()) for line in found) == len(matrix(ENTRIES))
+
+
+def test_the_workflow_says_words_that_are_understood() -> None:
+    text = (FILE.parents[1] / ".github/workflows/images.yml").read_text("utf-8")
+    words = re.findall(r"scripts\.images (\w+)", text)
+    assert {"push", "smoke", "record", "matrix", "freshen"} <= set(words)
+    assert set(words) <= set(VERBS)
+
+
 # ── the catalogue's text ────────────────────────────────────────────────────────────────────────
 
 
@@ -111,6 +129,13 @@ def test_what_was_recorded_is_read_again(tmp_path: Path) -> None:
     found = read_catalogue(path)["python"]
     assert found.published == dict.fromkeys(("3.11", "3.12"), f"ghcr.io/acme/python@{DIGEST}")
     assert found == replace(ENTRIES["python"], published=found.published)
+
+
+def test_a_newer_base_is_written_wherever_its_tag_stands() -> None:
+    text = f"ARG BASE=a/b:3.12-slim@sha256:{'1' * 64}\n# a/b:3.12-slim-x@sha256:{'1' * 64}\n"
+    assert freshened(text, {"a/b:3.12-slim": DIGEST, "a/b:4": DIGEST}) == (
+        f"ARG BASE=a/b:3.12-slim@{DIGEST}\n# a/b:3.12-slim-x@sha256:{'1' * 64}\n"
+    )
 
 
 @pytest.mark.parametrize(
