@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from action.failures import BuildFailed
 from action.plan import Origin
@@ -81,7 +81,7 @@ class Top:
     digest: str
     diff_id: str  # the digest of the layer unpacked
     size_bytes: int
-    compression: str  # gzip or zstd
+    compression: Literal["gzip", "zstd"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ def below(
     return Below(media_type=media_type, layers=layers, listed=listed, config=table)
 
 
-def compression(found: Below) -> str:
+def compression(found: Below) -> Literal["gzip", "zstd"]:
     """Return how a layer on top should be packed: whoever pulls zstd below can on top."""
     zstd = any(layer.media_type.endswith("zstd") for layer in found.layers)
     return "zstd" if zstd and found.media_type == OCI_MANIFEST else "gzip"
