@@ -28,7 +28,11 @@ def build(order: Order, push_to: str, console: Console) -> Built:
     Raises: UserError, BuildFailed, NoImage.
     """
     target = reference.parse(push_to)
-    registries = RegistryPool(lambda host: _credentials(order, target, host))
+    with RegistryPool(lambda host: _credentials(order, target, host)) as registries:
+        return _build(order, target, registries, console)
+
+
+def _build(order: Order, target: Reference, registries: RegistryPool, console: Console) -> Built:
     # What the user must correct is told before anything is fetched or built.
     chosen, notes = _choose(order, console)
     watch = Watch()

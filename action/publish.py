@@ -287,7 +287,7 @@ class _Progress:
 
 @contextmanager
 def _crew(progress: _Progress) -> Iterator[ThreadPoolExecutor]:
-    """Yield threads that end soon after the block, however it ends."""
+    """Yield threads that end with the block, whatever they are at when it fails."""
     crew = ThreadPoolExecutor(CONNECTIONS, "registry")
     try:
         yield crew
@@ -295,4 +295,4 @@ def _crew(progress: _Progress) -> Iterator[ThreadPoolExecutor]:
         progress.stop()
         raise
     finally:
-        crew.shutdown(wait=False, cancel_futures=True)
+        crew.shutdown(cancel_futures=True)
