@@ -8,6 +8,7 @@ from bench import (
     client_doors,
     cloud,
     command_line,
+    image_change,
     install,
     intake,
     runs,
@@ -35,6 +36,10 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     ),
     (("provision_200_s",), cloud.provision),
     (("replacement_order_s",), cloud.replacement),
+    (
+        ("image_change_s", "image_change_speedup", "image_bytes_ratio"),
+        image_change.image_change,
+    ),
     (("install_mib", "install_agent_mib"), install.install),
 )
 
