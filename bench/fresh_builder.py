@@ -70,7 +70,8 @@ class Ground:
         with self.builder() as builder:
             loaded = builder.docker("load", "--quiet", "--input", str(seed)).strip()
             name = loaded.rpartition("Loaded image: ")[2].rpartition("Loaded image ID: ")[2]
-            (context / "Dockerfile").write_text(f"FROM {name}\n{copies}")
+            builder.docker("tag", name, "bench-seed:here")  # a bare id would be asked of a registry
+            (context / "Dockerfile").write_text(f"FROM bench-seed:here\n{copies}")
             builder.docker("build", "--quiet", "--tag", self.base, str(context))
             builder.docker("push", "--quiet", self.base)
         shutil.rmtree(context)
