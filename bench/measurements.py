@@ -11,6 +11,7 @@ from bench import (
     image_change,
     install,
     intake,
+    push_to_container,
     runs,
     server_alone,
     whole_way,
@@ -40,6 +41,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
         ("image_change_s", "image_change_speedup", "image_bytes_ratio"),
         image_change.image_change,
     ),
+    (("push_to_container_s",), push_to_container.push_to_container),
     (("install_mib", "install_agent_mib"), install.install),
 )
 
