@@ -8,8 +8,10 @@ from bench import (
     client_doors,
     cloud,
     command_line,
+    image_change,
     install,
     intake,
+    push_to_container,
     runs,
     server_alone,
     whole_way,
@@ -35,6 +37,11 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     ),
     (("provision_200_s",), cloud.provision),
     (("replacement_order_s",), cloud.replacement),
+    (
+        ("image_change_s", "image_change_speedup", "image_bytes_ratio"),
+        image_change.image_change,
+    ),
+    (("push_to_container_s",), push_to_container.push_to_container),
     (("install_mib", "install_agent_mib"), install.install),
 )
 
