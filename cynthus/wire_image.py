@@ -81,7 +81,7 @@ class BuildLeaseView:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesInUse:
-    """GET /api/v1/images: what live runs and releases of a repository stand on; it stays."""
+    """GET /api/v1/images: what live runs and releases stand on; it stays. 409: it is too much."""
 
-    digests: tuple[str, ...] = field(default=())  # of run images
-    keys: tuple[str, ...] = field(default=())  # of environments
+    digests: tuple[str, ...] = field(default=())  # of run images, of the repository
+    keys: tuple[str, ...] = field(default=())  # of environments, of all repositories of its owner

@@ -53,7 +53,7 @@ int nvmlInit_v2(void) {
     return SUCCESS;
 }
 
-int nvmlSystemGetDriverVersion(char *version, unsigned int bytes) { return text("570.1", version, bytes); }
+int nvmlSystemGetDriverVersion(char *version, unsigned int bytes) { return text("580.126.09", version, bytes); }
 
 int nvmlDeviceGetCount_v2(unsigned int *found) { *found = count; return SUCCESS; }
 

@@ -163,7 +163,8 @@ class Settings:
         "GCP_DRIVER",
         "",
         "NVIDIA driver of the instances, a branch (580) or a version (580.126.09), which"
-        " Container-Optimized OS installs; empty: its default, or what an Ubuntu image's name says",
+        " Container-Optimized OS installs, or `default`: whatever its release takes; empty: 580"
+        " there for T4 and newer, and on Ubuntu what the image's name says",
     )
     gcp_agent_image: str = _setting(
         "GCP_AGENT_IMAGE",

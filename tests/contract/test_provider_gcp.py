@@ -214,6 +214,8 @@ def test_nothing_secret_and_no_address_goes_with_an_instance(town: Town) -> None
         "serial-port-enable",
     }
     assert not made.network_interfaces[0].access_configs
+    [boot] = [item.value for item in made.metadata.items if item.key == "user-data"]
+    assert "driver=R580\n" in boot  # what its offer promised
     assert made.shielded_instance_config.enable_secure_boot
     assert made.labels[LABEL_PLANE] == town.plane
 

@@ -17,6 +17,7 @@ from tests.doors.conftest import IMAGE, SPEC, Answer, Site, open_site
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.runs.model import State
 from webhook_server.settings import Settings
+from webhook_server.stores.repository_store import Repository, RepositoryStore
 from webhook_server.stores.tables import runs
 
 ENVIRONMENT: dict[str, Any] = encode(an_environment())
@@ -222,7 +223,13 @@ def test_the_operator_names_the_repository(site: Site) -> None:
     submit(site)
     assert ask(site, LOCK, token="").status == 404  # a folder on this machine
     assert ask(site, f"{LOCK}&repository_id=7", token="").json["key"] == KEY
+    assert ask(site, "images?repository_id=7", token="").status == 404  # whose is it?
+    known = Repository(
+        id=7, owner_id=41, full_name="acme/digits", default_branch="main", installation_id=None
+    )
+    RepositoryStore(site.parts.database).upsert(known, site.parts.now())
     assert ask(site, "images?repository_id=7", token="").json["keys"] == [KEY]
+    assert ask(site, "images", token="").json == {"digests": [], "keys": []}
 
 
 @pytest.mark.parametrize(
@@ -246,7 +253,8 @@ def test_images_in_use_are_told_to_their_repository(site: Site) -> None:
     submit(site)
     digest = IMAGE.partition("@")[2]
     assert ask(site, "images").json == {"digests": [digest], "keys": [KEY]}
-    assert ask(site, "images", token="8.other.x").json == {"digests": [], "keys": []}
+    # The owner's repositories may share their environments, never their runs.
+    assert ask(site, "images", token="8.other.x").json == {"digests": [], "keys": [KEY]}
 
 
 def test_a_list_that_would_be_cut_off_is_refused(site: Site) -> None:
@@ -318,4 +326,8 @@ def test_a_mark_is_short(site: Site) -> None:
 
 def test_the_doors_are_described(site: Site) -> None:
     described = ask(site, "openapi.json", token="").json["paths"]
-    assert {"/api/v1/locks", "/api/v1/images", "/api/v1/build-leases"} <= set(described)
+    lease_door = described["/api/v1/build-leases"]["post"]
+    assert "build_lease_ask" in str(lease_door["requestBody"])
+    assert "build_lease_view" in str(lease_door["responses"]["200"])
+    for path, answer in (("/api/v1/locks", "lock_view"), ("/api/v1/images", "images_in_use")):
+        assert answer in str(described[path]["get"]["responses"]["200"])

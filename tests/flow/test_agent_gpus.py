@@ -31,7 +31,7 @@ def test_gpus_are_read_as_the_library_tells_them(tmp_path: Path) -> None:
     words = [sys.executable, "-c", ASK]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, check=True)
     driver, gpus, samples = json.loads(done.stdout)
-    assert driver == "570.1"
+    assert driver == "580.126.09"
     assert gpus == [
         {"index": 0, "model": "NVIDIA L4", "memory_bytes": 24 << 30, "uuid": "GPU-a"},
         {"index": 1, "model": "NVIDIA L4", "memory_bytes": 24 << 30, "uuid": "GPU-b"},

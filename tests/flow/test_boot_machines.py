@@ -120,7 +120,7 @@ def test_a_machine_boots_into_an_agent_that_runs_its_work_and_then_stops(cloud: 
     cloud.order(command=("python3", "-c", ASK_METADATA + LOOK_AT_GPUS), gpu_count=1)
     began = time.monotonic()
     gpus = {"gpus": 2, "gpu_model": "NVIDIA L4"}
-    plane = cloud.boot("m1", gpu_count=2, machine=gpus)
+    plane = cloud.boot("m1", gpu_count=2, driver="580", machine=gpus)
     cloud.wait("m1", plane, lambda: bool(plane.enrolments))
     enrolled_s = time.monotonic() - began
     cloud.wait("m1", plane, lambda: done(plane))
@@ -128,6 +128,7 @@ def test_a_machine_boots_into_an_agent_that_runs_its_work_and_then_stops(cloud: 
     print(f"enrolled {enrolled_s:.1f} s, done {took_s:.1f} s after the order")
     facts = plane.enrolments[0]["facts"]
     assert [gpu["model"] for gpu in facts["gpus"]] == ["NVIDIA L4"] * 2
+    assert facts["driver"].startswith("580")  # as promised
     assert facts["address"].startswith("10.128.")
     names = [mark["name"] for mark in facts["marks"]]
     assert names == ["booted", "driver_ready", "agent_started"]

@@ -13,7 +13,7 @@ from tests.stores.test_run_store import claim_one
 from webhook_server.runs.environments import kept
 from webhook_server.runs.model import Decision, ImageArrived, State
 from webhook_server.stores.database import Database
-from webhook_server.stores.environment_store import EnvironmentStore, Standing, Texts
+from webhook_server.stores.environment_store import EnvironmentStore, Texts
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 from webhook_server.stores.run_store import RunStore, TokenReused
 from webhook_server.stores.tables import environments, publications
@@ -108,7 +108,7 @@ def test_the_first_image_stays_with_its_environment(db: Database, store: Environ
     accept(db, 1, environment=an_environment())
     accept(db, 1, letter="b", environment=an_environment(lock="later==1\n"))
     assert stored(db) == 1
-    assert store.in_use(7, 9) == (Standing(image=an_image("a"), key=KEY),)
+    assert store.images_in_use(7, 9) == (an_image("a"),)
 
 
 def test_a_token_that_was_used_stores_nothing(db: Database) -> None:
@@ -147,22 +147,18 @@ def test_images_of_live_runs_and_of_releases_are_in_use(
     finish(db, pending, PublicationState.PENDING)
     finish(db, refused, PublicationState.REFUSED)
     assert alive
-    assert store.in_use(7, 9) == (
-        Standing(image=an_image("a"), key=KEY),
-        Standing(image=an_image("d"), key=None),
-        Standing(image=an_image("c"), key="1" * 32),
-    )
+    assert store.images_in_use(7, 9) == (an_image("d"), an_image("c"), an_image("a"))
 
 
 def test_an_image_is_in_use_from_the_request_on_and_however_often_it_is_saved(
     db: Database, store: EnvironmentStore
 ) -> None:
     accept(db, 1)
-    assert store.in_use(7, 9) == (Standing(image=an_image("a"), key=None),)
+    assert store.images_in_use(7, 9) == (an_image("a"),)
     claim = claim_one(RunStore(db), seconds(2))
     assert claim.run.image is None  # no pass has taken it up yet
     assert RunStore(db).save(claim, Decision(run=claim.run), NOON)
-    assert store.in_use(7, 9) == (Standing(image=an_image("a"), key=None),)
+    assert store.images_in_use(7, 9) == (an_image("a"),)
 
 
 def test_each_image_counts_once_newest_first_up_to_the_limit(
@@ -170,6 +166,20 @@ def test_each_image_counts_once_newest_first_up_to_the_limit(
 ) -> None:
     for number, letter in enumerate("abacad"):
         accept(db, number, letter=letter)
-    found = [one.image[-1] for one in store.in_use(7, 3)]
-    assert found == ["d", "a", "c"]
-    assert len(store.in_use(7, 9)) == 4
+    assert [image[-1] for image in store.images_in_use(7, 3)] == ["d", "a", "c"]
+    assert len(store.images_in_use(7, 9)) == 4
+
+
+def test_the_owners_repositories_keep_one_anothers_environments(
+    db: Database, store: EnvironmentStore
+) -> None:
+    accept(db, 1, environment=an_environment())
+    accept(db, 2, environment=an_environment(key="1" * 32), repository_id=8)
+    accept(db, 3, environment=an_environment(key="2" * 32, lock="other==1\n"), repository_id=8)
+    accept(db, 4, environment=an_environment(key="2" * 32), repository_id=8, owner_id=OWNER)
+    ended = accept(db, 5, environment=an_environment(key="3" * 32))
+    accept(db, 6, environment=an_environment(key="4" * 32), repository_id=9, owner_id=OWNER + 1)
+    finish(db, ended)
+    assert store.keys_in_use(OWNER, 9) == ("2" * 32, "1" * 32, KEY)
+    assert store.keys_in_use(OWNER, 1) == ("2" * 32,)
+    assert store.keys_in_use(OWNER + 2, 9) == ()

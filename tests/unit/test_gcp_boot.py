@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from cynthus.errors import UserError
 from webhook_server.providers.gcp_boot import (
     HOME,
     BootConfig,
     BootKind,
     boot_kind,
-    promised_driver,
     user_data,
 )
 from webhook_server.providers.provider import Misconfigured
@@ -151,33 +149,6 @@ def test_it_fits_into_the_metadata_many_times() -> None:
 )
 def test_the_boot_image_says_what_it_is(image: str, kind: BootKind) -> None:
     assert boot_kind(image) is kind
-
-
-UBUNTU = "projects/ubuntu-os-accelerator-images/global/images/family/ubuntu-2404-with-nvidia-580"
-COS = "projects/cos-cloud/global/images/family/cos-stable"
-
-
-@pytest.mark.parametrize(
-    ("image", "setting", "promised"),
-    [
-        (COS, "", ""),  # its default changes with every release
-        (COS, "580", "580"),
-        (COS, "580.126.09", "580.126.09"),
-        (UBUNTU, "", "580"),
-        (UBUNTU, "580.95", "580.95"),
-        ("projects/acme/global/images/own-image", "", ""),
-    ],
-)
-def test_a_driver_is_promised_only_where_it_is_known(
-    image: str, setting: str, promised: str
-) -> None:
-    assert promised_driver(image, setting) == promised
-
-
-@pytest.mark.parametrize("setting", ["latest", "R580", "58", "580.126.09.1", "580; id", "580\n"])
-def test_a_driver_that_is_no_version_stops_the_start(setting: str) -> None:
-    with pytest.raises(UserError, match="CYNTHUS_GCP_DRIVER"):
-        promised_driver(COS, setting)
 
 
 @pytest.mark.parametrize(

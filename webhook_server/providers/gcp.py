@@ -7,7 +7,7 @@ had) only saves questions, and a server that has just started knows as much as o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,13 +16,7 @@ from pathlib import Path
 from cynthus.errors import UserError
 from cynthus.spec import Resources
 from webhook_server.providers import gcp_shapes
-from webhook_server.providers.gcp_boot import (
-    BootConfig,
-    BootKind,
-    boot_kind,
-    promised_driver,
-    user_data,
-)
+from webhook_server.providers.gcp_boot import BootConfig, BootKind, boot_kind, user_data
 from webhook_server.providers.gcp_client import (
     Account,
     ApiError,
@@ -32,6 +26,7 @@ from webhook_server.providers.gcp_client import (
     Resource,
 )
 from webhook_server.providers.gcp_costs import disk_usd, instance_usd
+from webhook_server.providers.gcp_drivers import promised_drivers
 from webhook_server.providers.gcp_fate import Found, absent, described, explains_itself
 from webhook_server.providers.gcp_kept import Kept
 from webhook_server.providers.gcp_machines import NAMES, Catalogue, read_catalogue
@@ -75,6 +70,7 @@ class Ground:
 
     around: Surroundings
     boot: BootConfig
+    drivers: Mapping[str, str]  # by the name of a GPU: as `promised_drivers` returns them
     places: tuple[str, ...]
     prices_file: Path  # written by `refresh_prices`; absent: the prices that are shipped
 
@@ -93,7 +89,9 @@ def opened(
             " image registry and nothing else."
         )
     kind = boot_kind(settings.gcp_image)
-    driver = promised_driver(settings.gcp_image, settings.gcp_driver)
+    drivers = promised_drivers(
+        settings.gcp_image, settings.gcp_driver, installed=kind is BootKind.COS
+    )
     ground = Ground(
         around=Surroundings(
             control_plane=control_plane,
@@ -110,8 +108,8 @@ def opened(
             control_plane=control_plane,
             agent_image=settings.gcp_agent_image,
             kind=kind,
-            driver=driver,
         ),
+        drivers=drivers,
         places=settings.gcp_places,
         prices_file=settings.state_dir / "gcp_prices.csv",
     )
@@ -146,7 +144,7 @@ class Gcp:
             prices=self._price_table.get(),
             quotas=self._quotas.get(),
             address=self._ground.around.external_ip,
-            driver=self._ground.boot.driver,
+            drivers=self._ground.drivers,
         )
         return offers(need, need.places or self._ground.places, market)
 
@@ -272,7 +270,12 @@ class Gcp:
     # ── ordering ─────────────────────────────────────────────────────────────────────────────
 
     def _user_data(self, order: Order) -> str:
-        boot = replace(self._ground.boot, gpu_count=order.offer.gpu_count, nodes=order.need.nodes)
+        boot = replace(
+            self._ground.boot,
+            driver=order.offer.driver,
+            gpu_count=order.offer.gpu_count,
+            nodes=order.need.nodes,
+        )
         return user_data(order.name, order.max_life, boot)
 
     def _adopted(self, order: Order) -> Instance:

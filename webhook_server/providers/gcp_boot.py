@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import cache
 from importlib import resources
 
-from cynthus.errors import UserError
+from webhook_server.providers.gcp_drivers import DRIVER, installers_word
 from webhook_server.providers.provider import Misconfigured
 
 HOME = "/var/lib/cynthus"  # writable on Container-Optimized OS, where most is not
@@ -30,8 +30,6 @@ _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")  # of an instance: RFC 
 _PLANE = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~/-]*)?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}")
-_DRIVER = re.compile(r"[1-9][0-9]{2}(?:\.[0-9]{1,3}){0,2}")
-_NAMED_DRIVER = re.compile(r"-with-nvidia-([1-9][0-9]{2})\b")
 # https://cloud.google.com/artifact-registry/docs/transition/transition-from-gcr
 _GOOGLE_HOST = re.compile(r"[a-z0-9-]+-docker\.pkg\.dev|(?:[a-z]+\.)?gcr\.io")
 
@@ -51,7 +49,7 @@ class BootConfig:
     control_plane: str  # id put on everything that is started
     agent_image: str = ""  # name@sha256:…; "": /agent.pyz is fetched, Ubuntu only
     kind: BootKind = BootKind.COS
-    driver: str = ""  # as `promised_driver` returns it; "": what the boot image has
+    driver: str = ""  # of the offer; "": what the boot image has or takes
     gpu_count: int = 0
     nodes: int = 1  # of the gang, if it is one
     registries: tuple[str, ...] = ()  # Google's hosts, besides the agent image's own
@@ -62,22 +60,6 @@ class BootConfig:
 def boot_kind(image: str) -> BootKind:
     """Say what a boot image is by its project or family: `settings.gcp_image`."""
     return BootKind.COS if "cos-" in image else BootKind.UBUNTU
-
-
-def promised_driver(image: str, setting: str) -> str:
-    """Return the driver that every GPU instance will have, or its branch; empty: not known.
-
-    What Container-Optimized OS installs by itself changes with its releases: nobody knows it
-    before. An Ubuntu accelerator image names its branch (…-with-nvidia-580).
-    Raises: UserError naming the setting.
-    """
-    if setting and _DRIVER.fullmatch(setting) is None:
-        raise UserError(
-            f"CYNTHUS_GCP_DRIVER: should be a branch or a version of NVIDIA's driver, found"
-            f" {setting!r}. Write for example 580 or 580.126.09."
-        )
-    named = _NAMED_DRIVER.search(image)
-    return setting or (named[1] if named else "")
 
 
 def user_data(order_name: str, max_life: timedelta, config: BootConfig) -> str:
@@ -137,15 +119,11 @@ def _values(order_name: str, max_life: timedelta, config: BootConfig) -> dict[st
 
 
 def _wanted_driver(config: BootConfig) -> str:
-    """Return what `cos-extensions install gpu -- -version=` is told; empty: its default.
-
-    R580 is the newest of a branch, 580.126.09 exactly that one:
-    https://cloud.google.com/container-optimized-os/docs/how-to/run-gpus#install-driver
-    """
+    """Return what is installed; an Ubuntu image has it already."""
     if config.kind is not BootKind.COS or not config.driver:
         return ""
-    _check("CYNTHUS_GCP_DRIVER", config.driver, _DRIVER)
-    return config.driver if "." in config.driver else f"R{config.driver}"
+    _check("CYNTHUS_GCP_DRIVER", config.driver, DRIVER)
+    return installers_word(config.driver)
 
 
 def _check(name: str, value: str, pattern: re.Pattern[str]) -> None:

@@ -6,8 +6,8 @@ a place the GPUs as the user prefers them, then the cheapest; equals by zone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_UP, Decimal
 
 from cynthus.spec import GpuNeed, Resources, Spot
@@ -49,7 +49,8 @@ class Market:
     prices: PriceTable
     quotas: Quotas
     address: bool = False  # each instance has an external one
-    driver: str = ""  # that its GPU instances will have; "": not known
+    #: By the name of a GPU: the driver that comes with it; absent or empty: not known.
+    drivers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +230,7 @@ def _priced(need: Resources, choice: _Choice, market: Market, *, spot: bool) -> 
         usd_per_hour=usd.quantize(_UNIT, ROUND_UP),
         spot=spot,
         price_source=market.prices.source,
-        driver=market.driver if choice.gpu else "",
+        driver=market.drivers.get(choice.gpu.name, "") if choice.gpu else "",
     )
 
 

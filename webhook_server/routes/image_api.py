@@ -21,6 +21,7 @@ from webhook_server.routes.run_requests import fits_key, is_job_token
 from webhook_server.runs.environments import image_digest
 from webhook_server.stores.build_lease_store import BuildLeaseStore
 from webhook_server.stores.environment_store import EnvironmentStore
+from webhook_server.stores.repository_store import RepositoryStore
 
 BODY_LIMIT_BYTES = 8 << 10  # a key and a URL
 _MARK_LIMIT = 100  # characters after `#`: a job's name and its number
@@ -31,7 +32,7 @@ class Tenant:
     """For whom is asked: as a job's token proves it, or as the operator says."""
 
     repository_id: int
-    owner_id: int
+    owner_id: int | None  # GitHub's number; 0: there is no repository; None: not known
 
 
 def image_router(parts: Parts) -> APIRouter:
@@ -75,13 +76,21 @@ def _tenant(
     token = bearer(request.scope)
     if parts.jobs is None or not is_job_token(token):
         require_operator(parts, request.scope)
-        return Tenant(repository_id=repository_id or 0, owner_id=0)
+        return _named(parts, repository_id or 0)
     job = parts.jobs.identify(token)
     url = None if holder is None else holder.partition("#")[0]
     parts.jobs.admit(job, workflow_run_url=url)
     if repository_id not in {None, job.repository_id}:
         raise HttpRefusal(403, "repository_id: should be the token's own. Leave it out.")
     return Tenant(repository_id=job.repository_id, owner_id=job.owner_id)
+
+
+def _named(parts: Parts, repository_id: int) -> Tenant:
+    """Return whom the operator means."""
+    if repository_id == 0:
+        return Tenant(repository_id=0, owner_id=0)
+    known = RepositoryStore(parts.database).get(repository_id)
+    return Tenant(repository_id=repository_id, owner_id=known.owner_id if known else None)
 
 
 def _lock(parts: Parts, tenant: Tenant, commit: str, spec: str) -> LockView:
@@ -93,17 +102,19 @@ def _lock(parts: Parts, tenant: Tenant, commit: str, spec: str) -> LockView:
 
 def _images(parts: Parts, tenant: Tenant) -> ImagesInUse:
     """Return everything that is in use; a list that is cut off would be a list to delete by."""
-    most = IMAGES_LIMIT + 1
-    found = EnvironmentStore(parts.database).in_use(tenant.repository_id, most)
-    if len(found) > IMAGES_LIMIT:
+    if tenant.owner_id is None:
+        raise HttpRefusal(404, "repository_id: is not known to this server. Check it.")
+    store, most = EnvironmentStore(parts.database), IMAGES_LIMIT + 1
+    images = store.images_in_use(tenant.repository_id, most)
+    keys = store.keys_in_use(tenant.owner_id, most)
+    if max(len(images), len(keys)) > IMAGES_LIMIT:
         raise HttpRefusal(
             409,
             f"images: should be at most {IMAGES_LIMIT} in use to be told, found more."
             " Delete none: which of them are free cannot be said.",
         )
-    digests = dict.fromkeys(digest for one in found if (digest := image_digest(one.image)))
-    keys = dict.fromkeys(one.key for one in found if one.key is not None)
-    return ImagesInUse(digests=tuple(digests), keys=tuple(keys))
+    digests = dict.fromkeys(digest for image in images if (digest := image_digest(image)))
+    return ImagesInUse(digests=tuple(digests), keys=keys)
 
 
 def _lease_ask(content: bytes) -> BuildLeaseAsk:
@@ -116,7 +127,7 @@ def _lease_ask(content: bytes) -> BuildLeaseAsk:
 
 
 def _build_lease(parts: Parts, tenant: Tenant, ask: BuildLeaseAsk) -> BuildLeaseView:
-    leases = BuildLeaseStore(parts.database)
+    leases, owner_id = BuildLeaseStore(parts.database), tenant.owner_id or 0
     if ask.done:
-        return leases.give_back(tenant.owner_id, ask, parts.now())
-    return leases.ask(tenant.owner_id, ask, parts.now())
+        return leases.give_back(owner_id, ask, parts.now())
+    return leases.ask(owner_id, ask, parts.now())

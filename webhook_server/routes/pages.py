@@ -99,11 +99,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
     document = get_openapi(title=_TITLE, version="1", routes=app.routes)
     document["paths"] = {p: v for p, v in document["paths"].items() if p.startswith("/api/v1")}
-    names = ("run_request", "run_accepted", "run_view", "run_event", "output_view")
-    messages = {name: schema.load(name) for name in names}
+    told = (name for _, _, request, answer in _MESSAGES for name in (request, answer) if name)
+    messages = {name: schema.load(name) for name in sorted({n.strip("[]") for n in told})}
     document.setdefault("components", {}).setdefault("schemas", {}).update(messages)
     for path, method, request, answer in _MESSAGES:
-        _describe(document["paths"].setdefault(path, {}).setdefault(method, {}), request, answer)
+        operation = document["paths"].setdefault(path, {}).setdefault(method, {})
+        _describe(operation, request, answer, "202" if request == "run_request" else "200")
     return document
 
 
@@ -112,13 +113,15 @@ _MESSAGES = (
     ("/api/v1/runs/{run_id}", "get", None, "run_view"),
     ("/api/v1/runs/{run_id}/events", "get", None, "[run_event]"),
     ("/api/v1/runs/{run_id}/outputs", "get", None, "[output_view]"),
+    ("/api/v1/locks", "get", None, "lock_view"),
+    ("/api/v1/images", "get", None, "images_in_use"),
+    ("/api/v1/build-leases", "post", "build_lease_ask", "build_lease_view"),
 )
 
 
-def _describe(operation: dict[str, Any], request: str | None, answer: str) -> None:
+def _describe(operation: dict[str, Any], request: str | None, answer: str, status: str) -> None:
     if request is not None:
         operation["requestBody"] = {"required": True, **_content(request)}
-    status = "202" if request else "200"
     operation.setdefault("responses", {})[status] = {"description": "Done", **_content(answer)}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Column, Connection, Select, and_, func, or_, select
 
 from cynthus.wire_image import Environment, LockView
 from webhook_server.runs.model import EnvironmentKept
@@ -21,14 +21,6 @@ class Texts:
 
     lock: str | None = None
     sbom: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """An image that somebody may still pull."""
-
-    image: str  # as in RunRequest.image
-    key: str | None  # of its environment
 
 
 class EnvironmentStore:
@@ -64,14 +56,40 @@ class EnvironmentStore:
             row = connection.execute(query).one_or_none()
         return None if row is None else LockView(key=row.key, lock=row.lock)
 
-    def in_use(self, repository_id: int, limit: int) -> tuple[Standing, ...]:
-        """Return the images of runs that are not finished, then of runs with a release.
+    def images_in_use(self, repository_id: int, limit: int) -> tuple[str, ...]:
+        """Return the images of a repository's runs that are not finished or have a release.
 
-        Of either at most `limit`, newest first, each image once. A release that GitHub refused is
-        none; one that is only begun counts.
+        At most `limit`, newest first, each once.
         """
-        alive = _images(repository_id, limit).where(runs.c.finished_at.is_(None))
-        released = _images(repository_id, limit).join(
+        query = (
+            _standing(runs.c.image)
+            .where(runs.c.repository_id == repository_id, runs.c.image.is_not(None))
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def keys_in_use(self, owner_id: int, limit: int) -> tuple[str, ...]:
+        """Return the environments of all such runs of an owner, whose repositories share them."""
+        query = (
+            _standing(environments.c.key)
+            .join(environments, environments.c.id == runs.c.environment_id)
+            .where(environments.c.owner_id == owner_id)
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
+
+def _standing(what: Column[str]) -> Select[Any]:
+    """Return the query for something of every run that may still be pulled.
+
+    A release that GitHub refused is none; one that is only begun counts.
+    """
+    return (
+        select(what)
+        .select_from(runs)
+        .outerjoin(
             publications,
             and_(
                 publications.c.run_id == runs.c.id,
@@ -79,20 +97,9 @@ class EnvironmentStore:
                 publications.c.state != PublicationState.REFUSED.value,
             ),
         )
-        with self._db.read() as connection:
-            rows = [*connection.execute(alive), *connection.execute(released)]
-        return tuple(dict.fromkeys(Standing(image=row.image, key=row.key) for row in rows))
-
-
-def _images(repository_id: int, limit: int) -> Select[Any]:
-    return (
-        select(runs.c.image, environments.c.key)
-        .select_from(runs)
-        .outerjoin(environments, environments.c.id == runs.c.environment_id)
-        .where(runs.c.repository_id == repository_id, runs.c.image.is_not(None))
-        .group_by(runs.c.image, environments.c.key)
+        .where(or_(runs.c.finished_at.is_(None), publications.c.run_id.is_not(None)))
+        .group_by(what)
         .order_by(func.max(runs.c.seq).desc())
-        .limit(limit)
     )
 
 

@@ -138,6 +138,7 @@ runs = Table(
     Index("ix_runs_repository_id_seq", "repository_id", "seq"),
     Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
     Index("ix_runs_repository_id_finished_at", "repository_id", "finished_at"),
+    Index("ix_runs_environment_id", "environment_id"),
 )
 
 #: What images consist of, once for all runs of an owner that were told the same.
@@ -150,6 +151,7 @@ environments = Table(
     Column("lock", Text),
     Column("sbom", Text),
     Column("stored_at", Moment, nullable=False),
+    Index("ix_environments_owner_id", "owner_id"),
 )
 
 #: Who builds which environment just now; the others wait for them.

@@ -55,8 +55,8 @@ def test_an_offer_says_all_that_an_order_needs() -> None:
 
 
 def test_an_offer_promises_the_driver_only_with_a_gpu() -> None:
-    for asked, driver in ((need("l4"), "580"), (need("t4"), "580"), (need(), "")):
-        found = offers(asked, PLACES, market(driver="580"))
+    for asked, driver in ((need("l4"), "580"), (need("a100"), ""), (need(), "")):
+        found = offered(asked, drivers={"l4": "580", "t4": "570"})
         assert {offer.driver for offer in found} == {driver}
 
 

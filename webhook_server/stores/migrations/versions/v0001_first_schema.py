@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("stored_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_environments")),
     )
+    op.create_index("ix_environments_owner_id", "environments", ["owner_id"], unique=False)
     op.create_table(
         "events",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -211,6 +212,7 @@ def upgrade() -> None:
             name=op.f("uq_runs_repository_id_commit_sha_spec_path_trigger"),
         ),
     )
+    op.create_index("ix_runs_environment_id", "runs", ["environment_id"], unique=False)
     op.create_index("ix_runs_look_again_at", "runs", ["look_again_at"], unique=False)
     op.create_index(
         "ix_runs_repository_id_name_number",
