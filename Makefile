@@ -8,8 +8,9 @@ STAMP := .venv/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -
 EXAMPLE ?= digits
 ONLY ?=
 LONG ?=
-# Two: the tests wait for programs half of the time, and a file's services are started once.
-WORKERS ?= 2
+# Three for two processors: the tests wait for programs half of the time. Whole files are handed out, since
+# a file's services are started once, in the order of tests/conftest.py: the long ones first.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 

@@ -109,3 +109,16 @@ def registry(programs: Programs, folder: Path) -> Registry:
     program = programs.start("registry", [program_path, "serve", str(settings)])
     wait_until(lambda: answers(port), "the registry", program)
     return Registry(f"127.0.0.1:{port}", program)
+
+
+def forget_images(client: str, images: Registry) -> None:
+    """Remove what the engine has of a registry that ends, since its address never comes again."""
+    line = "{{.Repository}} {{.Tag}} {{.Digest}}"
+    words = [client, "images", "--all", "--digests", "--format", line]
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    found = [one.split() for one in listed.splitlines() if one.startswith(f"{images.address}/")]
+    names = {
+        f"{name}@{digest}" if tag == "<none>" else f"{name}:{tag}" for name, tag, digest in found
+    }
+    if names:
+        subprocess.run([client, "rmi", *sorted(names)], capture_output=True, check=False)

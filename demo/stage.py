@@ -29,7 +29,7 @@ from demo.processes import (
     wait_until,
 )
 from demo.server import Server
-from demo.services import Engine, Registry, docker_engine, registry
+from demo.services import Engine, Registry, docker_engine, forget_images, registry
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = "acme"
@@ -221,6 +221,8 @@ def standing(
         finally:
             with undisturbed():
                 stage.end_runs()
+                if stage.engine.client and stage.registry:
+                    forget_images(stage.engine.client, stage.registry)
     finally:
         with undisturbed():
             programs.stop()

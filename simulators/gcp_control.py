@@ -23,6 +23,8 @@ def routes(world: World) -> list[Route]:
         seconds = request.json().get("advance_s", 0)
         if not isinstance(seconds, int | float):
             raise GoogleError(400, f"advance_s: should be a number of seconds, found {seconds!r}")
+        if request.json().get("hold"):
+            world.hold()
         world.advance(seconds)
         return Answer(json={"now": world.now(), "stamp": world.stamp()})
 

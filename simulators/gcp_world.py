@@ -39,6 +39,7 @@ class World:
         self.gates: list[Callable[[Request, Route], None]] = []  # each may raise GoogleError
         self.starters: list[Callable[[], None]] = []  # each is called once, when the world runs
         self._shift_s = float(self.store.setting("clock_shift_s", 0.0))
+        self._still_at: float | None = None
         self._event = threading.local()
         self._due: list[tuple[float, int]] = []
         self._doers: dict[str, Callable[[Doc], None]] = {}
@@ -51,7 +52,10 @@ class World:
     def now(self) -> float:
         """Return the world's time in seconds since 1970; inside an event, the time it was due."""
         at: float | None = getattr(self._event, "at", None)
-        return time.time() + self._shift_s if at is None else at
+        return self._clock() if at is None else at
+
+    def _clock(self) -> float:
+        return (time.time() if self._still_at is None else self._still_at) + self._shift_s
 
     def stamp(self, at: float | None = None) -> str:
         """Return a time as Compute Engine writes it: 2026-11-22T01:02:03.456-08:00."""
@@ -74,6 +78,12 @@ class World:
             self._shift_s += seconds
             self.store.set("clock_shift_s", self._shift_s)
             self.run_due()
+
+    def hold(self) -> None:
+        """Stop the clock for good: only `advance` moves it on, however slow the machine is."""
+        with self.lock:
+            if self._still_at is None:
+                self._still_at = time.time()
 
     def delay(self, name: str) -> float:
         """Return one of the settings that are seconds."""
@@ -98,7 +108,7 @@ class World:
         with self.lock:
             if getattr(self._event, "at", None) is not None:
                 return  # an event may not carry out another inside itself
-            while self._due and self._due[0][0] <= time.time() + self._shift_s:
+            while self._due and self._due[0][0] <= self._clock():
                 at, number = heapq.heappop(self._due)
                 self._carry_out(at, str(number))
                 self.changed.notify_all()
@@ -127,7 +137,7 @@ class World:
                 self.run_due()
                 nap = _LONGEST_NAP_S
                 if self._due:
-                    nap = min(nap, self._due[0][0] - time.time() - self._shift_s)
+                    nap = min(nap, self._due[0][0] - self._clock())
                 if nap > 0:
                     self.changed.wait(nap)
 

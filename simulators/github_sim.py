@@ -32,6 +32,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -102,6 +103,7 @@ class Simulator:
             ("/_sim", Plain(world, "/_sim", control)),
         )
         self._pages = Pages(world)
+        self.ending: Callable[[], bool] = lambda: False  # asked by those that wait for events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -122,7 +124,7 @@ class Simulator:
         after = int(request.query_params.get("after", 0))
         wait = min(float(request.query_params.get("wait", 0)), LONGEST_WAIT_S)
         until = time.monotonic() + wait
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self.ending():
             with self._world.store.lock:
                 if github_events.since(self._world, after):
                     return
@@ -154,15 +156,18 @@ def _serve(folder: Path, port: int, exchanges: Path | None) -> None:
     github_smart_http.catch_up(world)
     courier = Courier(world)
     courier.start()
+    program = Simulator(world, exchanges)
     config = uvicorn.Config(
-        Simulator(world, exchanges),
+        program,
         log_level="warning",
         access_log=False,
         lifespan="off",
         timeout_keep_alive=30,
     )
+    server = uvicorn.Server(config)
+    program.ending = lambda: server.should_exit
     try:
-        asyncio.run(_announced(uvicorn.Server(config), listener, folder, store.base_url))
+        asyncio.run(_announced(server, listener, folder, store.base_url))
     finally:
         courier.stop()
         with store.lock:

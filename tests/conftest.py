@@ -1,4 +1,4 @@
-"""What every test stands on: no network but loopback, and the long files first."""
+"""What every test stands on: no network but loopback, long files first, nothing left at the end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import os
 import signal
 import socket
 import sys
+import uuid
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.leftovers import leftovers
+
 _TESTS = Path(__file__).parent
+# In the environment of all that the tests start; workers of xdist have it from their controller.
+_MARK = os.environ.setdefault("PYTEST_RUN_OF_CYNTHUS", uuid.uuid4().hex)
 _LOCAL_NAMES = {"localhost", ""}
 # From what waits for programs to what computes: `make test` hands whole files out in this order, so
 # that no worker is left alone with a long one at the end, and short ones fill the gaps.
@@ -74,3 +79,16 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the whole run when something of it still runs or is mounted after its last test."""
+    if hasattr(session.config, "workerinput"):
+        return  # a worker of xdist: its controller looks, once all have ended
+    found = leftovers(str(session.config._tmp_path_factory.getbasetemp()), _MARK)
+    if found:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.section("left on the machine", red=True)
+        reporter.write("\n".join([*found, ""]))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

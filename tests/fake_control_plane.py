@@ -80,7 +80,7 @@ class ControlPlane:
         self._server.shutdown()
         self._server.server_close()
 
-    def wait(self, condition: Any, timeout_s: float = 30.0) -> None:
+    def wait(self, condition: Any, timeout_s: float = 60.0) -> None:
         """Wait until `condition()` holds after some message."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout_s):

@@ -17,6 +17,8 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
+from demo.processes import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 60  # a busy machine may take its time to import, and to build what machines boot
 Client = TypeVar("Client")
@@ -35,7 +37,7 @@ class GcpSimulator:
         self.process: subprocess.Popen[str] | None = None
         self._machines = machines
         self._reach = ",".join(str(number) for number in reach)
-        self._port = port
+        self._port = port or free_port()  # it comes back there after any end
 
     def start(self) -> None:
         """Start the program and wait until it says where it is; again: on the same port."""

@@ -22,6 +22,8 @@ from typing import Any
 import requests
 from github import Auth, Github, GithubIntegration
 
+from demo.processes import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 30  # a busy machine may take its time to import
 SETTLE_LIMIT_S = 60  # a hundred webhooks take a second; a busy machine gets a minute
@@ -62,7 +64,7 @@ class GithubSimulator:
 
     def __init__(self, state: Path, port: int = 0) -> None:
         self.state = state
-        self._port = port
+        self._port = port or free_port()  # it comes back there after any end
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.exchanges = state / "exchanges.jsonl"  # every REST request with its answer

@@ -34,8 +34,9 @@ class Compute:
         self._judged = 0
 
     def reset(self) -> None:
-        """Set the usual delays of these tests, and no faults."""
+        """Set the usual delays of these tests, a clock that stands, and no faults."""
         self.sim.sim("DELETE", "/faults")
+        self.sim.post("/clock", hold=True)
         self.sim.post(
             "/settings", provisioning_s=STEP_S, staging_s=STEP_S, stopping_s=STEP_S, grace_s=0
         )

@@ -236,11 +236,11 @@ def test_a_cut_or_slow_cable_and_a_hung_machine(real: Namespaces, host: Host) ->
     for verb in verbs:
         verb(True)
         verb(True)
-        assert _silent(host)
+        eventually("silence", lambda: _silent(host))
         verb(False)
         before = len(host.calls)
         eventually("beats again", lambda n=before: len(host.calls) > n)
-    ping = f"python3 -c 'import socket; socket.create_connection((\"{peer}\", 9), 0.5)'"
+    ping = f"python3 -c 'import socket; socket.create_connection((\"{peer}\", 9), 2)'"
     assert "refused" in run_in(real, "w3", ping)  # the peer answers
     real.cut("w3", cut=True)
     assert "timed out" in run_in(real, "w3", ping)
@@ -256,8 +256,7 @@ def test_a_cut_or_slow_cable_and_a_hung_machine(real: Namespaces, host: Host) ->
 
 
 def _silent(host: Host) -> bool:
-    """Say whether a machine that beats every 20 ms stays silent for half a second."""
-    time.sleep(0.1)  # what was under way when the cable was pulled
+    """Say whether a machine that beats every 20 ms is silent for 0.4 s; some may be under way."""
     before = len(host.calls)
     time.sleep(0.4)
     return len(host.calls) == before

@@ -13,11 +13,12 @@ from tests.contract.github_description import judge_deliveries, judge_exchanges
 # GitHub asks for a second between writes; the simulator enforces its limits, not its advice, and a
 # release of seven files would be seven seconds of every test here.
 HASTE = {"CYNTHUS_GITHUB_WRITE_SPACING": "0.05"}
+GANG = {"CYNTHUS_LOCAL_SLOTS": "2"}  # room for a gang on this machine
 
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with standing(tmp_path_factory.mktemp("stage"), settings=HASTE) as stage:
+    with standing(tmp_path_factory.mktemp("stage"), settings={**HASTE, **GANG}) as stage:
         if stage.engine.client is None and os.environ.get("CI"):
             pytest.fail(f"continuous integration has a Docker engine: {stage.engine.why_not}")
         yield stage

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 WORKFLOW = Path(".github/workflows/cynthus.yml")
 L4 = "gpu: l4"
 LONGEST_JUDGED = 50_000
+LIMIT_S = 120  # of anything that takes seconds: the machine may be busy with other tests
 SPEC = """\
 version: 1
 name: {name}
@@ -93,12 +94,12 @@ def push(
 def wait_for(what: str, find: Callable[[], Any]) -> Any:
     """Return what `find` finds once it is something."""
     tick = threading.Event()
-    for _ in range(1200):
+    for _ in range(LIMIT_S * 20):
         found = find()
         if found:
             return found
         tick.wait(0.05)
-    raise AssertionError(f"{what}: not within a minute")
+    raise AssertionError(f"{what}: not within {LIMIT_S} s")
 
 
 def machines(stage: Stage, run_id: str) -> list[dict[str, Any]]:

@@ -43,8 +43,11 @@ def containers(stage: Stage, run_id: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", sorted(PROMISED_ACCURACY))
-def test_a_push_of_an_example_ends_in_a_release_with_its_model(stage: Stage, example: str) -> None:
+def test_a_push_of_an_example_ends_in_a_release_with_its_model(stage: Stage) -> None:
+    assert_example_ends_in_a_release(stage, "digits")
+
+
+def assert_example_ends_in_a_release(stage: Stage, example: str) -> None:
     stage.create_repository(example)
     commit = stage.push(example, EXAMPLES / example)
 
