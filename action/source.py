@@ -304,8 +304,12 @@ class _Choice:
 def _likeness(path: str, size_bytes: int) -> likely_secrets.Likeness | None:
     if not 0 < size_bytes <= likely_secrets.LARGEST_TEXT_BYTES:
         return None
-    with open(path, "rb", buffering=0) as file:
-        return likely_secrets.in_text(file.read())
+    # Half the system calls of open(): with 100,000 files that is a second.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return likely_secrets.in_text(os.read(handle, size_bytes))
+    finally:
+        os.close(handle)
 
 
 def _stays_inside(folder: Path, path: str, target: str) -> bool:
