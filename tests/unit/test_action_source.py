@@ -146,6 +146,10 @@ def test_likely_secrets_are_left_out_and_told_with_their_line(tmp_path: Path) ->
         "a.py": (Why.SECRET, 3),
     }
     told = source.sentences(found)
+    assert told[0] == (
+        ".aws is where tools keep credentials; it is left out "
+        "(to let a file of it in, write `!.aws/NAME` into .cynthusignore)"
+    )
     assert told[2] == (
         "a.py:3 seems to hold a GitHub token; it is left out "
         "(to let it in, write `!a.py` into .cynthusignore)"
