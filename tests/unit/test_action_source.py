@@ -288,6 +288,14 @@ def test_what_cannot_be_read_is_named(name: str) -> None:
     )
 
 
+def test_a_source_that_cannot_be_read_is_said_to_be_one() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o311)
+        with nobody(), pytest.raises(UserError, match=r"^src: should be readable.*permissions\.$"):
+            chosen(root)
+
+
 @pytest.mark.parametrize(("src", "match"), [("no", "found no `no`"), ("out", "a link out of it")])
 def test_a_source_that_is_no_folder_of_the_repository_is_refused(
     src: str, match: str, tmp_path: Path
