@@ -36,7 +36,7 @@ def read(root: Path, shown: str) -> Declared | None:
         return None
     if not _is(entries, "sequence"):
         return refused(shown, _line(entries), "dependencies: should be a list. Write one.")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if _value(tree, "variables") is not None:
         notes = (f"{shown}: `variables` are not set; write them under `env` of the spec",)
     return declared.together(_entry(e, shown) for e in entries.value) + Declared(notes=notes)

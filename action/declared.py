@@ -85,14 +85,9 @@ _MARKS = (
 def read(path: Path, shown: str) -> str | Declared:
     """Return a file's text, or the fault that keeps it from being one."""
     try:
-        raw = path.read_bytes() if path.is_file() else b""
-        if not path.is_file():
-            return refused(
-                shown, 1, "should be a file, found none. Commit it, or correct the name."
-            )
+        return decoded(path.read_bytes(), shown)
     except OSError as error:
         return refused(shown, 1, f"should be a readable file, found: {error.strerror}. Correct it.")
-    return decoded(raw, shown)
 
 
 def decoded(raw: bytes, shown: str) -> str | Declared:
@@ -110,23 +105,22 @@ def decoded(raw: bytes, shown: str) -> str | Declared:
 def line_of(text: str, wanted: str, *, after: str = "") -> int:
     """Return the line where a text first stands below a header: good enough to point at."""
     lines = text.splitlines()
-    start = next((n for n, line in enumerate(lines) if after and after in line), 0)
-    for number in (*range(start, len(lines)), *range(start)):
-        if wanted in lines[number]:
-            return number + 1
-    return start + 1
+    below = [n for n, line in enumerate(lines, 1) if after and after in line] or [1]
+    found = [n for n, line in enumerate(lines, 1) if wanted in line]
+    return next((n for n in found if n >= below[0]), (found or below)[0])
 
 
 def key_line(text: str, key: str, header: str) -> int:
     """Return the line of `key = …` in a TOML table, where the table begins when it is elsewhere."""
     lines = text.splitlines()
     pattern = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]")
-    start = next((n for n, line in enumerate(lines) if line.strip().startswith(header)), None)
-    if start is None:
+    headers = [n for n, line in enumerate(lines, 1) if line.strip().startswith(header)]
+    if not headers:
         return line_of(text, key)
-    for number in range(start + 1, len(lines)):
-        if lines[number].lstrip().startswith("["):
+    for number in range(headers[0] + 1, len(lines) + 1):
+        line = lines[number - 1]
+        if line.lstrip().startswith("["):
             break
-        if pattern.match(lines[number]):
-            return number + 1
-    return start + 1
+        if pattern.match(line):
+            return number
+    return headers[0]

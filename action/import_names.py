@@ -141,7 +141,7 @@ wikipediaapi=wikipedia-api wx=wxpython Xlib=python-xlib yaml=pyyaml zmq=pyzmq
 def _table() -> dict[str, str]:
     same = {name: name.replace("_", "-") for name in _SAME.split()}
     pairs = (pair.split("=") for pair in _OTHER.split())
-    return same | {module: package for module, package in pairs}
+    return same | {pair[0]: pair[1] for pair in pairs}
 
 
 PACKAGES = _table()

@@ -113,14 +113,19 @@ class _Reader(ast.NodeVisitor):
         self._walk(node.body, optional=guards)
         before = self._instead_of
         if catching:
-            self._instead_of = tuple(_names(node.body))
+            self._instead_of = (*before, *_names(node.body))
         for handler in node.handlers:
             self._walk(handler.body)
         self._instead_of = before
         self._walk(node.orelse, optional=guards)
         self._walk(node.finalbody)
 
-    visit_TryStar = visit_Try  # noqa: N815 - as above
+    def visit_TryStar(self, node: ast.TryStar) -> None:
+        guards = any(_is_import_error(handler.type) for handler in node.handlers)
+        self._walk(node.body, optional=guards)
+        for handler in node.handlers:
+            self._walk(handler.body)
+        self._walk((*node.orelse, *node.finalbody))
 
     def visit_If(self, node: ast.If) -> None:
         answer = _holds(node.test, self._python, self._flags)
@@ -189,7 +194,7 @@ _MAYBE = "maybe"
 
 
 def _holds(test: ast.expr, python: tuple[int, int], flags: set[str]) -> bool | str | None:
-    """Return whether a condition holds in the image; _MAYBE: by what is installed; None: unknown."""
+    """Return whether a condition holds in the image, _MAYBE by what is installed, None unknown."""
     match test:
         case ast.Constant():
             return bool(test.value)
@@ -228,6 +233,9 @@ def _joined(test: ast.BoolOp, answers: list[bool | str | None]) -> bool | str | 
 _HERE = {"sys.platform": "linux", "os.name": "posix", "platform.system": "Linux"}
 
 
+_LISTS = (ast.Tuple, ast.List, ast.Set)
+
+
 def _compared(test: ast.Compare, python: tuple[int, int]) -> bool | None:
     if len(test.ops) != 1:
         return None
@@ -240,9 +248,7 @@ def _compared(test: ast.Compare, python: tuple[int, int]) -> bool | None:
     here = _HERE.get(name)
     if here is None:
         return None
-    if isinstance(operator, ast.In | ast.NotIn) and isinstance(
-        right, ast.Tuple | ast.List | ast.Set
-    ):
+    if isinstance(right, _LISTS) and isinstance(operator, ast.In | ast.NotIn):
         inside = here in [one.value for one in right.elts if isinstance(one, ast.Constant)]
         return inside is isinstance(operator, ast.In)
     if isinstance(right, ast.Constant) and isinstance(operator, ast.Eq | ast.NotEq):

@@ -20,6 +20,7 @@ class Tree:
     modules: frozenset[str] = field(default_factory=frozenset)  # a/b.py is a/b
     packages: frozenset[str] = field(default_factory=frozenset)  # folders with an __init__.py
     folders: frozenset[str] = field(default_factory=frozenset)  # with any module below
+    scripts: frozenset[str] = field(default_factory=frozenset)  # folders of files started by name
 
     def owns(self, name: str, path: str, *, strictly: bool) -> bool:
         """Say whether a file's import means something of the repository.
@@ -30,6 +31,8 @@ class Tree:
         """
         parts = name.split(".")
         for root in roots_of(path):
+            if strictly and root in self.packages and root not in self.scripts:
+                continue  # what is in a package is imported by the package's name
             top = posixpath.join(root, parts[0])
             if top in self.modules or top in self.packages:
                 return True
@@ -106,7 +109,15 @@ def _words(run: str | Sequence[str]) -> list[str]:
 def _module_files(name: str, known: set[str]) -> list[str]:
     path = name.replace(".", "/")
     tried = (f"{path}.py", f"{path}/__main__.py")
-    return [one for root in ("", *_ROOTS) for t in tried if (one := posixpath.join(root, t)) in known]
+    return [
+        one for root in ("", *_ROOTS) for t in tried if (one := posixpath.join(root, t)) in known
+    ]
+
+
+def script_folders(run: str | Sequence[str]) -> frozenset[str]:
+    """Return the folders that Python puts on the path, since a file in them is started by name."""
+    named = (posixpath.normpath(word) for word in _words(run) if word.endswith(".py"))
+    return frozenset(posixpath.dirname(name) for name in named)
 
 
 def reached(first: Iterable[str], scans: Mapping[str, Scan]) -> frozenset[str]:

@@ -9,50 +9,20 @@ says nothing about what it reaches: then every file is judged strictly.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from action import notebook, source
-from action.declared import LONGEST_FILE_BYTES, Declared, Wish, fault
-from action.import_names import package_of
-from action.import_scan import Import, Scan, scan, shifted
-from action.import_tree import Tree, reached, started, tree_of
+from action.declared import LONGEST_FILE_BYTES, Declared
+from action.import_findings import Wanted, judge, python_numbers
+from action.import_scan import Scan, scan, shifted
+from action.import_tree import tree_of
 from action.source import Kind
-from cynthus.errors import Fault
+from cynthus.errors import UserError
 
 _SUFFIXES = (".py", ".ipynb")
-_DEFAULT_PYTHON = (3, 11)  # the oldest of the catalogue's
-_MOST_TOLD = 20  # of a kind, in one note; the rest is counted
-
-# Modules of the standard library that newer Pythons lack, and the version they went with:
-# https://docs.python.org/3/whatsnew/3.12.html#removed and .../3.13.html#removed
-_GONE = {
-    **dict.fromkeys(("asynchat", "asyncore", "distutils", "imp", "smtpd"), (3, 12)),
-    **dict.fromkeys(
-        (
-            *("aifc", "audioop", "cgi", "cgitb", "chunk", "crypt", "imghdr", "lib2to3", "mailcap"),
-            *("msilib", "nis", "nntplib", "ossaudiodev", "pipes", "sndhdr", "spwd", "sunau"),
-            *("telnetlib", "uu", "xdrlib"),
-        ),
-        (3, 13),
-    ),
-}
-# … and those that older ones lack.
-_NEW = {"tomllib": (3, 11), "annotationlib": (3, 14), "compression": (3, 14)}
-_NEVER_PACKAGES = {"__main__", "_typeshed"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """The scanned files of a source; paths are relative to it."""
-
-    scans: Mapping[str, Scan]
-    tree: Tree
-
-
-def infer(root: Path, src: str, *, run: str | Sequence[str], python: str | None) -> Declared | None:
+def infer(root: Path, src: str, wanted: Wanted) -> Declared | None:
     """Return the packages that the source's imports need; None when it has no Python at all.
 
     A wish stands at the first line that wants it. Raises: UserError for a source that cannot be
@@ -60,13 +30,34 @@ def infer(root: Path, src: str, *, run: str | Sequence[str], python: str | None)
     """
     chosen = source.select(root, src, source.rules_of(root / src), limits=None)
     files = [item.path for item in chosen.items if item.kind is Kind.FILE]
-    version = _numbers(python)
-    scans = {
-        path: _scanned(chosen.folder / path, version)
-        for path in files
-        if path.endswith(_SUFFIXES)
-    }
-    if not scans:
+    python = python_numbers(wanted.python)
+    code = [path for path in files if path.endswith(_SUFFIXES)]
+    if not code:
         return None
-    sources = Sources(scans=scans, tree=tree_of(files))
-    return judge(sources, run=run, python=version, shown=lambda path: _shown(src, path))
+    scans = {path: scan_file(path, _bytes(chosen.folder / path), python) for path in code}
+    return judge(scans, tree_of(files), wanted).below(src)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LONGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise UserError(
+            f"{path.name}: should be a readable file, found: {error.strerror}. Correct its rights."
+        ) from None
+
+
+def scan_file(path: str, raw: bytes, python: tuple[int, int]) -> Scan:
+    """Return what a file imports; never raises. Pure."""
+    if len(raw) > LONGEST_FILE_BYTES:  # data written as code: nobody writes a MiB by hand
+        return Scan(fault="more than 1 MiB")
+    if not path.endswith(".ipynb"):
+        return scan(raw, python)
+    cells = notebook.cells(raw.decode("utf-8", "replace"))
+    if cells is None:
+        return Scan(fault="no notebook of Python")
+    found = [shifted(scan(cell.code, python), cell.lines) for cell in cells]
+    broken = next((one for one in found if one.fault), Scan())
+    imports = tuple(one for each in found for one in each.imports)
+    return Scan(imports=imports, fault=broken.fault, fault_line=broken.fault_line)

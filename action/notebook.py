@@ -13,7 +13,7 @@ from typing import Any
 
 # Cell magics whose cell is Python all the same; any other hands the cell to another language.
 _PYTHON_MAGICS = {"capture", "prun", "time", "timeit", "python", "python3"}
-_MAGIC = re.compile(r"(\s*)(?:[%!?]|[A-Za-z_][\w.]*\s*=\s*[%!]|.*\?\s*$)")
+_MAGIC = re.compile(r"(\s*)(?:%{1,2}[A-Za-z]|!|\?|[A-Za-z_][\w.]*\s*=\s*[%!]|[\w.]+\?{1,2}\s*$)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ def _pep_621(text: str, shown: str, project: Mapping[str, Any]) -> Declared:
         for line in lines
     )
     extras = table(project, "optional-dependencies")
-    notes = ()
+    notes: tuple[str, ...] = ()
     if extras:
         listed = ", ".join(f"`{name}`" for name in sorted(extras))
         notes = (f"{shown}: the optional dependencies {listed} are not installed",)

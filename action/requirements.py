@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import conda, declared, imports, pip_file, pipfile, pyproject, versions
+from action import conda, imports, pip_file, pipfile, pyproject, versions
 from action.declared import Declared
+from action.import_findings import Wanted
 from action.workflow import Place
 from cynthus.errors import Fault, UserError
 from cynthus.spec import ImageSpec
@@ -20,7 +21,6 @@ OTHER_LOCKS = {
     "uv.lock": "uv export --format requirements-txt --output-file requirements.txt",
     "poetry.lock": "poetry export --output requirements.txt",
     "Pipfile.lock": "pipenv requirements --hash > requirements.txt",
-    "conda-lock.yml": "",
     "pdm.lock": "pdm export --output requirements.txt",
 }
 _LATEST_PATCH = 99  # no Python had half as many
@@ -59,8 +59,10 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
     every import that no package is known for.
     """
     name, found = _declared(image, root, src)
-    if found is None and not image.packages:
-        found = imports.infer(root, src, run=run, python=image.python)
+    if found is None:
+        found = imports.infer(
+            root, src, Wanted(run=run, python=image.python, packages=image.packages)
+        )
     found = found or Declared()
     if found.faults:
         raise UserError("\n".join(str(fault) for fault in found.faults), found.faults)
@@ -70,7 +72,7 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
             f"image/packages: should be empty when `{name}` carries hashes, since pip then wants "
             f"one for every package. Move the packages into that file."
         )
-    wanted = Requirements(
+    needed = Requirements(
         lines=(*(" ".join((w.text, *w.hashes)) for w in found.wishes), *image.packages),
         places=(*(Place(file=w.path, line=w.line) for w in found.wishes), *_nowhere(image)),
         constraints=tuple(wish.text for wish in found.constraints),
@@ -80,8 +82,8 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
         notes=(*found.notes, *_lock_notes(root / src, name)),
     )
     if image.python:
-        check_python(wanted, image.python)
-    return wanted
+        check_python(needed, image.python)
+    return needed
 
 
 def _nowhere(image: ImageSpec) -> tuple[None, ...]:
@@ -130,12 +132,8 @@ def _lock_notes(folder: Path, source: str | None) -> tuple[str, ...]:
         return ()
     found = [name for name in OTHER_LOCKS if (folder / name).is_file()]
     return tuple(
-        f"{name} is not read: the versions are resolved from {source}"
-        + (
-            f". To use its versions, commit what `{how}` writes"
-            if (how := OTHER_LOCKS[name])
-            else ""
-        )
+        f"{name} is not read: the versions are resolved from {source}. To have its versions, "
+        f"commit the requirements.txt that `{OTHER_LOCKS[name]}` writes"
         for name in found
     )
 
@@ -178,6 +176,3 @@ def _takes(wanted: str, version: str) -> bool:
     named = [right for _, right in clauses if right.startswith(f"{version}.")]
     tried = (f"{version}.0", f"{version}.{_LATEST_PATCH}", version, *named)
     return any(versions.allows(wanted, one) for one in tried)
-
-
-__all__ = ["FOUND_NAMES", "Requirements", "check_python", "declared", "find", "takes_python"]
