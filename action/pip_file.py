@@ -144,9 +144,7 @@ def _other(reading: _Reading, shown: str, number: int, name: str, value: str) ->
         )
     if target in reading.above:
         return refused(
-            shown,
-            number,
-            f"should not lead back to `{target}`, which names this file. Take it out.",
+            shown, number, f"should not name `{target}`, which led to this file. Take it out."
         )
     if not (reading.root / target).is_file():
         return refused(

@@ -85,6 +85,11 @@ _ELSEWHERE = ("git", "path", "url", "file", "source", "subdirectory")
 _UNDERSTOOD = {"version", "extras", "markers", "python", "platform", "optional", "develop"}
 
 
+def is_elsewhere(wish: object) -> bool:
+    """Say whether a dependency comes from a place of its own instead of the index."""
+    return isinstance(wish, Mapping) and any(key in wish for key in _ELSEWHERE)
+
+
 def requirement(name: str, wish: object) -> str | None:
     """Return one dependency as pip reads it; None for an optional one, which nobody asked for.
 

@@ -47,11 +47,11 @@ def read(root: Path, shown: str) -> Declared | None:
         return found
     project, poetrys = table(found, "project"), table(found, "tool", "poetry", "dependencies")
     dynamic = _strings(project.get("dynamic"))
-    sources = _uv_sources(text, shown, found, project)
+    sources = _sources(text, shown, found, project)
     if "dependencies" in project:
         return _pep_621(text, shown, project) + sources
     if poetrys:
-        return _python(text, shown, project) + _poetrys(text, shown, poetrys)
+        return _python(text, shown, project) + _poetrys(text, shown, poetrys) + sources
     if "dependencies" in dynamic:
         return _python(text, shown, project) + _dynamic(root, text, shown, found) + sources
     return None
@@ -117,21 +117,46 @@ def _dynamic(root: Path, text: str, shown: str, found: Mapping[str, Any]) -> Dec
     )
 
 
-def _uv_sources(
+def _sources(
     text: str, shown: str, found: Mapping[str, Any], project: Mapping[str, Any]
 ) -> Declared:
-    """Refuse a package from a place of its own: the index may have another one of that name."""
+    """Refuse packages from places of their own: the index may have others of these names.
+
+    https://docs.astral.sh/uv/concepts/projects/dependencies/#dependency-sources
+    https://python-poetry.org/docs/repositories/
+    """
     names = {_name(line) for line in _strings(project.get("dependencies"))}
-    return declared.together(
+    poetrys = table(found, "tool", "poetry", "dependencies") if names else {}
+    moved = [("[tool.uv.sources]", name) for name in table(found, "tool", "uv", "sources")]
+    moved += [(_POETRY, name) for name, wish in poetrys.items() if poetry.is_elsewhere(wish)]
+    places = [
         refused(
             shown,
-            key_line(text, name, "[tool.uv.sources]"),
-            f"tool/uv/sources/{name}: should be a package of an index, found a place of its own. "
-            f"Take the line out, and name a private index in the step's `env` (UV_INDEX).",
+            key_line(text, name, header),
+            f"{header.strip('[]')}.{name}: should be a package of an index, found a place of its "
+            f"own. Take the line out, and name a private index in the step's `env` (UV_INDEX).",
         )
-        for name in table(found, "tool", "uv", "sources")
+        for header, name in moved
         if _name(name) in names
-    )
+    ]
+    return declared.together((*places, *_own_indexes(text, shown, found)))
+
+
+def _own_indexes(text: str, shown: str, found: Mapping[str, Any]) -> Iterator[Declared]:
+    """Refuse indexes beside the public one, but for those that only named packages come from."""
+    tool = table(found, "tool")
+    kinds = (("uv", "index"), ("poetry", "source"))
+    for header, entries in ((f"[[tool.{t}.{k}]]", table(tool, t).get(k)) for t, k in kinds):
+        for entry in entries if isinstance(entries, list) else ():
+            only_named = entry.get("explicit") is True or entry.get("priority") == "explicit"
+            if only_named or str(entry.get("url", "")).startswith("https://pypi.org/"):
+                continue
+            yield refused(
+                shown,
+                line_of(text, header),
+                f"{header.strip('[]')}: should be the public index, found another one. Name it in "
+                f"the step's `env` (UV_INDEX or PIP_EXTRA_INDEX_URL), and take it out here.",
+            )
 
 
 def _name(line: str) -> str:
