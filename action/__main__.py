@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from types import FrameType
 
-from action import build, follow, inputs, plan, refusals, specs, submit, summary, workflow
+from action import build, follow, inputs, plan, refusals, server, specs, submit, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
@@ -65,7 +65,7 @@ def work(given: Inputs, console: JobConsole) -> int:
         return _skip(reason, given, console)
     door = given.job.token_door
     if door is None and not given.dry_run:
-        raise UserError(submit.missing_token_remedy(given))
+        raise UserError(server.missing_token_remedy(given))
     sender = _sender(given, console)
     try:
         built = build.build(_order(given, spec, text), console)

@@ -1,0 +1,56 @@
+"""Ask the server for the lock that this commit was built with before, a year ago or just now."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from action import server
+from action.server import Server
+from action.workflow import Console
+from cynthus.codec import decode
+from cynthus.errors import CynthusError, Refused
+from cynthus.wire_image import LockView
+
+PATH = "/api/v1/locks"
+_OK, _NONE = 200, (404, 405)
+_HEAD = re.compile(r"# cynthus: wishes ([0-9a-f]{32})\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """What was built."""
+
+    sha: str
+    spec_path: str  # within the repository
+
+
+def ask(asked: Server, commit: Commit, wishes: str, console: Console) -> LockView | None:
+    """Return the commit's lock when it was made from the same wishes; None: resolve anew.
+
+    A server that is away or knows no such door costs a resolution, not the build. Safe to repeat.
+    """
+    query = urlencode({"commit": commit.sha, "spec": commit.spec_path})
+    try:
+        reply = server.ask(asked, f"{PATH}?{query}", console)
+        if reply.status in _NONE:
+            return None
+        if reply.status != _OK:
+            raise Refused(f"{asked.host} answers {reply.status}")
+        view = decode(LockView, reply.json(), "answer")
+    except CynthusError as error:
+        console.say(f"no earlier lock of this commit could be asked for ({error})")
+        return None
+    return view if wishes_of(view.lock) == wishes else None
+
+
+def marked(lock: str, wishes: str) -> str:
+    """Return a lock that says which wishes it answers: a comment to pip and uv."""
+    return f"# cynthus: wishes {wishes}\n{_HEAD.sub('', lock)}"
+
+
+def wishes_of(lock: str) -> str | None:
+    """Return the key of the wishes that a lock answers; None where it does not say."""
+    match = _HEAD.match(lock)
+    return match[1] if match else None
