@@ -16,6 +16,7 @@ from cynthus.errors import UserError
 
 DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after six hours anyway
 LONGEST_WAIT = timedelta(days=5)  # a job on a self-hosted runner ends after five days
+ENVIRONMENTS = "cynthus.env"  # a dot: the name of a spec has none
 _GHCR = "ghcr.io"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -93,6 +94,7 @@ class Machine:
     docker_config: Path
     cache_dir: Path  # wheels, kept between builds
     bundles_dir: Path  # where process-mode bundles go
+    takes_bundles: bool = False  # a server of this machine takes them, where no engine answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,7 @@ class Inputs:
     root: Path  # the checked-out repository, or the folder named by `working-directory`
     server_url: str
     registry: str  # host[:port]/path that images are pushed below
+    environments: str  # host[:port]/path of the repository that keeps environments
     login: Login | None
     audience: str
     wait: bool
@@ -137,6 +140,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
     spec_path = _spec_path(env, faults)
     timeout = _wait_timeout(env, faults)
     registry = _registry(env, job, faults)
+    environments = _environments(env, registry, faults)
     login = _login(env, registry, faults)
     if faults or job is None:
         raise UserError("\n".join(faults))
@@ -146,6 +150,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         prefix=folder,
         server_url=server,
         registry=registry,
+        environments=environments,
         login=login,
         audience=_given(env, "audience") or "cynthus",
         wait=wait,
@@ -171,6 +176,7 @@ def machine(environ: Mapping[str, str] | None = None) -> Machine:
         docker_config=_file(env, "DOCKER_CONFIG") or home / ".docker",
         cache_dir=cache,
         bundles_dir=_file(env, "CYNTHUS_BUNDLES_DIR") or cache / "bundles",
+        takes_bundles=bool(env.get("CYNTHUS_BUNDLES_DIR")),
     )
 
 
@@ -269,6 +275,16 @@ def _registry(env: Mapping[str, str], job: Job | None, faults: list[str]) -> str
     if match["path"] or job is None:
         return text
     return f"{match['host']}/{job.repository.lower()}"
+
+
+def _environments(env: Mapping[str, str], registry: str, faults: list[str]) -> str:
+    """Return where environments are kept: beside the images, under a name that no spec can have."""
+    text = _given(env, "environments").removeprefix("https://").rstrip("/")
+    match = _REGISTRY.fullmatch(text) if text else None
+    if text and (match is None or not match["path"]):
+        remedy = "Write one such as `environments: ghcr.io/acme/environments`, in lower case."
+        faults.append(_wrong("environments", "a registry's host and path", text, remedy))
+    return text or f"{registry}/{ENVIRONMENTS}"
 
 
 def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | None:
