@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import context, requirements, wheelhouse
+from action import builder, context, requirements, wheelhouse
 from action.amounts import Watch
 from action.failures import BuildFailed
 from action.programs import stream
@@ -123,12 +123,12 @@ def _alone(venv: Path) -> Iterator[None]:
 def _install(order: Order, wanted: requirements.Requirements, venv: Path, console: Console) -> None:
     need = wheelhouse.Need(
         requirements=wanted,
-        image=wheelhouse.this_interpreter(),
+        image=builder.this_interpreter(),
         kept={},
         as_of=order.as_of,
     )
     wheels = wheelhouse.fill(need, order.cache_dir, console)
-    pip = (*wheelhouse.find_pip(), "--python", str(venv / "bin" / "python"))
+    pip = (*builder.find_pip(), "--python", str(venv / "bin" / "python"))
     options = ("--no-index", "--no-deps", "--no-cache-dir", "--progress-bar", "off", "--quiet")
     files = sorted(str(path) for path in wheels.folder.glob("*.whl"))
     _run((*pip, "install", *options, *files), console)

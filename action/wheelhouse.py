@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
-import platform
 import re
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from action.builder import find_pip, this_interpreter
 from action.failures import BuildFailed
 from action.plan import Interpreter, canonical, wheel_words
-from action.programs import capture, stream
+from action.programs import stream
 from action.requirements import Requirements
 from action.workflow import Console, Place
-from cynthus.errors import UserError
 
 _DONE = "complete.json"
 _STUB_BUILD = "9999cynthus"  # pip prefers the higher build tag, so a stub wins over the real wheel
@@ -139,43 +135,7 @@ def write_stub(folder: Path, name: str, version: str) -> str:
     return file_name
 
 
-# ── pip, and what it says ───────────────────────────────────────────────────────────────────────
-
-
-def this_interpreter() -> Interpreter:
-    """Return the Python that runs this."""
-    kind, version = platform.libc_ver()
-    numbers = re.fullmatch(r"(\d+)\.(\d+).*", version) if kind == "glibc" else None
-    return Interpreter(
-        version=f"{sys.version_info[0]}.{sys.version_info[1]}",
-        machine=platform.machine(),
-        libc=(int(numbers[1]), int(numbers[2])) if numbers else None,
-    )
-
-
-def find_pip() -> tuple[str, ...]:
-    """Return the words that call a pip of this Python's version.
-
-    A virtual environment made without pip (ours is, and uv's are) falls back on the Python below.
-    """
-    if importlib.util.find_spec("pip") is not None:
-        return (sys.executable, "-m", "pip")
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    below = Path(os.path.realpath(sys.executable))
-    for python in (str(below), shutil.which(version), shutil.which("python3")):
-        if python and _has_pip(python):
-            return (python, "-m", "pip")
-    raise UserError(
-        f"pip: should be there for Python {version[6:]}, found none. "
-        f"Install it, for example with `python3 -m ensurepip`."
-    )
-
-
-def _has_pip(python: str) -> bool:
-    check = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
-    answer = capture((python, "-c", check))
-    return answer.code == 0 and answer.out.strip() == this_interpreter().version
-
+# ── what pip says ───────────────────────────────────────────────────────────────────────────────
 
 _NO_MATCH = re.compile(r"No matching distribution found for (\S[^\n]*)")
 

@@ -8,3 +8,4 @@ for extra in agent server gcp dev; do
 done
 compile requirements/action.in -o requirements/action.lock
 compile requirements/installer.in -o requirements/installer.lock
+compile requirements/resolver.in -o requirements/resolver.lock
