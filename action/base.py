@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from action.catalogue import ROOM, Entry, minor, read_catalogue
 from action.engine import Engine
 from action.failures import BuildFailed, NoImage
 from action.plan import BaseFacts, Interpreter
@@ -21,21 +22,10 @@ from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
 
-ROOM = Path(__file__).resolve().parent.parent / "runner_images"
 OFFLINE_SCRIPT = ROOM / "base" / "offline.sh"
 DEFAULT_BASE = "python"
 PROBE_S = 3  # a registry that takes longer to say a word is not worth waiting for
 _LOOPBACK = ("localhost", "127.", "[::1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A line of the catalogue."""
-
-    name: str
-    reference: str
-    python: tuple[str, ...]
-    offline_packages: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +38,6 @@ class Base:
 
 
 # ── which: pure ─────────────────────────────────────────────────────────────────────────────────
-
-
-def read_catalogue(path: Path = ROOM / "catalogue.yaml") -> Mapping[str, Entry]:
-    """Return the base images that a spec may name."""
-    import yaml
-
-    found: dict[str, Any] = yaml.safe_load(path.read_bytes())["images"]
-    return {name: _entry(name, value) for name, value in found.items()}
-
-
-def _entry(name: str, value: Mapping[str, Any]) -> Entry:
-    offline = value.get("offline_packages")
-    return Entry(
-        name=name,
-        reference=value["reference"],
-        python=tuple(value["python"]),
-        offline_packages=None if offline is None else tuple(offline),
-    )
 
 
 def choose(
@@ -81,16 +53,12 @@ def choose(
                 f"a tag or digest, found `{wanted}`. Write `base: {DEFAULT_BASE}`."
             )
         return wanted, None
-    if image.python and _minor(image.python) not in entry.python:
+    if image.python and minor(image.python) not in entry.python:
         raise UserError(
             f"image/python: should be {' or '.join(entry.python)} with the base `{wanted}`, "
             f"found `{image.python}`. Change it, or name another base."
         )
-    return entry.reference.format(python=image.python or entry.python[0]), entry
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+    return entry.at(image.python), entry
 
 
 def registry_host(reference: str) -> str:
@@ -156,7 +124,7 @@ def _known(engine: Engine, reference: str, how: str, wish: Wish) -> Base:
 
 def _check_python(image: ImageSpec, facts: BaseFacts) -> None:
     found = facts.interpreter
-    if image.python and found and _minor(image.python) != found.version:
+    if image.python and found and minor(image.python) != found.version:
         raise UserError(
             f"image/python: should be {found.version}, which the base image {facts.reference} has, "
             f"found `{image.python}`. Change it, or name another base."

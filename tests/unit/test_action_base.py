@@ -31,8 +31,8 @@ def test_the_base_is_the_inputs_then_the_specs_then_python(
 @pytest.mark.parametrize(
     ("image", "part"),
     [
-        (ImageSpec(base="pytroch"), "image/base: should be one of python, pytorch, tensorflow"),
-        (ImageSpec(base="pytorch", python="3.12"), "image/python: should be 3.11 with the base"),
+        (ImageSpec(base="pytroch"), "image/base: should be one of python, cuda, pytorch, tensor"),
+        (ImageSpec(base="pytorch", python="3.11"), "image/python: should be 3.12 with the base"),
         (ImageSpec(python="3.8"), "image/python: should be"),
     ],
 )
