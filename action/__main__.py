@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import time
@@ -36,6 +37,8 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
+    for secret in given.build_secrets:
+        console.mask(secret.value)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
         return work(given, console)
@@ -121,7 +124,18 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
         engine_wish="auto",
         machine=given.machine,
         today=today(),
+        server=_server(given),
+        holder=f"{job.run_url}#{secrets.token_hex(4)}",  # jobs of a matrix share the URL
+        spec_path=given.spec_shown,
+        build_secrets=given.build_secrets,
     )
+
+
+def _server(given: Inputs) -> server.Server | None:
+    door = given.job.token_door
+    if door is None or given.dry_run:
+        return None
+    return server.Server(url=given.server_url, audience=given.audience, door=door)
 
 
 def today() -> date:

@@ -6,7 +6,6 @@ https://docs.docker.com/build/building/secrets/
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from action.inputs import BuildSecret
-
-# What BuildKit takes as an id and what cannot be mistaken for another word of `--secret`.
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Build the images of environments with BuildKit: Debian packages, Python packages, a Dockerfile."""
+"""Build images of environments with BuildKit: Debian packages, wheels, a user's Dockerfile."""
 
 from __future__ import annotations
 

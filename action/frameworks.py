@@ -45,18 +45,23 @@ class Found:
 def find(pins: Sequence[tuple[str, str]], base: Base) -> Found:
     """Return the frameworks of an environment: of its own packages, and of the base's below."""
     packages = {canonical(name): version for name, version in (*base.packages, *pins)}
-    kinds = (_torch(packages), _tensorflow(packages, base.cuda), _jax(packages, base.cuda))
+    added = {canonical(name) for name, _ in pins}
+    kinds = (
+        _torch(packages, None if "torch" in added else base.cuda),
+        _tensorflow(packages, base.cuda),
+        _jax(packages, base.cuda),
+    )
     frameworks = tuple(kind for kind in kinds if kind is not None)
     return Found(frameworks=frameworks, minimum_driver=_newest_driver(frameworks, packages, base))
 
 
-def base_of(environ: Mapping[str, str], packages: tuple[tuple[str, str], ...]) -> Base:
-    """Return what an image says about itself in its variables.
+def cuda_of(environ: Mapping[str, str]) -> str | None:
+    """Return the CUDA that an image names in its variables; None: it names none.
 
-    NVIDIA's images, and those built on them, name their CUDA in `CUDA_VERSION`:
+    NVIDIA's images, and those built on them, do it in `CUDA_VERSION`:
     https://gitlab.com/nvidia/container-images/cuda/-/tree/master/dist
     """
-    return Base(cuda=_minor(environ.get("CUDA_VERSION", "")), packages=packages)
+    return _minor(environ.get("CUDA_VERSION", ""))
 
 
 def minimum_driver(cuda: str) -> str | None:
@@ -70,15 +75,17 @@ def minimum_driver(cuda: str) -> str | None:
 # ── one by one ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _torch(packages: Mapping[str, str]) -> Framework | None:
+def _torch(packages: Mapping[str, str], below: str | None) -> Framework | None:
+    """Return PyTorch; `below` is the base's CUDA where PyTorch comes from the base too."""
     version = packages.get("torch")
     if version is None:
         return None
     public, _, local = version.partition("+")
-    if local:
-        # https://pytorch.org/get-started/locally/: +cu124 and +cpu; +rocm and +xpu are no CUDA.
+    # https://pytorch.org/get-started/locally/: +cu124 and +cpu; +rocm and +xpu are no CUDA. What
+    # NVIDIA builds for its own images has a commit there.
+    if re.match(r"cu\d|cpu|rocm|xpu", local):
         return Framework(name="torch", version=public, cuda=_local_cuda(local))
-    cuda = _runtime_cuda(packages) or _bundled(public)
+    cuda = _runtime_cuda(packages) or below or _bundled(public)
     return Framework(name="torch", version=public, cuda=cuda)
 
 

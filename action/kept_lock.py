@@ -15,7 +15,7 @@ from cynthus.wire_image import LockView
 
 PATH = "/api/v1/locks"
 _OK, _NONE = 200, (404, 405)
-_HEAD = re.compile(r"# cynthus: wishes ([0-9a-f]{32})\n")
+_HEAD = re.compile(r"# cynthus: wishes ([0-9a-f]{32}) on (\S+)\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,16 @@ class Commit:
     spec_path: str  # within the repository
 
 
-def ask(asked: Server, commit: Commit, wishes: str, console: Console) -> LockView | None:
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What a commit was built with before."""
+
+    key: str  # of the environment
+    lock: str
+    base: str  # by digest; an image id where it came from no registry
+
+
+def ask(asked: Server, commit: Commit, wishes: str, console: Console) -> Kept | None:
     """Return the commit's lock when it was made from the same wishes; None: resolve anew.
 
     A server that is away or knows no such door costs a resolution, not the build. Safe to repeat.
@@ -42,15 +51,12 @@ def ask(asked: Server, commit: Commit, wishes: str, console: Console) -> LockVie
     except CynthusError as error:
         console.say(f"no earlier lock of this commit could be asked for ({error})")
         return None
-    return view if wishes_of(view.lock) == wishes else None
+    match = _HEAD.match(view.lock)
+    if match is None or match[1] != wishes:
+        return None
+    return Kept(key=view.key, lock=view.lock, base=match[2])
 
 
-def marked(lock: str, wishes: str) -> str:
-    """Return a lock that says which wishes it answers: a comment to pip and uv."""
-    return f"# cynthus: wishes {wishes}\n{_HEAD.sub('', lock)}"
-
-
-def wishes_of(lock: str) -> str | None:
-    """Return the key of the wishes that a lock answers; None where it does not say."""
-    match = _HEAD.match(lock)
-    return match[1] if match else None
+def marked(lock: str, wishes: str, base: str) -> str:
+    """Return a lock that says which wishes it answers on which base: a comment to pip and uv."""
+    return f"# cynthus: wishes {wishes} on {base}\n{_HEAD.sub('', lock)}"

@@ -64,6 +64,19 @@ def environment_key(made_of: Ingredients) -> str:
     return _key("environment", made_of.base, lock, _set(made_of.system), made_of.platform)
 
 
+def system_key(base: str, system: tuple[str, ...], platform: str) -> str:
+    """Return the key of a base with Debian packages on it."""
+    return _key("system", base, _set(system), platform)
+
+
+def cache_key(base: str, platform: str) -> str:
+    """Return the key that environments share when steps of one may do for the other.
+
+    `base` is a name without its digest: most steps outlive a base that moves on.
+    """
+    return _key("cache", base, platform)
+
+
 def own_key(dockerfile: bytes, context: str, bases: tuple[str, ...], platform: str) -> str:
     """Return the key of an environment from the user's own Dockerfile.
 

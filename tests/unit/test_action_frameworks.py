@@ -70,6 +70,12 @@ def test_a_framework_of_the_base_counts_until_a_pin_replaces_it() -> None:
     assert found("torch==2.6.0+cpu", base=base) == (Framework(**T),)
 
 
+def test_a_torch_of_the_base_was_built_with_the_cuda_of_the_base() -> None:
+    base = Base(cuda="13.0", packages=(("torch", "2.6.0a0+ecf3bae40a.nv25.01"),))
+    assert found(base=base) == (Framework(name="torch", version="2.6.0a0", cuda="13.0"),)
+    assert found("torch==2.6.0", base=base)[0].cuda is None
+
+
 def test_packages_without_gpu_code_are_no_frameworks() -> None:
     assert found("numpy==2.2.0", "torchvision==0.21.0") == ()
     assert driver("numpy==2.2.0") is None
@@ -96,9 +102,9 @@ def test_the_newest_need_of_all_parts_counts() -> None:
 
 
 def test_an_image_names_its_cuda_in_a_variable() -> None:
-    base = frameworks.base_of({"CUDA_VERSION": "12.4.1"}, ())
-    assert base.cuda == "12.4"
-    assert frameworks.base_of({"CUDA_VERSION": "?"}, ()).cuda is None
+    assert frameworks.cuda_of({"CUDA_VERSION": "12.4.1"}) == "12.4"
+    assert frameworks.cuda_of({"CUDA_VERSION": "?"}) is None
+    assert frameworks.cuda_of({}) is None
 
 
 @pytest.mark.parametrize(
