@@ -228,7 +228,6 @@ def _tell_system(site: Site, found: Resolved, facts: BaseFacts) -> None:
 
 def _about(site: Site, found: Resolved, facts: BaseFacts, hashes: Mapping[str, str]) -> Environment:
     parts, interpreter = found.parts, found.facts.interpreter
-    wished = keys.wishes_key(parts.wishes)
     digest = str(parts.known.digest) if parts.known else ""
     listed = materials(found.key, parts.name, digest, facts, hashes)
     if listed is None:
@@ -240,9 +239,7 @@ def _about(site: Site, found: Resolved, facts: BaseFacts, hashes: Mapping[str, s
         python=interpreter.version if interpreter else None,
         frameworks=found.gpu.frameworks,
         minimum_driver=found.gpu.minimum_driver,
-        lock=kept_lock.marked(
-            found.lock.text, wished, str(parts.known) if parts.known else found.facts.image_id
-        ),
+        lock=kept_lock.marked(found.lock.text, parts.name, found.base_digest),
         sbom=listed,
     )
 

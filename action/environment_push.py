@@ -158,17 +158,15 @@ def _before(site: Site, parts: Parts) -> Ready | None:
     if order.server is None or not order.origin.commit_sha:
         return None
     commit = kept_lock.Commit(sha=order.origin.commit_sha, spec_path=order.spec_path)
-    kept = kept_lock.ask(order.server, commit, keys.wishes_key(parts.wishes), site.console)
+    kept = kept_lock.ask(order.server, commit, parts.name, site.console)
     if kept is None:
         return None
     if found := site.shelf.find(kept.key, kept.key):
         return _reused(found, "this commit was built with it before")
-    if reference.is_digest(kept.base):
-        return None  # made on a machine without a registry: its base is gone with it
-    if in_registry(site, kept.base):
-        then = replace(parts, known=reference.parse(kept.base), lock=kept.lock)
-        return _resolved(site, then)
-    site.console.say(f"the base of this commit's earlier build, {kept.base}, cannot be had")
+    base_then = f"{parts.name.partition('@')[0]}@{kept.digest}"
+    if known := in_registry(site, base_then):
+        return _resolved(site, replace(parts, known=known, lock=kept.lock))
+    site.console.say(f"the base of this commit's earlier build, {base_then}, cannot be had")
     return None
 
 

@@ -15,7 +15,7 @@ from cynthus.wire_image import LockView
 
 PATH = "/api/v1/locks"
 _OK, _NONE = 200, (404, 405)
-_HEAD = re.compile(r"# cynthus: wishes ([0-9a-f]{32}) on (\S+)\n")
+_HEAD = re.compile(r"# cynthus: on (\S+)@(sha256:[0-9a-f]{64})\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,13 @@ class Kept:
 
     key: str  # of the environment
     lock: str
-    base: str  # by digest; an image id where it came from no registry
+    digest: str  # of the base; its image id where it came from no registry
 
 
-def ask(asked: Server, commit: Commit, wishes: str, console: Console) -> Kept | None:
-    """Return the commit's lock when it was made from the same wishes; None: resolve anew.
+def ask(asked: Server, commit: Commit, base: str, console: Console) -> Kept | None:
+    """Return the commit's lock when it was made for the same base; None: resolve anew.
 
+    The commit and its spec wish the same packages for ever; only the base can be named outside.
     A server that is away or knows no such door costs a resolution, not the build. Safe to repeat.
     """
     query = urlencode({"commit": commit.sha, "spec": commit.spec_path})
@@ -52,11 +53,15 @@ def ask(asked: Server, commit: Commit, wishes: str, console: Console) -> Kept | 
         console.say(f"no earlier lock of this commit could be asked for ({error})")
         return None
     match = _HEAD.match(view.lock)
-    if match is None or match[1] != wishes:
+    if match is None or match[1] != _plain(base):
         return None
-    return Kept(key=view.key, lock=view.lock, base=match[2])
+    return Kept(key=view.key, lock=view.lock, digest=match[2])
 
 
-def marked(lock: str, wishes: str, base: str) -> str:
-    """Return a lock that says which wishes it answers on which base: a comment to pip and uv."""
-    return f"# cynthus: wishes {wishes} on {base}\n{_HEAD.sub('', lock)}"
+def marked(lock: str, base: str, digest: str) -> str:
+    """Return a lock that says for which base it was made: a comment to pip and uv."""
+    return f"# cynthus: on {_plain(base)}@{digest}\n{_HEAD.sub('', lock)}"
+
+
+def _plain(base: str) -> str:
+    return base.partition("@")[0]

@@ -41,13 +41,6 @@ class Ingredients:
     platform: str
 
 
-def wishes_key(wishes: Wishes) -> str:
-    """Return the key of the wishes alone: the same commit wishes the same a year later."""
-    return _key(
-        "wishes", wishes.base, wishes.python, wishes.lines, _set(wishes.system), wishes.platform
-    )
-
-
 def inputs_key(wishes: Wishes, base_digest: str, *, as_of: str) -> str:
     """Return the key under which an environment is found without resolving anything.
 
@@ -55,7 +48,8 @@ def inputs_key(wishes: Wishes, base_digest: str, *, as_of: str) -> str:
     releases once a day and not never.
     """
     date = "" if wishes.pinned else as_of
-    return _key("inputs", wishes_key(wishes), base_digest, date)
+    named = (wishes.base, wishes.python, wishes.lines, _set(wishes.system), wishes.platform)
+    return _key("inputs", named, base_digest, date)
 
 
 def environment_key(made_of: Ingredients) -> str:

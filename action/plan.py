@@ -155,7 +155,7 @@ def environment_dockerfile(base: str, *, wheels: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-# Without bytecode of pip itself, which would be 10 MB; that of the packages is written all the same.
+# No bytecode of pip itself, which would be 10 MB; that of the packages is written all the same.
 _PIP = (
     "PYTHONDONTWRITEBYTECODE=1 "
     "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 "

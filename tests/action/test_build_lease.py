@@ -123,21 +123,23 @@ COMMIT = kept_lock.Commit(sha="c" * 40, spec_path="runs/a b.yaml")
 QUERY = f"commit={'c' * 40}&spec=runs%2Fa+b.yaml"
 
 
-BASE = "docker.io/library/python@sha256:" + "b" * 64
+BASE = "docker.io/library/python:3.11"
+DIGEST = "sha256:" + "b" * 64
 
 
-def asked(doors: Doors, wishes: str = "1" * 32) -> kept_lock.Kept | None:
-    return kept_lock.ask(doors.server(), COMMIT, wishes, PlainConsole(io.StringIO()))
+def asked(doors: Doors, base: str = BASE) -> kept_lock.Kept | None:
+    return kept_lock.ask(doors.server(), COMMIT, base, PlainConsole(io.StringIO()))
 
 
-def test_the_same_commit_gets_its_lock_back_when_it_wishes_the_same(doors: Doors) -> None:
-    lock = kept_lock.marked("six==1.16.0 --hash=sha256:aa\n", "1" * 32, BASE)
+def test_the_same_commit_gets_its_lock_back_for_the_same_base(doors: Doors) -> None:
+    lock = kept_lock.marked("six==1.16.0 --hash=sha256:aa\n", BASE, DIGEST)
     doors.locks[QUERY] = {"key": KEY, "lock": lock}
-    assert asked(doors) == kept_lock.Kept(key=KEY, lock=lock, base=BASE)
-    assert asked(doors, wishes="2" * 32) is None
+    assert asked(doors) == kept_lock.Kept(key=KEY, lock=lock, digest=DIGEST)
+    assert asked(doors, f"{BASE}@sha256:{'c' * 64}") == asked(doors)
+    assert asked(doors, "docker.io/library/python:3.12") is None
 
 
-def test_a_lock_that_does_not_say_what_it_answers_is_not_taken(doors: Doors) -> None:
+def test_a_lock_that_does_not_say_for_which_base_is_not_taken(doors: Doors) -> None:
     doors.locks[QUERY] = {"key": KEY, "lock": "six==1.16.0\n"}
     assert asked(doors) is None
 
@@ -147,5 +149,5 @@ def test_a_commit_that_was_never_built_has_none(doors: Doors) -> None:
 
 
 def test_a_lock_is_marked_once() -> None:
-    twice = kept_lock.marked(kept_lock.marked("six==1\n", "1" * 32, BASE), "2" * 32, "sha256:1")
-    assert twice == f"# cynthus: wishes {'2' * 32} on sha256:1\nsix==1\n"
+    twice = kept_lock.marked(kept_lock.marked("six==1\n", "a:1", DIGEST), f"b:2@{DIGEST}", DIGEST)
+    assert twice == f"# cynthus: on b:2@{DIGEST}\nsix==1\n"

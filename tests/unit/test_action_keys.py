@@ -51,12 +51,6 @@ def test_a_new_day_matters_only_to_packages_that_are_not_pinned(pinned: bool) ->
     assert (inputs(wishes) == inputs(wishes, as_of="2026-02-01")) is pinned
 
 
-def test_a_moved_tag_and_a_new_day_leave_the_wishes_as_they_are() -> None:
-    open_wishes = replace(WISHES, pinned=False)
-    assert keys.wishes_key(open_wishes) == keys.wishes_key(WISHES)
-    assert inputs(digest="sha256:2") != inputs()
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -99,8 +93,14 @@ def test_an_own_dockerfile_has_a_key_of_its_text_its_files_and_its_images() -> N
     assert key() not in others
 
 
+def test_what_environments_share_has_a_key_of_its_own() -> None:
+    system = keys.system_key("sha256:1", ("git", "ffmpeg"), "linux/amd64")
+    assert system == keys.system_key("sha256:1", ("ffmpeg", "git"), "linux/amd64")
+    assert system != keys.system_key("sha256:2", ("ffmpeg", "git"), "linux/amd64")
+    assert keys.cache_key("a:1", "linux/amd64") != keys.cache_key("b:1", "linux/amd64")
+
+
 def test_every_key_fits_into_a_tag() -> None:
-    made = (inputs(), keys.wishes_key(WISHES), keys.environment_key(MADE_OF))
-    for key in made:
+    for key in (inputs(), keys.environment_key(MADE_OF)):
         assert len(key) == 32
         assert int(key, 16) >= 0
