@@ -26,11 +26,14 @@ class Answer:
     err: str = ""
 
 
-def capture(words: Sequence[str], *, timeout_s: float = 60) -> Answer:
-    """Run a program quietly; one that is missing or too slow ends like one that failed."""
+def capture(words: Sequence[str], *, timeout_s: float = 60, given: str = "") -> Answer:
+    """Run a program quietly; one that is missing or too slow ends like one that failed.
+
+    `given` is its standard input.
+    """
     try:
         done = subprocess.run(  # noqa: PLW1510 - the exit code is an answer, not an error
-            words, capture_output=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+            words, capture_output=True, timeout=timeout_s, input=given.encode()
         )
     except FileNotFoundError as error:
         return Answer(127, "", f"{error.filename or words[0]}: not found")

@@ -13,12 +13,15 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Challenge:
-    """What to get and where: Basic needs the login itself, Bearer a token from `realm`."""
+    """What to get and where: Basic needs the login itself, Bearer a token from `realm`.
+
+    The scope that it names is left out: we know what we need, and GitHub's names a placeholder
+    (https://github.com/cloudflare/serverless-registry/issues/148).
+    """
 
     scheme: Literal["basic", "bearer"]
     realm: str = ""
     service: str = ""
-    scopes: tuple[str, ...] = ()
 
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
@@ -53,20 +56,9 @@ def _parse(header: str) -> Iterable[Challenge]:
                 scheme="bearer",
                 realm=given.get("realm", ""),
                 service=given.get("service", ""),
-                scopes=tuple(given.get("scope", "").split()),
             )
 
 
 def scope(repository: str, *actions: str) -> str:
     """Return the words for a right: https://distribution.github.io/distribution/spec/auth/scope/."""
     return f"repository:{repository}:{','.join(actions)}"
-
-
-def wanted_scopes(asked: Iterable[str], challenge: Challenge) -> tuple[str, ...]:
-    """Return what to ask a token for: what is needed, and what the registry names beyond it."""
-    wanted: dict[str, set[str]] = {}
-    for text in (*asked, *challenge.scopes):
-        resource, _, actions = text.rpartition(":")
-        if resource:
-            wanted.setdefault(resource, set()).update(actions.split(","))
-    return tuple(f"{name}:{','.join(sorted(actions))}" for name, actions in sorted(wanted.items()))

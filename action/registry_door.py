@@ -15,14 +15,14 @@ from action.registries import Kind
 from action.registry_challenge import parse_challenges
 from action.registry_faults import Asked, Fault
 from action.registry_http import LONGEST_ANSWER, Answer, Connections, NoAnswer, Request
-from action.registry_tokens import BadRealmError, Credentials, Tokens
+from action.registry_tokens import BadRealmError, Credentials, Shown, Tokens
 
 # Half a minute in all: a registry's deploy or a lost load balancer is over by then, and a job that
 # waits longer hides a fault from its owner.
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _MOST_REDIRECTS = 3  # registry to storage is one; a vendor's own gateway may be before it
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_UNAUTHORIZED = 401
+_WHO_ARE_YOU = frozenset({401, 403})
 _LONGEST_REFUSAL = 1 << 16
 
 Wait = Callable[[float], None]
@@ -170,28 +170,35 @@ class Door:
             return self._follow(request, wish.asked)
         shown = self._shown(wish)
         answer = self._follow(_with(request, shown), wish.asked)
-        if answer.status != _UNAUTHORIZED:
+        if not self._is_worth_another(answer, wish, shown):
             return answer
-        challenge = parse_challenges(answer.headers.get_all("WWW-Authenticate") or ())
-        if challenge is None or (challenge.scheme == "basic" and shown is not None):
-            return answer
-        self._tokens.learn(challenge)
-        self._tokens.forget(wish.scopes, shown)
         renewed = self._shown(wish)
-        if renewed is None or renewed == shown:
+        if renewed is None:
             return answer
         answer.close()
         return self._follow(_with(request, renewed), wish.asked)
+
+    def _is_worth_another(self, answer: Answer, wish: Wish, shown: Shown | None) -> bool:
+        """Return whether the refusal may be one of an old token, or of none: once per request.
+
+        GitHub says 403 without a challenge to a token that has ended:
+        https://github.com/renovatebot/renovate/issues/11446
+        """
+        if answer.status not in _WHO_ARE_YOU or (shown is not None and shown.fresh):
+            return False
+        challenge = parse_challenges(answer.headers.get_all("WWW-Authenticate") or ())
+        if challenge is not None:
+            self._tokens.learn(challenge)
+        self._tokens.forget(wish.scopes, shown)
+        return challenge is not None or shown is not None
 
     def _is_home(self, url: str) -> bool:
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}" == self.url
 
-    def _shown(self, wish: Wish) -> str | None:
+    def _shown(self, wish: Wish) -> Shown | None:
         try:
-            return self._tokens.header(
-                wish.scopes, lambda request: self._token(request, wish.asked)
-            )
+            return self._tokens.shown(wish.scopes, lambda request: self._token(request, wish.asked))
         except BadRealmError as error:
             raise RegistryRefused(
                 f"{self.host}: should name a token service by https, found {error}. No login was "
@@ -243,7 +250,7 @@ def _without_login(request: Request, url: str) -> dict[str, str]:
     }
 
 
-def _with(request: Request, shown: str | None) -> Request:
+def _with(request: Request, shown: Shown | None) -> Request:
     if shown is None:
         return request
-    return replace(request, headers={**request.headers, "Authorization": shown})
+    return replace(request, headers={**request.headers, "Authorization": shown.header})

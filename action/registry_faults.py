@@ -86,7 +86,7 @@ def _error(
     asked: Asked, status: int, words: str, errors: tuple[Mapping[str, Any], ...]
 ) -> BuildFailed:
     sentence = f"{asked.place}: should {asked.wish}, found {words}."
-    if status in {401, 403}:
+    if status in {401, 403, 404}:  # 404: Artifact Registry hides what one may not see
         return RegistryRefused(f"{sentence} {_login_remedy(asked)}")
     if any(error.get("code") in _MISSING for error in errors):
         return BlobsMissing(
@@ -96,12 +96,14 @@ def _error(
         return RegistryAway(f"{sentence} {_later_remedy(status)}")
     if status == _TOO_LARGE or "too large" in words.lower():
         return RegistryRefused(f"{sentence} Make it smaller, or name another registry.")
+    if any(error.get("code") == "DIGEST_INVALID" for error in errors):
+        return RegistryRefused(f"{sentence} Did a file change meanwhile? Run the job again.")
     return RegistryRefused(f"{sentence} Check the name of the image and the registry.")
 
 
 def _login_remedy(asked: Asked) -> str:
     if not asked.with_login:
-        return "Give `registry-username` and `registry-password`, or log in before."
+        return "Give `registry-username` and `registry-password`, or log in before this step."
     return asked.kind.push_remedy
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
 from action.reference import is_loopback
-from action.registry_challenge import Challenge, wanted_scopes
+from action.registry_challenge import Challenge
 from action.registry_http import LONGEST_ANSWER, Answer, Body, Request, body_of
 
 _SHORTEST_LIFE_S = 60.0  # what a token lives when its service does not say: the token page above
@@ -44,6 +44,14 @@ class Token:
     until: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a request carries, and whether it was got for this very request."""
+
+    header: str = field(repr=False)
+    fresh: bool
+
+
 class BadRealmError(Exception):
     """The registry names a token service that must not be told a login."""
 
@@ -65,14 +73,14 @@ class Tokens:
         with self._lock:
             self._challenge = challenge
 
-    def forget(self, scopes: tuple[str, ...], shown: str | None) -> None:
+    def forget(self, scopes: tuple[str, ...], shown: Shown | None) -> None:
         """Drop a token that was refused, unless another thread has got a new one already."""
         with self._lock:
             kept = self._tokens.get(scopes)
-            if kept is not None and shown == f"Bearer {kept.text}":
+            if kept is not None and shown is not None and shown.header == f"Bearer {kept.text}":
                 del self._tokens[scopes]
 
-    def header(self, scopes: tuple[str, ...], send: Callable[[Request], Answer]) -> str | None:
+    def shown(self, scopes: tuple[str, ...], send: Callable[[Request], Answer]) -> Shown | None:
         """Return what to show for these scopes; None: nothing, or nothing is known yet.
 
         `send` carries the request to the token service and raises what it will on a refusal.
@@ -83,14 +91,14 @@ class Tokens:
         if challenge is None:
             return None
         if challenge.scheme == "basic":
-            return self.credentials.basic if self.credentials else None
+            login = self.credentials
+            return Shown(header=login.basic, fresh=True) if login else None
         with asking:
-            token = self._kept(scopes)
-            if token is None:
-                token = self._ask(challenge, scopes, send)
-                with self._lock:
-                    self._tokens[scopes] = token
-        return f"Bearer {token.text}" if token.text else None
+            kept = self._kept(scopes)
+            token = kept or self._ask(challenge, scopes, send)
+            with self._lock:
+                self._tokens[scopes] = token
+        return Shown(header=f"Bearer {token.text}", fresh=kept is None) if token.text else None
 
     def _kept(self, scopes: tuple[str, ...]) -> Token | None:
         with self._lock:
@@ -116,11 +124,10 @@ def token_request(
     plain = parts.scheme == "http" and is_loopback(parts.netloc) and is_loopback(host)
     if not parts.netloc or "@" in parts.netloc or not (parts.scheme == "https" or plain):
         raise BadRealmError(f"{parts.scheme}://{parts.netloc}")
-    wanted = wanted_scopes(scopes, challenge)
     if credentials is not None and credentials.identity_token:
-        return _refresh(challenge, wanted, credentials.identity_token)
+        return _refresh(challenge, scopes, credentials.identity_token)
     words = [("service", challenge.service)] if challenge.service else []
-    words += [("scope", scope) for scope in wanted]
+    words += [("scope", scope) for scope in scopes]
     if credentials is not None:
         words.append(("account", credentials.username))
     mark = "&" if parts.query else "?"
