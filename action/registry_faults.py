@@ -98,6 +98,8 @@ def _error(
         return RegistryRefused(f"{sentence} Make it smaller, or name another registry.")
     if any(error.get("code") == "DIGEST_INVALID" for error in errors):
         return RegistryRefused(f"{sentence} Did a file change meanwhile? Run the job again.")
+    if status == 405:  # noqa: PLR2004 - RFC 9110
+        return RegistryRefused(f"{sentence} It does this in another way, or not at all.")
     return RegistryRefused(f"{sentence} Check the name of the image and the registry.")
 
 
