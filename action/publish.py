@@ -232,10 +232,22 @@ class _Move:
         return _Moved(how=how, size_bytes=blob.size_bytes if sent else 0)
 
     def put(self, made: Appended) -> _Moved:
-        """Name the image: from here on it is pullable."""
+        """Name the image: from here on it is pullable.
+
+        Where a tag may not be moved (Artifact Registry can be told so, and ECR) an image that
+        differs from the one under it goes by its digest alone, which is what a run asks for.
+        https://cloud.google.com/artifact-registry/docs/docker/troubleshoot
+        """
         repository, tag = self.wanted.target.repository, self.wanted.target.which
-        self.target.put_manifest(repository, tag, made.manifest, made.media_type)
-        return _Moved(how="sent", size_bytes=len(made.manifest))
+        moved = _Moved(how="sent", size_bytes=len(made.manifest))
+        try:
+            self.target.put_manifest(repository, tag, made.manifest, made.media_type)
+        except BlobsMissing:
+            raise
+        except RegistryRefused as refused:
+            self.target.put_manifest(repository, made.digest, made.manifest, made.media_type)
+            self.progress.console.notice(f"{refused} The image is there, by its digest alone.")
+        return moved
 
 
 def _results(work: Sequence[Future[_Moved]]) -> list[_Moved]:
@@ -253,7 +265,7 @@ class _Progress:
     """Tell of long copies in a few lines, from whichever thread has moved enough."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._lock = threading.Lock()
         self._expected = self._parts = 0
         self._moved: dict[str, int] = {}
@@ -278,7 +290,7 @@ class _Progress:
             part = TOLD_PARTS * moved // max(self._expected, 1)
             if self._expected >= TOLD_FROM_BYTES and part > self._parts:
                 self._parts = part
-                self._console.say(f"copied {size(moved)} of {size(self._expected)}")
+                self.console.say(f"copied {size(moved)} of {size(self._expected)}")
 
     def stop(self) -> None:
         """End what still moves at its next piece."""
