@@ -236,7 +236,7 @@ class _Move:
 
         Where a tag may not be moved (Artifact Registry can be told so, and ECR) an image that
         differs from the one under it goes by its digest alone, which is what a run asks for.
-        https://cloud.google.com/artifact-registry/docs/docker/troubleshoot
+        https://cloud.google.com/artifact-registry/docs/repositories/update-repo-settings
         """
         repository, tag = self.wanted.target.repository, self.wanted.target.which
         moved = _Moved(how="sent", size_bytes=len(made.manifest))
