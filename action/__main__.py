@@ -75,7 +75,8 @@ def work(given: Inputs, console: JobConsole) -> int:
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
         return DONE
-    request = submit.run_request(given, text.decode(), image=built.image)
+    found = submit.Image(name=built.image, environment=built.about)
+    request = submit.run_request(given, text.decode(), image=found)
     accepted = submit.send(request, sender)
     _tell_accepted(accepted, given, console)
     return _follow(accepted, given, console) if given.wait else DONE
@@ -111,8 +112,10 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
             source_url=f"{job.server_url}/{job.repository}",
             commit_sha=job.commit_sha,
             spec_sha256=spec_digest(text),
+            committed_s=specs.committed_s(given.root, job.commit_sha),
         ),
         push_to=None if given.dry_run else tag,
+        environments=given.environments,
         login=given.login,
         base_image=given.base_image,
         engine_wish="auto",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from action import ignore
+from action import ignore, source
+from action.source import Kind, Why
+
+rules_of = source.rules_of  # both ways to an image read the same ignore files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,70 +19,44 @@ class Staged:
 
     files: int
     size_bytes: int
-    secrets: tuple[str, ...] = field(default=())  # left out because tools keep credentials there
-    special: tuple[str, ...] = field(default=())  # sockets, pipes and devices cannot be copied
+    secrets: tuple[str, ...] = field(default=())  # left out as likely credentials
+    special: tuple[str, ...] = field(default=())  # what no image can carry, links out of the source
+    told: tuple[str, ...] = field(default=())  # a sentence for each of these, and for what got in
 
 
-def stage(source: Path, target: Path, rules: ignore.Ignore, *, link: bool) -> Staged:
-    """Copy `source` to `target` by the rules; with `link` the files share their bytes on disk."""
+def stage(folder: Path, target: Path, rules: ignore.Ignore, *, link: bool) -> Staged:
+    """Copy `folder` to `target` by the rules; with `link` the files share their bytes on disk.
+
+    Takes the same files as the layer of a run's image does, but of any size.
+    Raises: UserError for what cannot be read.
+    """
+    chosen = source.select(folder, ".", rules, limits=None)
     put = _link_or_copy if link else _copy
-    files, size, secrets, special = 0, 0, [], []
     target.mkdir(parents=True, exist_ok=True)
-    for entry, path in _walk(source, rules):
-        if ignore.secret(path):
-            secrets.append(path)
-        elif rules.leaves_out(path):
-            continue
-        elif entry.is_symlink():
-            _place(target / path).symlink_to(os.readlink(entry.path))
-        elif entry.is_dir():
-            _place(target / path).mkdir(exist_ok=True)
-        elif entry.is_file():
-            put(entry.path, _place(target / path))
-            files, size = files + 1, size + entry.stat().st_size
+    for item in chosen.items:  # a folder comes before what is in it
+        path = target / item.path
+        if item.kind is Kind.FOLDER:
+            path.mkdir(exist_ok=True)
+        elif item.kind is Kind.LINK:
+            path.symlink_to(item.target)
         else:
-            special.append(path)
-    return Staged(files=files, size_bytes=size, secrets=tuple(secrets), special=tuple(special))
+            put(str(chosen.folder / item.path), path)
+    secrets = tuple(one.path for one in chosen.left_out if one.why is Why.SECRET)
+    return Staged(
+        files=chosen.files,
+        size_bytes=chosen.size_bytes,
+        secrets=secrets,
+        special=tuple(one.path for one in chosen.left_out if one.why is not Why.SECRET),
+        told=source.sentences(chosen),
+    )
 
 
-def rules_of(folder: Path, *names: str) -> ignore.Ignore:
-    """Return the rules of the first ignore file that the folder has."""
-    for name in (*names, ".dockerignore"):
-        if (folder / name).is_file():
-            return ignore.parse((folder / name).read_text("utf-8", "replace"))
-    return ignore.Ignore()
-
-
-def _walk(source: Path, rules: ignore.Ignore) -> Iterator[tuple[os.DirEntry[str], str]]:
-    waiting = [""]
-    while waiting:
-        above = waiting.pop()
-        with os.scandir(source / above) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-        for entry in entries:
-            path = f"{above}/{entry.name}" if above else entry.name
-            yield entry, path
-            if entry.is_dir(follow_symlinks=False) and _enters(path, rules):
-                waiting.append(path)
-
-
-def _enters(path: str, rules: ignore.Ignore) -> bool:
-    if ignore.never(path):
-        return False
-    return rules.may_keep_inside or not rules.leaves_out(path)
-
-
-def _place(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _link_or_copy(source: str, target: Path) -> None:
+def _link_or_copy(path: str, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(path, target)
     except OSError:  # another file system, or one without links
-        _copy(source, target)
+        _copy(path, target)
 
 
-def _copy(source: str, target: Path) -> None:
-    shutil.copy2(source, target)
+def _copy(path: str, target: Path) -> None:
+    shutil.copy2(path, target)

@@ -1,54 +1,46 @@
-"""Say which files stay out of an image: `.dockerignore`, and what never belongs in one. Pure.
+"""Say which files stay out of an image: two ignore files, and what never belongs in one. Pure.
 
 The rules are Docker's own: https://docs.docker.com/build/concepts/context/#dockerignore-files
+What its page leaves open is decided as BuildKit decides it (MatchesUsingParentResults of
+https://github.com/moby/patternmatcher): the last rule that matches a path, or matched a folder
+above it, wins.
+
+`.cynthusignore` speaks the same language. Its lines are read after those of `.dockerignore`, so
+they add to them and win over them. A line `!path` of it that names a file in full, without `*`,
+`?` or `[`, also lets in what would otherwise be held back: a likely secret, a file over the limit.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 
-# Left out at any depth whatever `.dockerignore` says: history, caches and places where tools keep
-# credentials. An image travels further than a working copy.
-NEVER = (
-    ".git",
-    ".hg",
-    ".svn",
-    ".venv",
-    "__pycache__",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-    ".DS_Store",
-    ".dockerignore",
-    ".cynthus",
-    "cynthus-outputs",
-    "cynthus-state",
+from cynthus.errors import Fault, UserError
+
+DOCKER_NAME = ".dockerignore"
+OWN_NAME = ".cynthusignore"
+
+# Left out at any depth whatever the user's rules say: history, caches, our own folders.
+NEVER = frozenset(
+    {
+        ".git",
+        ".hg",
+        ".svn",
+        ".venv",
+        "__pycache__",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".DS_Store",
+        DOCKER_NAME,
+        OWN_NAME,
+        ".cynthus",
+        "cynthus-outputs",
+        "cynthus-state",
+    }
 )
-SECRETS = (
-    ".env",
-    ".env.*",
-    ".aws",
-    ".azure",
-    ".git-credentials",
-    ".gnupg",
-    ".kaggle",
-    ".kube",
-    ".netrc",
-    ".npmrc",
-    ".pypirc",
-    ".ssh",
-    "gha-creds-*.json",  # google-github-actions/auth writes it into the workspace
-    "id_dsa",
-    "id_ecdsa",
-    "id_ed25519",
-    "id_rsa",
-    "kaggle.json",
-)
-_SECRET_PATHS = (".docker/config.json",)  # the folder itself often holds Dockerfiles
-_HARMLESS = (".env.example", ".env.sample", ".env.template")
 
 
 @dataclass(frozen=True)
@@ -58,85 +50,149 @@ class _Rule:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What the rules say of one path."""
+
+    out: bool
+    matched: tuple[bool, ...]  # by rule; what lies below is judged with it
+
+
+@dataclass(frozen=True)
 class Ignore:
     """The rules of one context folder."""
 
     rules: tuple[_Rule, ...] = ()
+    let_in: frozenset[str] = field(default=frozenset())  # named in full by `.cynthusignore`
 
     @property
     def may_keep_inside(self) -> bool:
         """Say whether an ignored folder may still hold files that are kept."""
         return any(rule.keeps for rule in self.rules)
 
-    def leaves_out(self, path: str) -> bool:
-        """Say whether `path` (relative, with `/`) stays out."""
-        if never(path):
-            return True
+    def judge(self, path: str, above: tuple[bool, ...] = ()) -> Judged:
+        """Judge `path` (relative, with `/`) by the rules and what they said of its folder.
+
+        A rule that could change nothing is not asked, and then does not count for what lies
+        below either; this is BuildKit's order, and differs from asking every rule.
+        """
         out = False
-        for rule in self.rules:
-            if _matches(rule.pattern, path):
+        matched = []
+        for n, rule in enumerate(self.rules):
+            known = bool(above) and above[n]
+            hit = known or (rule.keeps == out and rule.pattern.fullmatch(path) is not None)
+            matched.append(hit)
+            if hit:
                 out = not rule.keeps
-        return out
+        return Judged(out, tuple(matched))
+
+    def leaves_out(self, path: str) -> bool:
+        """Say whether `path` (relative, with `/`) stays out, judging every folder above it."""
+        judged = Judged(out=False, matched=())
+        parts = path.split("/")
+        for n, name in enumerate(parts):
+            if name in NEVER:
+                return True
+            judged = self.judge("/".join(parts[: n + 1]), judged.matched)
+        return judged.out
+
+    def lets_in_below(self, folder: str) -> bool:
+        """Say whether a file inside `folder` is let in by name."""
+        return any(path.startswith(f"{folder}/") for path in self.let_in)
+
+    def then(self, more: Ignore) -> Ignore:
+        """Return these rules with further ones, which win, behind them."""
+        return Ignore((*self.rules, *more.rules), self.let_in | more.let_in)
 
 
-def never(path: str) -> bool:
-    """Say whether a path is left out whatever the user's rules are."""
-    name = posixpath.basename(path)
-    return any(fnmatchcase(name, pattern) for pattern in NEVER) or secret(path)
+def parse(raw: str | bytes, name: str = DOCKER_NAME) -> Ignore:
+    """Read an ignore file; `name` says which, and stands in errors.
 
-
-def secret(path: str) -> bool:
-    """Say whether a path is one where tools keep credentials."""
-    name = posixpath.basename(path)
-    if f"/{path}".endswith(tuple(f"/{ending}" for ending in _SECRET_PATHS)):
-        return True
-    return name not in _HARMLESS and any(fnmatchcase(name, pattern) for pattern in SECRETS)
-
-
-def parse(text: str) -> Ignore:
-    """Read a `.dockerignore`; what is not a pattern matches nothing, as in Docker."""
-    rules = []
-    for raw in text.removeprefix("\ufeff").splitlines():
-        if raw.startswith("#") or not (line := raw.strip()):
+    Raises: UserError for a line that is no pattern. Docker refuses it too, and passing over it
+    would put files into an image that their owner wanted out.
+    """
+    text = os.fsdecode(raw).removeprefix("\ufeff")
+    rules, let_in = [], set()
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("#") or not (wish := line.strip()):
             continue
-        keeps = line.startswith("!")
-        pattern = posixpath.normpath(line[1:].strip() if keeps else line).lstrip("/")
-        if pattern in {"", "."}:
+        keeps = wish.startswith("!")
+        wish = wish[1:].strip() if keeps else wish
+        pattern = posixpath.normpath(wish).lstrip("/") if wish else wish
+        if pattern == ".":
             continue
-        if compiled := _compile(pattern):
-            rules.append(_Rule(compiled, keeps))
-    return Ignore(tuple(rules))
+        if (compiled := _compile(pattern)) is None:
+            raise _no_pattern(name, number, line.strip())
+        rules.append(_Rule(compiled, keeps))
+        if keeps and name == OWN_NAME and not re.search(r"(?<!\\)[*?\[]", pattern):
+            let_in.add(re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL))
+    return Ignore(tuple(rules), frozenset(let_in))
 
 
-def _matches(pattern: re.Pattern[str], path: str) -> bool:
-    """Match the path or any folder above it: what is in an ignored folder is ignored."""
-    parts = path.split("/")
-    return any(pattern.fullmatch("/".join(parts[: n + 1])) for n in range(len(parts)))
+def literal(path: str) -> str:
+    """Return the line that means just this path (relative, with `/`)."""
+    line = re.sub(r"([*?\[\\])", r"\\\1", path)
+    return f"\\{line}" if line.startswith(("!", "#")) else line
+
+
+def _no_pattern(name: str, number: int, found: str) -> UserError:
+    message = (
+        f"should be a pattern, found `{found}`. Close the bracket, or write `\\` before a "
+        f"character that stands for itself."
+    )
+    fault = Fault(path=name, line=number, column=1, where="", message=message)
+    return UserError(str(fault), (fault,))
+
+
+# One item of a class: a character or a range, `\` before what stands for itself; `]` and `-` must
+# be escaped, the first too: https://pkg.go.dev/path/filepath#Match
+_MEMBER = r"(?:\\.|[^\\\]-])(?:-(?:\\.|[^\\\]-]))?"
+_CLASS = re.compile(rf"\[(\^?)((?:{_MEMBER})+)\]", re.DOTALL)
+_MEMBERS = re.compile(r"(\\.|[^\\\]-])(?:-(\\.|[^\\\]-]))?", re.DOTALL)
+_LITERAL = re.compile(r"[^*?\[\]\\]*")
 
 
 def _compile(pattern: str) -> re.Pattern[str] | None:
+    """Translate a pattern, or return None for what Docker refuses."""
+    if not pattern:
+        return None
+    # `**name` ends in name at any depth; with a wildcard behind it the `**` means whole folders.
+    if pattern.startswith("**") and _LITERAL.fullmatch(rest := pattern[2:]):
+        start = "(?:.*/)?" if rest.startswith("/") else ".*"
+        return re.compile(start + re.escape(rest.removeprefix("/")), re.DOTALL)
     out, at = "", 0
     while at < len(pattern):
-        token, at = _token(pattern, at)
-        out += token
+        found = _token(pattern, at)
+        if found is None:
+            return None
+        out += found[0]
+        at = found[1]
     try:
         return re.compile(out, re.DOTALL)
-    except re.error:
+    except re.error:  # a range that runs backwards
         return None
 
 
-def _token(pattern: str, at: int) -> tuple[str, int]:
-    if pattern.startswith("**/", at):
-        return "(?:.*/)?", at + 3
+def _token(pattern: str, at: int) -> tuple[str, int] | None:
+    """Return the expression for what stands at `at`, and where the next one begins."""
     if pattern.startswith("**", at):
-        return ".*", at + 2
+        at += 2 + pattern.startswith("/", at + 2)
+        return ("(?:.*/)?" if at < len(pattern) else ".*"), at
     sign = pattern[at]
     if sign == "*":
         return "[^/]*", at + 1
     if sign == "?":
         return "[^/]", at + 1
-    if sign == "[" and (end := pattern.find("]", at + 2)) > 0:
-        return "[" + pattern[at + 1 : end].replace("[", r"\[") + "]", end + 1
-    if sign == "\\" and at + 1 < len(pattern):
-        return re.escape(pattern[at + 1]), at + 2
+    if sign == "[":
+        found = _CLASS.match(pattern, at)
+        return (_class(found[1], found[2]), found.end()) if found else None
+    if sign == "\\":
+        return (re.escape(pattern[at + 1]), at + 2) if at + 1 < len(pattern) else None
     return re.escape(sign), at + 1
+
+
+def _class(inverted: str, members: str) -> str:
+    def one(found: re.Match[str]) -> str:
+        ends = [re.escape(end.removeprefix("\\") or "\\") for end in found.groups() if end]
+        return "-".join(ends)
+
+    return f"[{inverted}{_MEMBERS.sub(one, members)}]"

@@ -16,7 +16,9 @@ from cynthus.errors import UserError
 
 DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after six hours anyway
 LONGEST_WAIT = timedelta(days=5)  # a job on a self-hosted runner ends after five days
+ENVIRONMENTS = "cynthus.env"  # a dot: the name of a spec has none
 _GHCR = "ghcr.io"
+_HUB = {"docker.io", "index.docker.io", "registry-1.docker.io"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -93,6 +95,7 @@ class Machine:
     docker_config: Path
     cache_dir: Path  # wheels, kept between builds
     bundles_dir: Path  # where process-mode bundles go
+    takes_bundles: bool = False  # a server of this machine takes them, where no engine answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,7 @@ class Inputs:
     root: Path  # the checked-out repository, or the folder named by `working-directory`
     server_url: str
     registry: str  # host[:port]/path that images are pushed below
+    environments: str  # host[:port]/path of the repository that keeps environments
     login: Login | None
     audience: str
     wait: bool
@@ -137,6 +141,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
     spec_path = _spec_path(env, faults)
     timeout = _wait_timeout(env, faults)
     registry = _registry(env, job, faults)
+    environments = _environments(env, registry, faults)
     login = _login(env, registry, faults)
     if faults or job is None:
         raise UserError("\n".join(faults))
@@ -146,6 +151,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         prefix=folder,
         server_url=server,
         registry=registry,
+        environments=environments,
         login=login,
         audience=_given(env, "audience") or "cynthus",
         wait=wait,
@@ -171,6 +177,7 @@ def machine(environ: Mapping[str, str] | None = None) -> Machine:
         docker_config=_file(env, "DOCKER_CONFIG") or home / ".docker",
         cache_dir=cache,
         bundles_dir=_file(env, "CYNTHUS_BUNDLES_DIR") or cache / "bundles",
+        takes_bundles=bool(env.get("CYNTHUS_BUNDLES_DIR")),
     )
 
 
@@ -266,9 +273,34 @@ def _registry(env: Mapping[str, str], job: Job | None, faults: list[str]) -> str
         remedy = "Write one such as `registry: ghcr.io/acme/train`, in lower case."
         faults.append(_wrong("registry", "a registry's host and path", text, remedy))
         return ""
+    if match["host"] in _HUB:
+        return _of_docker_hub(text, match["path"].strip("/"), job, faults)
     if match["path"] or job is None:
         return text
     return f"{match['host']}/{job.repository.lower()}"
+
+
+def _of_docker_hub(text: str, path: str, job: Job | None, faults: list[str]) -> str:
+    """Return an owner of Docker Hub: its repositories have no names below them.
+
+    https://docs.docker.com/docker-hub/repos/create/
+    """
+    if "/" in path:
+        remedy = f"Write `registry: docker.io/{path.partition('/')[0]}`."
+        faults.append(_wrong("registry", "an owner on Docker Hub", text, remedy))
+    if path or job is None:
+        return text
+    return f"{text}/{job.repository.partition('/')[0].lower()}"
+
+
+def _environments(env: Mapping[str, str], registry: str, faults: list[str]) -> str:
+    """Return where environments are kept: beside the images, under a name that no spec can have."""
+    text = _given(env, "environments").removeprefix("https://").rstrip("/")
+    match = _REGISTRY.fullmatch(text) if text else None
+    if text and (match is None or not match["path"]):
+        remedy = "Write one such as `environments: ghcr.io/acme/environments`, in lower case."
+        faults.append(_wrong("environments", "a registry's host and path", text, remedy))
+    return text or f"{registry}/{ENVIRONMENTS}"
 
 
 def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | None:

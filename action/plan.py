@@ -49,6 +49,7 @@ class Origin:
     source_url: str = ""
     commit_sha: str = ""
     spec_sha256: str = ""
+    committed_s: int = 0  # Unix time; 0: not known
 
 
 @dataclass(frozen=True, kw_only=True)

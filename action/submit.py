@@ -16,6 +16,7 @@ from action.workflow import Console
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Fault, Refused, Transient, UserError
 from cynthus.wire import RunAccepted, RunRequest, trigger_for
+from cynthus.wire_image import Environment
 
 TRIES = 6  # with the pauses below a server may be away for half a minute: a restart, an upgrade
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -112,8 +113,16 @@ def missing_token_remedy(inputs: Inputs) -> str:
 # ── the request ─────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What shall run."""
+
+    name: str  # by digest
+    environment: Environment | None = None
+
+
 def run_request(
-    inputs: Inputs, spec_text: str, *, image: str | None, failure: str | None = None
+    inputs: Inputs, spec_text: str, *, image: Image | None, failure: str | None = None
 ) -> RunRequest:
     """Return the request for this job's commit."""
     job = inputs.job
@@ -132,7 +141,8 @@ def run_request(
         ),
         spec_path=inputs.spec_shown,
         spec_text=spec_text,
-        image=image,
+        image=image.name if image else None,
+        environment=image.environment if image else None,
         failure=failure,
         pull_request=number,
         workflow_run_url=job.run_url,

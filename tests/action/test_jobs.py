@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.action.world import ROOT, RUN_TOKEN, SHA, World, write_wheel
+from tests.registry_fixture import Registry
 
 SPEC = "version: 1\nname: tiny\nrun: python main.py\n"
 HEAD = "b" * 40
@@ -98,6 +99,19 @@ def test_a_dockerfile_without_docker_is_refused_with_the_remedy(
     done = world.run(**processes)
     assert done.returncode == 2
     assert "image/dockerfile: should be absent where there is no Docker" in done.stdout
+
+
+def test_an_environment_that_must_be_built_needs_docker_and_the_job_says_so(
+    world: World, processes: dict[str, str], registry: Registry
+) -> None:
+    """A runner whose images go to a registry: a bundle would be of no use to its server."""
+    world.write({"cynthus.yaml": SPEC + "image: {system: [ffmpeg]}\n"})
+    away = {name: value for name, value in processes.items() if name != "CYNTHUS_BUNDLES_DIR"}
+    done = world.run(**away, INPUT_REGISTRY=registry.host)
+    assert done.returncode == 1
+    assert "docker: should answer, since the environment of this commit is not" in done.stdout
+    [request] = world.submitted
+    assert "Run this job where Docker is" in request["failure"]
 
 
 # ── who may start a run ─────────────────────────────────────────────────────────────────────────
