@@ -105,7 +105,7 @@ def _error(
 
 def _login_remedy(asked: Asked) -> str:
     if not asked.with_login:
-        return "Give `registry-username` and `registry-password`, or log in before this step."
+        return "Give `username` and `password`, or log in before this step."
     return asked.kind.push_remedy
 
 

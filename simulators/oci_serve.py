@@ -182,7 +182,9 @@ class _Connection(BaseHTTPRequestHandler):
             method=self.command,
             path=parts.path,
             query=parts.query,
-            headers={name.lower(): value for name, value in self.headers.items()},
+            headers={  # Docker sends Accept once for each type
+                name.lower(): ", ".join(self.headers.get_all(name) or ()) for name in self.headers
+            },
             body=body,
             length=None if self._is_chunked() else self._length(),
         )

@@ -316,7 +316,7 @@ def test_a_wrong_login_is_told_with_a_remedy_and_without_the_password(simulated:
 
 def test_without_a_login_the_remedy_is_one(simulated: World) -> None:
     registry = client(simulated.host, simulated.kind, None)
-    with registry, pytest.raises(RegistryRefused, match="registry-username"):
+    with registry, pytest.raises(RegistryRefused, match="`username`"):
         registry.manifest("acme/train", "v1")
 
 
