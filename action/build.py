@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from action import bundle, engine, in_engine, in_registry
+from action import engine
 from action.amounts import Watch
 from action.failures import BuildFailed, NoImage
 from action.order import Built, Order
@@ -30,17 +30,21 @@ def build(order: Order, console: Console) -> Built:
 def _in_some_way(order: Order, console: Console) -> Built:
     if order.engine_wish == "process":
         return _as_bundle(order, "a plain process was asked for", console)
+    bundles = order.push_to is None or order.machine.takes_bundles
     try:
-        if order.push_to and not order.machine.takes_bundles:
+        # Who makes an image in a registry need not look for an engine: that alone takes a moment.
+        if order.push_to and (not bundles or engine.find(order.machine.path)):
+            from action import in_registry
+
             return in_registry.build(order, order.push_to, console)
         docker = engine.find(order.machine.path)
         if docker is None:
             return _without_engine(order, console)
-        if order.push_to:
-            return in_registry.build(order, order.push_to, console)
+        from action import in_engine
+
         return in_engine.build(order, docker, console)
     except NoImage as reason:
-        if order.engine_wish == "docker" or (order.push_to and not order.machine.takes_bundles):
+        if order.engine_wish == "docker" or not bundles:
             raise BuildFailed(str(reason)) from reason
         return _as_bundle(order, str(reason), console)
 
@@ -52,6 +56,8 @@ def _without_engine(order: Order, console: Console) -> Built:
 
 
 def _as_bundle(order: Order, why: str, console: Console) -> Built:
+    from action import bundle
+
     wanted = bundle.Order(
         spec=order.spec,
         root=order.root,

@@ -18,6 +18,7 @@ DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after si
 LONGEST_WAIT = timedelta(days=5)  # a job on a self-hosted runner ends after five days
 ENVIRONMENTS = "cynthus.env"  # a dot: the name of a spec has none
 _GHCR = "ghcr.io"
+_HUB = {"docker.io", "index.docker.io", "registry-1.docker.io"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -284,9 +285,24 @@ def _registry(env: Mapping[str, str], job: Job | None, faults: list[str]) -> str
         remedy = "Write one such as `registry: ghcr.io/acme/train`, in lower case."
         faults.append(_wrong("registry", "a registry's host and path", text, remedy))
         return ""
+    if match["host"] in _HUB:
+        return _of_docker_hub(text, match["path"].strip("/"), job, faults)
     if match["path"] or job is None:
         return text
     return f"{match['host']}/{job.repository.lower()}"
+
+
+def _of_docker_hub(text: str, path: str, job: Job | None, faults: list[str]) -> str:
+    """Return an owner of Docker Hub: its repositories have no names below them.
+
+    https://docs.docker.com/docker-hub/repos/create/
+    """
+    if "/" in path:
+        remedy = f"Write `registry: docker.io/{path.partition('/')[0]}`."
+        faults.append(_wrong("registry", "an owner on Docker Hub", text, remedy))
+    if path or job is None:
+        return text
+    return f"{text}/{job.repository.partition('/')[0].lower()}"
 
 
 def _environments(env: Mapping[str, str], registry: str, faults: list[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from action.registry import Registry
 from action.registry_tokens import Credentials
@@ -23,3 +25,15 @@ class RegistryPool:
             if host not in self._kept:
                 self._kept[host] = Registry(host, self._login(host))
             return self._kept[host]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for registry in self._kept.values():
+            registry.__exit__(kind, error, trace)
