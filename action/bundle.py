@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,10 +141,12 @@ def _run(words: tuple[str, ...], console: Console) -> None:
         raise BuildFailed(f"the packages could not be installed: {last[0]}")
 
 
-def tree_digest(folder: Path) -> str:
-    """Return a hash of every name, mode and byte below a folder."""
+def tree_digest(folder: Path, only: Collection[str] | None = None) -> str:
+    """Return a hash of every name, mode and byte below a folder, or of `only` some paths there."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
+        if only is not None and str(path.relative_to(folder)) not in only:
+            continue
         total.update(os.fsencode(path.relative_to(folder)) + b"\0")
         if path.is_symlink():
             total.update(b"link " + os.fsencode(os.readlink(path)))

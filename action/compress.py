@@ -55,7 +55,7 @@ class Gzip:
     name: Compression = "gzip"
 
     def __init__(self, put: Callable[[bytes], object], threads: int | None = None) -> None:
-        count = threads or len(os.sched_getaffinity(0))
+        count = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(max_workers=count, thread_name_prefix="gzip")
         self._put = put
         self._under_way: deque[Future[bytes]] = deque()

@@ -90,7 +90,8 @@ _KINDS = (
         "a private key",
         "-----BEGIN",
         r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
-        r"((?:[A-Za-z0-9+/=,:.()@-]|\s|\\[nr]){64,32768}?)-----END",
+        # No `--` inside: a text full of beginnings would be searched anew from each of them.
+        r"((?:[A-Za-z0-9+/=,:.()@]|-(?!-)|\s|\\[nr]){64,32768}?)-----END",
     ),
     _kind(  # https://github.blog/changelog/2021-03-31-authentication-token-format-updates-are-generally-available/
         "a GitHub token",

@@ -31,20 +31,21 @@ def capture(
     words: Sequence[str],
     *,
     timeout_s: float = 60,
+    given: str = "",
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run a program quietly; one that is missing or too slow ends like one that failed.
 
-    `folder` is where it runs; `environ` comes on top of ours, which is how a secret reaches it
-    without standing in the list of processes.
+    `given` is its standard input, `folder` where it runs; `environ` comes on top of ours, which is
+    how a secret reaches it without standing in the list of processes.
     """
     try:
         done = subprocess.run(  # noqa: PLW1510 - the exit code is an answer, not an error
             words,
             capture_output=True,
             timeout=timeout_s,
-            stdin=subprocess.DEVNULL,
+            input=given.encode(),
             cwd=folder,
             env=None if environ is None else {**os.environ, **environ},
         )

@@ -66,11 +66,27 @@ def test_action_yml_hands_over_every_input_by_the_environment() -> None:
         ("https://registry.example.org/team/", "registry.example.org/team"),
         ("europe-docker.pkg.dev/p/r", "europe-docker.pkg.dev/p/r"),
         ("[::1]:5000/x", "[::1]:5000/x"),
+        ("docker.io", "docker.io/acme"),
+        ("docker.io/team", "docker.io/team"),
     ],
 )
 def test_images_go_below_the_registry(environ: dict[str, str], given: str, registry: str) -> None:
     expected = registry or "ghcr.io/acme/train"
     assert inputs.read({**environ, "INPUT_REGISTRY": given}).registry == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", "ghcr.io/acme/train/cynthus.env"),
+        ("ghcr.io/acme/environments", "ghcr.io/acme/environments"),
+        ("https://registry.example.org/e/", "registry.example.org/e"),
+    ],
+)
+def test_environments_are_kept_beside_the_images_or_where_it_is_said(
+    environ: dict[str, str], given: str, kept: str
+) -> None:
+    assert inputs.read({**environ, "INPUT_ENVIRONMENTS": given}).environments == kept
 
 
 @pytest.mark.parametrize(
@@ -83,6 +99,9 @@ def test_images_go_below_the_registry(environ: dict[str, str], given: str, regis
         ("INPUT_REGISTRY", "ghcr.io/Acme", "in lower case"),
         ("INPUT_REGISTRY", "ghcr.io/a b", "with/registry"),
         ("INPUT_REGISTRY", "--output=x", "with/registry"),
+        ("INPUT_REGISTRY", "docker.io/acme/train", "Write `registry: docker.io/acme`"),
+        ("INPUT_ENVIRONMENTS", "ghcr.io", "with/environments: should be a registry's host and"),
+        ("INPUT_ENVIRONMENTS", "ghcr.io/Acme/env", "in lower case"),
         ("INPUT_WAIT", "ja", "with/wait: should be true or false, found `ja`"),
         ("INPUT_DRY_RUN", "1", "with/dry-run: should be true or false"),
         ("INPUT_WAIT_TIMEOUT", "5", "with/wait-timeout: should be a duration"),
