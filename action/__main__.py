@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from types import FrameType
 
-from action import build, follow, inputs, plan, refusals, specs, submit, summary, workflow
+from action import build, follow, inputs, plan, refusals, server, specs, submit, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
@@ -36,6 +37,8 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
+    for secret in given.build_secrets:
+        console.mask(secret.value)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
         return work(given, console)
@@ -65,7 +68,7 @@ def work(given: Inputs, console: JobConsole) -> int:
         return _skip(reason, given, console)
     door = given.job.token_door
     if door is None and not given.dry_run:
-        raise UserError(submit.missing_token_remedy(given))
+        raise UserError(server.missing_token_remedy(given))
     sender = _sender(given, console)
     try:
         built = build.build(_order(given, spec, text), console)
@@ -121,7 +124,18 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
         engine_wish="auto",
         machine=given.machine,
         today=today(),
+        server=_server(given),
+        holder=f"{job.run_url}#{secrets.token_hex(4)}",  # jobs of a matrix share the URL
+        spec_path=given.spec_shown,
+        build_secrets=given.build_secrets,
     )
+
+
+def _server(given: Inputs) -> server.Server | None:
+    door = given.job.token_door
+    if door is None or given.dry_run:
+        return None
+    return server.Server(url=given.server_url, audience=given.audience, door=door)
 
 
 def today() -> date:

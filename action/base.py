@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from action import frameworks
 from action.catalogue import ROOM, Entry, minor, read_catalogue
 from action.engine import Engine
 from action.failures import BuildFailed, NoImage
@@ -116,13 +117,21 @@ def prepare(wish: Wish, engine: Engine, console: Console) -> Base:
     return _offline(reference, entry, wish, engine, console)
 
 
+def pull(reference: str, engine: Engine, console: Console) -> None:
+    """Have an image that a registry is known to have. Safe to repeat. Raises: BuildFailed."""
+    pulled = engine.show(console, "pull", reference)
+    if pulled.code != 0:
+        raise BuildFailed(f"{reference} could not be pulled: {last_words(pulled.out)}")
+
+
 def _known(engine: Engine, reference: str, how: str, wish: Wish) -> Base:
     facts = look_into(engine, reference, wish.cache_dir)
-    _check_python(wish.image, facts)
+    check_python(wish.image, facts)
     return Base(facts=facts, how=how)
 
 
-def _check_python(image: ImageSpec, facts: BaseFacts) -> None:
+def check_python(image: ImageSpec, facts: BaseFacts) -> None:
+    """Raise UserError unless the base has the Python that the spec names."""
     found = facts.interpreter
     if image.python and found and minor(image.python) != found.version:
         raise UserError(
@@ -146,7 +155,7 @@ def _offline(reference: str, entry: Entry, wish: Wish, engine: Engine, console: 
         if made.code != 0:
             raise BuildFailed(f"the offline base image could not be made: {last_words(made.out)}")
     facts = look_into(engine, tag, wish.cache_dir)
-    _check_python(wish.image, facts)
+    check_python(wish.image, facts)
     python = facts.interpreter.version if facts.interpreter else "no"
     how = (
         f"base image `{entry.name}`: no registry answers, so it was made offline from Debian "
@@ -176,9 +185,26 @@ try:
     packages = sorted({(name, version) for name, version in found if name and version})
 except ImportError:
     packages = []
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+def fields(text, sign):
+    pairs = (line.partition(sign) for line in text.splitlines() if line[:1] not in (" ", "#"))
+    return {name: value.strip().strip('"') for name, _, value in pairs}
+system = []
+for entry in read("/var/lib/dpkg/status").split("\\n\\n"):
+    about = fields(entry, ":")
+    if about.get("Status", "").endswith(" installed"):
+        system.append([about.get(name, "") for name in ("Package", "Version", "Architecture")])
+release = fields(read("/etc/os-release"), "=")
 libc = platform.libc_ver()
 print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "machine": platform.machine(),
-                  "libc": libc[1] if libc[0] == "glibc" else "", "packages": packages}))
+                  "libc": libc[1] if libc[0] == "glibc" else "", "packages": packages,
+                  "system": sorted(system), "distribution": release.get("ID", ""),
+                  "release": release.get("VERSION_CODENAME", "")}))
 """
 
 
@@ -187,7 +213,8 @@ def look_into(engine: Engine, reference: str, cache_dir: Path) -> BaseFacts:
     image_id = engine.image_id(reference)
     if image_id is None:
         raise BuildFailed(f"the base image {reference} vanished before it was looked at")
-    kept = cache_dir / "bases" / f"{image_id.removeprefix('sha256:')}.json"
+    recipe = hashlib.sha256(_LOOK.encode()).hexdigest()[:8]  # another question, another answer
+    kept = cache_dir / "bases" / f"{image_id.removeprefix('sha256:')}-{recipe}.json"
     found = _kept_look(kept) or _look(engine, image_id)
     if found:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -198,6 +225,10 @@ def look_into(engine: Engine, reference: str, cache_dir: Path) -> BaseFacts:
         interpreter=interpreter_of(found) if found else None,
         packages=tuple((name, version) for name, version in found["packages"]) if found else (),
         digest=engine.digest(reference),
+        cuda=frameworks.cuda_of(engine.environment(image_id)),
+        distribution=str(found.get("distribution", "")) if found else "",
+        release=str(found.get("release", "")) if found else "",
+        system=tuple((n, v, a) for n, v, a in found.get("system", ())) if found else (),
     )
 
 

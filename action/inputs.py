@@ -18,6 +18,7 @@ DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after si
 LONGEST_WAIT = timedelta(days=5)  # a job on a self-hosted runner ends after five days
 ENVIRONMENTS = "cynthus.env"  # a dot: the name of a spec has none
 _GHCR = "ghcr.io"
+_HUB = {"docker.io", "index.docker.io", "registry-1.docker.io"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -87,6 +88,14 @@ class Login:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSecret:
+    """A secret for a user's own Dockerfile, as `RUN --mount=type=secret,id=…` names it."""
+
+    id: str
+    value: Secret
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Where things are on this machine."""
 
@@ -112,6 +121,7 @@ class Inputs:
     wait_timeout: timedelta
     base_image: str | None
     dry_run: bool
+    build_secrets: tuple[BuildSecret, ...]
     job: Job
     prefix: str  # of the folder `root` within the repository
     output_file: Path | None
@@ -142,6 +152,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
     registry = _registry(env, job, faults)
     environments = _environments(env, registry, faults)
     login = _login(env, registry, faults)
+    secrets = _build_secrets(env, faults)
     if faults or job is None:
         raise UserError("\n".join(faults))
     return Inputs(
@@ -157,6 +168,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         wait_timeout=timeout,
         base_image=_given(env, "base-image") or None,
         dry_run=dry_run,
+        build_secrets=secrets,
         job=job,
         output_file=_file(env, "GITHUB_OUTPUT"),
         summary_file=_file(env, "GITHUB_STEP_SUMMARY"),
@@ -182,6 +194,7 @@ def machine(environ: Mapping[str, str] | None = None) -> Machine:
 
 _NOT_INHERITED = (
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "INPUT_BUILD_SECRETS",
     "INPUT_GITHUB_TOKEN",
     "INPUT_PASSWORD",
     "PYTHONPATH",
@@ -272,9 +285,24 @@ def _registry(env: Mapping[str, str], job: Job | None, faults: list[str]) -> str
         remedy = "Write one such as `registry: ghcr.io/acme/train`, in lower case."
         faults.append(_wrong("registry", "a registry's host and path", text, remedy))
         return ""
+    if match["host"] in _HUB:
+        return _of_docker_hub(text, match["path"].strip("/"), job, faults)
     if match["path"] or job is None:
         return text
     return f"{match['host']}/{job.repository.lower()}"
+
+
+def _of_docker_hub(text: str, path: str, job: Job | None, faults: list[str]) -> str:
+    """Return an owner of Docker Hub: its repositories have no names below them.
+
+    https://docs.docker.com/docker-hub/repos/create/
+    """
+    if "/" in path:
+        remedy = f"Write `registry: docker.io/{path.partition('/')[0]}`."
+        faults.append(_wrong("registry", "an owner on Docker Hub", text, remedy))
+    if path or job is None:
+        return text
+    return f"{text}/{job.repository.partition('/')[0].lower()}"
 
 
 def _environments(env: Mapping[str, str], registry: str, faults: list[str]) -> str:
@@ -302,6 +330,28 @@ def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | 
     if token and registry.split("/", maxsplit=1)[0] == _GHCR:
         return Login(username=env.get("GITHUB_ACTOR") or "x-access-token", password=Secret(token))
     return None
+
+
+# What BuildKit takes as an id and what is no other word of docker's `--secret`.
+_SECRET_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def _build_secrets(env: Mapping[str, str], faults: list[str]) -> tuple[BuildSecret, ...]:
+    """Return the lines `id=VALUE`; a fault names the line's number and never what is in it."""
+    found: dict[str, BuildSecret] = {}
+    for number, line in enumerate(_given(env, "build-secrets").splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        if not name and not equals:
+            continue
+        if not equals or not value or not _SECRET_ID.fullmatch(name) or name in found:
+            faults.append(
+                f"with/build-secrets: line {number} should be `id=VALUE` with an id of letters, "
+                f"digits, `_`, `-` and `.` that no other line has and a value that is not empty. "
+                f"Write one such as `index=${{{{ secrets.INDEX_TOKEN }}}}`; is the secret set?"
+            )
+            continue
+        found[name] = BuildSecret(id=name, value=Secret(value))
+    return tuple(found.values())
 
 
 _DURATION = re.compile(r"(?:([0-9]{1,3})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")

@@ -72,7 +72,7 @@ KINDS = (
         chunk_bytes=100 * MIB,  # https://github.com/kitops-ml/kitops/pull/329
         mounts=True,
         deletes="none",  # 405: https://github.com/docker/hub-feedback/issues/2360
-        push_remedy="Give `registry-password` an access token of Docker Hub with Read & Write.",
+        push_remedy="Give `password` an access token of Docker Hub with Read & Write.",
     ),
     Kind(
         name="ecr",

@@ -108,7 +108,7 @@ class Registry:
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """Return the manifest by tag or digest, checked; None: there is none."""
-        path = f"manifests/{quote(reference)}"
+        path = f"manifests/{quote(reference, safe=':')}"
         wish = self._wish("GET", repository, path, f"give the manifest {reference}")
         limit = self.kind.most_manifest_bytes
         page = self._door.ask(wish.but(headers={"Accept": ", ".join(MANIFEST_TYPES)}), limit + 1)
@@ -134,7 +134,7 @@ class Registry:
                 f"{self.host}/{repository}: should be given a manifest of at most "
                 f"{self.kind.most_manifest_bytes} bytes, found {len(body)}. Name fewer layers."
             )
-        path = f"manifests/{quote(reference)}"
+        path = f"manifests/{quote(reference, safe=':')}"
         wish = self._wish("PUT", repository, path, f"take the manifest {reference}")
         page = self._door.ask(wish.but(headers={"Content-Type": media_type}, body=body_of(body)))
         stored = page.headers.get("Docker-Content-Digest", digest)
@@ -147,7 +147,7 @@ class Registry:
 
         Raises: RegistryRefused where it is done in another way: `registries.Kind.deletes`.
         """
-        path = f"manifests/{quote(reference)}"
+        path = f"manifests/{quote(reference, safe=':')}"
         wish = self._wish("DELETE", repository, path, f"delete {reference}")
         return self._door.ask(wish).status != _NOT_FOUND
 

@@ -172,7 +172,11 @@ class Door:
         answer = self._follow(_with(request, shown), wish.asked)
         if not self._is_worth_another(answer, wish, shown):
             return answer
-        renewed = self._shown(wish)
+        try:
+            renewed = self._shown(wish)
+        except BaseException:
+            answer.close()
+            raise
         if renewed is None:
             return answer
         answer.close()

@@ -98,12 +98,14 @@ def _error(
         return RegistryRefused(f"{sentence} Make it smaller, or name another registry.")
     if any(error.get("code") == "DIGEST_INVALID" for error in errors):
         return RegistryRefused(f"{sentence} Did a file change meanwhile? Run the job again.")
+    if status == 405:  # noqa: PLR2004 - RFC 9110
+        return RegistryRefused(f"{sentence} It does this in another way, or not at all.")
     return RegistryRefused(f"{sentence} Check the name of the image and the registry.")
 
 
 def _login_remedy(asked: Asked) -> str:
     if not asked.with_login:
-        return "Give `registry-username` and `registry-password`, or log in before this step."
+        return "Give `username` and `password`, or log in before this step."
     return asked.kind.push_remedy
 
 

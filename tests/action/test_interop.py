@@ -1,10 +1,11 @@
-"""An image that we put together is one to others: Docker pulls and runs it, skopeo copies it."""
+"""An image that we put together is one to others: Docker and buildah run it, skopeo copies it."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,15 +88,42 @@ def test_the_request_and_the_summary_name_what_the_image_stands_on(
     assert "the base image as it is, since the spec adds nothing to it" in world.summary()
 
 
-def test_skopeo_inspects_and_copies_it(pushed: str, tmp_path: Path) -> None:
-    """What containers/image (podman, buildah, CRI-O) reads, it also checks against the digests."""
-    skopeo = shutil.which("skopeo")
-    if skopeo is None:
-        pytest.skip("no skopeo on PATH: apt-get install skopeo")
-    words = [skopeo, "--insecure-policy"]
+@pytest.fixture
+def room() -> Iterator[str]:
+    """A folder for copies of the image, which pytest would keep for days."""
+    with tempfile.TemporaryDirectory(prefix="cynthus-interop-") as folder:
+        yield folder
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} on PATH: apt-get install {name}")
+    return found
+
+
+def test_skopeo_inspects_and_copies_it(pushed: str, room: str) -> None:
+    """It checks every digest on the way, as podman and CRI-O do, which share its library."""
+    words = [program("skopeo"), "--insecure-policy"]
     source = ["--src-tls-verify=false", f"docker://{pushed}"]
-    subprocess.run([*words, "copy", "-q", *source, f"oci:{tmp_path}/copy:1"], check=True)
-    looked = [*words, "inspect", "--config", f"oci:{tmp_path}/copy:1"]
-    found = json.loads(subprocess.check_output(looked))
+    subprocess.run([*words, "copy", "-q", *source, f"oci:{room}:1"], check=True)
+    found = json.loads(subprocess.check_output([*words, "inspect", "--config", f"oci:{room}:1"]))
     assert found["config"]["WorkingDir"] == "/workspace"
     assert len(found["rootfs"]["diff_ids"]) == 2
+
+
+def test_buildah_pulls_and_runs_it(pushed: str, room: str) -> None:
+    """Without an engine: storage of its own, and chroot instead of a container's walls."""
+    own = ["--root", f"{room}/root", "--runroot", f"{room}/run", "--storage-driver", "vfs"]
+    words = [program("buildah"), *own]
+
+    def buildah(*more: str) -> str:
+        done = subprocess.run([*words, *more], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    name = buildah("from", "--isolation", "chroot", "--tls-verify=false", pushed)
+    script = "cat main.py; id -u; pwd; echo $HOME"
+    told = buildah("run", "--isolation", "chroot", name, "--", "bash", "-c", script)
+    buildah("rm", name)
+    assert told.splitlines() == ["print('hello')", "1000", "/workspace", "/home/workload"]

@@ -66,6 +66,8 @@ def test_action_yml_hands_over_every_input_by_the_environment() -> None:
         ("https://registry.example.org/team/", "registry.example.org/team"),
         ("europe-docker.pkg.dev/p/r", "europe-docker.pkg.dev/p/r"),
         ("[::1]:5000/x", "[::1]:5000/x"),
+        ("docker.io", "docker.io/acme"),
+        ("docker.io/team", "docker.io/team"),
     ],
 )
 def test_images_go_below_the_registry(environ: dict[str, str], given: str, registry: str) -> None:
@@ -97,6 +99,7 @@ def test_environments_are_kept_beside_the_images_or_where_it_is_said(
         ("INPUT_REGISTRY", "ghcr.io/Acme", "in lower case"),
         ("INPUT_REGISTRY", "ghcr.io/a b", "with/registry"),
         ("INPUT_REGISTRY", "--output=x", "with/registry"),
+        ("INPUT_REGISTRY", "docker.io/acme/train", "Write `registry: docker.io/acme`"),
         ("INPUT_ENVIRONMENTS", "ghcr.io", "with/environments: should be a registry's host and"),
         ("INPUT_ENVIRONMENTS", "ghcr.io/Acme/env", "in lower case"),
         ("INPUT_WAIT", "ja", "with/wait: should be true or false, found `ja`"),
