@@ -74,6 +74,9 @@ def work(given: Inputs, console: JobConsole) -> int:
         built = build.build(_order(given, spec, text), console)
     except BuildFailed as error:
         return _tell_build_failure(error, text, given, sender)
+    except UserError as error:
+        _end_run(str(error), text, given, sender)
+        raise
     _tell_built(spec, built, given)
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
@@ -162,13 +165,17 @@ def _tell_build_failure(
     console = JobConsole(sys.stdout) if sender is None else sender.console
     console.error(str(error), error.place)
     workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
+    _end_run(str(error), text, given, sender)
+    return RUN_FAILED
+
+
+def _end_run(failure: str, text: bytes, given: Inputs, sender: submit.Sender | None) -> None:
     outputs = {"conclusion": "failure"}
     if sender is not None:
-        request = submit.run_request(given, text.decode(), image=None, failure=str(error))
+        request = submit.run_request(given, text.decode(), image=None, failure=failure)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
     workflow.write_outputs(given.output_file, outputs)
-    return RUN_FAILED
 
 
 def _tell_built(spec: Spec, built: Built, given: Inputs) -> None:
