@@ -93,7 +93,7 @@ def _counted(folder: Path, *, cached: bool) -> Wheels:
 
 def _key(need: Need, builder: Interpreter) -> str:
     parts = [
-        need.requirements.lines,
+        need.requirements.asked,
         need.lock,
         repr(need.image),
         repr(builder),
@@ -126,9 +126,13 @@ def _wishes(need: Need, work: Path, stubs: Path) -> tuple[str, ...]:
         return ("--require-hashes", "--no-deps", "--requirement", str(listed))
     listed.write_text("".join(f"{line}\n" for line in need.requirements.lines))
     words = ["--requirement", str(listed)]
-    if need.kept and not need.requirements.hashed:
+    if need.requirements.hashed:
+        return tuple(words)
+    limits = [f"{name}=={version}" for name, version in sorted(need.kept.items())]
+    limits += need.requirements.constraints
+    if limits:
         constraints = work / "constraints.txt"
-        constraints.write_text("".join(f"{n}=={v}\n" for n, v in sorted(need.kept.items())))
+        constraints.write_text("".join(f"{line}\n" for line in limits))
         words += ["--constraint", str(constraints), "--find-links", str(stubs)]
     return tuple(words)
 
