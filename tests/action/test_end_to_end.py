@@ -90,9 +90,11 @@ def test_the_identity_token_and_the_run_token_are_masked_before_anything_can_pri
 ) -> None:
     done = world.run(**on_base, INPUT_AUDIENCE="our audience")
     lines = done.stdout.splitlines()
-    ours = [r.token for r in world.requests if r.path.startswith("/api/v1/")]
-    assert ours == [f"header.our audience.{n + 1}" for n in range(len(ours))]  # each good for one
-    for secret in (*ours, RUN_TOKEN):
+    posts = [r for r in world.requests if r.path.startswith("/api/")]
+    assert posts[-1].path == "/api/v1/runs"
+    tokens = [post.token for post in posts]
+    assert tokens == [f"header.our audience.{number + 1}" for number in range(len(tokens))]
+    for secret in (*tokens, RUN_TOKEN):
         assert [line for line in lines if secret in line] == [f"::add-mask::{secret}"]
 
 
@@ -104,6 +106,7 @@ def test_a_second_build_reuses_the_environment_and_the_wheels(
     second = world.run(**on_base)
     assert first.returncode == second.returncode == 0, second.stdout
     assert "its packages are those of an earlier build" in second.stdout
+    assert "environment reused" in world.summary()
     assert "::group::Packages from" not in second.stdout
     images = [request["image"] for request in world.submitted]
     assert images[0] != images[1]
@@ -255,15 +258,16 @@ def test_a_bad_dockerfile_is_annotated_and_the_run_ends_with_the_reason(
     assert world.outputs()["conclusion"] == "failure"
 
 
-def test_a_package_nobody_has_is_told_at_its_line_and_ends_the_run(
+def test_a_package_nobody_has_is_a_build_failure_that_names_it(
     world: World, on_base: dict[str, str]
 ) -> None:
     world.write({"requirements.txt": "cynthus_greeting==9.9\n"})
     done = world.run(**on_base)
     assert done.returncode == 2
     [request] = world.submitted
-    assert "found none of `cynthus-greeting==9.9`" in request["failure"]
-    assert "::error file=requirements.txt" in done.stdout
+    assert "should be a version that exists" in request["failure"]
+    assert "cynthus-greeting==9.9" in request["failure"]
+    assert "::error file=requirements.txt,line=1" in done.stdout
 
 
 def test_packages_of_the_base_are_kept_and_not_fetched_again(
