@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 CUDA_RUNTIMES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")  # CUDA 13's wheel, 12's wheel
-CUDA_FOLDER = Path("/usr/local/cuda")  # where NVIDIA's own images keep the libraries
+CUDA_FOLDER = Path("/usr/local/cuda")  # NVIDIA's own images have a link here, to cuda-X.Y
 
 
 def faults(wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
@@ -70,17 +70,12 @@ def _cuda() -> str | None:
         version = _version(name)
         if version:
             return ".".join(version.split(".")[:2])
-    try:
-        found = json.loads((CUDA_FOLDER / "version.json").read_bytes())
-        return ".".join(str(found["cuda"]["version"]).split(".")[:2])
-    except (OSError, ValueError, KeyError):
-        return _linked_cuda()
+    return linked_cuda(CUDA_FOLDER)
 
 
-def _linked_cuda() -> str | None:
-    """Read the version off the folder that NVIDIA's `cuda` link leads to, /usr/local/cuda-13.0."""
-    name = CUDA_FOLDER.resolve().name
-    return name.partition("-")[2] or None if CUDA_FOLDER.exists() else None
+def linked_cuda(folder: Path) -> str | None:
+    """Return the version in the name that NVIDIA's link leads to, such as /usr/local/cuda-13.0."""
+    return folder.resolve().name.partition("-")[2] or None if folder.exists() else None
 
 
 def _set_user_id() -> Iterator[str]:

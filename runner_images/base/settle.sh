@@ -30,9 +30,12 @@ command -v python >/dev/null || ln -s python3 "$(dirname "$(command -v python3)"
 # Debian forbids pip beside apt (PEP 668); in an image of one workload there is nothing to protect.
 rm -f /usr/lib/python3*/EXTERNALLY-MANAGED
 
-# The plain user. Ubuntu 24.04 has given the number to `ubuntu`; a base without useradd has no such user.
+# The plain user. Ubuntu 24.04 has given the number to `ubuntu`; a base without userdel has no such user.
 other=$(awk -F: '$3 == 1000 && $1 != "workload" { print $1 }' /etc/passwd)
-[ -z "$other" ] || userdel --remove "$other" 2>/dev/null
+if [ -n "$other" ]; then
+  userdel "$other"
+  rm -rf "/home/$other"
+fi
 grep -q '^workload:' /etc/group || echo 'workload:x:1000:' >>/etc/group
 grep -q '^workload:' /etc/passwd || echo 'workload:x:1000:1000::/home/workload:/bin/bash' >>/etc/passwd
 install -d -o 1000 -g 1000 /home/workload /workspace

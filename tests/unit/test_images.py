@@ -10,7 +10,7 @@ import pytest
 
 from action.catalogue import FILE, read_catalogue, read_programs
 from cynthus.errors import UserError
-from runner_images.smoke import GRADIENT, faults
+from runner_images.smoke import GRADIENT, faults, linked_cuda
 from scripts.images.__main__ import VERBS
 from scripts.images.recipe import (
     Wish,
@@ -176,3 +176,10 @@ def test_an_image_as_promised_has_no_fault() -> None:
 def test_every_broken_promise_is_told(key: str, value: object, part: str) -> None:
     (told,) = faults(WANTED, {**GOOD, key: value})
     assert told.startswith(part)
+
+
+def test_nvidias_own_images_say_their_cuda_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "cuda-13.0").mkdir()
+    (tmp_path / "cuda").symlink_to("cuda-13.0")
+    assert linked_cuda(tmp_path / "cuda") == "13.0"
+    assert linked_cuda(tmp_path / "none") is None
