@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from action import (
     append,
     base,
+    environment,
     environment_own,
     environments,
     frameworks,
@@ -24,7 +25,6 @@ from action import (
     keys,
     publish,
     reference,
-    requirements,
 )
 from action.catalogue import Entry, read_catalogue
 from action.environment_make import Made, Site, make
@@ -91,7 +91,7 @@ def _reused(found: Found, why: str, notes: tuple[str, ...] = ()) -> Ready:
 def _generated(site: Site) -> Ready:
     order = site.order
     # The files of the user are judged first: a fault in them is told before anything is fetched.
-    declared = requirements.find(order.spec.image, order.root, order.spec.src)
+    declared = environment.declared_in(order)
     name, entry = base.choose(order.spec.image, order.base_image, read_catalogue())
     known = in_registry(site, name)
     if known and not declared.lines and not order.spec.image.system:
@@ -99,7 +99,7 @@ def _generated(site: Site) -> Ready:
     wishes = Wishes(
         base=name,
         python=order.spec.image.python,
-        lines=declared.lines,
+        lines=declared.asked,
         pinned=declared.pinned or declared.hashed,
         system=order.spec.image.system,
         platform=append.PLATFORM,
