@@ -159,7 +159,8 @@ def _server(given: Inputs) -> server.Server | None:
 def _prune(spec: Spec, built: Built, sender: submit.Sender) -> None:
     """Delete what is old in the registry; a run that was asked for is not held up by a failure."""
     given, console = sender.inputs, sender.console
-    if given.keep_images is None or built.about is None:
+    asked = _server(given)
+    if given.keep_images is None or built.about is None or asked is None:
         return
     policy = prune.Policy(
         before=now() - given.keep_images,
@@ -172,7 +173,7 @@ def _prune(spec: Spec, built: Built, sender: submit.Sender) -> None:
     login = partial(_credentials, given)
     with RegistryPool(login) as registries:
         shelves = prune.shelves(given, images, registries, connections, login)
-        deleted = prune.prune(shelves, policy, lambda: prune.in_use(sender), console)
+        deleted = prune.prune(shelves, policy, lambda: prune.in_use(asked, console), console)
     connections.close()
     if deleted:
         console.say(f"deleted {deleted} images older than {given.keep_images.days} days")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from action import submit
+from action import server
 from action.failures import BuildFailed
 from action.inputs import Inputs
 from action.prune_choice import Rules, Stored, may_go
@@ -19,6 +19,7 @@ from action.reference import parse
 from action.registry_http import Connections
 from action.registry_pool import RegistryPool
 from action.registry_tokens import Credentials
+from action.server import Server
 from action.workflow import Console
 from cynthus.codec import decode
 from cynthus.errors import CynthusError, Refused
@@ -107,14 +108,12 @@ def shelves(
             )
 
 
-def in_use(sender: submit.Sender) -> ImagesInUse:
+def in_use(asked: Server, console: Console) -> ImagesInUse:
     """Ask the server what live runs and releases stand on.
 
     Raises: CynthusError when it does not say.
     """
-    given = sender.inputs
-    token = submit.identity_token(sender.door, given.audience, sender.console)
-    reply = submit.call(f"{given.server_url}/api/v1/images", token=token)
+    reply = server.ask(asked, "/api/v1/images", console)
     if reply.status != 200:  # noqa: PLR2004 - OK
         raise Refused(f"the server answers {reply.status}")
     found = reply.json()
