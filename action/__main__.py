@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from types import FrameType
 
-from action import build, follow, inputs, plan, refusals, specs, submit, summary, workflow
+from action import (
+    build,
+    follow,
+    inputs,
+    plan,
+    prune,
+    refusals,
+    server,
+    specs,
+    submit,
+    summary,
+    workflow,
+)
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
-from action.workflow import JobConsole
+from action.registry_http import Connections
+from action.registry_login import credentials_for
+from action.registry_pool import RegistryPool
+from action.registry_tokens import Credentials
+from action.workflow import Console, JobConsole
 from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest
@@ -36,6 +54,8 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
+    for secret in given.build_secrets:
+        console.mask(secret.value)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
         return work(given, console)
@@ -65,19 +85,21 @@ def work(given: Inputs, console: JobConsole) -> int:
         return _skip(reason, given, console)
     door = given.job.token_door
     if door is None and not given.dry_run:
-        raise UserError(submit.missing_token_remedy(given))
+        raise UserError(server.missing_token_remedy(given))
     sender = _sender(given, console)
     try:
         built = build.build(_order(given, spec, text), console)
-    except BuildFailed as error:
-        return _tell_build_failure(error, text, given, sender)
+    except (BuildFailed, UserError) as error:
+        return _tell_no_image(error, text, given, sender)
     _tell_built(spec, built, given)
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
         return DONE
-    request = submit.run_request(given, text.decode(), image=built.image)
+    found = submit.Image(name=built.image, environment=built.about)
+    request = submit.run_request(given, text.decode(), image=found)
     accepted = submit.send(request, sender)
     _tell_accepted(accepted, given, console)
+    _prune(spec, built, sender)
     return _follow(accepted, given, console) if given.wait else DONE
 
 
@@ -111,25 +133,71 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
             source_url=f"{job.server_url}/{job.repository}",
             commit_sha=job.commit_sha,
             spec_sha256=spec_digest(text),
+            committed_s=specs.committed_s(given.root, job.commit_sha),
         ),
         push_to=None if given.dry_run else tag,
+        environments=given.environments,
         login=given.login,
         base_image=given.base_image,
         engine_wish="auto",
         machine=given.machine,
         today=today(),
+        server=_server(given),
+        holder=f"{job.run_url}#{secrets.token_hex(4)}",  # jobs of a matrix share the URL
+        spec_path=given.spec_shown,
+        build_secrets=given.build_secrets,
     )
+
+
+def _server(given: Inputs) -> server.Server | None:
+    door = given.job.token_door
+    if door is None or given.dry_run:
+        return None
+    return server.Server(url=given.server_url, audience=given.audience, door=door)
+
+
+def _prune(spec: Spec, built: Built, sender: submit.Sender) -> None:
+    """Delete what is old in the registry; a run that was asked for is not held up by a failure."""
+    given, console = sender.inputs, sender.console
+    asked = _server(given)
+    if given.keep_images is None or built.about is None or asked is None:
+        return
+    policy = prune.Policy(
+        before=now() - given.keep_images,
+        source=f"{given.job.server_url}/{given.job.repository}",
+        keep_key=built.about.key,
+        clock=time.monotonic,
+    )
+    connections = Connections(time.monotonic)
+    images = plan.image_name(given.registry, spec.name)
+    login = partial(_credentials, given)
+    with RegistryPool(login) as registries:
+        shelves = prune.shelves(given, images, registries, connections, login)
+        deleted = prune.prune(shelves, policy, lambda: prune.in_use(asked, console), console)
+    connections.close()
+    if deleted:
+        console.say(f"deleted {deleted} images older than {given.keep_images.days} days")
+
+
+def _credentials(given: Inputs, host: str) -> Credentials | None:
+    login = given.login if host == given.registry.split("/", maxsplit=1)[0] else None
+    return credentials_for(host, login, given.machine.docker_config)
+
+
+def now() -> datetime:
+    """Return the moment."""
+    return datetime.now(UTC)  # noqa: TID251 - this is the Action's composition root
 
 
 def today() -> date:
     """Return the date: unpinned packages are looked up once a day."""
-    return datetime.now(UTC).date()  # noqa: TID251 - this is the Action's composition root
+    return now().date()
 
 
 # ── telling ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> int:
+def _tell_users_fault(error: UserError, given: Inputs, console: Console) -> int:
     for fault in error.faults:
         console.error(fault.message, workflow.place_of(fault))
     for line in () if error.faults else str(error).splitlines():
@@ -138,20 +206,25 @@ def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> i
     return USERS_FAULT
 
 
-def _tell_build_failure(
-    error: BuildFailed, text: bytes, given: Inputs, sender: submit.Sender | None
+def _tell_no_image(
+    error: BuildFailed | UserError, text: bytes, given: Inputs, sender: submit.Sender | None
 ) -> int:
     """Annotate, and let the server end the run with the reason instead of waiting for an image."""
-    console = JobConsole(sys.stdout) if sender is None else sender.console
-    console.error(str(error), error.place)
-    workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
+    console: Console = JobConsole(sys.stdout) if sender is None else sender.console
+    if isinstance(error, UserError):
+        code = _tell_users_fault(error, given, console)
+        reason = "\n".join(map(str, error.faults)) or str(error)
+    else:
+        code, reason = RUN_FAILED, str(error)
+        console.error(reason, error.place)
+        workflow.write_summary(given.summary_file, summary.failure_lines(reason))
     outputs = {"conclusion": "failure"}
     if sender is not None:
-        request = submit.run_request(given, text.decode(), image=None, failure=str(error))
+        request = submit.run_request(given, text.decode(), image=None, failure=reason)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
     workflow.write_outputs(given.output_file, outputs)
-    return RUN_FAILED
+    return code
 
 
 def _tell_built(spec: Spec, built: Built, given: Inputs) -> None:

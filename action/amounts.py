@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+
+MOST_SENTENCES = 20  # of one kind: after so many a reader knows, and a summary has other things
 
 
 class Watch:
@@ -28,3 +31,9 @@ def size(size_bytes: int) -> str:
             return f"{number:.0f} {unit}"
         number /= 1000
     return f"{number:.2f} GB"
+
+
+def first_few(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Return as many as somebody reads, and how many more there are."""
+    rest = len(sentences) - MOST_SENTENCES
+    return (*sentences[:MOST_SENTENCES], *((f"and {rest} more like these",) if rest > 0 else ()))

@@ -9,12 +9,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import context, requirements, wheelhouse
+from action import builder, context, requirements, wheelhouse
 from action.amounts import Watch
 from action.failures import BuildFailed
 from action.programs import stream
@@ -56,7 +56,9 @@ def make(order: Order, console: Console) -> Bundle:
     note = f"{order.why}, so the run is a plain process on this machine, without a container"
     console.warning(note)
     _check(order.spec, order.why)
-    wanted = requirements.find(order.spec.image, order.root, order.spec.src)
+    spec = order.spec
+    wanted = requirements.find(spec.image, order.root, spec.src, run=spec.run)
+    requirements.check_python(wanted, builder.this_interpreter().version)
     venv, cached = _environment(order, wanted, console)
     order.bundles_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{order.spec.name}-", dir=order.bundles_dir)) / "bundle"
@@ -73,7 +75,7 @@ def make(order: Order, console: Console) -> Bundle:
         digest="sha256:" + tree_digest(folder),
         size_bytes=copied.size_bytes,
         cached=cached,
-        notes=(note,),
+        notes=(note, *wanted.notes),
     )
 
 
@@ -97,7 +99,7 @@ def _environment(
 ) -> tuple[Path, bool]:
     """Return the virtual environment of these packages, made once for all bundles."""
     date = "" if wanted.pinned else order.as_of
-    text = json.dumps([wanted.lines, date, sys.version, sys.prefix])
+    text = json.dumps([wanted.asked, date, sys.version, sys.prefix])
     venv = order.cache_dir.resolve() / "venvs" / hashlib.sha256(text.encode()).hexdigest()[:32]
     with _alone(venv):
         if (venv / _DONE).exists():
@@ -125,12 +127,12 @@ def _alone(venv: Path) -> Iterator[None]:
 def _install(order: Order, wanted: requirements.Requirements, venv: Path, console: Console) -> None:
     need = wheelhouse.Need(
         requirements=wanted,
-        image=wheelhouse.this_interpreter(),
+        image=builder.this_interpreter(),
         kept={},
         as_of=order.as_of,
     )
     wheels = wheelhouse.fill(need, order.cache_dir, console)
-    pip = (*wheelhouse.find_pip(), "--python", str(venv / "bin" / "python"))
+    pip = (*builder.find_pip(), "--python", str(venv / "bin" / "python"))
     options = ("--no-index", "--no-deps", "--no-cache-dir", "--progress-bar", "off", "--quiet")
     files = sorted(str(path) for path in wheels.folder.glob("*.whl"))
     _run((*pip, "install", *options, *files), console)
@@ -143,10 +145,12 @@ def _run(words: tuple[str, ...], console: Console) -> None:
         raise BuildFailed(f"the packages could not be installed: {last[0]}")
 
 
-def tree_digest(folder: Path) -> str:
-    """Return a hash of every name, mode and byte below a folder."""
+def tree_digest(folder: Path, only: Collection[str] | None = None) -> str:
+    """Return a hash of every name, mode and byte below a folder, or of `only` some paths there."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
+        if only is not None and str(path.relative_to(folder)) not in only:
+            continue
         total.update(os.fsencode(path.relative_to(folder)) + b"\0")
         if path.is_symlink():
             total.update(b"link " + os.fsencode(os.readlink(path)))

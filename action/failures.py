@@ -16,3 +16,19 @@ class BuildFailed(Refused):
 
 class NoImage(CynthusError):  # noqa: N818 - it reads as a type: "no image can be had here"
     """No container image can be had on this machine; a plain process still can."""
+
+
+class RegistryRefused(BuildFailed):
+    """A registry said no, and asking again will not help."""
+
+
+class BlobsMissing(RegistryRefused):
+    """A manifest names blobs that the registry has not (any more): send them, then it again."""
+
+    def __init__(self, message: str, digests: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.digests = digests  # empty where the registry does not say which
+
+
+class RegistryAway(BuildFailed):
+    """A registry did not answer, or only with failures of its own, for as long as is sensible."""

@@ -15,8 +15,11 @@ from urllib.parse import urlsplit
 from cynthus.errors import UserError
 
 DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after six hours anyway
+DEFAULT_KEEP = timedelta(days=30)  # a month of commits can be run again without a build
 LONGEST_WAIT = timedelta(days=5)  # a job on a self-hosted runner ends after five days
+ENVIRONMENTS = "cynthus.env"  # a dot: the name of a spec has none
 _GHCR = "ghcr.io"
+_HUB = {"docker.io", "index.docker.io", "registry-1.docker.io"}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -60,6 +63,7 @@ class Job:
     run_attempt: int  # 1, and one more each time somebody runs the workflow again
     run_url: str
     server_url: str
+    api_url: str
     default_branch: str
     pull_request: PullRequest | None
     before: str | None  # of a push: the commit the branch pointed to
@@ -86,6 +90,14 @@ class Login:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSecret:
+    """A secret for a user's own Dockerfile, as `RUN --mount=type=secret,id=…` names it."""
+
+    id: str
+    value: Secret
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Where things are on this machine."""
 
@@ -93,6 +105,7 @@ class Machine:
     docker_config: Path
     cache_dir: Path  # wheels, kept between builds
     bundles_dir: Path  # where process-mode bundles go
+    takes_bundles: bool = False  # a server of this machine takes them, where no engine answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +116,15 @@ class Inputs:
     root: Path  # the checked-out repository, or the folder named by `working-directory`
     server_url: str
     registry: str  # host[:port]/path that images are pushed below
+    environments: str  # host[:port]/path of the repository that keeps environments
     login: Login | None
     audience: str
     wait: bool
     wait_timeout: timedelta
     base_image: str | None
+    keep_images: timedelta | None  # how long unused images stay in the registry; None: for ever
     dry_run: bool
+    build_secrets: tuple[BuildSecret, ...]
     job: Job
     prefix: str  # of the folder `root` within the repository
     output_file: Path | None
@@ -136,8 +152,11 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
     dry_run = _truth(env, "dry-run", faults)
     spec_path = _spec_path(env, faults)
     timeout = _wait_timeout(env, faults)
+    keep_images = _keep_images(env, faults)
     registry = _registry(env, job, faults)
+    environments = _environments(env, registry, faults)
     login = _login(env, registry, faults)
+    secrets = _build_secrets(env, faults)
     if faults or job is None:
         raise UserError("\n".join(faults))
     return Inputs(
@@ -146,12 +165,15 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         prefix=folder,
         server_url=server,
         registry=registry,
+        environments=environments,
         login=login,
         audience=_given(env, "audience") or "cynthus",
         wait=wait,
         wait_timeout=timeout,
         base_image=_given(env, "base-image") or None,
+        keep_images=keep_images,
         dry_run=dry_run,
+        build_secrets=secrets,
         job=job,
         output_file=_file(env, "GITHUB_OUTPUT"),
         summary_file=_file(env, "GITHUB_STEP_SUMMARY"),
@@ -171,11 +193,13 @@ def machine(environ: Mapping[str, str] | None = None) -> Machine:
         docker_config=_file(env, "DOCKER_CONFIG") or home / ".docker",
         cache_dir=cache,
         bundles_dir=_file(env, "CYNTHUS_BUNDLES_DIR") or cache / "bundles",
+        takes_bundles=bool(env.get("CYNTHUS_BUNDLES_DIR")),
     )
 
 
 _NOT_INHERITED = (
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "INPUT_BUILD_SECRETS",
     "INPUT_GITHUB_TOKEN",
     "INPUT_PASSWORD",
     "PYTHONPATH",
@@ -266,9 +290,34 @@ def _registry(env: Mapping[str, str], job: Job | None, faults: list[str]) -> str
         remedy = "Write one such as `registry: ghcr.io/acme/train`, in lower case."
         faults.append(_wrong("registry", "a registry's host and path", text, remedy))
         return ""
+    if match["host"] in _HUB:
+        return _of_docker_hub(text, match["path"].strip("/"), job, faults)
     if match["path"] or job is None:
         return text
     return f"{match['host']}/{job.repository.lower()}"
+
+
+def _of_docker_hub(text: str, path: str, job: Job | None, faults: list[str]) -> str:
+    """Return an owner of Docker Hub: its repositories have no names below them.
+
+    https://docs.docker.com/docker-hub/repos/create/
+    """
+    if "/" in path:
+        remedy = f"Write `registry: docker.io/{path.partition('/')[0]}`."
+        faults.append(_wrong("registry", "an owner on Docker Hub", text, remedy))
+    if path or job is None:
+        return text
+    return f"{text}/{job.repository.partition('/')[0].lower()}"
+
+
+def _environments(env: Mapping[str, str], registry: str, faults: list[str]) -> str:
+    """Return where environments are kept: beside the images, under a name that no spec can have."""
+    text = _given(env, "environments").removeprefix("https://").rstrip("/")
+    match = _REGISTRY.fullmatch(text) if text else None
+    if text and (match is None or not match["path"]):
+        remedy = "Write one such as `environments: ghcr.io/acme/environments`, in lower case."
+        faults.append(_wrong("environments", "a registry's host and path", text, remedy))
+    return text or f"{registry}/{ENVIRONMENTS}"
 
 
 def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | None:
@@ -288,22 +337,59 @@ def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | 
     return None
 
 
+# What BuildKit takes as an id and what is no other word of docker's `--secret`.
+_SECRET_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def _build_secrets(env: Mapping[str, str], faults: list[str]) -> tuple[BuildSecret, ...]:
+    """Return the lines `id=VALUE`; a fault names the line's number and never what is in it."""
+    found: dict[str, BuildSecret] = {}
+    for number, line in enumerate(_given(env, "build-secrets").splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        if not name and not equals:
+            continue
+        if not equals or not value or not _SECRET_ID.fullmatch(name) or name in found:
+            faults.append(
+                f"with/build-secrets: line {number} should be `id=VALUE` with an id of letters, "
+                f"digits, `_`, `-` and `.` that no other line has and a value that is not empty. "
+                f"Write one such as `index=${{{{ secrets.INDEX_TOKEN }}}}`; is the secret set?"
+            )
+            continue
+        found[name] = BuildSecret(id=name, value=Secret(value))
+    return tuple(found.values())
+
+
 _DURATION = re.compile(r"(?:([0-9]{1,3})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
 
 
 def _wait_timeout(env: Mapping[str, str], faults: list[str]) -> timedelta:
     text = _given(env, "wait-timeout")
-    if not text:
-        return DEFAULT_WAIT
-    match = _DURATION.fullmatch(text)
-    days, hours, minutes, seconds = (
-        (int(part or 0) for part in match.groups()) if match else [0] * 4
-    )
-    wait = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    wait = _duration(text) if text else DEFAULT_WAIT
     if not timedelta(0) < wait <= LONGEST_WAIT:
         should = f"a duration up to {LONGEST_WAIT.days}d"
         faults.append(_wrong("wait-timeout", should, text, "Write one such as `2h` or `90m`."))
     return wait
+
+
+def _keep_images(env: Mapping[str, str], faults: list[str]) -> timedelta | None:
+    """Return how long images stay. A day at least: a job may still put one together."""
+    text = _given(env, "keep-images")
+    keep = _duration(text) if text else DEFAULT_KEEP
+    if text == "0":
+        return None
+    if keep < timedelta(days=1):
+        should = "a duration of a day or more, or 0 for ever"
+        faults.append(_wrong("keep-images", should, text, "Write one such as `30d`."))
+    return keep
+
+
+def _duration(text: str) -> timedelta:
+    """Return a duration; one that is none is as long as none."""
+    match = _DURATION.fullmatch(text)
+    days, hours, minutes, seconds = (
+        (int(part or 0) for part in match.groups()) if match else [0] * 4
+    )
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 # ── what GitHub says ────────────────────────────────────────────────────────────────────────────
@@ -348,6 +434,7 @@ def _job(env: Mapping[str, str], faults: list[str]) -> Job | None:
         run_attempt=_attempt(env),
         run_url=f"{server_url}/{repository}/actions/runs/{run_id}",
         server_url=server_url,
+        api_url=env.get("GITHUB_API_URL", "https://api.github.com").rstrip("/"),
         default_branch=_text(_object(event, "repository").get("default_branch")) or "main",
         pull_request=_pull_request(event, int(repository_id)),
         before=_text(event.get("before")),

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from action import build, inputs, plan, specs
+from action import build, inputs, plan, reference, specs
 from action.failures import BuildFailed
 from action.order import Built, Order
 from action.workflow import PlainConsole, place_of
@@ -116,9 +116,17 @@ def _order(asked: argparse.Namespace) -> Order:
         root=root,
         origin=plan.Origin(spec_sha256=spec_digest(text)),
         push_to=asked.push,
+        environments=_environments(asked.push),
         login=None,
         base_image=asked.base_image,
         engine_wish="process" if asked.process else asked.engine,
         machine=place,
         today=datetime.now(UTC).date(),  # noqa: TID251 - the composition root of this mode
     )
+
+
+def _environments(push_to: str | None) -> str | None:
+    """Return where environments are kept: beside the image that is pushed."""
+    if push_to is None:
+        return None
+    return f"{reference.parse(push_to).name.rpartition('/')[0]}/{inputs.ENVIRONMENTS}"

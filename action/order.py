@@ -9,8 +9,10 @@ from datetime import date
 from pathlib import Path
 
 from action import base, plan
-from action.inputs import Login, Machine
+from action.inputs import BuildSecret, Login, Machine
+from action.server import Server
 from cynthus.spec import Spec
+from cynthus.wire_image import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +23,28 @@ class Order:
     root: Path  # the repository
     origin: plan.Origin
     push_to: str | None  # registry/name:tag; None: the image stays in this machine's engine
+    environments: str | None  # the repository that keeps environments; None: nothing is pushed
     login: Login | None
     base_image: str | None
     engine_wish: str  # auto, docker or process
     machine: Machine
     today: date
+    server: Server | None = None  # whom to ask for a lease and an earlier lock; None: nobody
+    holder: str = ""  # the workflow run's URL with a mark of this job: whom others wait for
+    spec_path: str = ""  # within the repository
+    build_secrets: tuple[BuildSecret, ...] = ()
     answers: Callable[[str], bool] = base.registry_answers
     wait: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One part of the work, as a person wants to know of it."""
+
+    part: str  # base, environment, source layer
+    how: str  # half a sentence: what was done, and why
+    moved_bytes: int = 0  # to the registry
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +59,5 @@ class Built:
     size_bytes: int
     seconds: float = 0.0
     notes: tuple[str, ...] = field(default=())  # what a person should know, each a sentence
+    steps: tuple[Step, ...] = field(default=())
+    about: Environment | None = None  # what is below the source; None: only this machine knows

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from action import versions
 from action.requirements import Requirements
 from cynthus.spec import Spec
 
@@ -40,6 +41,10 @@ class BaseFacts:
     packages: tuple[tuple[str, str], ...] = ()  # what it has installed, name and version
     digest: str | None = None  # of the registry it was pulled from
     system_done: bool = False  # the Debian packages of the spec are in it already
+    cuda: str | None = None  # 12.4, where the image says so
+    distribution: str = ""  # debian, ubuntu: os-release's ID
+    release: str = ""  # bookworm: os-release's VERSION_CODENAME
+    system: tuple[tuple[str, str, str], ...] = ()  # Debian packages: name, version, architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,7 @@ class Origin:
     source_url: str = ""
     commit_sha: str = ""
     spec_sha256: str = ""
+    committed_s: int = 0  # Unix time; 0: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +84,10 @@ def build_plan(
     system = () if base.system_done else spec.image.system
     system_key = _key("system", base.image_id, system)
     system_tag = f"cynthus/system:{system_key}" if system else base.reference
-    dockerfile = environment_dockerfile(system_tag, has_packages=bool(requirements.lines))
+    folders = ("wheels",) if requirements.lines else ()
+    dockerfile = environment_dockerfile(system_tag, wheels=folders)
     date = "" if requirements.pinned else as_of
-    key = _key("environment", base.image_id, dockerfile, system, requirements.lines, date)
+    key = _key("environment", base.image_id, dockerfile, system, requirements.asked, date)
     tag = f"cynthus/env:{key}"
     return BuildPlan(
         base=base.reference,
@@ -132,21 +139,30 @@ def system_dockerfile(base: str, packages: Sequence[str]) -> str:
     )
 
 
-def environment_dockerfile(base: str, *, has_packages: bool) -> str:
-    """Return the Dockerfile of the environment; wheels come by a bind mount, never by network."""
-    lines = [f"FROM {base}", "USER root", f"RUN {_USER_SCRIPT}"]
-    if has_packages:
+def environment_dockerfile(base: str, *, wheels: Sequence[str] = ()) -> str:
+    """Return the Dockerfile of the environment; wheels come by a bind mount, never by network.
+
+    Each of the folders `wheels` becomes a layer of its own.
+    """
+    lines = [
+        f"FROM {base}",
+        "USER root",
+        f"RUN {_USER_SCRIPT}",
         # Exactly the wheels the builder resolved: nothing is chosen a second time in here.
-        lines.append(
-            "RUN --mount=type=bind,source=wheels,target=/mnt/wheels "
-            "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore "
-            "PIP_DISABLE_PIP_VERSION_CHECK=1 "
-            "python3 -m pip install --no-cache-dir --no-index --no-deps --progress-bar off "
-            "/mnt/wheels/*.whl"
-        )
-    lines += ["ENV HOME=/home/workload PYTHONUNBUFFERED=1", "WORKDIR /workspace"]
+        *(f"RUN --mount=type=bind,source={folder},target=/mnt/wheels {_PIP}" for folder in wheels),
+        "ENV HOME=/home/workload PYTHONUNBUFFERED=1",
+        "WORKDIR /workspace",
+    ]
     return "\n".join(lines) + "\n"
 
+
+# No bytecode of pip itself, which would be 10 MB; that of the packages is written all the same.
+_PIP = (
+    "PYTHONDONTWRITEBYTECODE=1 "
+    "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 "
+    "python3 -m pip install --no-cache-dir --no-index --no-deps --progress-bar off "
+    "/mnt/wheels/*.whl"
+)
 
 # Some bases have no useradd, so the line is written by hand; a base that has uid 1000 keeps it.
 _USER_SCRIPT = (
@@ -263,14 +279,28 @@ def canonical(name: str) -> str:
 def kept_versions(
     packages: Sequence[tuple[str, str]], requirements: Requirements
 ) -> Mapping[str, str]:
-    """Return the base's packages that stay as they are: all whose version the user left open."""
-    named = {
-        canonical(match[1])
-        for line in requirements.lines
-        if (match := re.match(r"([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*[=<>!~]", line))
-    }
+    """Return the base's packages that stay as they are: all whose version does for the user.
+
+    One that is wanted with extras does not stay: what they need is written in the package itself.
+    """
+    wishes = [match for line in requirements.lines if (match := _WISH.match(line))]
     found = {canonical(name): version for name, version in packages}
-    return {name: v for name, v in found.items() if name not in named | _TOOLS}
+    return {
+        name: version
+        for name, version in found.items()
+        if name not in _TOOLS and all(_does(wish, version) for wish in wishes if _is(wish, name))
+    }
+
+
+_WISH = re.compile(r"([A-Za-z0-9._-]+)\s*(\[[^\]]*\])?\s*([^;\s-][^;]*?)?\s*(?:;.*|--hash.*)?$")
+
+
+def _is(wish: re.Match[str], name: str) -> bool:
+    return canonical(wish[1]) == name
+
+
+def _does(wish: re.Match[str], version: str) -> bool:
+    return not wish[2] and versions.allows(wish[3] or "", version)
 
 
 _TOOLS = {"pip", "setuptools", "wheel"}  # Debian's pip does without their metadata being kept

@@ -8,8 +8,9 @@ import re
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from action.workflow import Console
 
@@ -26,11 +27,27 @@ class Answer:
     err: str = ""
 
 
-def capture(words: Sequence[str], *, timeout_s: float = 60) -> Answer:
-    """Run a program quietly; one that is missing or too slow ends like one that failed."""
+def capture(
+    words: Sequence[str],
+    *,
+    timeout_s: float = 60,
+    given: str = "",
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Answer:
+    """Run a program quietly; one that is missing or too slow ends like one that failed.
+
+    `given` is its standard input, `folder` where it runs; `environ` comes on top of ours, which is
+    how a secret reaches it without standing in the list of processes.
+    """
     try:
         done = subprocess.run(  # noqa: PLW1510 - the exit code is an answer, not an error
-            words, capture_output=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+            words,
+            capture_output=True,
+            timeout=timeout_s,
+            input=given.encode(),
+            cwd=folder,
+            env=None if environ is None else {**os.environ, **environ},
         )
     except FileNotFoundError as error:
         return Answer(127, "", f"{error.filename or words[0]}: not found")
@@ -42,11 +59,16 @@ def capture(words: Sequence[str], *, timeout_s: float = 60) -> Answer:
 
 
 def stream(
-    words: Sequence[str], console: Console, *, boring: re.Pattern[str] | None = None
+    words: Sequence[str],
+    console: Console,
+    *,
+    boring: re.Pattern[str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run a program and quote its output line by line but for `boring` lines; return the last.
 
-    The program gets a process group of its own, so that an interrupted build leaves nothing behind.
+    `environ` comes on top of ours. The program gets a process group of its own, so that an
+    interrupted build leaves nothing behind.
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     try:
@@ -56,6 +78,7 @@ def stream(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=None if environ is None else {**os.environ, **environ},
         )
     except OSError as error:
         return Answer(127, f"{words[0]}: {error.strerror}")

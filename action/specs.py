@@ -42,3 +42,12 @@ def changed_paths(root: Path, before: str | None, after: str) -> tuple[str, ...]
     words = ("git", "-C", str(root), "diff", "--name-only", "--no-renames", "-z", before, after)
     answer = capture(words)
     return tuple(path for path in answer.out.split("\0") if path) if answer.code == 0 else None
+
+
+def committed_s(root: Path, commit: str) -> int:
+    """Return when a commit was made, in Unix time; 0 where git does not know it here."""
+    if not _COMMIT.fullmatch(commit):
+        return 0
+    answer = capture(("git", "-C", str(root), "show", "--no-patch", "--format=%ct", commit))
+    text = answer.out.strip()
+    return int(text) if answer.code == 0 and text.isascii() and text.isdigit() else 0

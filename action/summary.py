@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from action.amounts import size
 from action.follow import conclusion
-from action.order import Built
+from action.order import Built, Step
 from action.workflow import markdown_text
 from cynthus.errors import Fault
 from cynthus.wire import RunAccepted, RunView
@@ -29,8 +30,21 @@ def built_lines(name: str, built: Built) -> list[str]:
         "",
         f"- **{way}** in {built.seconds:.1f} s{reused}",
         f"- `{built.image}`",
+        *_step_lines(built.steps),
         *(f"- {markdown_text(note)}" for note in built.notes),
     ]
+
+
+def _step_lines(steps: Sequence[Step]) -> list[str]:
+    """Return a row for each part: what was there, what was made and why, and what it moved."""
+    if not steps:
+        return []
+    rows = [
+        f"| {step.part} | {markdown_text(step.how)} | {size(step.moved_bytes)} "
+        f"| {step.seconds:.1f} s |"
+        for step in steps
+    ]
+    return ["", "| part | what was done | sent | time |", "|---|---|--:|--:|", *rows, ""]
 
 
 def run_lines(accepted: RunAccepted) -> list[str]:

@@ -119,7 +119,10 @@ def _config(folder: Path, host: str, htpasswd: str | None) -> dict[str, Any]:
     config: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "blobs")},
+            "delete": {"enabled": True},
+        },
         "http": {"addr": host},
     }
     if htpasswd is not None:

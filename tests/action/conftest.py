@@ -2,7 +2,15 @@
 
 from tests.action.engine_fixture import docker_engine
 from tests.action.world import cache_dir, offline_base, world
-from tests.docker_fixture import engine_socket
+from tests.docker_fixture import engine_socket, image
 from tests.registry_fixture import registry
 
-__all__ = ["cache_dir", "docker_engine", "engine_socket", "offline_base", "registry", "world"]
+__all__ = [
+    "cache_dir",
+    "docker_engine",
+    "engine_socket",
+    "image",
+    "offline_base",
+    "registry",
+    "world",
+]

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from action import specs
 from tests.action.world import ROOT, RUN_TOKEN, SHA, World, write_wheel
+from tests.registry_fixture import Registry
 
 SPEC = "version: 1\nname: tiny\nrun: python main.py\n"
 HEAD = "b" * 40
@@ -100,6 +102,19 @@ def test_a_dockerfile_without_docker_is_refused_with_the_remedy(
     assert "image/dockerfile: should be absent where there is no Docker" in done.stdout
 
 
+def test_an_environment_that_must_be_built_needs_docker_and_the_job_says_so(
+    world: World, processes: dict[str, str], registry: Registry
+) -> None:
+    """A runner whose images go to a registry: a bundle would be of no use to its server."""
+    world.write({"cynthus.yaml": SPEC + "image: {system: [ffmpeg]}\n"})
+    away = {name: value for name, value in processes.items() if name != "CYNTHUS_BUNDLES_DIR"}
+    done = world.run(**away, INPUT_REGISTRY=registry.host)
+    assert done.returncode == 1
+    assert "docker: should answer, since the environment of this commit is not" in done.stdout
+    [request] = world.submitted
+    assert "Run this job where Docker is" in request["failure"]
+
+
 # ── who may start a run ─────────────────────────────────────────────────────────────────────────
 
 
@@ -174,6 +189,17 @@ def test_changed_paths_come_from_git_where_the_event_leaves_them_out(
     wanted = world.run(**processes, GITHUB_SHA=commit(folder))
     assert wanted.returncode == 0
     assert len(world.submitted) == 1
+
+
+def test_the_time_of_a_commit_is_gits_and_none_where_git_does_not_know_it(
+    world: World, processes: dict[str, str]
+) -> None:
+    folder = world.write({"a": "b"})
+    sha = commit(folder)
+    words = ["git", "-C", str(folder), "show", "-s", "--format=%ct"]
+    assert specs.committed_s(folder, sha) == int(subprocess.check_output(words))
+    assert specs.committed_s(folder, "0" * 40) == 0
+    assert specs.committed_s(folder, "--output=x") == 0
 
 
 def commit(folder: Path) -> str:

@@ -131,9 +131,13 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 audience = parse_qs(parts.query)["audience"][0]
                 world.tokens += 1
                 self._answer(200, {"value": identity(audience, world.tokens)})
+            elif parts.path == "/api/v1/locks":
+                self._answer(404, {"error": {"message": "this commit was not built before"}})
             elif parts.path.endswith("/events"):
                 after = int(parse_qs(parts.query)["after"][0])
                 self._answer(200, [e for e in world.events if e["seq"] > after])
+            elif parts.path == "/api/v1/locks":
+                self._answer(404, {})  # no commit of these tests was built before
             else:
                 self._answer(200, world.view)
 
@@ -141,9 +145,12 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
             raw = self.rfile.read(int(self.headers["Content-Length"] or 0))
             body = json.loads(raw) if raw else None
             self._record(body)
+            if self.path == "/api/v1/build-leases":
+                holder = {"holder": body["holder"], "until": "2026-01-31T12:00:00Z"}
+                return self._answer(200, {"granted": True, **holder})
             accepted = {"run_id": "r1", "url": f"{world.url}/runs/r1", "token": RUN_TOKEN}
             status, answer = world.statuses.pop(0) if world.statuses else (202, accepted)
-            self._answer(status, answer)
+            return self._answer(status, answer)
 
         def _record(self, body: Any) -> None:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
