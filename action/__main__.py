@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from functools import partial
 from types import FrameType
 
-from action import build, follow, inputs, plan, prune, refusals, specs, submit, summary, workflow
+from action import (
+    build,
+    follow,
+    inputs,
+    plan,
+    prune,
+    refusals,
+    server,
+    specs,
+    submit,
+    summary,
+    workflow,
+)
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
-from action.registry_http import Connections
-from action.registry_login import credentials_for
-from action.registry_pool import RegistryPool
-from action.registry_tokens import Credentials
-from action.workflow import JobConsole
+from action.workflow import Console, JobConsole
 from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest
@@ -41,6 +49,8 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
+    for secret in given.build_secrets:
+        console.mask(secret.value)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
         return work(given, console)
@@ -70,12 +80,12 @@ def work(given: Inputs, console: JobConsole) -> int:
         return _skip(reason, given, console)
     door = given.job.token_door
     if door is None and not given.dry_run:
-        raise UserError(submit.missing_token_remedy(given))
+        raise UserError(server.missing_token_remedy(given))
     sender = _sender(given, console)
     try:
         built = build.build(_order(given, spec, text), console)
-    except BuildFailed as error:
-        return _tell_build_failure(error, text, given, sender)
+    except (BuildFailed, UserError) as error:
+        return _tell_no_image(error, text, given, sender)
     _tell_built(spec, built, given)
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
@@ -84,7 +94,7 @@ def work(given: Inputs, console: JobConsole) -> int:
     request = submit.run_request(given, text.decode(), image=found)
     accepted = submit.send(request, sender)
     _tell_accepted(accepted, given, console)
-    _prune(spec, built, sender)
+    prune.after_run(sender, spec.name, built, now())
     return _follow(accepted, given, console) if given.wait else DONE
 
 
@@ -127,34 +137,18 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
         engine_wish="auto",
         machine=given.machine,
         today=today(),
+        server=_server(given),
+        holder=f"{job.run_url}#{secrets.token_hex(4)}",  # jobs of a matrix share the URL
+        spec_path=given.spec_shown,
+        build_secrets=given.build_secrets,
     )
 
 
-def _prune(spec: Spec, built: Built, sender: submit.Sender) -> None:
-    """Delete what is old in the registry; a run that was asked for is not held up by a failure."""
-    given, console = sender.inputs, sender.console
-    if given.keep_images is None or built.about is None:
-        return
-    policy = prune.Policy(
-        before=now() - given.keep_images,
-        source=f"{given.job.server_url}/{given.job.repository}",
-        keep_key=built.about.key,
-        clock=time.monotonic,
-    )
-    connections = Connections(time.monotonic)
-    images = plan.image_name(given.registry, spec.name)
-    login = partial(_credentials, given)
-    with RegistryPool(login) as registries:
-        shelves = prune.shelves(given, images, registries, connections, login)
-        deleted = prune.prune(shelves, policy, lambda: prune.in_use(sender), console)
-    connections.close()
-    if deleted:
-        console.say(f"deleted {deleted} images older than {given.keep_images.days} days")
-
-
-def _credentials(given: Inputs, host: str) -> Credentials | None:
-    login = given.login if host == given.registry.split("/", maxsplit=1)[0] else None
-    return credentials_for(host, login, given.machine.docker_config)
+def _server(given: Inputs) -> server.Server | None:
+    door = given.job.token_door
+    if door is None or given.dry_run:
+        return None
+    return server.Server(url=given.server_url, audience=given.audience, door=door)
 
 
 def now() -> datetime:
@@ -170,7 +164,7 @@ def today() -> date:
 # ── telling ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> int:
+def _tell_users_fault(error: UserError, given: Inputs, console: Console) -> int:
     for fault in error.faults:
         console.error(fault.message, workflow.place_of(fault))
     for line in () if error.faults else str(error).splitlines():
@@ -179,20 +173,25 @@ def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> i
     return USERS_FAULT
 
 
-def _tell_build_failure(
-    error: BuildFailed, text: bytes, given: Inputs, sender: submit.Sender | None
+def _tell_no_image(
+    error: BuildFailed | UserError, text: bytes, given: Inputs, sender: submit.Sender | None
 ) -> int:
     """Annotate, and let the server end the run with the reason instead of waiting for an image."""
-    console = JobConsole(sys.stdout) if sender is None else sender.console
-    console.error(str(error), error.place)
-    workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
+    console: Console = JobConsole(sys.stdout) if sender is None else sender.console
+    if isinstance(error, UserError):
+        code = _tell_users_fault(error, given, console)
+        reason = "\n".join(map(str, error.faults)) or str(error)
+    else:
+        code, reason = RUN_FAILED, str(error)
+        console.error(reason, error.place)
+        workflow.write_summary(given.summary_file, summary.failure_lines(reason))
     outputs = {"conclusion": "failure"}
     if sender is not None:
-        request = submit.run_request(given, text.decode(), image=None, failure=str(error))
+        request = submit.run_request(given, text.decode(), image=None, failure=reason)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
     workflow.write_outputs(given.output_file, outputs)
-    return RUN_FAILED
+    return code
 
 
 def _tell_built(spec: Spec, built: Built, given: Inputs) -> None:

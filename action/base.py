@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from action import frameworks
+from action.catalogue import ROOM, Entry, minor, read_catalogue
 from action.engine import Engine
 from action.failures import BuildFailed, NoImage
 from action.plan import BaseFacts, Interpreter
@@ -21,21 +23,10 @@ from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
 
-ROOM = Path(__file__).resolve().parent.parent / "runner_images"
 OFFLINE_SCRIPT = ROOM / "base" / "offline.sh"
 DEFAULT_BASE = "python"
 PROBE_S = 3  # a registry that takes longer to say a word is not worth waiting for
 _LOOPBACK = ("localhost", "127.", "[::1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A line of the catalogue."""
-
-    name: str
-    reference: str
-    python: tuple[str, ...]
-    offline_packages: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +39,6 @@ class Base:
 
 
 # ── which: pure ─────────────────────────────────────────────────────────────────────────────────
-
-
-def read_catalogue(path: Path = ROOM / "catalogue.yaml") -> Mapping[str, Entry]:
-    """Return the base images that a spec may name."""
-    import yaml
-
-    found: dict[str, Any] = yaml.safe_load(path.read_bytes())["images"]
-    return {name: _entry(name, value) for name, value in found.items()}
-
-
-def _entry(name: str, value: Mapping[str, Any]) -> Entry:
-    offline = value.get("offline_packages")
-    return Entry(
-        name=name,
-        reference=value["reference"],
-        python=tuple(value["python"]),
-        offline_packages=None if offline is None else tuple(offline),
-    )
 
 
 def choose(
@@ -81,16 +54,12 @@ def choose(
                 f"a tag or digest, found `{wanted}`. Write `base: {DEFAULT_BASE}`."
             )
         return wanted, None
-    if image.python and _minor(image.python) not in entry.python:
+    if image.python and minor(image.python) not in entry.python:
         raise UserError(
             f"image/python: should be {' or '.join(entry.python)} with the base `{wanted}`, "
             f"found `{image.python}`. Change it, or name another base."
         )
-    return entry.reference.format(python=image.python or entry.python[0]), entry
-
-
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+    return entry.at(image.python), entry
 
 
 def registry_host(reference: str) -> str:
@@ -148,15 +117,23 @@ def prepare(wish: Wish, engine: Engine, console: Console) -> Base:
     return _offline(reference, entry, wish, engine, console)
 
 
+def pull(reference: str, engine: Engine, console: Console) -> None:
+    """Have an image that a registry is known to have. Safe to repeat. Raises: BuildFailed."""
+    pulled = engine.show(console, "pull", reference)
+    if pulled.code != 0:
+        raise BuildFailed(f"{reference} could not be pulled: {last_words(pulled.out)}")
+
+
 def _known(engine: Engine, reference: str, how: str, wish: Wish) -> Base:
     facts = look_into(engine, reference, wish.cache_dir)
-    _check_python(wish.image, facts)
+    check_python(wish.image, facts)
     return Base(facts=facts, how=how)
 
 
-def _check_python(image: ImageSpec, facts: BaseFacts) -> None:
+def check_python(image: ImageSpec, facts: BaseFacts) -> None:
+    """Raise UserError unless the base has the Python that the spec names."""
     found = facts.interpreter
-    if image.python and found and _minor(image.python) != found.version:
+    if image.python and found and minor(image.python) != found.version:
         raise UserError(
             f"image/python: should be {found.version}, which the base image {facts.reference} has, "
             f"found `{image.python}`. Change it, or name another base."
@@ -178,7 +155,7 @@ def _offline(reference: str, entry: Entry, wish: Wish, engine: Engine, console: 
         if made.code != 0:
             raise BuildFailed(f"the offline base image could not be made: {last_words(made.out)}")
     facts = look_into(engine, tag, wish.cache_dir)
-    _check_python(wish.image, facts)
+    check_python(wish.image, facts)
     python = facts.interpreter.version if facts.interpreter else "no"
     how = (
         f"base image `{entry.name}`: no registry answers, so it was made offline from Debian "
@@ -208,9 +185,26 @@ try:
     packages = sorted({(name, version) for name, version in found if name and version})
 except ImportError:
     packages = []
+def read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+def fields(text, sign):
+    pairs = (line.partition(sign) for line in text.splitlines() if line[:1] not in (" ", "#"))
+    return {name: value.strip().strip('"') for name, _, value in pairs}
+system = []
+for entry in read("/var/lib/dpkg/status").split("\\n\\n"):
+    about = fields(entry, ":")
+    if about.get("Status", "").endswith(" installed"):
+        system.append([about.get(name, "") for name in ("Package", "Version", "Architecture")])
+release = fields(read("/etc/os-release"), "=")
 libc = platform.libc_ver()
 print(json.dumps({"version": "%d.%d" % sys.version_info[:2], "machine": platform.machine(),
-                  "libc": libc[1] if libc[0] == "glibc" else "", "packages": packages}))
+                  "libc": libc[1] if libc[0] == "glibc" else "", "packages": packages,
+                  "system": sorted(system), "distribution": release.get("ID", ""),
+                  "release": release.get("VERSION_CODENAME", "")}))
 """
 
 
@@ -219,7 +213,8 @@ def look_into(engine: Engine, reference: str, cache_dir: Path) -> BaseFacts:
     image_id = engine.image_id(reference)
     if image_id is None:
         raise BuildFailed(f"the base image {reference} vanished before it was looked at")
-    kept = cache_dir / "bases" / f"{image_id.removeprefix('sha256:')}.json"
+    recipe = hashlib.sha256(_LOOK.encode()).hexdigest()[:8]  # another question, another answer
+    kept = cache_dir / "bases" / f"{image_id.removeprefix('sha256:')}-{recipe}.json"
     found = _kept_look(kept) or _look(engine, image_id)
     if found:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +225,10 @@ def look_into(engine: Engine, reference: str, cache_dir: Path) -> BaseFacts:
         interpreter=interpreter_of(found) if found else None,
         packages=tuple((name, version) for name, version in found["packages"]) if found else (),
         digest=engine.digest(reference),
+        cuda=frameworks.cuda_of(engine.environment(image_id)),
+        distribution=str(found.get("distribution", "")) if found else "",
+        release=str(found.get("release", "")) if found else "",
+        system=tuple((n, v, a) for n, v, a in found.get("system", ())) if found else (),
     )
 
 

@@ -9,12 +9,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import context, requirements, wheelhouse
+from action import builder, context, requirements, wheelhouse
 from action.amounts import Watch
 from action.failures import BuildFailed
 from action.programs import stream
@@ -123,12 +123,12 @@ def _alone(venv: Path) -> Iterator[None]:
 def _install(order: Order, wanted: requirements.Requirements, venv: Path, console: Console) -> None:
     need = wheelhouse.Need(
         requirements=wanted,
-        image=wheelhouse.this_interpreter(),
+        image=builder.this_interpreter(),
         kept={},
         as_of=order.as_of,
     )
     wheels = wheelhouse.fill(need, order.cache_dir, console)
-    pip = (*wheelhouse.find_pip(), "--python", str(venv / "bin" / "python"))
+    pip = (*builder.find_pip(), "--python", str(venv / "bin" / "python"))
     options = ("--no-index", "--no-deps", "--no-cache-dir", "--progress-bar", "off", "--quiet")
     files = sorted(str(path) for path in wheels.folder.glob("*.whl"))
     _run((*pip, "install", *options, *files), console)
@@ -141,10 +141,12 @@ def _run(words: tuple[str, ...], console: Console) -> None:
         raise BuildFailed(f"the packages could not be installed: {last[0]}")
 
 
-def tree_digest(folder: Path) -> str:
-    """Return a hash of every name, mode and byte below a folder."""
+def tree_digest(folder: Path, only: Collection[str] | None = None) -> str:
+    """Return a hash of every name, mode and byte below a folder, or of `only` some paths there."""
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
+        if only is not None and str(path.relative_to(folder)) not in only:
+            continue
         total.update(os.fsencode(path.relative_to(folder)) + b"\0")
         if path.is_symlink():
             total.update(b"link " + os.fsencode(os.readlink(path)))

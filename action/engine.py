@@ -65,6 +65,13 @@ class Engine:
         answer = self.ask("image", "inspect", "--format", "{{.Size}}", reference)
         return int(answer.out) if answer.code == 0 and answer.out.strip().isdigit() else 0
 
+    def environment(self, reference: str) -> dict[str, str]:
+        """Return the variables that a local image sets."""
+        answer = self.ask("image", "inspect", "--format", "{{json .Config.Env}}", reference)
+        found = json.loads(answer.out) if answer.code == 0 else []
+        pairs = (str(entry).partition("=") for entry in found or [])
+        return {name: value for name, _, value in pairs}
+
     def digest(self, reference: str) -> str | None:
         """Return the digest by which the image's own registry knows it."""
         answer = self.ask("image", "inspect", "--format", "{{json .RepoDigests}}", reference)

@@ -1,32 +1,42 @@
 """Have the environment where the run image can be put on it: in a registry, by digest.
 
-A base that needs nothing added is its own environment: nothing is pulled, built or pushed.
+From cheap to dear, and each step only when the one before has found nothing:
+  1. a base that needs nothing added is its own environment;
+  2. the same wishes on the same base were met before: one look at the registry, no Docker;
+  3. this commit was built before: its lock, perhaps its very image;
+  4. the wishes resolve to packages that an environment has already;
+  5. it is built.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-import shutil
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from action import base, engine, environment, reference, requirements
-from action.amounts import Watch
-from action.engine import Engine
-from action.environment import Workshop
-from action.failures import BuildFailed, RegistryRefused
+from action import (
+    append,
+    base,
+    environment_own,
+    environments,
+    frameworks,
+    kept_lock,
+    keys,
+    publish,
+    reference,
+    requirements,
+)
+from action.catalogue import Entry, read_catalogue
+from action.environment_make import Made, Site, make
+from action.environment_parts import Parts, Resolved, in_registry, recipe, resolve
+from action.environments import Found
+from action.keys import Wishes
 from action.order import Order
-from action.programs import Answer
 from action.reference import Reference
-from action.registry_pool import RegistryPool
+from action.registry import Registry
 from action.workflow import Console
+from cynthus.errors import UserError
 from cynthus.wire_image import Environment
-
-PUSH_TRIES = 3  # a registry's hiccup is over within seconds; layers that arrived are not sent again
-PUSH_PAUSE_S = 2.0
-_DENIED = re.compile(r"denied|unauthorized|no basic auth|forbidden|name invalid", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,105 +50,150 @@ class Ready:
     notes: tuple[str, ...] = ()
 
 
-def ready(order: Order, registries: RegistryPool, console: Console) -> Ready:
-    """Return the environment, built and pushed where it is not there yet.
+def ready(order: Order, registries: Callable[[str], Registry], console: Console) -> Ready:
+    """Return the environment, built and pushed where it is not there yet. Safe to repeat.
 
-    Raises: UserError, BuildFailed.
+    Raises: UserError, also when a GPU is asked for that nothing in it would use; BuildFailed.
     """
-    return _as_it_is(order, registries, console) or _built(order, console)
+    place = reference.parse(order.environments or "")
+    shelf = environments.Shelf(registry=registries(place.host), place=place)
+    site = Site(order=order, shelf=shelf, registries=registries, console=console)
+    if order.spec.image.dockerfile:
+        found = _of(environment_own.ready(site, str(order.spec.image.dockerfile)))
+    else:
+        found = _generated(site)
+    return _judged(found, order)
 
 
-def _as_it_is(order: Order, registries: RegistryPool, console: Console) -> Ready | None:
-    """Return the base itself where the spec adds nothing to it and a registry has it."""
-    image = order.spec.image
-    if image.dockerfile or image.system:
-        return None
-    declared = requirements.find(image, order.root, order.spec.src)
-    if declared.lines:
-        return None
-    name, _ = base.choose(image, order.base_image, base.read_catalogue())
-    wanted = reference.parse(name)
-    if not order.answers(wanted.host):
-        return None
-    try:
-        found = registries(wanted.host).manifest(wanted.repository, wanted.which)
-    except RegistryRefused as refused:
-        console.say(str(refused))
-        return None
-    if found is None:
-        return None
-    console.say(f"base image {name}: used as it is, nothing is added to it")
-    key = hashlib.sha256(found.digest.encode()).hexdigest()[:32]
-    about = Environment(key=key, base=name, base_digest=found.digest)
+def _judged(found: Ready, order: Order) -> Ready:
+    gpu = bool(order.spec.resources.gpu)
+    if refusal := frameworks.refusal(found.about.frameworks, gpu=gpu):
+        raise UserError(refusal)
+    waste = frameworks.waste(found.about.frameworks, gpu=gpu)
+    return replace(found, notes=(*found.notes, waste)) if waste else found
+
+
+def _of(found: tuple[Made, str, tuple[str, ...]]) -> Ready:
+    made, why, notes = found
     return Ready(
-        reference=wanted.at(digest=found.digest),
-        about=about,
-        cached=True,
-        why="the base image as it is, since the spec adds nothing to it",
+        reference=made.found.reference,
+        about=made.found.about,
+        cached=not made.ours,
+        why=why,
+        notes=notes,
     )
 
 
-def _built(order: Order, console: Console) -> Ready:
-    docker = engine.find(order.machine.path)
-    if docker is None:
-        raise BuildFailed(
-            "docker: should answer, since the environment of this commit is not in the registry "
-            "yet and must be built, found no engine. Run this job where Docker is (GitHub's own "
-            "runners have it), or name as `image.base` an image that has all that is needed."
-        )
-    folder = Path(tempfile.mkdtemp(prefix="cynthus-build-"))
-    try:
-        with engine.logged_in(
-            docker, order.environments or "", order.login, order.machine.docker_config
-        ) as logged:
-            made = environment.prepare(order, Workshop(logged, console, folder))
-            tag = f"{order.environments}:{made.plan.environment_key}"
-            digest = _push(made.plan.environment_tag, tag, order, logged, console)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _reused(found: Found, why: str, notes: tuple[str, ...] = ()) -> Ready:
+    return _of((Made(found=found, ours=False), why, notes))
+
+
+def _generated(site: Site) -> Ready:
+    order = site.order
+    # The files of the user are judged first: a fault in them is told before anything is fetched.
+    declared = requirements.find(order.spec.image, order.root, order.spec.src)
+    name, entry = base.choose(order.spec.image, order.base_image, read_catalogue())
+    known = in_registry(site, name)
+    if known and not declared.lines and not order.spec.image.system:
+        return _as_it_is(site, name, entry, known)
+    wishes = Wishes(
+        base=name,
+        python=order.spec.image.python,
+        lines=declared.lines,
+        pinned=declared.pinned or declared.hashed,
+        system=order.spec.image.system,
+        platform=append.PLATFORM,
+    )
+    if known:
+        inputs = _inputs(site, wishes, str(known.digest))
+        if found := site.shelf.find(f"in-{inputs}", inputs):
+            return _reused(found, "the same base and packages as in an earlier build")
+    parts = Parts(name=name, entry=entry, known=known, wishes=wishes, declared=declared)
+    return _before(site, parts) or _resolved(site, parts)
+
+
+def _inputs(site: Site, wishes: Wishes, digest: str) -> str:
+    return keys.inputs_key(wishes, digest, as_of=site.order.today.isoformat())
+
+
+# ── 1: nothing to add ───────────────────────────────────────────────────────────────────────────
+
+
+def _as_it_is(site: Site, name: str, entry: Entry | None, known: Reference) -> Ready:
+    below = publish.read_below(site.registries(known.host), known, append.PLATFORM)
+    environ = (below.config.get("config") or {}).get("Env") or []
+    pairs = (str(line).partition("=") for line in environ)
+    said = {variable: value for variable, _, value in pairs}
+    cuda = (entry.cuda if entry else None) or frameworks.cuda_of(said)
+    inside = frameworks.Base(
+        cuda=cuda,
+        minimum_driver=entry.minimum_driver if entry else None,
+        packages=tuple(entry.frameworks.items()) if entry else (),
+    )
+    found = frameworks.find((), inside)
     about = Environment(
-        key=made.plan.environment_key,
-        base=made.plan.base,
-        base_digest=logged.digest(made.plan.base) or "",
+        key=hashlib.sha256(str(known.digest).encode()).hexdigest()[: keys.DIGITS],
+        base=name,
+        base_digest=str(known.digest),
+        python=_python(said),
+        frameworks=found.frameworks,
+        minimum_driver=found.minimum_driver,
     )
-    return Ready(
-        reference=reference.parse(tag).at(digest=digest),
-        about=about,
-        cached=made.cached,
-        why="built on this machine before" if made.cached else "there was none with this key",
-        notes=made.notes,
-    )
+    why = "the base image as it is, since the spec adds nothing to it"
+    return _reused(Found(reference=known, about=about), why)
 
 
-def _push(image: str, tag: str, order: Order, docker: Engine, console: Console) -> str:
-    with console.phase(f"Push to {tag}"):
-        watch = Watch()
-        docker.ask("tag", image, tag)
-        _push_with_patience(tag, order, docker, console)
-        digest = docker.digest(tag)
-        if digest is None:
-            raise BuildFailed(f"{tag} was pushed, but the registry named no digest")
-        console.say(f"pushed {digest} ({watch})")
-    return digest
+def _python(environ: dict[str, str]) -> str | None:
+    """Return the Python that Docker's official images name in a variable."""
+    parts = environ.get("PYTHON_VERSION", "").split(".")
+    return ".".join(parts[:2]) if len(parts) > 1 else None
 
 
-def _push_with_patience(tag: str, order: Order, docker: Engine, console: Console) -> None:
-    done = Answer(0, "")
-    for again in range(PUSH_TRIES):
-        done = docker.show(console, "push", tag)
-        if done.code == 0:
-            return
-        if _DENIED.search(done.out):
-            raise BuildFailed(_denied(tag, done))
-        if again + 1 < PUSH_TRIES:
-            console.say(f"push failed, trying again: {base.last_words(done.out)}")
-            order.wait(PUSH_PAUSE_S * 2**again)
-    last = base.last_words(done.out)
-    raise BuildFailed(f"the environment could not be pushed to {tag}: {last}")
+# ── 3: the same commit ──────────────────────────────────────────────────────────────────────────
 
 
-def _denied(tag: str, done: Answer) -> str:
-    return (
-        f"the registry refused the push to {tag}: {base.last_words(done.out)}. Give "
-        f"`username` and `password`, or for ghcr.io the job's permission `packages: write`."
-    )
+def _before(site: Site, parts: Parts) -> Ready | None:
+    """Return what this commit was built as before, or is with the lock it had; None: neither."""
+    order = site.order
+    if order.server is None or not order.origin.commit_sha:
+        return None
+    commit = kept_lock.Commit(sha=order.origin.commit_sha, spec_path=order.spec_path)
+    kept = kept_lock.ask(order.server, commit, parts.name, site.console)
+    if kept is None:
+        return None
+    if found := site.shelf.find(kept.key, kept.key):
+        return _reused(found, "this commit was built with it before")
+    base_then = f"{parts.name.partition('@')[0]}@{kept.digest}"
+    if known := in_registry(site, base_then):
+        return _resolved(site, replace(parts, known=known, lock=kept.lock))
+    site.console.say(f"the base of this commit's earlier build, {base_then}, cannot be had")
+    return None
+
+
+# ── 4 and 5: resolved, and built if need be ─────────────────────────────────────────────────────
+
+
+def _resolved(site: Site, parts: Parts) -> Ready:
+    found = resolve(site, parts)
+    gpu = bool(site.order.spec.resources.gpu)
+    if refusal := frameworks.refusal(found.gpu.frameworks, gpu=gpu):
+        raise UserError(refusal)  # before anything is fetched
+    there = site.shelf.find(found.key, found.key)
+    made = Made(found=there, ours=False) if there else make(site, recipe(site, found))
+    _name_inputs(site, found, made.found)
+    why = "its packages are those of an earlier build" if there else _why(made)
+    return _of((made, why, found.notes))
+
+
+def _why(made: Made) -> str:
+    return "built: there was none with this key" if made.ours else "another job has just built it"
+
+
+def _name_inputs(site: Site, resolved: Resolved, found: Found) -> None:
+    """Let the next job find the environment without resolving: record first, then the image."""
+    inputs = _inputs(site, resolved.wishes, resolved.base_digest)
+    shelf = site.shelf
+    image, record = shelf.image(str(found.reference.digest)), shelf.image(f"about-{resolved.key}")
+    if image and record:
+        shelf.name_also(f"about-{inputs}", record)
+        shelf.name_also(f"in-{inputs}", image)

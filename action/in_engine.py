@@ -8,8 +8,8 @@ from pathlib import Path
 
 from action import buildkit, context, environment, plan
 from action.amounts import Watch, first_few, size
+from action.building import Workshop
 from action.engine import Engine
-from action.environment import Workshop
 from action.order import Built, Order
 from action.plan import BuildPlan
 from action.workflow import Console

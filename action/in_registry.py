@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from action import append, environment_push, layer, publish, reference, source
@@ -52,7 +52,9 @@ def _build(order: Order, target: Reference, registries: RegistryPool, console: C
             steps = (below, *_steps(chosen, published, watch.seconds))
             for step in steps[1:]:
                 console.say(f"{step.part}: {step.how}")
-            console.say(f"{published.reference.digest}: {size(published.moved_bytes)}, {watch}")
+            done = "found" if published.was_there else "pushed"
+            sent = size(published.moved_bytes)
+            console.say(f"{done} {published.reference.digest}: {sent} sent, {watch}")
     return Built(
         image=str(published.reference),
         digest=str(published.reference.digest),
@@ -100,8 +102,16 @@ def _steps(chosen: Selection, published: Published, seconds: float) -> tuple[Ste
     if published.was_there:
         how = "there already, from an earlier job for this commit"
         return source_layer, Step(part="run image", how=how, seconds=seconds)
-    how = f"{published.there} layers were there, {published.mounted} mounted"
-    if published.copied:
-        how += f", {published.copied} copied ({size(published.copied_bytes)})"
+    how = "environment: " + ", ".join(_ways(published))
     moved = published.moved_bytes
     return source_layer, Step(part="run image", how=how, moved_bytes=moved, seconds=seconds)
+
+
+def _ways(published: Published) -> Iterator[str]:
+    """Say how the repository came by the environment's layers."""
+    if published.there:
+        yield f"{published.there} layers were there"
+    if published.mounted:
+        yield f"{published.mounted} layers mounted from where they lie in the same registry"
+    if published.copied:
+        yield f"{published.copied} layers copied ({size(published.copied_bytes)})"

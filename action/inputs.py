@@ -90,6 +90,14 @@ class Login:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSecret:
+    """A secret for a user's own Dockerfile, as `RUN --mount=type=secret,id=…` names it."""
+
+    id: str
+    value: Secret
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """Where things are on this machine."""
 
@@ -116,6 +124,7 @@ class Inputs:
     base_image: str | None
     keep_images: timedelta | None  # how long unused images stay in the registry; None: for ever
     dry_run: bool
+    build_secrets: tuple[BuildSecret, ...]
     job: Job
     prefix: str  # of the folder `root` within the repository
     output_file: Path | None
@@ -147,6 +156,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
     registry = _registry(env, job, faults)
     environments = _environments(env, registry, faults)
     login = _login(env, registry, faults)
+    secrets = _build_secrets(env, faults)
     if faults or job is None:
         raise UserError("\n".join(faults))
     return Inputs(
@@ -163,6 +173,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         base_image=_given(env, "base-image") or None,
         keep_images=keep_images,
         dry_run=dry_run,
+        build_secrets=secrets,
         job=job,
         output_file=_file(env, "GITHUB_OUTPUT"),
         summary_file=_file(env, "GITHUB_STEP_SUMMARY"),
@@ -188,6 +199,7 @@ def machine(environ: Mapping[str, str] | None = None) -> Machine:
 
 _NOT_INHERITED = (
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "INPUT_BUILD_SECRETS",
     "INPUT_GITHUB_TOKEN",
     "INPUT_PASSWORD",
     "PYTHONPATH",
@@ -323,6 +335,28 @@ def _login(env: Mapping[str, str], registry: str, faults: list[str]) -> Login | 
     if token and registry.split("/", maxsplit=1)[0] == _GHCR:
         return Login(username=env.get("GITHUB_ACTOR") or "x-access-token", password=Secret(token))
     return None
+
+
+# What BuildKit takes as an id and what is no other word of docker's `--secret`.
+_SECRET_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def _build_secrets(env: Mapping[str, str], faults: list[str]) -> tuple[BuildSecret, ...]:
+    """Return the lines `id=VALUE`; a fault names the line's number and never what is in it."""
+    found: dict[str, BuildSecret] = {}
+    for number, line in enumerate(_given(env, "build-secrets").splitlines(), 1):
+        name, equals, value = line.strip().partition("=")
+        if not name and not equals:
+            continue
+        if not equals or not value or not _SECRET_ID.fullmatch(name) or name in found:
+            faults.append(
+                f"with/build-secrets: line {number} should be `id=VALUE` with an id of letters, "
+                f"digits, `_`, `-` and `.` that no other line has and a value that is not empty. "
+                f"Write one such as `index=${{{{ secrets.INDEX_TOKEN }}}}`; is the secret set?"
+            )
+            continue
+        found[name] = BuildSecret(id=name, value=Secret(value))
+    return tuple(found.values())
 
 
 _DURATION = re.compile(r"(?:([0-9]{1,3})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")

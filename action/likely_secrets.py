@@ -90,7 +90,8 @@ _KINDS = (
         "a private key",
         "-----BEGIN",
         r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
-        r"((?:[A-Za-z0-9+/=,:.()@-]|\s|\\[nr]){64,32768}?)-----END",
+        # No `--` inside: a text full of beginnings would be searched anew from each of them.
+        r"((?:[A-Za-z0-9+/=,:.()@]|-(?!-)|\s|\\[nr]){64,32768}?)-----END",
     ),
     _kind(  # https://github.blog/changelog/2021-03-31-authentication-token-format-updates-are-generally-available/
         "a GitHub token",
@@ -139,9 +140,18 @@ def in_text(text: bytes) -> Likeness | None:
     """Return the first credential that a file seems to hold; None for none, or for no text."""
     if text.find(b"\0", 0, _HEAD_BYTES) >= 0:
         return None
-    for kind in _KINDS:
-        if any(mark in text for mark in kind.marks):
-            for found in kind.pattern.finditer(text):
-                if len(set(found[1])) >= LEAST_DIFFERENT:
-                    return Likeness(what=kind.what, line=1 + text.count(b"\n", 0, found.start()))
+    for mark, kind in _BY_MARK:
+        if mark in text and (at := _first(kind, text)) is not None:
+            return Likeness(what=kind.what, line=1 + text.count(b"\n", 0, at))
+    return None
+
+
+_BY_MARK = tuple((mark, kind) for kind in _KINDS for mark in kind.marks)
+
+
+def _first(kind: _Kind, text: bytes) -> int | None:
+    """Return where the first of its kind begins that is no placeholder."""
+    for found in kind.pattern.finditer(text):
+        if len(set(found[1])) >= LEAST_DIFFERENT:
+            return found.start()
     return None

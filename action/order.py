@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from action import base, plan
-from action.inputs import Login, Machine
+from action.inputs import BuildSecret, Login, Machine
+from action.server import Server
 from cynthus.spec import Spec
 from cynthus.wire_image import Environment
 
@@ -28,6 +29,10 @@ class Order:
     engine_wish: str  # auto, docker or process
     machine: Machine
     today: date
+    server: Server | None = None  # whom to ask for a lease and an earlier lock; None: nobody
+    holder: str = ""  # the workflow run's URL with a mark of this job: whom others wait for
+    spec_path: str = ""  # within the repository
+    build_secrets: tuple[BuildSecret, ...] = ()
     answers: Callable[[str], bool] = base.registry_answers
     wait: Callable[[float], None] = time.sleep
 

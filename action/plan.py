@@ -40,6 +40,10 @@ class BaseFacts:
     packages: tuple[tuple[str, str], ...] = ()  # what it has installed, name and version
     digest: str | None = None  # of the registry it was pulled from
     system_done: bool = False  # the Debian packages of the spec are in it already
+    cuda: str | None = None  # 12.4, where the image says so
+    distribution: str = ""  # debian, ubuntu: os-release's ID
+    release: str = ""  # bookworm: os-release's VERSION_CODENAME
+    system: tuple[tuple[str, str, str], ...] = ()  # Debian packages: name, version, architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,8 @@ def build_plan(
     system = () if base.system_done else spec.image.system
     system_key = _key("system", base.image_id, system)
     system_tag = f"cynthus/system:{system_key}" if system else base.reference
-    dockerfile = environment_dockerfile(system_tag, has_packages=bool(requirements.lines))
+    folders = ("wheels",) if requirements.lines else ()
+    dockerfile = environment_dockerfile(system_tag, wheels=folders)
     date = "" if requirements.pinned else as_of
     key = _key("environment", base.image_id, dockerfile, system, requirements.lines, date)
     tag = f"cynthus/env:{key}"
@@ -133,21 +138,30 @@ def system_dockerfile(base: str, packages: Sequence[str]) -> str:
     )
 
 
-def environment_dockerfile(base: str, *, has_packages: bool) -> str:
-    """Return the Dockerfile of the environment; wheels come by a bind mount, never by network."""
-    lines = [f"FROM {base}", "USER root", f"RUN {_USER_SCRIPT}"]
-    if has_packages:
+def environment_dockerfile(base: str, *, wheels: Sequence[str] = ()) -> str:
+    """Return the Dockerfile of the environment; wheels come by a bind mount, never by network.
+
+    Each of the folders `wheels` becomes a layer of its own.
+    """
+    lines = [
+        f"FROM {base}",
+        "USER root",
+        f"RUN {_USER_SCRIPT}",
         # Exactly the wheels the builder resolved: nothing is chosen a second time in here.
-        lines.append(
-            "RUN --mount=type=bind,source=wheels,target=/mnt/wheels "
-            "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore "
-            "PIP_DISABLE_PIP_VERSION_CHECK=1 "
-            "python3 -m pip install --no-cache-dir --no-index --no-deps --progress-bar off "
-            "/mnt/wheels/*.whl"
-        )
-    lines += ["ENV HOME=/home/workload PYTHONUNBUFFERED=1", "WORKDIR /workspace"]
+        *(f"RUN --mount=type=bind,source={folder},target=/mnt/wheels {_PIP}" for folder in wheels),
+        "ENV HOME=/home/workload PYTHONUNBUFFERED=1",
+        "WORKDIR /workspace",
+    ]
     return "\n".join(lines) + "\n"
 
+
+# No bytecode of pip itself, which would be 10 MB; that of the packages is written all the same.
+_PIP = (
+    "PYTHONDONTWRITEBYTECODE=1 "
+    "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 "
+    "python3 -m pip install --no-cache-dir --no-index --no-deps --progress-bar off "
+    "/mnt/wheels/*.whl"
+)
 
 # Some bases have no useradd, so the line is written by hand; a base that has uid 1000 keeps it.
 _USER_SCRIPT = (

@@ -8,8 +8,9 @@ import re
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from action.workflow import Console
 
@@ -26,14 +27,27 @@ class Answer:
     err: str = ""
 
 
-def capture(words: Sequence[str], *, timeout_s: float = 60, given: str = "") -> Answer:
+def capture(
+    words: Sequence[str],
+    *,
+    timeout_s: float = 60,
+    given: str = "",
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Answer:
     """Run a program quietly; one that is missing or too slow ends like one that failed.
 
-    `given` is its standard input.
+    `given` is its standard input, `folder` where it runs; `environ` comes on top of ours, which is
+    how a secret reaches it without standing in the list of processes.
     """
     try:
         done = subprocess.run(  # noqa: PLW1510 - the exit code is an answer, not an error
-            words, capture_output=True, timeout=timeout_s, input=given.encode()
+            words,
+            capture_output=True,
+            timeout=timeout_s,
+            input=given.encode(),
+            cwd=folder,
+            env=None if environ is None else {**os.environ, **environ},
         )
     except FileNotFoundError as error:
         return Answer(127, "", f"{error.filename or words[0]}: not found")

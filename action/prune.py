@@ -6,17 +6,21 @@ list nothing is deleted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
-from action import submit
+from action import server, submit
 from action.failures import BuildFailed
 from action.inputs import Inputs
+from action.order import Built
 from action.prune_choice import Rules, Stored, may_go
 from action.prune_shelves import GithubShelf, RegistryShelf, Shelf
 from action.reference import parse
 from action.registry_http import Connections
+from action.registry_login import credentials_for
 from action.registry_pool import RegistryPool
 from action.registry_tokens import Credentials
 from action.workflow import Console
@@ -80,6 +84,37 @@ def _is_worth_a_look(image: Stored, rules: Rules) -> bool:
     return image.source is None and may_go(replace(image, source=rules.source), rules)
 
 
+def after_run(sender: submit.Sender, spec_name: str, built: Built, now: datetime) -> None:
+    """Delete what is old where the job's images lie; a fault is told and holds up nothing."""
+    given, console = sender.inputs, sender.console
+    if given.keep_images is None or built.about is None:
+        return
+    policy = Policy(
+        before=now - given.keep_images,
+        source=f"{given.job.server_url}/{given.job.repository}",
+        keep_key=built.about.key,
+        clock=time.monotonic,
+    )
+    connections = Connections(time.monotonic)
+    login = partial(_credentials, given)
+    try:
+        with RegistryPool(login) as registries:
+            places = shelves(given, f"{given.registry}/{spec_name}", registries, connections, login)
+            deleted = prune(places, policy, partial(in_use, sender), console)
+        if deleted:
+            console.say(f"deleted {deleted} images older than {given.keep_images.days} days")
+    except CynthusError as error:
+        console.notice(f"old images were left where they are: {error}")
+    finally:
+        connections.close()
+
+
+def _credentials(given: Inputs, host: str) -> Credentials | None:
+    """Return who we are: the login that was given counts for the registry it was given for."""
+    login = given.login if host == parse(given.registry).host else None
+    return credentials_for(host, login, given.machine.docker_config)
+
+
 Login = Callable[[str], Credentials | None]
 
 
@@ -113,8 +148,8 @@ def in_use(sender: submit.Sender) -> ImagesInUse:
     Raises: CynthusError when it does not say.
     """
     given = sender.inputs
-    token = submit.identity_token(sender.door, given.audience, sender.console)
-    reply = submit.call(f"{given.server_url}/api/v1/images", token=token)
+    known = server.Server(url=given.server_url, audience=given.audience, door=sender.door)
+    reply = server.ask(known, "/api/v1/images", sender.console)
     if reply.status != 200:  # noqa: PLR2004 - OK
         raise Refused(f"the server answers {reply.status}")
     found = reply.json()

@@ -220,22 +220,31 @@ class _Move:
         ):
             return _Moved(how="mounted")
         source = self.registries(below.host)
-        self.progress.expect(layer.size_bytes)
         blob = source.blob(below.repository, layer.digest, layer.size_bytes)
         return self.send(blob, how="copied")
 
     def send(self, blob: Blob, how: str = "sent") -> _Moved:
         """Have a blob that we can read."""
-        sent = self.target.upload(
-            self.wanted.target.repository, blob, self.progress.of(blob.digest)
-        )
+        sent = self.target.upload(self.wanted.target.repository, blob, self.progress.of(blob))
         return _Moved(how=how, size_bytes=blob.size_bytes if sent else 0)
 
     def put(self, made: Appended) -> _Moved:
-        """Name the image: from here on it is pullable."""
+        """Name the image: from here on it is pullable.
+
+        Where a tag may not be moved (Artifact Registry can be told so, and ECR) an image that
+        differs from the one under it goes by its digest alone, which is what a run asks for.
+        https://cloud.google.com/artifact-registry/docs/repositories/update-repo-settings
+        """
         repository, tag = self.wanted.target.repository, self.wanted.target.which
-        self.target.put_manifest(repository, tag, made.manifest, made.media_type)
-        return _Moved(how="sent", size_bytes=len(made.manifest))
+        moved = _Moved(how="sent", size_bytes=len(made.manifest))
+        try:
+            self.target.put_manifest(repository, tag, made.manifest, made.media_type)
+        except BlobsMissing:
+            raise
+        except RegistryRefused as refused:
+            self.target.put_manifest(repository, made.digest, made.manifest, made.media_type)
+            self.progress.console.notice(f"{refused} The image is there, by its digest alone.")
+        return moved
 
 
 def _results(work: Sequence[Future[_Moved]]) -> list[_Moved]:
@@ -250,35 +259,31 @@ class _Stopped(Exception):  # noqa: N818 - what happened to a thread's work
 
 
 class _Progress:
-    """Tell of long copies in a few lines, from whichever thread has moved enough."""
+    """Tell of much that moves in a few lines, from whichever thread has moved enough."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._lock = threading.Lock()
-        self._expected = self._parts = 0
         self._moved: dict[str, int] = {}
+        self._whole: dict[str, int] = {}  # of blobs that have begun
+        self._parts = 0
         self._stopped = False
 
-    def expect(self, size_bytes: int) -> None:
-        """Count a copy that begins."""
-        with self._lock:
-            self._expected += size_bytes
-
-    def of(self, digest: str) -> Callable[[int], None]:
+    def of(self, blob: Blob) -> Callable[[int], None]:
         """Return who hears how many bytes of one blob are sent."""
-        return lambda sent_bytes: self._hear(digest, sent_bytes)
+        return lambda sent_bytes: self._hear(blob, sent_bytes)
 
-    def _hear(self, digest: str, sent_bytes: int) -> None:
+    def _hear(self, blob: Blob, sent_bytes: int) -> None:
         """Tell of another part moved; ends the thread's work when all shall stop."""
         if self._stopped:
             raise _Stopped
         with self._lock:
-            self._moved[digest] = sent_bytes
-            moved = sum(self._moved.values())
-            part = TOLD_PARTS * moved // max(self._expected, 1)
-            if self._expected >= TOLD_FROM_BYTES and part > self._parts:
+            self._moved[blob.digest], self._whole[blob.digest] = sent_bytes, blob.size_bytes
+            moved, whole = sum(self._moved.values()), sum(self._whole.values())
+            part = TOLD_PARTS * moved // max(whole, 1)
+            if whole >= TOLD_FROM_BYTES and part > self._parts:
                 self._parts = part
-                self._console.say(f"copied {size(moved)} of {size(self._expected)}")
+                self.console.say(f"sent {size(moved)} of {size(whole)}")
 
     def stop(self) -> None:
         """End what still moves at its next piece."""

@@ -24,6 +24,7 @@ class Requirements:
     """What pip shall install: lines of names, versions and markers, checked."""
 
     lines: tuple[str, ...] = ()
+    places: tuple[Place | None, ...] = ()  # where each line stands; None: in the spec
     source: str | None = None  # the file they come from
     hashed: bool = False
 

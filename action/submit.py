@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from action.inputs import Inputs, Secret, TokenDoor
+from action.inputs import Inputs, TokenDoor
+from action.server import Reply, call, host, identity_token
 from action.workflow import Console
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Fault, Refused, Transient, UserError
@@ -21,96 +17,6 @@ from cynthus.wire_image import Environment
 TRIES = 6  # with the pauses below a server may be away for half a minute: a restart, an upgrade
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 LONGEST_PAUSE_S = 60.0  # a server that asks for more is better asked again by a new job
-TIMEOUT_S = 30.0
-ANSWER_LIMIT_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """A server's answer, whatever its status."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def json(self) -> Any:
-        """Return the body as JSON, None when it is not."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follow nothing: a redirect would carry the token to a host that nobody named."""
-
-    def redirect_request(self, *_: object, **__: object) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(_NoRedirect)
-
-
-def call(url: str, *, token: str, body: bytes | None = None, timeout_s: float = TIMEOUT_S) -> Reply:
-    """Make one HTTP call: GET, or POST when there is a body.
-
-    Raises: Transient when no answer came.
-    """
-    headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310 - `inputs` allows https, http on loopback
-    try:
-        with _opener.open(request, timeout=timeout_s) as answer:
-            return _reply(answer.status, answer, dict(answer.headers))
-    except urllib.error.HTTPError as error:
-        with error:
-            return _reply(error.code, error, dict(error.headers))
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise Transient(f"{_host(url)} does not answer: {reason}") from error
-
-
-def _reply(status: int, answer: Any, headers: Mapping[str, str]) -> Reply:
-    body = answer.read(ANSWER_LIMIT_BYTES)
-    return Reply(status=status, body=body, headers={k.lower(): v for k, v in headers.items()})
-
-
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
-
-
-# ── the job's identity ──────────────────────────────────────────────────────────────────────────
-
-
-def identity_token(door: TokenDoor, audience: str, console: Console) -> Secret:
-    """Ask GitHub for a token that says which job this is.
-
-    https://docs.github.com/actions/reference/security/oidc#methods-for-requesting-the-oidc-token
-    """
-    separator = "&" if "?" in door.url else "?"
-    url = f"{door.url}{separator}audience={urllib.parse.quote(audience, safe='')}"
-    reply = call(url, token=door.token)
-    found = reply.json()
-    value = found.get("value") if isinstance(found, dict) else None
-    if reply.status >= 500 or reply.status == 429:  # noqa: PLR2004 - HTTP
-        raise Transient(f"GitHub's token service answers {reply.status}")
-    if not isinstance(value, str) or not value:
-        raise Refused(f"GitHub's token service answers {reply.status} without a token.")
-    console.mask(value)
-    return Secret(value)
-
-
-def missing_token_remedy(inputs: Inputs) -> str:
-    """Say what to do when the job may not have an identity token."""
-    return (
-        "permissions/id-token: should be `write`, so that the job can prove to "
-        f"{_host(inputs.server_url)} which repository it belongs to; found no token service. "
-        "Add to the job: `permissions: {contents: read, id-token: write}`."
-    )
-
-
-# ── the request ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +86,7 @@ def send(request: RunRequest, sender: Sender) -> RunAccepted:
             continue
         if not _passes(reply.status) or last:
             return accepted(reply, url)
-        told = f"{_host(url)} answers {reply.status}"
+        told = f"{host(url)} answers {reply.status}"
         _pause(sender, told, max(PAUSES_S[again], _retry_after_s(reply)))
     raise AssertionError("the last try returns or raises")
 
@@ -205,19 +111,19 @@ def accepted(reply: Reply, url: str) -> RunAccepted:
         run = decode(RunAccepted, reply.json(), "answer")
         if run.token:
             return run
-        raise Refused(f"{_host(url)} accepted the run without a token to read it.")
+        raise Refused(f"{host(url)} accepted the run without a token to read it.")
     message = _message(reply)
     if reply.status in {400, 409, 413, 415, 422}:
         raise UserError(f"{message}", _faults(reply))
     if 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP
         where = reply.headers.get("location", "elsewhere")
         raise Refused(
-            f"with/server: should be the server's own address, but {_host(url)} sends to {where}. "
+            f"with/server: should be the server's own address, but {host(url)} sends to {where}. "
             f"Write that address."
         )
     if _passes(reply.status):
-        raise Transient(f"{_host(url)} answers {reply.status}: {message}")
-    raise Refused(f"{_host(url)} refuses the run ({reply.status}): {message}")
+        raise Transient(f"{host(url)} answers {reply.status}: {message}")
+    raise Refused(f"{host(url)} refuses the run ({reply.status}): {message}")
 
 
 def _message(reply: Reply) -> str:

@@ -14,7 +14,7 @@ BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
 # 1 February 1980, UTC: zip files know no time before 1980, and a program that zips its own source
 # would fail; a month later it is 1980 in every time zone. Gradle's archives use it for this reason:
-# https://docs.gradle.org/current/userguide/working_with_files.html#sec:reproducible_archives
+# https://docs.gradle.org/current/kotlin-dsl/gradle/org.gradle.api.tasks.bundling/-abstract-archive-task/get-reproducible-file-timestamp.html
 # SOURCE_DATE_EPOCH is not asked: the same source shall be the same layer for every commit.
 MTIME = 318_211_200
 

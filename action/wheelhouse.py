@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
-import platform
 import re
 import shutil
-import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from action import stub
+from action.builder import find_pip, this_interpreter
 from action.failures import BuildFailed
 from action.plan import Interpreter, canonical, wheel_words
-from action.programs import capture, stream
+from action.programs import stream
 from action.requirements import Requirements
 from action.workflow import Console, Place
-from cynthus.errors import UserError
 
 _DONE = "complete.json"
-_STUB_BUILD = "9999cynthus"  # pip prefers the higher build tag, so a stub wins over the real wheel
+_ANY = "py3-none-any"  # pip takes a stub for its build tag, whatever its platform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +31,7 @@ class Wheels:
     count: int
     size_bytes: int
     cached: bool
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of each wheel, by its package's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +42,7 @@ class Need:
     image: Interpreter
     kept: Mapping[str, str]  # packages of the base that stay as they are
     as_of: str  # a date; unpinned packages are looked up once a day
+    lock: str = ""  # with hashes: exactly this is fetched, and nothing is chosen any more
 
 
 def fill(need: Need, cache: Path, console: Console) -> Wheels:
@@ -67,8 +65,8 @@ def fill(need: Need, cache: Path, console: Console) -> Wheels:
 
 
 def _publish(filled: Path, folder: Path) -> None:
-    wheels = sorted(path.name for path in filled.glob("*.whl"))
-    (filled / _DONE).write_text(json.dumps(wheels))
+    hashes = {path.name: _sha256(path) for path in sorted(filled.glob("*.whl"))}
+    (filled / _DONE).write_text(json.dumps(hashes))
     try:
         filled.rename(folder)
     except OSError:
@@ -76,18 +74,31 @@ def _publish(filled: Path, folder: Path) -> None:
             raise
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _counted(folder: Path, *, cached: bool) -> Wheels:
-    sizes = [path.stat().st_size for path in folder.glob("*.whl")]
-    return Wheels(folder=folder, count=len(sizes), size_bytes=sum(sizes), cached=cached)
+    hashes: dict[str, str] = json.loads((folder / _DONE).read_bytes())
+    return Wheels(
+        folder=folder,
+        count=len(hashes),
+        size_bytes=sum((folder / name).stat().st_size for name in hashes),
+        cached=cached,
+        sha256={canonical(name.partition("-")[0]): found for name, found in hashes.items()},
+    )
 
 
 def _key(need: Need, builder: Interpreter) -> str:
     parts = [
         need.requirements.lines,
+        need.lock,
         repr(need.image),
         repr(builder),
         sorted(need.kept.items()),
-        "" if need.requirements.pinned else need.as_of,
+        "" if need.requirements.pinned or need.lock else need.as_of,
+        2,  # the form of `complete.json`
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -96,7 +107,8 @@ def _fill(need: Need, builder: Interpreter, work: Path, console: Console) -> Non
     wheels, stubs = work / "wheels", work / "stubs"
     wheels.mkdir()
     stubs.mkdir()
-    stubbed = {write_stub(stubs, name, version) for name, version in need.kept.items()}
+    kept = {} if need.lock else need.kept  # a lock leaves out what the base has
+    stubbed = {stub.write(stubs, name, version, _ANY) for name, version in kept.items()}
     wishes = _wishes(need, work, stubs)
     words = wheel_words(builder, need.image, target=str(wheels), wishes=wishes)
     done = stream((*find_pip(), *words), console)
@@ -108,6 +120,9 @@ def _fill(need: Need, builder: Interpreter, work: Path, console: Console) -> Non
 
 def _wishes(need: Need, work: Path, stubs: Path) -> tuple[str, ...]:
     listed = work / "requirements.txt"
+    if need.lock:
+        listed.write_text(need.lock, "utf-8")
+        return ("--require-hashes", "--no-deps", "--requirement", str(listed))
     listed.write_text("".join(f"{line}\n" for line in need.requirements.lines))
     words = ["--requirement", str(listed)]
     if need.kept and not need.requirements.hashed:
@@ -117,65 +132,7 @@ def _wishes(need: Need, work: Path, stubs: Path) -> tuple[str, ...]:
     return tuple(words)
 
 
-def write_stub(folder: Path, name: str, version: str) -> str:
-    """Write a wheel that only says its name and version, and return its file name.
-
-    A base such as PyTorch's has gigabytes installed that pip on the builder cannot see; a stub with
-    the same version stands for each, so that they are neither fetched nor replaced.
-    """
-    part = re.sub(r"[^A-Za-z0-9.]+", "_", name)
-    # PEP 440's local versions contain `+`; a file name keeps it, the folder inside too.
-    info = f"{part}-{version}.dist-info"
-    files = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: cynthus\nRoot-Is-Purelib: true\n"
-        f"Build: {_STUB_BUILD}\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
-    file_name = f"{part}-{version}-{_STUB_BUILD}-py3-none-any.whl"
-    with zipfile.ZipFile(folder / file_name, "w") as wheel:
-        for path, text in {**files, f"{info}/RECORD": record}.items():
-            wheel.writestr(path, text)
-    return file_name
-
-
-# ── pip, and what it says ───────────────────────────────────────────────────────────────────────
-
-
-def this_interpreter() -> Interpreter:
-    """Return the Python that runs this."""
-    kind, version = platform.libc_ver()
-    numbers = re.fullmatch(r"(\d+)\.(\d+).*", version) if kind == "glibc" else None
-    return Interpreter(
-        version=f"{sys.version_info[0]}.{sys.version_info[1]}",
-        machine=platform.machine(),
-        libc=(int(numbers[1]), int(numbers[2])) if numbers else None,
-    )
-
-
-def find_pip() -> tuple[str, ...]:
-    """Return the words that call a pip of this Python's version.
-
-    A virtual environment made without pip (ours is, and uv's are) falls back on the Python below.
-    """
-    if importlib.util.find_spec("pip") is not None:
-        return (sys.executable, "-m", "pip")
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    below = Path(os.path.realpath(sys.executable))
-    for python in (str(below), shutil.which(version), shutil.which("python3")):
-        if python and _has_pip(python):
-            return (python, "-m", "pip")
-    raise UserError(
-        f"pip: should be there for Python {version[6:]}, found none. "
-        f"Install it, for example with `python3 -m ensurepip`."
-    )
-
-
-def _has_pip(python: str) -> bool:
-    check = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
-    answer = capture((python, "-c", check))
-    return answer.code == 0 and answer.out.strip() == this_interpreter().version
-
+# ── what pip says ───────────────────────────────────────────────────────────────────────────────
 
 _NO_MATCH = re.compile(r"No matching distribution found for (\S[^\n]*)")
 

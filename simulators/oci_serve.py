@@ -225,6 +225,8 @@ class _Connection(BaseHTTPRequestHandler):
         headers = {"Docker-Distribution-Api-Version": "registry/2.0", **answer.headers}
         if "wrong_digest" in struck:
             headers["Docker-Content-Digest"] = "sha256:" + "0" * 64
+        if "stuck_range" in struck and "Range" in headers:
+            headers["Range"] = "0-0"
         self.send_response(answer.status)
         bare = answer.status in {204, 304}
         if not bare:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from action import specs
 from tests.action.world import ROOT, RUN_TOKEN, SHA, World, write_wheel
 from tests.registry_fixture import Registry
 
@@ -188,6 +189,17 @@ def test_changed_paths_come_from_git_where_the_event_leaves_them_out(
     wanted = world.run(**processes, GITHUB_SHA=commit(folder))
     assert wanted.returncode == 0
     assert len(world.submitted) == 1
+
+
+def test_the_time_of_a_commit_is_gits_and_none_where_git_does_not_know_it(
+    world: World, processes: dict[str, str]
+) -> None:
+    folder = world.write({"a": "b"})
+    sha = commit(folder)
+    words = ["git", "-C", str(folder), "show", "-s", "--format=%ct"]
+    assert specs.committed_s(folder, sha) == int(subprocess.check_output(words))
+    assert specs.committed_s(folder, "0" * 40) == 0
+    assert specs.committed_s(folder, "--output=x") == 0
 
 
 def commit(folder: Path) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tests.action.engine_fixture import DockerEngine
+from tests.action.test_jobs import path_without_docker
 from tests.action.world import ROOT
+from tests.registry_fixture import Registry
 
 SPEC = "version: 1\nname: tiny\nrun: python main.py\n"
 
@@ -27,9 +29,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def build(folder: Path, *words: str, **environ: str) -> tuple[int, dict[str, Any], str]:
-    """Build, and return the exit code, the answer and the progress."""
+    """Build what stays here, and return the exit code, the answer and the progress."""
+    return call(folder, "--no-push", *words, **environ)
+
+
+def call(folder: Path, *words: str, **environ: str) -> tuple[int, dict[str, Any], str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "action", "build", "--no-push", "--json", *words],
+        [sys.executable, "-W", "error", "-m", "action", "build", "--json", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         cwd=folder,
         check=False,
@@ -58,6 +64,28 @@ def test_an_image_stays_in_the_engine_under_its_id(
     again = build(folder, *words, CYNTHUS_CACHE_DIR=str(cache_dir))[1]
     assert again["cached"] is True
     assert again["image"] == answer["image"]
+
+
+@pytest.mark.docker
+def test_an_image_is_pushed_under_the_name_that_is_given(
+    folder: Path, docker_engine: DockerEngine, registry: Registry, image: str, tmp_path: Path
+) -> None:
+    base = f"{registry.host}/acme/local-base:1"
+    docker_engine.run("tag", image, base)
+    docker_engine.run("push", base)
+    docker_engine.run("rmi", base)
+    name = f"{registry.host}/acme/pushed"
+    cache = {
+        "CYNTHUS_CACHE_DIR": str(tmp_path / "cache"),
+        "PATH": str(path_without_docker(tmp_path)),
+    }
+    code, answer, progress = call(folder, "--push", f"{name}:1", "--base-image", base, **cache)
+    assert code == 0, progress
+    digest, manifest = registry.manifest("acme/pushed", "1")
+    assert answer["image"] == f"{name}@{digest}"
+    assert answer["size_bytes"] == sum(layer["size"] for layer in manifest["layers"])
+    config = json.loads(registry.blob("acme/pushed", manifest["config"]["digest"]))
+    assert config["created"] == "1970-01-01T00:00:00Z"  # no commit, no time: equal bytes
 
 
 def test_a_process_bundle_goes_where_it_is_told(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from action.append import Change
 from action.failures import BuildFailed
 from action.publish import Published, Wanted
 from action.reference import Reference
+from action.registry import Blob
 from action.registry_pool import RegistryPool
 from action.workflow import PlainConsole
 from tests.registry_fixture import Registry, a_registry
@@ -167,6 +168,18 @@ def test_an_environment_that_is_not_there_is_told_with_its_name(
     absent = wanted.below.at(digest=f"sha256:{'0' * 64}")
     with pytest.raises(BuildFailed, match=f"but there is no {absent}"):
         put(replace(wanted, below=absent), pool)
+
+
+def test_a_long_way_is_told_in_a_few_lines_and_a_short_one_in_none() -> None:
+    out = io.StringIO()
+    progress = publish._Progress(PlainConsole(out))
+    for name, size_bytes in (("short", 1_000_000), ("long", 100_000_000)):
+        blob = Blob(digest=name, size_bytes=size_bytes, open=io.BytesIO)
+        for part in range(101):
+            progress.of(blob)(size_bytes * part // 100)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == publish.TOLD_PARTS
+    assert lines[-1] == "sent 101 MB of 101 MB"
 
 
 def test_what_fails_while_packing_ends_it_all(wanted: Wanted, pool: RegistryPool) -> None:

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,19 +65,22 @@ class Job:
     def client(self) -> Registry:
         return client(self.sim.host, self.sim.kind)
 
-    def run(self) -> Published:
+    def wanted(self) -> Wanted:
         def pack(compression: compress.Compression) -> layer.Layer:
             chosen = source.select(self.folder, ".", source.rules_of(self.folder))
             return layer.pack(chosen, self.folder.parent, compression=compression)
 
-        wanted = Wanted(
+        return Wanted(
             target=self.target,
             below=self.below,
             change=Change(labels=(), created_s=0),
             pack=pack,
         )
+
+    def run(self) -> Published:
         with self.client() as registry:
-            return publish.publish(wanted, lambda _: registry, PlainConsole(io.StringIO()))
+            console = PlainConsole(io.StringIO())
+            return publish.publish(self.wanted(), lambda _: registry, console)
 
     def pulls(self, image: Reference) -> bool:
         """Read every blob of the image, as whoever pulls it does."""
@@ -208,6 +212,29 @@ def test_no_right_to_write_ends_it_with_what_to_do(ghcr: Job) -> None:
     ghcr.sim.fault("error", method="PUT", status=403, code="DENIED", times=-1)
     with pytest.raises(RegistryRefused, match="packages: write"):
         ghcr.run()
+
+
+def test_a_tag_that_may_not_move_leaves_the_image_under_its_digest(ghcr: Job) -> None:
+    first = ghcr.run()
+    (ghcr.folder / "main.py").write_text("print('changed')\n")
+    immutable = {"method": "PUT", "path": f"/manifests/{ghcr.target.tag}", "times": -1}
+    ghcr.sim.fault("error", status=400, code="DENIED", **immutable)
+    second = ghcr.run()
+    assert second.reference != first.reference
+    assert ghcr.pulls(second.reference)
+
+
+def test_a_base_of_another_registry_is_copied_through_a_cut(
+    ghcr: Job, simulators: Callable[[str], Simulator]
+) -> None:
+    other = Job(simulators("distribution"), ghcr.folder)
+    other.sim.fault("cut_answer", method="GET", path="/blobs/", after=500, times=2)
+    with other.client() as there, ghcr.client() as here:
+        clients = {other.sim.host: there, ghcr.sim.host: here}
+        wanted = replace(ghcr.wanted(), below=other.below)
+        published = publish.publish(wanted, clients.__getitem__, PlainConsole(io.StringIO()))
+    assert (published.mounted, published.copied) == (0, LAYERS)
+    assert ghcr.pulls(published.reference)
 
 
 def test_nobody_there_ends_it_in_a_sentence(folder: Path) -> None:

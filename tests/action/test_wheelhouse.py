@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from action import wheelhouse
+from action import builder, wheelhouse
 from action.failures import BuildFailed
 from action.plan import Interpreter
 from action.requirements import Requirements
@@ -36,7 +36,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def a_need(*lines: str, image: Interpreter | None = None, as_of: str = "2026-01-31") -> Need:
     return Need(
         requirements=Requirements(lines=lines),
-        image=image or wheelhouse.this_interpreter(),
+        image=image or builder.this_interpreter(),
         kept={},
         as_of=as_of,
     )
@@ -88,10 +88,10 @@ def test_a_builder_that_is_killed_leaves_no_half_filled_wheelhouse(
     code = f"open({str(started)!r}, 'w').write(str(__import__('os').getpid()))\n"
     (hanging / "pip" / "__main__.py").write_text(code + "import time; time.sleep(600)\n")
     program = (
-        "import io\nfrom pathlib import Path\nfrom action import wheelhouse as w\n"
+        "import io\nfrom pathlib import Path\nfrom action import builder as b, wheelhouse as w\n"
         "from action.requirements import Requirements\nfrom action.workflow import PlainConsole\n"
         "need = w.Need(requirements=Requirements(lines=('cynthus_greeting==1.0',)),"
-        " image=w.this_interpreter(), kept={}, as_of='2026-01-31')\n"
+        " image=b.this_interpreter(), kept={}, as_of='2026-01-31')\n"
         f"w.fill(need, Path({str(tmp_path / 'cache')!r}), PlainConsole(io.StringIO()))\n"
     )
     environ = {**os.environ, "PYTHONPATH": f"{hanging}{os.pathsep}{ROOT}"}
@@ -110,7 +110,7 @@ def test_a_package_of_the_base_is_neither_fetched_nor_replaced(
     """`heavy` exists nowhere but in the base, in a version only the base has."""
     need = Need(
         requirements=Requirements(lines=("cynthus_greeting", "heavy")),
-        image=wheelhouse.this_interpreter(),
+        image=builder.this_interpreter(),
         kept={"heavy": "2.6.0+cu124"},
         as_of="2026-01-31",
     )
@@ -119,5 +119,5 @@ def test_a_package_of_the_base_is_neither_fetched_nor_replaced(
 
 
 def test_the_pip_that_is_found_answers() -> None:
-    told = subprocess.check_output([*wheelhouse.find_pip(), "--version"], text=True)
+    told = subprocess.check_output([*builder.find_pip(), "--version"], text=True)
     assert told.startswith("pip ")

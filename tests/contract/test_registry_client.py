@@ -421,6 +421,25 @@ def test_a_registry_that_takes_no_pieces_gets_the_whole(registries: dict[str, Wo
     assert [line["status"] for line in world.sim.seen("PATCH")] == [400]
 
 
+def test_a_registry_that_forgets_how_far_it_got_gets_the_whole(
+    registries: dict[str, World],
+) -> None:
+    """As Amazon's does: https://github.com/aws/containers-roadmap/issues/2831."""
+    world, small = registries["hub"], replace(BY_NAME["hub"], chunk_bytes=MIB)
+    world.sim.forget()
+    world.sim.fault("stuck_range", method="PATCH", times=-1)
+    with world.client(kind=small) as registry:
+        assert registry.upload(named_for(world), blob_of(os.urandom(2 * MIB)))
+    assert len(world.sim.seen("PATCH")) == 1
+
+
+def test_a_blob_by_another_name_than_a_digest_is_refused() -> None:
+    with client("127.0.0.1:9", "distribution", None) as registry:
+        for name in ("../../manifests/v1", "foo:12", "", "sha256:" + "A" * 64):
+            with pytest.raises(RegistryRefused, match="should name its blobs by sha256"):
+                registry.blob_size("a/b", name)
+
+
 def test_a_refusal_in_the_middle_of_an_upload_is_heard(simulated: World, repository: str) -> None:
     simulated.sim.fault("error", method="PUT", status=413, message="blob too large", times=-1)
     with (

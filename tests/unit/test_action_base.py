@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from action import base
@@ -31,8 +35,8 @@ def test_the_base_is_the_inputs_then_the_specs_then_python(
 @pytest.mark.parametrize(
     ("image", "part"),
     [
-        (ImageSpec(base="pytroch"), "image/base: should be one of python, pytorch, tensorflow"),
-        (ImageSpec(base="pytorch", python="3.12"), "image/python: should be 3.11 with the base"),
+        (ImageSpec(base="pytroch"), "image/base: should be one of python, cuda, pytorch, tensor"),
+        (ImageSpec(base="pytorch", python="3.11"), "image/python: should be 3.12 with the base"),
         (ImageSpec(python="3.8"), "image/python: should be"),
     ],
 )
@@ -86,3 +90,16 @@ def test_the_catalogue_says_of_every_base_what_a_user_needs_to_know() -> None:
     for entry in CATALOGUE.values():
         assert entry.python
         assert ":" in entry.reference.partition("/")[2]
+
+
+def test_the_look_into_an_image_tells_its_python_packages_and_its_debian_packages() -> None:
+    """Asked of this machine's own Python, on the Debian or Ubuntu that CI runs on."""
+    told = subprocess.check_output([sys.executable, "-c", base._LOOK], text=True)
+    found = json.loads(told)
+    assert found["version"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert "pytest" in dict(found["packages"])
+    versions = {name: version for name, version, _ in found["system"]}
+    asked = ["dpkg-query", "--show", "--showformat", "${Version}", "coreutils"]
+    assert versions["coreutils"] == subprocess.check_output(asked, text=True)
+    assert found["distribution"] in {"debian", "ubuntu"}
+    assert found["release"].isalpha()

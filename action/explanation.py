@@ -1,0 +1,194 @@
+"""Turn what a resolver says into what a person needs: the line, the fault, the remedy. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from action.failures import BuildFailed
+from action.plan import canonical
+from action.requirements import Requirements
+from cynthus.errors import Fault, UserError
+
+LONGEST = 600  # characters: an annotation that fits a screen; the job's log has the whole text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What was resolved for."""
+
+    requirements: Requirements
+    python: str  # 3.11
+    machine: str  # x86_64
+    kept: Mapping[str, str]  # packages of the base that stay as they are
+
+
+def failure(text: str, target: Target) -> UserError | BuildFailed:
+    """Return the error for what uv printed when it found no answer.
+
+    A fault in the user's lines is a UserError with their places; an index that does not answer is
+    a BuildFailed. Read with the words of uv 0.5 to 0.13.
+    """
+    plain = _plain(text)
+    if refused := re.search(r"\b(401 Unauthorized|403 Forbidden)\b", plain):
+        return BuildFailed(
+            f"the package index refuses the job's credentials ({refused[1]}). "
+            f"Give them in the step's `env`, for example as UV_INDEX or PIP_EXTRA_INDEX_URL."
+        )
+    if "No solution found" in plain:
+        return _unsolved(plain, target)
+    if failed := re.search(r"Failed to (?:build|download and build) `([^`]+)`", plain):
+        return _unbuildable(failed[1], plain, target)
+    if away := _away(plain):
+        return BuildFailed(
+            f"the package index cannot be reached: {away}. Run the job again; if that does not "
+            f"help, check the index's address in the step's `env`."
+        )
+    return BuildFailed(f"the packages could not be locked: {_shortened(_first_error(plain))}")
+
+
+def _plain(text: str) -> str:
+    """Undo drawings and line breaks: one line, one space between words."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = re.sub(r"^\s*(?:\xd7|╰─▶|├─▶|│)\s*", "", text, flags=re.MULTILINE)
+    return " ".join(re.sub(r"://[^/\s@]*@", "://", text).split())
+
+
+_AWAY = (
+    # The innermost cause says most: https://docs.rs/reqwest/latest/reqwest/struct.Error.html
+    (
+        re.compile(r"dns error|failed to lookup address", re.IGNORECASE),
+        "its name is not known to DNS",
+    ),
+    (re.compile(r"Connection refused", re.IGNORECASE), "the connection was refused"),
+    (re.compile(r"timed? ?out", re.IGNORECASE), "no answer in time"),
+    (re.compile(r"certificate|UnknownIssuer", re.IGNORECASE), "its TLS certificate is not trusted"),
+    (re.compile(r"\b(5\d\d [A-Z][A-Za-z ]+?)\)"), "it answers {0}"),
+    (re.compile(r"\b(4\d\d [A-Z][A-Za-z ]+?)\)"), "it answers {0}"),
+    (
+        re.compile(r"Failed to fetch|error sending request|network", re.IGNORECASE),
+        "the connection failed",
+    ),
+)
+
+
+def _away(plain: str) -> str | None:
+    for pattern, words in _AWAY:
+        if match := pattern.search(plain):
+            return words.format(*match.groups())
+    return None
+
+
+def _first_error(plain: str) -> str:
+    return plain.partition("error: ")[2] or plain or "uv gave no reason"
+
+
+# ── requirements that no set of packages meets ──────────────────────────────────────────────────
+
+
+def _unsolved(plain: str, target: Target) -> UserError:
+    because = plain.partition("Because ")[2] or plain
+    because = because.partition(" hint: ")[0]
+    because = re.split(r",? we can conclude that your requirements are unsatisfiable", because)[0]
+    message = _single(because, target) or (
+        f"no versions fit together: {_shortened(because)}. {_remedy(because, target)}"
+    )
+    return at_lines(message, _wanted_names(because, target), target.requirements)
+
+
+def _single(because: str, target: Target) -> str | None:
+    """Return the sentence for a fault that is about one package alone."""
+    where = f"Python {target.python} on {target.machine}"
+    if match := re.search(r"(\S+) was not found in the (?:package registry|provided)", because):
+        return (
+            f"should be a package that the index has, found none called `{match[1]}`. "
+            f"Check its name; a private index is named in the step's `env` (UV_INDEX)."
+        )
+    if match := re.match(r"(?:there is|there are) no versions? of (\S+?),? and", because):
+        return f"should be a version that exists, found none of `{match[1]}`. Correct the version."
+    pattern = r"(?:all versions of )?(\S+) (?:has|have) no (?:usable )?wheels\b.* you require \S+$"
+    if match := re.match(pattern, because):
+        newest = " (source packages are built only where builder and image agree)"
+        return (
+            f"should be a package with a wheel for {where}, found none of `{match[1]}`{newest}. "
+            f"Take a version that has one, or install it in a Dockerfile of your own."
+        )
+    pattern = r"(?:requires Python ?|does not satisfy Python ?)([<>=!~][^ ]*)"
+    if match := re.search(pattern, because):
+        return (
+            f"should fit Python {target.python}, found a package for Python "
+            f"{match[1].rstrip(',')} only: {_shortened(because, 300)}. Change its version, or "
+            f"`image.python`."
+        )
+    return None
+
+
+def _remedy(because: str, target: Target) -> str:
+    kept = [name for name in target.kept if _mentions(because, name)]
+    if kept:
+        listed = ", ".join(f"{name} {target.kept[name]}" for name in sorted(kept)[:5])
+        return (
+            f"The base brings {listed} and keeps it; to replace it, name the version you want in "
+            f"your requirements, or take another base."
+        )
+    return "Loosen one of these versions."
+
+
+def _wanted_names(because: str, target: Target) -> tuple[str, ...]:
+    """Return the user's packages that the explanation is about, those it says so of first."""
+    required = {
+        name_of(part)
+        for found in re.findall(r"you require (.+?)(?:,|$| we can)", because)
+        for part in found.split(" and ")
+    }
+    names = [name_of(line) for line in target.requirements.lines]
+    exact = [name for name in names if name in required]
+    return tuple(exact or [name for name in names if _mentions(because, name)])
+
+
+def _mentions(text: str, name: str) -> bool:
+    pattern = re.escape(name).replace(r"\-", "[-_.]")
+    return re.search(rf"(?<![\w.-]){pattern}(?![\w-])", text, re.IGNORECASE) is not None
+
+
+def _unbuildable(what: str, plain: str, target: Target) -> UserError:
+    name = canonical(re.split(r"[=@ ]", what)[0])
+    tail = plain.partition("[stderr]")[2] or plain.partition("`")[2]
+    message = (
+        f"should be a package with a wheel, found only the source of `{what}`, which does not "
+        f"build here: …{tail[-300:].strip()}. Take a version that has a wheel."
+    )
+    return at_lines(message, (name,), target.requirements)
+
+
+def name_of(line: str) -> str:
+    """Return the package that a requirement line names, as indexes compare names."""
+    return canonical(re.split(r"[^A-Za-z0-9._-]", line.strip())[0])
+
+
+def at_lines(message: str, names: Iterable[str], requirements: Requirements) -> UserError:
+    """Return the error at every line that names one of these packages, told whole at the first."""
+    wanted = set(names)
+    spots = [
+        place
+        for line, place in zip(requirements.lines, requirements.places, strict=False)
+        if place is not None and name_of(line) in wanted
+    ]
+    faults: list[Fault] = []
+    for place in spots:
+        first = faults[0] if faults else None
+        told = f"does not fit together with {first.path}:{first.line}" if first else message
+        line = place.line or 1
+        faults.append(Fault(path=place.file, line=line, column=1, where="", message=told))
+    where = requirements.source or "image/packages"
+    text = "\n".join(str(fault) for fault in faults) or f"{where}: {message}"
+    return UserError(text, tuple(faults))
+
+
+def _shortened(text: str, limit: int = LONGEST) -> str:
+    if len(text) <= limit:
+        return text.rstrip(".")
+    head = text[: limit * 2 // 3].rsplit(" ", 1)[0]
+    tail = text[-limit // 3 :].partition(" ")[2]
+    return f"{head} … {tail}".rstrip(".")

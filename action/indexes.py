@@ -1,0 +1,92 @@
+"""Find out where this machine looks packages up: pip's settings in uv's words.
+
+uv reads its own settings and none of pip's, on purpose:
+https://docs.astral.sh/uv/pip/compatibility/#configuration-files-and-environment-variables
+Which of pip's count, and in which order: https://pip.pypa.io/en/stable/topics/configuration/
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# What uv's own variables already say is never overruled:
+# https://docs.astral.sh/uv/reference/environment/
+_UVS_NAMES = {
+    "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+    "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
+    "find-links": ("UV_FIND_LINKS",),
+    "trusted-host": ("UV_INSECURE_HOST",),
+    "cert": ("SSL_CERT_FILE",),
+    "proxy": ("ALL_PROXY", "HTTPS_PROXY", "all_proxy", "https_proxy"),
+    "timeout": ("UV_HTTP_TIMEOUT",),
+    "default-timeout": ("UV_HTTP_TIMEOUT",),
+}
+_LISTS = {"extra-index-url": " ", "find-links": ",", "trusted-host": " "}  # uv's separators
+_SECTIONS = ("global", "install", "download", "wheel")  # a command's own win over the global
+_YES = {"1", "true", "yes", "on", "y", "t"}  # as pip reads a flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexes:
+    """Where uv shall look; addresses may hold credentials, so they are never shown."""
+
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    options: tuple[str, ...] = ()
+
+
+def find(environ: Mapping[str, str] | None = None) -> Indexes:
+    """Return this machine's settings."""
+    env = os.environ if environ is None else environ
+    texts = (path.read_text("utf-8", "replace") for path in _files(env) if path.is_file())
+    return translate(texts, env)
+
+
+def _files(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return where pip's files may be, the later one winning."""
+    own = env.get("PIP_CONFIG_FILE")
+    if own == os.devnull:
+        return ()
+    home = Path(env.get("HOME") or "/")
+    folders = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
+    machine = (*(Path(folder) / "pip" / "pip.conf" for folder in folders), Path("/etc/pip.conf"))
+    config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
+    user = (home / ".pip" / "pip.conf", config / "pip" / "pip.conf")
+    site = Path(sys.prefix) / "pip.conf"
+    if own and Path(own).exists():
+        return (*machine, site, Path(own))
+    return (*machine, *user, site)
+
+
+def translate(texts: Iterable[str], environ: Mapping[str, str]) -> Indexes:
+    """Put pip's files and variables into uv's words. Pure; a file that is none says nothing."""
+    settings: dict[str, str] = {}
+    for text in texts:
+        settings |= _settings(text)
+    for name in ("no-index", *_UVS_NAMES):
+        if value := environ.get("PIP_" + name.upper().replace("-", "_")):
+            settings[name] = value
+    found: dict[str, str] = {}
+    for name, (first, *others) in _UVS_NAMES.items():
+        taken = any(environ.get(known) for known in (first, *others))
+        if (value := settings.get(name)) and not taken:
+            found[first] = _LISTS[name].join(value.split()) if name in _LISTS else value
+    offline = settings.get("no-index", "").lower() in _YES
+    return Indexes(environ=found, options=("--no-index",) if offline else ())
+
+
+def _settings(text: str) -> dict[str, str]:
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(text.removeprefix("\ufeff"))
+    except configparser.Error:
+        return {}
+    found: dict[str, str] = {}
+    for section in _SECTIONS:
+        if parser.has_section(section):
+            found |= {name.replace("_", "-"): value for name, value in parser.items(section)}
+    return found
