@@ -13,12 +13,13 @@ from datetime import datetime
 from functools import partial
 
 from action import server, submit
-from action.failures import BuildFailed
+from action.failures import BuildFailed, RegistryAway
 from action.inputs import Inputs
 from action.order import Built
 from action.prune_choice import Rules, Stored, may_go
 from action.prune_shelves import GithubShelf, RegistryShelf, Shelf
 from action.reference import parse
+from action.registry_door import Wait
 from action.registry_http import Connections
 from action.registry_login import credentials_for
 from action.registry_pool import RegistryPool
@@ -98,7 +99,7 @@ def after_run(sender: submit.Sender, spec_name: str, built: Built, now: datetime
     connections = Connections(time.monotonic)
     login = partial(_credentials, given)
     try:
-        with RegistryPool(login) as registries:
+        with RegistryPool(login, wait=_ShortPatience(sender.wait)) as registries:
             places = shelves(given, f"{given.registry}/{spec_name}", registries, connections, login)
             deleted = prune(places, policy, partial(in_use, sender), console)
         if deleted:
@@ -107,6 +108,23 @@ def after_run(sender: submit.Sender, spec_name: str, built: Built, now: datetime
         console.notice(f"old images were left where they are: {error}")
     finally:
         connections.close()
+
+
+class _ShortPatience:
+    """Wait for a registry that is not well, but not as long as for a run's own image."""
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait, self._left_s = wait, LONGEST_S / 4
+
+    def __call__(self, seconds: float) -> None:
+        """Wait, unless the patience is at its end.
+
+        Raises: RegistryAway.
+        """
+        self._left_s -= seconds
+        if self._left_s < 0:
+            raise RegistryAway("the registry is not well, and this can wait for the next job.")
+        self._wait(seconds)
 
 
 def _credentials(given: Inputs, host: str) -> Credentials | None:
