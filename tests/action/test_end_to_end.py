@@ -256,15 +256,16 @@ def test_a_bad_dockerfile_is_annotated_and_the_run_ends_with_the_reason(
     assert world.outputs()["conclusion"] == "failure"
 
 
-def test_a_package_nobody_has_is_told_at_its_line_and_ends_the_run(
+def test_a_package_nobody_has_is_a_build_failure_that_names_it(
     world: World, on_base: dict[str, str]
 ) -> None:
     world.write({"requirements.txt": "cynthus_greeting==9.9\n"})
     done = world.run(**on_base)
     assert done.returncode == 2
     [request] = world.submitted
-    assert "found none of `cynthus-greeting==9.9`" in request["failure"]
-    assert "::error file=requirements.txt" in done.stdout
+    assert "should be a version that exists" in request["failure"]
+    assert "cynthus-greeting==9.9" in request["failure"]
+    assert "::error file=requirements.txt,line=1" in done.stdout
 
 
 def test_packages_of_the_base_are_kept_and_not_fetched_again(
