@@ -56,13 +56,17 @@ def make(order: Order, console: Console) -> Bundle:
     note = f"{order.why}, so the run is a plain process on this machine, without a container"
     console.warning(note)
     _check(order.spec, order.why)
-    wanted = requirements.find(order.spec.image, order.root, order.spec.src)
+    spec = order.spec
+    wanted = requirements.find(spec.image, order.root, spec.src, run=spec.run)
+    requirements.check_python(wanted, builder.this_interpreter().version)
     venv, cached = _environment(order, wanted, console)
     order.bundles_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{order.spec.name}-", dir=order.bundles_dir)) / "bundle"
     with console.phase("Bundle: source"):
         source = order.root / order.spec.src
         copied = context.stage(source, folder / "workspace", context.rules_of(source), link=False)
+        for sentence in copied.told:
+            console.say(sentence)
         described = {"bin": str(venv / "bin"), "workspace": "workspace"}
         (folder / "bundle.json").write_text(json.dumps(described) + "\n")
         console.say(f"{copied.files} files, {copied.size_bytes} bytes of source")
@@ -71,7 +75,7 @@ def make(order: Order, console: Console) -> Bundle:
         digest="sha256:" + tree_digest(folder),
         size_bytes=copied.size_bytes,
         cached=cached,
-        notes=(note,),
+        notes=(note, *wanted.notes),
     )
 
 
@@ -95,7 +99,7 @@ def _environment(
 ) -> tuple[Path, bool]:
     """Return the virtual environment of these packages, made once for all bundles."""
     date = "" if wanted.pinned else order.as_of
-    text = json.dumps([wanted.lines, date, sys.version, sys.prefix])
+    text = json.dumps([wanted.asked, date, sys.version, sys.prefix])
     venv = order.cache_dir.resolve() / "venvs" / hashlib.sha256(text.encode()).hexdigest()[:32]
     with _alone(venv):
         if (venv / _DONE).exists():

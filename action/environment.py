@@ -41,8 +41,9 @@ def prepare(order: Order, shop: Workshop) -> Environment:
     if order.spec.image.dockerfile:
         return _own(order, str(order.spec.image.dockerfile), shop)
     # The files of the user are judged first: a fault in them is told before anything is fetched.
-    declared = requirements.find(order.spec.image, order.root, order.spec.src)
+    declared = declared_in(order)
     ready = base_of(order, shop, order.base_image)
+    check_python(declared, ready.facts)
     wanted = with_extra(declared, ready.extra_packages)
     todo = plan.build_plan(
         order.spec, ready.facts, wanted, order.origin, as_of=order.today.isoformat()
@@ -54,6 +55,18 @@ def prepare(order: Order, shop: Workshop) -> Environment:
     _install_system(order, todo, shop)
     _install_packages(order, todo, ready.facts, shop)
     return Environment(plan=todo, cached=False, notes=notes)
+
+
+def declared_in(order: Order) -> Requirements:
+    """Return the packages that the user's files declare or import. Raises: UserError."""
+    spec = order.spec
+    return requirements.find(spec.image, order.root, spec.src, run=spec.run)
+
+
+def check_python(declared: Requirements, facts: BaseFacts) -> None:
+    """Raise a UserError at the line that does not take the base's Python."""
+    if facts.interpreter is not None:
+        requirements.check_python(declared, facts.interpreter.version)
 
 
 def base_of(order: Order, shop: Workshop, override: str | None) -> base.Base:
@@ -80,12 +93,14 @@ def with_extra(declared: Requirements, extra: tuple[str, ...]) -> Requirements:
 
 
 def packages_note(wanted: Requirements) -> tuple[str, ...]:
-    """Return what to tell when no package is wanted: that is easily a mistake."""
+    """Return what to tell of the packages; that none is wanted is easily a mistake."""
     if wanted.lines:
-        return ()
+        return wanted.notes
     return (
+        *wanted.notes,
         "no Python packages are installed: the source has none of "
-        f"{', '.join(requirements.FOUND_NAMES)} that names any, and the spec no `image.packages`",
+        f"{', '.join(requirements.FOUND_NAMES)} that names any, imports none that is known, and "
+        "the spec has no `image.packages`",
     )
 
 

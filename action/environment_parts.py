@@ -86,10 +86,11 @@ def resolve(site: Site, parts: Parts) -> Resolved:
     Raises: UserError at the lines that do not resolve; BuildFailed.
     """
     found = _base(site, parts)
+    environment.check_python(parts.declared, found.facts)
     wanted = environment.with_extra(parts.declared, found.extra_packages)
     locked = _locked(site, parts, found.facts, wanted)
     known = parts.known
-    wishes = replace(parts.wishes, lines=wanted.lines)
+    wishes = replace(parts.wishes, lines=wanted.asked)
     made_of = Ingredients(
         base=str(known.digest) if known else found.facts.image_id,
         lock=locked.text,

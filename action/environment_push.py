@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from action import (
     append,
     base,
+    environment,
     environment_own,
     environments,
     frameworks,
@@ -24,7 +25,6 @@ from action import (
     keys,
     publish,
     reference,
-    requirements,
 )
 from action.catalogue import Entry, read_catalogue
 from action.environment_make import Made, Site, make
@@ -91,15 +91,15 @@ def _reused(found: Found, why: str, notes: tuple[str, ...] = ()) -> Ready:
 def _generated(site: Site) -> Ready:
     order = site.order
     # The files of the user are judged first: a fault in them is told before anything is fetched.
-    declared = requirements.find(order.spec.image, order.root, order.spec.src)
+    declared = environment.declared_in(order)
     name, entry = base.choose(order.spec.image, order.base_image, read_catalogue())
-    known = in_registry(site, name)
+    known = _pinned(name) or in_registry(site, name)
     if known and not declared.lines and not order.spec.image.system:
         return _as_it_is(site, name, entry, known)
     wishes = Wishes(
         base=name,
         python=order.spec.image.python,
-        lines=declared.lines,
+        lines=declared.asked,
         pinned=declared.pinned or declared.hashed,
         system=order.spec.image.system,
         platform=append.PLATFORM,
@@ -110,6 +110,12 @@ def _generated(site: Site) -> Ready:
             return _reused(found, "the same base and packages as in an earlier build")
     parts = Parts(name=name, entry=entry, known=known, wishes=wishes, declared=declared)
     return _before(site, parts) or _resolved(site, parts)
+
+
+def _pinned(name: str) -> Reference | None:
+    """Return an image that is written with its digest: nobody needs to be asked for it."""
+    found = None if reference.is_digest(name) else reference.parse(name)
+    return found.at(digest=found.digest) if found and found.digest else None
 
 
 def _inputs(site: Site, wishes: Wishes, digest: str) -> str:

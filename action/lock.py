@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import explanation, indexes, resolver, stub
+from action import explanation, indexes, markers, resolver, stub
 from action.explanation import Target
 from action.failures import BuildFailed
 from action.plan import canonical
@@ -65,7 +65,7 @@ def lock(need: Need, cache: Path, console: Console) -> Lock:
     if not wanted.lines:
         return Lock(source=wanted.source)
     if wanted.hashed:
-        return given("".join(f"{line}\n" for line in wanted.lines), wanted.source)
+        return given(_for_image(need), wanted.source)
     kept = cache / "locks" / f"{_key(need)}.txt"
     if kept.is_file():
         return given(kept.read_text("utf-8"), wanted.source)
@@ -77,6 +77,18 @@ def lock(need: Need, cache: Path, console: Console) -> Lock:
         )
     _keep(kept, text)
     return given(text, wanted.source)
+
+
+def _for_image(need: Need) -> str:
+    """Return the hashed lines that are for this image: such a file may serve many platforms."""
+    values = markers.environment(need.python, need.machine)
+    out = []
+    for line in need.requirements.lines:
+        wish, space, hashes = line.partition(" --hash=")
+        name, _, marker = wish.partition(";")
+        if markers.holds(marker, values):
+            out.append(f"{name.strip()}{space}{hashes}\n")
+    return "".join(out)
 
 
 def given(text: str, source: str | None) -> Lock:
@@ -108,7 +120,7 @@ def platform(machine: str, libc: tuple[int, int] | None) -> str:
 
 def _key(need: Need) -> str:
     parts = [
-        need.requirements.lines,
+        need.requirements.asked,
         (need.python, need.machine, need.libc, need.sources),
         sorted(need.kept.items()),
         need.as_of,
@@ -137,14 +149,19 @@ def _resolved(need: Need, cache: Path, console: Console) -> str:
 
 
 def _compile(need: Need, uv: tuple[str, ...], work: Path) -> Answer:
-    """Run uv in a folder of our own: a `uv.toml` of the user's repository shall not count."""
+    """Run uv in a folder of our own.
+
+    It looks for a `uv.toml` or pyproject.toml there and in every folder above, the user's
+    repository perhaps, and stops at the first: https://docs.astral.sh/uv/concepts/configuration-files/
+    """
+    (work / "uv.toml").touch()
     found = indexes.find()
     kept = {name: version for name, version in need.kept.items() if parse(version)}
     _write_stubs(work / "stubs", kept, need)
     wishes = "".join(f"{line}\n" for line in need.requirements.lines)
     (work / "wishes.in").write_text(f"--find-links ./stubs\n{wishes}", "utf-8")
-    kept_lines = "".join(f"{name}=={version}\n" for name, version in sorted(kept.items()))
-    (work / "kept.txt").write_text(kept_lines, "utf-8")
+    limits = (*(f"{n}=={v}" for n, v in sorted(kept.items())), *need.requirements.constraints)
+    (work / "limits.txt").write_text("".join(f"{line}\n" for line in limits), "utf-8")
     # Named, so that uv does not look at every Python of the machine.
     words = (*uv, *compile_words(need), "--python", sys.executable, *found.options)
     return capture(words, timeout_s=_LIMIT_S, folder=work, environ=found.environ)
@@ -153,7 +170,15 @@ def _compile(need: Need, uv: tuple[str, ...], work: Path) -> Answer:
 def compile_words(need: Need) -> tuple[str, ...]:
     """Return the words after `uv`; the output names no index and no path of this machine."""
     return (
-        *("pip", "compile", "wishes.in", "--constraints", "kept.txt", "--output-file", "lock.txt"),
+        *(
+            "pip",
+            "compile",
+            "wishes.in",
+            "--constraints",
+            "limits.txt",
+            "--output-file",
+            "lock.txt",
+        ),
         *("--python-version", need.python),
         *("--python-platform", platform(need.machine, need.libc)),
         *("--generate-hashes", "--no-header", "--no-annotate"),

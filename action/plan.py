@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from action import versions
 from action.requirements import Requirements
 from cynthus.spec import Spec
 
@@ -86,7 +87,7 @@ def build_plan(
     folders = ("wheels",) if requirements.lines else ()
     dockerfile = environment_dockerfile(system_tag, wheels=folders)
     date = "" if requirements.pinned else as_of
-    key = _key("environment", base.image_id, dockerfile, system, requirements.lines, date)
+    key = _key("environment", base.image_id, dockerfile, system, requirements.asked, date)
     tag = f"cynthus/env:{key}"
     return BuildPlan(
         base=base.reference,
@@ -278,14 +279,28 @@ def canonical(name: str) -> str:
 def kept_versions(
     packages: Sequence[tuple[str, str]], requirements: Requirements
 ) -> Mapping[str, str]:
-    """Return the base's packages that stay as they are: all whose version the user left open."""
-    named = {
-        canonical(match[1])
-        for line in requirements.lines
-        if (match := re.match(r"([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*[=<>!~]", line))
-    }
+    """Return the base's packages that stay as they are: all whose version does for the user.
+
+    One that is wanted with extras does not stay: what they need is written in the package itself.
+    """
+    wishes = [match for line in requirements.lines if (match := _WISH.match(line))]
     found = {canonical(name): version for name, version in packages}
-    return {name: v for name, v in found.items() if name not in named | _TOOLS}
+    return {
+        name: version
+        for name, version in found.items()
+        if name not in _TOOLS and all(_does(wish, version) for wish in wishes if _is(wish, name))
+    }
+
+
+_WISH = re.compile(r"([A-Za-z0-9._-]+)\s*(\[[^\]]*\])?\s*([^;\s-][^;]*?)?\s*(?:;.*|--hash.*)?$")
+
+
+def _is(wish: re.Match[str], name: str) -> bool:
+    return canonical(wish[1]) == name
+
+
+def _does(wish: re.Match[str], version: str) -> bool:
+    return not wish[2] and versions.allows(wish[3] or "", version)
 
 
 _TOOLS = {"pip", "setuptools", "wheel"}  # Debian's pip does without their metadata being kept

@@ -1,208 +1,178 @@
-"""Find out which packages the user's code declares."""
+"""Find out which packages the user's code needs: declared, or inferred from its imports."""
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Iterable
+import posixpath
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from action import conda, imports, pip_file, pipfile, pyproject, versions
+from action.declared import Declared
+from action.import_findings import Wanted
 from action.workflow import Place
-from cynthus import grammar
 from cynthus.errors import Fault, UserError
 from cynthus.spec import ImageSpec
 
 # In this order, the first that exists: a lock-like list before a project's own wishes.
 FOUND_NAMES = ("requirements.txt", "pyproject.toml", "environment.yml", "Pipfile")
-LONGEST_FILE_BYTES = 1 << 20  # a lock of a thousand packages with hashes is half of that
+# Locks of other tools, and how to say the same in a way that is read here.
+OTHER_LOCKS = {
+    "uv.lock": "uv export --format requirements-txt --output-file requirements.txt",
+    "poetry.lock": "poetry export --output requirements.txt",
+    "Pipfile.lock": "pipenv requirements --hash > requirements.txt",
+    "pdm.lock": "pdm export --output requirements.txt",
+}
+_LATEST_PATCH = 99  # no Python had half as many
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What pip shall install: lines of names, versions and markers, checked."""
+    """What shall be installed: lines of names, versions and markers, checked."""
 
     lines: tuple[str, ...] = ()
     places: tuple[Place | None, ...] = ()  # where each line stands; None: in the spec
-    source: str | None = None  # the file they come from
-    hashed: bool = False
+    constraints: tuple[str, ...] = ()  # versions for what others want; nothing is installed for it
+    python: tuple[tuple[str, Place], ...] = ()  # specifiers for Python itself, with their places
+    source: str | None = None  # the file they come from; None: the imports, or the spec alone
+    hashed: bool = False  # every line has its hashes: a lock already
+    notes: tuple[str, ...] = ()  # what a person should know, each a sentence
 
     @property
     def pinned(self) -> bool:
         """Say whether every line names one exact version, so that the result never changes."""
-        return all(_EXACT.search(line.partition(";")[0]) for line in self.lines)
+        return all(pip_file.exact(line.partition(" --hash=")[0]) for line in self.lines)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Return everything that can change the result, for keys."""
+        return (*self.lines, *(f"-c {line}" for line in self.constraints))
 
 
-_EXACT = re.compile(r"===?\s*[^*,\s]+(?:\s|$|--)")
-
-
-def find(image: ImageSpec, root: Path, src: str) -> Requirements:
-    """Return the declared packages, plus the spec's own.
+def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "") -> Requirements:
+    """Return the declared packages or, when nothing declares any, the inferred; plus the spec's.
 
     A file named by the spec is looked for from the repository's root, then in `src`; without a
-    name the first of `FOUND_NAMES` in `src` counts.
-    Raises: UserError with the place of everything that is more than a name with versions.
+    name the first of `FOUND_NAMES` in `src` that declares something counts. `run` is the command
+    of the spec: the files it starts are judged more strictly (`action/imports.py`).
+    Raises: UserError with the place of everything that is more than a name with versions, and of
+    every import that no package is known for.
     """
-    name = image.requirements or _found_name(root / src)
-    declared = Requirements() if name is None else _read_from(root, src, name, image)
-    if declared.hashed and image.packages:
+    name, found = _declared(image, root, src)
+    if found is None:
+        found = imports.infer(
+            root, src, Wanted(run=run, python=image.python, packages=image.packages)
+        )
+    found = found or Declared()
+    if found.faults:
+        raise UserError("\n".join(str(fault) for fault in found.faults), found.faults)
+    hashed = any(wish.hashes for wish in found.wishes)
+    if hashed and image.packages:
         raise UserError(
             f"image/packages: should be empty when `{name}` carries hashes, since pip then wants "
             f"one for every package. Move the packages into that file."
         )
-    return Requirements(
-        lines=(*declared.lines, *image.packages), source=declared.source, hashed=declared.hashed
+    needed = Requirements(
+        lines=(*(" ".join((w.text, *w.hashes)) for w in found.wishes), *image.packages),
+        places=(*(Place(file=w.path, line=w.line) for w in found.wishes), *_nowhere(image)),
+        constraints=tuple(wish.text for wish in found.constraints),
+        python=tuple((w.text, Place(file=w.path, line=w.line)) for w in found.python),
+        source=name,
+        hashed=hashed,
+        notes=(*found.notes, *_lock_notes(root / src, name)),
+    )
+    if image.python:
+        check_python(needed, image.python)
+    return needed
+
+
+def _nowhere(image: ImageSpec) -> tuple[None, ...]:
+    return (None,) * len(image.packages)
+
+
+_READERS: dict[str, Callable[[Path, str], Declared | None]] = {
+    ".toml": pyproject.read,
+    ".yml": conda.read,
+    ".yaml": conda.read,
+    "Pipfile": pipfile.read,
+}
+
+
+def _declared(image: ImageSpec, root: Path, src: str) -> tuple[str | None, Declared | None]:
+    if image.requirements:
+        shown = _named(root, src, image.requirements)
+        return shown, _read(root, shown) or Declared()
+    for name in FOUND_NAMES:
+        shown = posixpath.normpath(posixpath.join(src, name))
+        if (root / shown).is_file() and (found := _read(root, shown)) is not None:
+            return shown, found
+    return None, None
+
+
+def _named(root: Path, src: str, name: str) -> str:
+    inside = posixpath.normpath(posixpath.join(src, name))
+    shown = name if (root / name).is_file() else inside
+    if not (root / shown).is_file():
+        raise UserError(
+            f"image/requirements: should be a readable file, found no `{inside}`. "
+            f"Commit the file, or correct the name."
+        )
+    return shown
+
+
+def _read(root: Path, shown: str) -> Declared | None:
+    path = Path(shown)
+    read = _READERS.get("Pipfile" if path.name == "Pipfile" else path.suffix, pip_file.read)
+    return read(root, shown)
+
+
+def _lock_notes(folder: Path, source: str | None) -> tuple[str, ...]:
+    """Tell of locks that are not read, since versions are then looked up anew."""
+    if source is None or source.endswith(".txt"):
+        return ()
+    found = [name for name in OTHER_LOCKS if (folder / name).is_file()]
+    return tuple(
+        f"{name} is not read: the versions are resolved from {source}. To have its versions, "
+        f"commit the requirements.txt that `{OTHER_LOCKS[name]}` writes"
+        for name in found
     )
 
 
-def _found_name(folder: Path) -> str | None:
-    return next((name for name in FOUND_NAMES if (folder / name).is_file()), None)
+# ── Python's own version ────────────────────────────────────────────────────────────────────────
 
 
-def _read_from(root: Path, src: str, name: str, image: ImageSpec) -> Requirements:
-    inside = name if src == "." else f"{src}/{name}"
-    shown = name if image.requirements and (root / name).is_file() else inside
-    return _read(root / shown, shown)
-
-
-def _read(path: Path, shown: str) -> Requirements:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"image/requirements: should be a readable file, found `{shown}`: "
-            f"{error.strerror}. Commit the file, or correct the name."
-        ) from None
-    if len(raw) > LONGEST_FILE_BYTES:
-        raise UserError(f"{shown}: should be at most 1 MiB, found {len(raw)} bytes. Shorten it.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{shown}: should be UTF-8 text, found other bytes. Save it so.") from None
-    lines = _LINES.get(path.suffix if path.name != "Pipfile" else "Pipfile", _plain_lines)
-    return _checked(lines(text, shown), shown)
-
-
-_Line = tuple[int, str]
-
-
-def _checked(lines: Iterable[_Line], shown: str) -> Requirements:
-    faults: list[Fault] = []
-    good: list[str] = []
-    hashed = False
-    for number, line in lines:
-        wanted, hashes = _without_hashes(line)
-        hashed = hashed or bool(hashes)
-        if complaint := _complaint(wanted):
-            faults.append(Fault(path=shown, line=number, column=1, where="", message=complaint))
-        good.append(" ".join((wanted, *hashes)))
+def check_python(requirements: Requirements, version: str) -> None:
+    """Raise a UserError at the line that does not take the Python of the image (`3.11`)."""
+    faults = tuple(
+        Fault(
+            path=place.file,
+            line=place.line or 1,
+            column=1,
+            where="",
+            message=f"should take the image's Python {version}, found `{wanted}`. "
+            f"Set `image.python` of the spec, or correct this line.",
+        )
+        for wanted, place in requirements.python
+        if not takes_python(wanted, version)
+    )
     if faults:
-        raise UserError("\n".join(str(fault) for fault in faults), tuple(faults))
-    return Requirements(lines=tuple(good), source=shown, hashed=hashed)
+        raise UserError("\n".join(str(fault) for fault in faults), faults)
 
 
-_HASH = re.compile(r"\s--hash=sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})(?=\s|$)")
+def takes_python(wanted: str, version: str) -> bool:
+    """Say whether a specifier takes some Python of a version; `||` stands between alternatives.
+
+    `3.11` stands for every 3.11.x, since an image's patch release is not asked for.
+    """
+    return any(_takes(part, version) for part in wanted.split("||"))
 
 
-def _without_hashes(line: str) -> tuple[str, tuple[str, ...]]:
-    """Take off `--hash=…`, the one option that only makes pip stricter."""
-    return _HASH.sub("", line).strip(), tuple(found.strip() for found in _HASH.findall(line))
-
-
-def _complaint(line: str) -> str | None:
-    try:
-        grammar.package(line)
-    except grammar.Wrong as wrong:
-        return f"{wrong}, found `{line[:100]}`."
-    return None
-
-
-# ── the four kinds of file ──────────────────────────────────────────────────────────────────────
-
-
-def _plain_lines(text: str, _shown: str) -> Iterable[_Line]:
-    """Yield a requirements file's lines: https://pip.pypa.io/en/stable/reference/requirements-file-format/."""
-    start, gathered = 0, ""
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = re.sub(r"(^|\s+)#.*$", "", raw)
-        start = start if gathered else number
-        if line.endswith("\\"):
-            gathered += line[:-1] + " "
-            continue
-        gathered, whole = "", (gathered + line).strip()
-        if whole:
-            yield start, whole
-    if gathered.strip():
-        yield start, gathered.strip()
-
-
-def _toml(text: str, shown: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{shown}: should be TOML, found: {error}. Correct it.") from None
-
-
-def _pyproject_lines(text: str, shown: str) -> Iterable[_Line]:
-    """Yield PEP 621's `project.dependencies`; a file that only configures tools declares none."""
-    project = _toml(text, shown).get("project", {})
-    found = project.get("dependencies", []) if isinstance(project, dict) else []
-    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
-        raise UserError(
-            f"{shown}: project/dependencies: should be a list of text, found something else. "
-            f"Write it as in PEP 621."
-        )
-    for line in found:
-        yield _line_of(text, line), line
-
-
-def _pipfile_lines(text: str, shown: str) -> Iterable[_Line]:
-    packages = _toml(text, shown).get("packages", {})
-    for name, wish in packages.items() if isinstance(packages, dict) else ():
-        version = wish.get("version", "*") if isinstance(wish, dict) else wish
-        if isinstance(wish, dict) and set(wish) - {"version", "extras", "markers"}:
-            version = " @ a place of its own"  # git, path, url: refused with its line below
-        extras = (
-            f"[{','.join(wish['extras'])}]" if isinstance(wish, dict) and wish.get("extras") else ""
-        )
-        marker = f"; {wish['markers']}" if isinstance(wish, dict) and wish.get("markers") else ""
-        yield _line_of(text, name), f"{name}{extras}{'' if version == '*' else version}{marker}"
-
-
-def _environment_lines(text: str, shown: str) -> Iterable[_Line]:
-    """Yield the `pip:` part of a conda environment; conda's own packages are not pip's."""
-    import yaml
-
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{shown}: should be YAML, found a fault: {error}. Correct it.") from None
-    entries = found.get("dependencies", []) if isinstance(found, dict) else []
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict):
-            yield from ((_line_of(text, str(line)), str(line)) for line in entry.get("pip") or ())
-        elif re.split(r"[ =<>!]", str(entry))[0] not in {"python", "pip"}:
-            place = Place(file=shown, line=_line_of(text, str(entry)))
-            message = (
-                f"should be below `pip:`, found the conda package `{entry}`. "
-                f"Name it there as pip knows it, or write a requirements.txt."
-            )
-            fault = Fault(path=shown, line=place.line or 1, column=1, where="", message=message)
-            raise UserError(str(fault), (fault,))
-
-
-def _line_of(text: str, wanted: str) -> int:
-    """Return the line where a text first stands: good enough to point at."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if wanted in line:
-            return number
-    return 1
-
-
-_LINES = {
-    ".toml": _pyproject_lines,
-    ".yml": _environment_lines,
-    ".yaml": _environment_lines,
-    "Pipfile": _pipfile_lines,
-}
+def _takes(wanted: str, version: str) -> bool:
+    clauses = versions.clauses(wanted)
+    if clauses is None:
+        return False
+    if version.count(".") > 1:
+        return versions.allows(wanted, version)
+    named = [right for _, right in clauses if right.startswith(f"{version}.")]
+    tried = (f"{version}.0", f"{version}.{_LATEST_PATCH}", version, *named)
+    return any(versions.allows(wanted, one) for one in tried)

@@ -209,6 +209,37 @@ def test_hashes_are_a_lock_already_and_nothing_asks_for_nothing(tmp_path: Path) 
     assert locked(a_need(), tmp_path) == lock.Lock(source="requirements.txt")
 
 
+def test_a_lock_for_many_platforms_is_cut_to_the_image(tmp_path: Path) -> None:
+    lines = (
+        f"a==1 ; sys_platform == 'win32' {HASH}",
+        f"b==2 ; python_version < '3.12' and platform_machine != 'arm64' {HASH} {HASH}",
+        f'c==3; python_full_version >= "3.12" {HASH}',
+    )
+    hashed = Requirements(lines=lines, hashed=True, source="r.txt")
+    assert locked(a_need(requirements=hashed), tmp_path).text == f"b==2 {HASH} {HASH}\n"
+
+
+def test_constraints_bind_what_others_want_and_are_part_of_the_question(
+    wheels: Path, tmp_path: Path
+) -> None:
+    a_wheel(wheels, "plain", "1.2", "deep")
+    a_wheel(wheels, "deep", "1.0")
+    a_wheel(wheels, "deep", "2.0")
+    need = a_need("plain")
+    bound = replace(need, requirements=replace(need.requirements, constraints=("deep<2", "x==1")))
+    assert locked(need, tmp_path / "cache").pins == (("deep", "2.0"), ("plain", "1.2"))
+    assert locked(bound, tmp_path / "cache").pins == (("deep", "1.0"), ("plain", "1.2"))
+
+
+def test_a_uv_toml_of_the_repository_does_not_count(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_wheel(wheels, "plain", "1.2")
+    (tmp_path / "uv.toml").write_text("no-such-setting = 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert locked(a_need("plain"), tmp_path / "elsewhere" / "cache").pins == (("plain", "1.2"),)
+
+
 @pytest.mark.parametrize(
     ("told", "enough"),
     [

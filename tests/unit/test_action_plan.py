@@ -183,6 +183,7 @@ def test_wheels_for_another_python_are_binary_and_fit_the_image_and_not_the_buil
     [
         (("pandas",), {"torch": "2.6.0+cu124", "my-pkg": "1"}),
         (("torch",), {"torch": "2.6.0+cu124", "my-pkg": "1"}),  # any version: the base's
+        (("torch==2.6.0", "My.Pkg>=1; x"), {"torch": "2.6.0+cu124", "my-pkg": "1"}),  # the same
         (("torch==2.7.0", "My.Pkg>1"), {}),  # a version of the user's own replaces the base's
         (("torch[opt]>=2",), {"my-pkg": "1"}),
     ],

@@ -1,0 +1,56 @@
+"""Pip's settings in uv's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from action import indexes
+
+CONFIG = """\
+[global]
+index-url = https://ada:canary@index.example/simple
+extra-index-url =
+    https://one.example/simple
+    https://two.example/simple
+no-index = false
+[install]
+find-links = /a /b
+[freeze]
+timeout = 1
+"""
+
+
+def test_pips_files_and_variables_become_uvs() -> None:
+    found = indexes.translate([CONFIG], {"PIP_CERT": "/ca.crt", "PIP_NO_INDEX": "1"})
+    assert found.environ == {
+        "UV_DEFAULT_INDEX": "https://ada:canary@index.example/simple",
+        "UV_INDEX": "https://one.example/simple https://two.example/simple",
+        "UV_FIND_LINKS": "/a,/b",
+        "SSL_CERT_FILE": "/ca.crt",
+    }
+    assert found.options == ("--no-index",)
+    assert "canary" not in repr(found)
+
+
+def test_uvs_own_settings_are_never_overruled() -> None:
+    taken = {"UV_INDEX_URL": "https://mine.example", "UV_INDEX": "https://more.example"}
+    assert indexes.translate([CONFIG], taken).environ == {"UV_FIND_LINKS": "/a,/b"}
+
+
+def test_the_later_file_wins_and_a_broken_one_says_nothing(tmp_path: Path) -> None:
+    later = "[global]\nindex-url = https://later.example\n"
+    found = indexes.translate([CONFIG, "no section", later], {})
+    assert found.environ["UV_DEFAULT_INDEX"] == "https://later.example"
+
+
+def test_files_are_found_where_pip_finds_them(tmp_path: Path) -> None:
+    user = tmp_path / ".config" / "pip" / "pip.conf"
+    user.parent.mkdir(parents=True)
+    user.write_text("[global]\nindex-url = https://user.example\n")
+    env = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path / "none")}
+    assert indexes.find(env).environ["UV_DEFAULT_INDEX"] == "https://user.example"
+    own = tmp_path / "own.conf"
+    own.write_text("[global]\nindex-url = https://own.example\n")
+    named = indexes.find({**env, "PIP_CONFIG_FILE": str(own)})
+    assert named.environ["UV_DEFAULT_INDEX"] == "https://own.example"
+    assert indexes.find({**env, "PIP_CONFIG_FILE": "/dev/null"}).environ == {}
