@@ -44,6 +44,7 @@ class World:
     statuses: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # of POST /runs, first
     events: list[dict[str, Any]] = field(default_factory=list)
     view: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, Any] = field(default_factory=lambda: {"digests": [], "keys": []})
     tokens: int = 0
 
     @property
@@ -126,6 +127,11 @@ class World:
         return path.read_text() if path.exists() else ""
 
 
+_FIXED: dict[str, tuple[int, dict[str, Any]]] = {
+    "/api/v1/locks": (404, {}),  # no commit of these tests was built before
+}
+
+
 def _handler(world: World) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -135,15 +141,13 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 audience = parse_qs(parts.query)["audience"][0]
                 world.tokens += 1
                 self._answer(200, {"value": identity(audience, world.tokens)})
+            elif parts.path == "/api/v1/images":
+                self._answer(200, world.images)
             elif parts.path.endswith("/events"):
                 after = int(parse_qs(parts.query)["after"][0])
                 self._answer(200, [e for e in world.events if e["seq"] > after])
-            elif parts.path == "/api/v1/locks":
-                self._answer(404, {})  # no commit of these tests was built before
-            elif parts.path == "/api/v1/images":
-                self._answer(200, {"digests": [], "keys": []})
             else:
-                self._answer(200, world.view)
+                self._answer(*_FIXED.get(parts.path, (200, world.view)))
 
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"] or 0))
