@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,9 @@ sys.addaudithook(_guard)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first, then folder by folder; the order within a file stays."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, _folder(item.path)))
+    """Put files with many slow tests first, then folder by folder; a file stays whole."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path], _folder(item.path), item.path))
 
 
 def _folder(path: Path) -> int:

@@ -16,7 +16,7 @@ from tests.doors.conftest import Site
 from webhook_server.runs.model import Outcome, State
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 WAIT_MS = 30_000  # as Playwright's other waits: a busy machine draws a chart a second
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -34,26 +34,31 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, site: Site) -> Iterator[Page]:
-    """A page that may talk to the server alone and whose script may not fail."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser: its start takes a second of processor, a context of one's own next to none."""
     from playwright.sync_api import sync_playwright
 
-    faults: list[str] = []
-    foreign: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(
-            color_scheme=request.param, viewport={"width": 1280, "height": 1000}
-        )
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on(
-            "request", lambda r: foreign.append(r.url) if not r.url.startswith(site.url) else None
-        )
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterator[Page]:
+    """A page that may talk to the server alone and whose script may not fail."""
+    faults: list[str] = []
+    foreign: list[str] = []
+    context = browser.new_context(
+        color_scheme=request.param, viewport={"width": 1280, "height": 1000}
+    )
+    page = context.new_page()
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
+    page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith(site.url) else None)
+    yield page
+    context.close()
     assert faults == []
     assert foreign == []
 

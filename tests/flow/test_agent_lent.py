@@ -116,6 +116,7 @@ def test_a_preemption_is_told_within_a_second_and_ends_the_command_in_time(
         assert plane.beats[-1]["maintenance"] == "TERMINATE_ON_HOST_MAINTENANCE"
 
 
+@pytest.mark.slow
 def test_a_command_that_ignores_the_preemption_is_over_before_the_plug_is_pulled(
     bundle: str, metadata: MetadataServer, tmp_path: Path
 ) -> None:

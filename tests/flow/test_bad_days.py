@@ -108,6 +108,7 @@ PUSH = (
 )
 
 
+@pytest.mark.slow
 def test_r11_no_silence_of_others_keeps_a_server_from_stopping(tmp_path: Path) -> None:
     with (
         a_host_that_never_answers() as url,

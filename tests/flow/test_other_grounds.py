@@ -27,6 +27,7 @@ def assert_released(stage: Stage, name: str, folder: Path) -> None:
     assert published_release(stage, name) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_a_push_is_released_on_postgresql(tmp_path: Path) -> None:
     with a_server() as server_url:
