@@ -49,8 +49,12 @@ test: install system ## everything: contracts, flows, browser, both examples to 
 bench: install system ## measure (ONLY=name for one); writes bench/out/results.json
 	@$(BIN)/python -m demo.with_engine $(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
 
+.PHONY: images
+images: install system ## build the runner images here, offline and for the CPU, and try each (about 3 min, 3 GB)
+	@$(BIN)/python -m demo.with_engine $(BIN)/python -m scripts.images here
+
 .PHONY: docs
-docs: install ## write the generated pages: docs/spec.md, docs/settings.md
+docs: install ## write the generated pages: docs/spec.md, settings.md, catalogue.md
 	@$(BIN)/python -m docs.generate
 
 .PHONY: lock

@@ -14,7 +14,7 @@ from action import build, follow, inputs, plan, refusals, server, specs, submit,
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
-from action.workflow import JobConsole
+from action.workflow import Console, JobConsole
 from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest
@@ -72,8 +72,8 @@ def work(given: Inputs, console: JobConsole) -> int:
     sender = _sender(given, console)
     try:
         built = build.build(_order(given, spec, text), console)
-    except BuildFailed as error:
-        return _tell_build_failure(error, text, given, sender)
+    except (BuildFailed, UserError) as error:
+        return _tell_no_image(error, text, given, sender)
     _tell_built(spec, built, given)
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
@@ -146,7 +146,7 @@ def today() -> date:
 # ── telling ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> int:
+def _tell_users_fault(error: UserError, given: Inputs, console: Console) -> int:
     for fault in error.faults:
         console.error(fault.message, workflow.place_of(fault))
     for line in () if error.faults else str(error).splitlines():
@@ -155,20 +155,25 @@ def _tell_users_fault(error: UserError, given: Inputs, console: JobConsole) -> i
     return USERS_FAULT
 
 
-def _tell_build_failure(
-    error: BuildFailed, text: bytes, given: Inputs, sender: submit.Sender | None
+def _tell_no_image(
+    error: BuildFailed | UserError, text: bytes, given: Inputs, sender: submit.Sender | None
 ) -> int:
     """Annotate, and let the server end the run with the reason instead of waiting for an image."""
-    console = JobConsole(sys.stdout) if sender is None else sender.console
-    console.error(str(error), error.place)
-    workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
+    console: Console = JobConsole(sys.stdout) if sender is None else sender.console
+    if isinstance(error, UserError):
+        code = _tell_users_fault(error, given, console)
+        reason = "\n".join(map(str, error.faults)) or str(error)
+    else:
+        code, reason = RUN_FAILED, str(error)
+        console.error(reason, error.place)
+        workflow.write_summary(given.summary_file, summary.failure_lines(reason))
     outputs = {"conclusion": "failure"}
     if sender is not None:
-        request = submit.run_request(given, text.decode(), image=None, failure=str(error))
+        request = submit.run_request(given, text.decode(), image=None, failure=reason)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
     workflow.write_outputs(given.output_file, outputs)
-    return RUN_FAILED
+    return code
 
 
 def _tell_built(spec: Spec, built: Built, given: Inputs) -> None:

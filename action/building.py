@@ -73,7 +73,7 @@ def system(base: str, packages: Sequence[str], target: Target, shop: Workshop) -
     with shop.console.phase(f"Debian packages: {', '.join(packages)}"):
         watch = Watch()
         done = shop.build(plan.system_dockerfile(base, packages), target)
-        buildkit.expect(done, "the Debian packages could not be installed")
+        buildkit.expect_system(done, " ".join(packages))
         shop.console.say(f"installed ({watch})")
 
 

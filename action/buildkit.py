@@ -30,6 +30,22 @@ def expect_own(done: Answer, name: str, text: str) -> None:
         raise BuildFailed(f"{name} could not be built: {reason(done.out)}", place)
 
 
+def expect_system(done: Answer, packages: str) -> None:
+    """Raise BuildFailed with apt's own complaint unless the Debian packages were installed."""
+    if done.code == 0:
+        return
+    if complaint := _APT.findall(done.out):
+        raise BuildFailed(
+            f"image/system: should be packages that the base's distribution has, found "
+            f"`{packages}`: {complaint[-1][:LONGEST_REASON]}. Correct the names, or take a base "
+            f"of another release."
+        )
+    raise BuildFailed(f"the Debian packages could not be installed: {reason(done.out)}")
+
+
+_APT = re.compile(r"^(?:#\d+ [\d.]+ )?E: (.+?)\.?$", re.MULTILINE)
+
+
 def line_of_failure(output: str, dockerfile: str) -> int:
     """Return the line of a Dockerfile that the output complains about, 1 when it names none."""
     if match := _ERROR_LINE.search(output):
@@ -49,4 +65,12 @@ def reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     found = [line for line in lines if _WRAPPING.match(line)]
     line = (found or lines or ["no reason was given"])[-1]
+    if _FULL.search(output):
+        return (
+            "the disk of the Docker engine is full (no space left on device). Free some, or take "
+            "a larger runner"
+        )
     return _WRAPPING.sub("", line)[:LONGEST_REASON]
+
+
+_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)

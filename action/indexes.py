@@ -1,4 +1,4 @@
-"""Find out where this machine looks packages up: pip's settings in uv's words.
+"""Find out where this machine looks packages up: pip's settings in uv's words, and back.
 
 uv reads its own settings and none of pip's, on purpose:
 https://docs.astral.sh/uv/pip/compatibility/#configuration-files-and-environment-variables
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,29 @@ def translate(texts: Iterable[str], environ: Mapping[str, str]) -> Indexes:
             found[first] = _LISTS[name].join(value.split()) if name in _LISTS else value
     offline = settings.get("no-index", "").lower() in _YES
     return Indexes(environ=found, options=("--no-index",) if offline else ())
+
+
+_PIPS_NAMES = {
+    "PIP_INDEX_URL": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+    "PIP_EXTRA_INDEX_URL": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
+    "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
+    "PIP_TRUSTED_HOST": ("UV_INSECURE_HOST",),
+}
+_NAMED = re.compile(r"^[A-Za-z0-9_.-]+=(?=[a-z]+:)")  # uv's indexes may have a name: `corp=https:…`
+
+
+def for_pip(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Put uv's variables into pip's words: what uv has locked, pip fetches from the same places.
+
+    Pure. What pip's own variables say is never overruled.
+    """
+    found = {}
+    for name, known in _PIPS_NAMES.items():
+        values = [value for one in known for value in re.split(r"[\s,]+", environ.get(one, ""))]
+        listed = [_NAMED.sub("", value) for value in values if value]
+        if listed and not environ.get(name):
+            found[name] = listed[0] if name == "PIP_INDEX_URL" else " ".join(listed)
+    return found
 
 
 def _settings(text: str) -> dict[str, str]:

@@ -59,11 +59,16 @@ def capture(
 
 
 def stream(
-    words: Sequence[str], console: Console, *, boring: re.Pattern[str] | None = None
+    words: Sequence[str],
+    console: Console,
+    *,
+    boring: re.Pattern[str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run a program and quote its output line by line but for `boring` lines; return the last.
 
-    The program gets a process group of its own, so that an interrupted build leaves nothing behind.
+    `environ` comes on top of ours. The program gets a process group of its own, so that an
+    interrupted build leaves nothing behind.
     """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     try:
@@ -73,6 +78,7 @@ def stream(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=None if environ is None else {**os.environ, **environ},
         )
     except OSError as error:
         return Answer(127, f"{words[0]}: {error.strerror}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from action import stub
+from action import indexes, stub
 from action.builder import find_pip, this_interpreter
 from action.failures import BuildFailed
 from action.plan import Interpreter, canonical, wheel_words
@@ -111,7 +112,7 @@ def _fill(need: Need, builder: Interpreter, work: Path, console: Console) -> Non
     stubbed = {stub.write(stubs, name, version, _ANY) for name, version in kept.items()}
     wishes = _wishes(need, work, stubs)
     words = wheel_words(builder, need.image, target=str(wheels), wishes=wishes)
-    done = stream((*find_pip(), *words), console)
+    done = stream((*find_pip(), *words), console, environ=indexes.for_pip(os.environ))
     if done.code != 0:
         raise _failure(done.out, need)
     for name in stubbed:

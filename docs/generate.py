@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/spec.md from the schema, docs/settings.md from the settings."""
+"""Write the generated pages: docs/spec.md, docs/settings.md, docs/catalogue.md."""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
+    from docs import generate_catalogue
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")
+    generate_catalogue.PAGE.write_text(generate_catalogue.catalogue_page(), "utf-8")
     PAGE.write_text(settings_page(), "utf-8")

@@ -9,3 +9,8 @@ done
 compile requirements/action.in -o requirements/action.lock
 compile requirements/installer.in -o requirements/installer.lock
 compile requirements/resolver.in -o requirements/resolver.lock
+# The frameworks of the runner images. PyTorch's CPU builds are not on the common index: their folder or
+# page comes from the environment (uv does not read pip's variable), and only their lock may see it.
+for wanted in runner_images/*/requirements.in; do compile "$wanted" -o "${wanted%.in}.lock"; done
+export UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}
+for wanted in runner_images/*/requirements.cpu.in; do compile "$wanted" -o "${wanted%.in}.lock"; done

@@ -1,6 +1,6 @@
 """Make the agent one file, `python -m runner_images.agent.package`, for Python 3.11 or newer.
 
-The file holds the agent, the three modules of the contract package that it needs, and the Docker
+The file holds the agent, the modules of the contract package that it needs, and the Docker
 SDK with what the SDK needs, copied from the environment that makes it. All of that is pure Python:
 compiled accelerators are left out, their owners run without them.
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-CONTRACT = ("__init__.py", "codec.py", "errors.py", "wire.py")
+CONTRACT = ("__init__.py", "codec.py", "errors.py", "wire.py", "wire_image.py")
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
 LEFT_OUT = ("__pycache__", "tests")
 KEPT = (".py", ".pem", ".json")

@@ -131,6 +131,8 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 audience = parse_qs(parts.query)["audience"][0]
                 world.tokens += 1
                 self._answer(200, {"value": identity(audience, world.tokens)})
+            elif parts.path == "/api/v1/locks":
+                self._answer(404, {"error": {"message": "this commit was not built before"}})
             elif parts.path.endswith("/events"):
                 after = int(parse_qs(parts.query)["after"][0])
                 self._answer(200, [e for e in world.events if e["seq"] > after])
@@ -141,9 +143,11 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
             raw = self.rfile.read(int(self.headers["Content-Length"] or 0))
             body = json.loads(raw) if raw else None
             self._record(body)
+            if self.path == "/api/v1/build-leases":  # as a server from before there were any
+                return self._answer(404, {})
             accepted = {"run_id": "r1", "url": f"{world.url}/runs/r1", "token": RUN_TOKEN}
             status, answer = world.statuses.pop(0) if world.statuses else (202, accepted)
-            self._answer(status, answer)
+            return self._answer(status, answer)
 
         def _record(self, body: Any) -> None:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")

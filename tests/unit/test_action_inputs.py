@@ -102,6 +102,10 @@ def test_environments_are_kept_beside_the_images_or_where_it_is_said(
         ("INPUT_REGISTRY", "docker.io/acme/train", "Write `registry: docker.io/acme`"),
         ("INPUT_ENVIRONMENTS", "ghcr.io", "with/environments: should be a registry's host and"),
         ("INPUT_ENVIRONMENTS", "ghcr.io/Acme/env", "in lower case"),
+        ("INPUT_BUILD_SECRETS", "index=ok\nno-value", "with/build-secrets: line 2 should be"),
+        ("INPUT_BUILD_SECRETS", "index=", "line 1 should be `id=VALUE`"),
+        ("INPUT_BUILD_SECRETS", "index=p4ss\nindex=p4ss", "line 2 should be"),
+        ("INPUT_BUILD_SECRETS", "id=a,src=/etc/shadow=p4ss\nx,src=/=p4ss", "line 2 should be"),
         ("INPUT_WAIT", "ja", "with/wait: should be true or false, found `ja`"),
         ("INPUT_DRY_RUN", "1", "with/dry-run: should be true or false"),
         ("INPUT_WAIT_TIMEOUT", "5", "with/wait-timeout: should be a duration"),
@@ -124,6 +128,16 @@ def test_a_bad_input_is_named_with_what_to_do(
         inputs.read({**environ, name: value})
     assert part in str(caught.value)
     assert "p4ss" not in str(caught.value)
+
+
+def test_build_secrets_are_lines_whose_values_do_not_show_themselves(
+    environ: dict[str, str],
+) -> None:
+    text = "index=p4ss=with=signs\n\n  hf_token=t0ken  \n"
+    found = inputs.read({**environ, "INPUT_BUILD_SECRETS": text}).build_secrets
+    pairs = [("index", "p4ss=with=signs"), ("hf_token", "t0ken")]
+    assert [(one.id, one.value) for one in found] == pairs
+    assert "p4ss" not in repr(found)
 
 
 def test_ghcr_is_logged_in_to_by_the_jobs_own_token(environ: dict[str, str]) -> None:

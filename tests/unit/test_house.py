@@ -38,9 +38,10 @@ def test_the_version_is_the_newest_in_the_changelog() -> None:
     assert newest[1] == version
 
 
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("requirements/*.lock")), ids=lambda path: path.name
-)
+LOCKS = sorted([*ROOT.glob("requirements/*.lock"), *ROOT.glob("runner_images/*/*.lock")])
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_lock_has_a_hash_for_everything_and_names_no_index(path: Path) -> None:
     text = path.read_text("utf-8")
     pins = re.findall(r"^[a-z0-9][^\s=]*==", text, re.MULTILINE)

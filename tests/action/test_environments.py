@@ -1,0 +1,97 @@
+"""The repository of environments in a real registry: records, tags, and what is not a record."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from action import environments, reference
+from action.environments import Shelf
+from action.plan import BaseFacts, Interpreter
+from action.registry import Registry as Client
+from cynthus.wire_image import Environment, Framework
+from tests.registry_fixture import Registry
+
+ABOUT = Environment(
+    key="a" * 32,
+    base="docker.io/library/python:3.11-slim",
+    base_digest="sha256:" + "b" * 64,
+    python="3.11",
+    frameworks=(Framework(name="torch", version="2.6.0", cuda="12.4"),),
+    minimum_driver="525.60.13",
+    lock="six==1.16.0 --hash=sha256:aa\n",
+    sbom="{}",
+)
+FACTS = BaseFacts(
+    reference="r@sha256:1",
+    image_id="sha256:2",
+    interpreter=Interpreter(version="3.11", machine="x86_64", libc=(2, 36)),
+    packages=(("pip", "24.0"),),
+    system=(("libc6", "2.36", "amd64"),),
+)
+
+
+@pytest.fixture
+def shelf(registry: Registry, request: pytest.FixtureRequest) -> Iterator[Shelf]:
+    name = f"{registry.host}/shelf/{abs(hash(request.node.name))}"
+    with Client(registry.host) as client:
+        yield Shelf(registry=client, place=reference.parse(name))
+
+
+@pytest.mark.parametrize("value", [ABOUT, FACTS])
+def test_a_record_comes_back_as_it_was(shelf: Shelf, value: Environment | BaseFacts) -> None:
+    shelf.keep_record("about-1", value)
+    shelf.keep_record("about-1", value)  # safe to repeat
+    assert shelf.record("about-1", type(value)) == value  # type: ignore[type-var]
+
+
+def test_the_same_record_is_the_same_artifact(shelf: Shelf) -> None:
+    shelf.keep_record("about-1", ABOUT)
+    shelf.keep_record("about-2", ABOUT)
+    one, other = shelf.image("about-1"), shelf.image("about-2")
+    assert one is not None
+    assert other is not None
+    assert one.digest == other.digest
+    assert one.json()["artifactType"] == "application/vnd.cynthus.environment.v1+json"
+
+
+def test_a_record_of_another_kind_or_none_at_all_is_not_there(shelf: Shelf) -> None:
+    assert shelf.record("about-1", Environment) is None
+    shelf.keep_record("about-1", FACTS)
+    assert shelf.record("about-1", Environment) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no gzip",
+        gzip.compress(b"no json"),
+        gzip.compress(b'{"key": 7}'),
+        gzip.compress(b"[" * 100_000),
+        gzip.compress(b" " * (17 << 20)),  # unpacks to more than a record may have
+    ],
+)
+def test_a_record_that_cannot_be_read_is_not_there(shelf: Shelf, content: bytes) -> None:
+    kind = "application/vnd.cynthus.environment.v1+json"
+    for part in (b"{}", content):
+        shelf.registry.upload(shelf.place.repository, environments._blob(part))
+    body = json.dumps(environments._manifest(kind, content)).encode()
+    oci = "application/vnd.oci.image.manifest.v1+json"
+    shelf.registry.put_manifest(shelf.place.repository, "about-1", body, oci)
+    assert shelf.record("about-1", Environment) is None
+
+
+def test_an_image_counts_only_with_its_record(registry: Registry, shelf: Shelf) -> None:
+    repository = shelf.place.repository
+    pushed = reference.parse(registry.push(repository, b"layer"))
+    image = shelf.image(str(pushed.digest))
+    assert image is not None
+    shelf.name_also("in-1", image)
+    assert shelf.find("in-1", "1") is None
+    shelf.keep_record("about-1", ABOUT)
+    found = shelf.find("in-1", "1")
+    assert found is not None
+    assert (found.reference, found.about) == (pushed, ABOUT)
