@@ -41,6 +41,7 @@ class Wanted:
     run: str | Sequence[str] = ""  # the command
     python: str | None = None  # 3.11
     packages: tuple[str, ...] = ()  # named by the spec: an import of that name is no question
+    own_base: bool = False  # a base of the user's own may bring anything: nothing is a question
 
 
 def python_numbers(python: str | None) -> tuple[int, int]:
@@ -121,7 +122,7 @@ def judge(scans: Mapping[str, Scan], tree: Tree, wanted: Wanted) -> Findings:
     # Files that the command reaches come first, so that a package stands at a line that matters.
     for path in sorted(scans, key=lambda path: (path not in strict, path)):
         for one in scans[path].imports:
-            judging.take(one, path, strict=path in strict)
+            judging.take(one, path, strict=path in strict and not wanted.own_base)
     return Findings(
         packages=tuple((name, *spot) for name, spot in sorted(judging.packages.items())),
         unknown=_by_place(judging.unknown),

@@ -116,6 +116,14 @@ def test_a_package_of_the_spec_answers_the_question_of_that_name(tmp_path: Path)
     assert found.source is None
 
 
+def test_a_base_of_the_users_own_may_bring_what_is_not_known(tmp_path: Path) -> None:
+    files = {"train.py": "import house_of_data\nimport numpy\n"}
+    image = ImageSpec(base="ghcr.io/acme/base:1")
+    found = requirements.find(image, a_project(tmp_path, files), ".", run="python train.py")
+    assert found.lines == ("numpy",)
+    assert any("house_of_data (train.py:1)" in note for note in found.notes)
+
+
 def test_a_shared_namespace_is_asked_about_by_its_whole_name(tmp_path: Path) -> None:
     found = inferred(tmp_path, {"a.py": "from google.cloud import nonsense_v9\nimport google\n"})
     assert ["google.cloud.nonsense_v9`" in fault.message for fault in found.faults] == [True, False]
