@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from functools import partial
 from types import FrameType
 
 from action import (
@@ -27,10 +26,6 @@ from action import (
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
-from action.registry_http import Connections
-from action.registry_login import credentials_for
-from action.registry_pool import RegistryPool
-from action.registry_tokens import Credentials
 from action.workflow import Console, JobConsole
 from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
@@ -99,7 +94,7 @@ def work(given: Inputs, console: JobConsole) -> int:
     request = submit.run_request(given, text.decode(), image=found)
     accepted = submit.send(request, sender)
     _tell_accepted(accepted, given, console)
-    _prune(spec, built, sender)
+    prune.after_run(sender, spec.name, built, now())
     return _follow(accepted, given, console) if given.wait else DONE
 
 
@@ -154,34 +149,6 @@ def _server(given: Inputs) -> server.Server | None:
     if door is None or given.dry_run:
         return None
     return server.Server(url=given.server_url, audience=given.audience, door=door)
-
-
-def _prune(spec: Spec, built: Built, sender: submit.Sender) -> None:
-    """Delete what is old in the registry; a run that was asked for is not held up by a failure."""
-    given, console = sender.inputs, sender.console
-    asked = _server(given)
-    if given.keep_images is None or built.about is None or asked is None:
-        return
-    policy = prune.Policy(
-        before=now() - given.keep_images,
-        source=f"{given.job.server_url}/{given.job.repository}",
-        keep_key=built.about.key,
-        clock=time.monotonic,
-    )
-    connections = Connections(time.monotonic)
-    images = plan.image_name(given.registry, spec.name)
-    login = partial(_credentials, given)
-    with RegistryPool(login) as registries:
-        shelves = prune.shelves(given, images, registries, connections, login)
-        deleted = prune.prune(shelves, policy, lambda: prune.in_use(asked, console), console)
-    connections.close()
-    if deleted:
-        console.say(f"deleted {deleted} images older than {given.keep_images.days} days")
-
-
-def _credentials(given: Inputs, host: str) -> Credentials | None:
-    login = given.login if host == given.registry.split("/", maxsplit=1)[0] else None
-    return credentials_for(host, login, given.machine.docker_config)
 
 
 def now() -> datetime:

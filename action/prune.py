@@ -6,20 +6,24 @@ list nothing is deleted.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
-from action import server
-from action.failures import BuildFailed
+from action import server, submit
+from action.failures import BuildFailed, RegistryAway
 from action.inputs import Inputs
+from action.order import Built
 from action.prune_choice import Rules, Stored, may_go
 from action.prune_shelves import GithubShelf, RegistryShelf, Shelf
 from action.reference import parse
+from action.registry_door import Wait
 from action.registry_http import Connections
+from action.registry_login import credentials_for
 from action.registry_pool import RegistryPool
 from action.registry_tokens import Credentials
-from action.server import Server
 from action.workflow import Console
 from cynthus.codec import decode
 from cynthus.errors import CynthusError, Refused
@@ -81,6 +85,54 @@ def _is_worth_a_look(image: Stored, rules: Rules) -> bool:
     return image.source is None and may_go(replace(image, source=rules.source), rules)
 
 
+def after_run(sender: submit.Sender, spec_name: str, built: Built, now: datetime) -> None:
+    """Delete what is old where the job's images lie; a fault is told and holds up nothing."""
+    given, console = sender.inputs, sender.console
+    if given.keep_images is None or built.about is None:
+        return
+    policy = Policy(
+        before=now - given.keep_images,
+        source=f"{given.job.server_url}/{given.job.repository}",
+        keep_key=built.about.key,
+        clock=time.monotonic,
+    )
+    connections = Connections(time.monotonic)
+    login = partial(_credentials, given)
+    try:
+        with RegistryPool(login, wait=_ShortPatience(sender.wait)) as registries:
+            places = shelves(given, f"{given.registry}/{spec_name}", registries, connections, login)
+            deleted = prune(places, policy, partial(in_use, sender), console)
+        if deleted:
+            console.say(f"deleted {deleted} images older than {given.keep_images.days} days")
+    except CynthusError as error:
+        console.notice(f"old images were left where they are: {error}")
+    finally:
+        connections.close()
+
+
+class _ShortPatience:
+    """Wait for a registry that is not well, but not as long as for a run's own image."""
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait, self._left_s = wait, LONGEST_S / 4
+
+    def __call__(self, seconds: float) -> None:
+        """Wait, unless the patience is at its end.
+
+        Raises: RegistryAway.
+        """
+        self._left_s -= seconds
+        if self._left_s < 0:
+            raise RegistryAway("the registry is not well, and this can wait for the next job.")
+        self._wait(seconds)
+
+
+def _credentials(given: Inputs, host: str) -> Credentials | None:
+    """Return who we are: the login that was given counts for the registry it was given for."""
+    login = given.login if host == parse(given.registry).host else None
+    return credentials_for(host, login, given.machine.docker_config)
+
+
 Login = Callable[[str], Credentials | None]
 
 
@@ -108,12 +160,14 @@ def shelves(
             )
 
 
-def in_use(asked: Server, console: Console) -> ImagesInUse:
+def in_use(sender: submit.Sender) -> ImagesInUse:
     """Ask the server what live runs and releases stand on.
 
     Raises: CynthusError when it does not say.
     """
-    reply = server.ask(asked, "/api/v1/images", console)
+    given = sender.inputs
+    known = server.Server(url=given.server_url, audience=given.audience, door=sender.door)
+    reply = server.ask(known, "/api/v1/images", sender.console)
     if reply.status != 200:  # noqa: PLR2004 - OK
         raise Refused(f"the server answers {reply.status}")
     found = reply.json()
