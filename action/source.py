@@ -144,9 +144,10 @@ def sentences(chosen: Selection) -> tuple[str, ...]:
 
 
 def _way_in(one: LeftOut) -> str:
-    if one.why is not Why.SECRET or one.path != shown(one.path):
+    line = f"!{ignore.literal(one.path)}"
+    if one.why is not Why.SECRET or one.path not in ignore.parse(line, ignore.OWN_NAME).let_in:
         return ""
-    line = f"!{ignore.literal(one.path)}" + ("/NAME" if one.folder else "")
+    line += "/NAME" if one.folder else ""
     part = "a file of it" if one.folder else "it"
     return f" (to let {part} in, write `{line}` into {ignore.OWN_NAME})"
 
@@ -329,5 +330,5 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
     fault = f"should be readable, found: {error.strerror or error}. Correct its permissions"
     if path == ".":
         return UserError(f"src: {fault}.")
-    line = ignore.literal(shown(path))
+    line = ignore.literal(path)
     return UserError(f"{shown(path)}: {fault}, or write `{line}` into {ignore.OWN_NAME}.")

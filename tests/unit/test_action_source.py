@@ -205,6 +205,15 @@ def test_a_huge_file_is_refused_at_once_however_little_disk_it_takes(tmp_path: P
     )
 
 
+def test_a_refusal_stays_one_line_whatever_the_name(tmp_path: Path) -> None:
+    write(tmp_path, **{"a\nb": "123"})
+    with pytest.raises(UserError) as caught:
+        chosen(tmp_path, limits=Limits(file_bytes=2))
+    assert "a\\nb (3 B)" in str(caught.value)
+    assert "write `a?b` into" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_lines_that_the_refusal_names_work(tmp_path: Path) -> None:
     write(tmp_path, **{"out[1]": "123", "in[1]": "123", "c": "1"})
     limits = Limits(file_bytes=2)
