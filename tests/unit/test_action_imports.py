@@ -177,6 +177,9 @@ def names(code: str | bytes, python: tuple[int, int] = (3, 11)) -> list[str]:
         ("try:\n import a\nexcept* ImportError:\n pass", []),
         ("def f():\n  class A:\n    import a", ["a"]),
         ("x = importlib.import_module('a.b')\nimport_module('.c', 'd')\n__import__(y)", ["a.b"]),
+        ("x = [importlib.import_module('a') for _ in y]", ["a"]),
+        ("match x:\n case 1:\n  import a", ["a"]),
+        ("async def f():\n  async with g:\n    import a\n  while b:\n    import c", ["a", "c"]),
         ("# -*- coding: latin-1 -*-\nimport a  # \xe9".encode("latin-1"), ["a"]),
     ],
 )
@@ -222,6 +225,7 @@ def test_the_table_names_packages_as_the_index_does_and_nothing_that_python_brin
     [
         ("google.cloud.storage.blob", "google-cloud-storage"),
         ("google.cloud", None),
+        ("google.cloud.speech_v1p1beta1", "google-cloud-speech"),
         ("mpl_toolkits.mplot3d", "matplotlib"),
         ("cv2", "opencv-python-headless"),
         ("detectron2", None),
