@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from types import FrameType
 
-from action import build, follow, inputs, plan, refusals, server, specs, submit, summary, workflow
+from action import (
+    build,
+    follow,
+    inputs,
+    plan,
+    prune,
+    refusals,
+    server,
+    specs,
+    submit,
+    summary,
+    workflow,
+)
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
@@ -82,6 +94,7 @@ def work(given: Inputs, console: JobConsole) -> int:
     request = submit.run_request(given, text.decode(), image=found)
     accepted = submit.send(request, sender)
     _tell_accepted(accepted, given, console)
+    prune.after_run(sender, spec.name, built, now())
     return _follow(accepted, given, console) if given.wait else DONE
 
 
@@ -138,9 +151,14 @@ def _server(given: Inputs) -> server.Server | None:
     return server.Server(url=given.server_url, audience=given.audience, door=door)
 
 
+def now() -> datetime:
+    """Return the moment."""
+    return datetime.now(UTC)  # noqa: TID251 - this is the Action's composition root
+
+
 def today() -> date:
     """Return the date: unpinned packages are looked up once a day."""
-    return datetime.now(UTC).date()  # noqa: TID251 - this is the Action's composition root
+    return now().date()
 
 
 # ── telling ─────────────────────────────────────────────────────────────────────────────────────

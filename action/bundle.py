@@ -65,6 +65,8 @@ def make(order: Order, console: Console) -> Bundle:
     with console.phase("Bundle: source"):
         source = order.root / order.spec.src
         copied = context.stage(source, folder / "workspace", context.rules_of(source), link=False)
+        for sentence in copied.told:
+            console.say(sentence)
         described = {"bin": str(venv / "bin"), "workspace": "workspace"}
         (folder / "bundle.json").write_text(json.dumps(described) + "\n")
         console.say(f"{copied.files} files, {copied.size_bytes} bytes of source")

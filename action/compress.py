@@ -27,7 +27,7 @@ LEVEL = 6
 _AHEAD = 2
 
 _HEADER = struct.pack("<BBBBIBB", 0x1F, 0x8B, 8, 0, 0, 0, 255)  # RFC 1952: no time, no system
-_ZSTD_LEVEL = 3  # zstd's own default; as small as gzip's 6 and five times as fast
+_ZSTD_LEVEL = 3  # zstd's own default: 7 % smaller than gzip's 6 there, in a third of the time
 
 
 class Compressor(Protocol):
@@ -101,7 +101,7 @@ def _deflate(part: bytes, before: bytes, last: bool) -> bytes:
 
 
 class _Zstd:
-    """One frame, made by one thread, which is faster than gzip by several."""
+    """One frame, made by one thread, which is as fast as gzip by three."""
 
     name: Compression = "zstd"
 

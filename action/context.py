@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from action import ignore, source
-from action.source import Kind, Why
+from action.source import Kind
 
 rules_of = source.rules_of  # both ways to an image read the same ignore files
 
@@ -19,9 +19,7 @@ class Staged:
 
     files: int
     size_bytes: int
-    secrets: tuple[str, ...] = field(default=())  # left out as likely credentials
-    special: tuple[str, ...] = field(default=())  # what no image can carry, links out of the source
-    told: tuple[str, ...] = field(default=())  # a sentence for each of these, and for what got in
+    told: tuple[str, ...] = ()  # a sentence for each that was left out, or let in by name
 
 
 def stage(folder: Path, target: Path, rules: ignore.Ignore, *, link: bool) -> Staged:
@@ -41,14 +39,8 @@ def stage(folder: Path, target: Path, rules: ignore.Ignore, *, link: bool) -> St
             path.symlink_to(item.target)
         else:
             put(str(chosen.folder / item.path), path)
-    secrets = tuple(one.path for one in chosen.left_out if one.why is Why.SECRET)
-    return Staged(
-        files=chosen.files,
-        size_bytes=chosen.size_bytes,
-        secrets=secrets,
-        special=tuple(one.path for one in chosen.left_out if one.why is not Why.SECRET),
-        told=source.sentences(chosen),
-    )
+    told = source.sentences(chosen)
+    return Staged(files=chosen.files, size_bytes=chosen.size_bytes, told=told)
 
 
 def _link_or_copy(path: str, target: Path) -> None:

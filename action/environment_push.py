@@ -93,7 +93,7 @@ def _generated(site: Site) -> Ready:
     # The files of the user are judged first: a fault in them is told before anything is fetched.
     declared = environment.declared_in(order)
     name, entry = base.choose(order.spec.image, order.base_image, read_catalogue())
-    known = in_registry(site, name)
+    known = _pinned(name) or in_registry(site, name)
     if known and not declared.lines and not order.spec.image.system:
         return _as_it_is(site, name, entry, known)
     wishes = Wishes(
@@ -110,6 +110,12 @@ def _generated(site: Site) -> Ready:
             return _reused(found, "the same base and packages as in an earlier build")
     parts = Parts(name=name, entry=entry, known=known, wishes=wishes, declared=declared)
     return _before(site, parts) or _resolved(site, parts)
+
+
+def _pinned(name: str) -> Reference | None:
+    """Return an image that is written with its digest: nobody needs to be asked for it."""
+    found = None if reference.is_digest(name) else reference.parse(name)
+    return found.at(digest=found.digest) if found and found.digest else None
 
 
 def _inputs(site: Site, wishes: Wishes, digest: str) -> str:

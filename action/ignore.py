@@ -123,20 +123,33 @@ def parse(raw: str | bytes, name: str = DOCKER_NAME) -> Ignore:
         if (compiled := _compile(pattern)) is None:
             raise _no_pattern(name, number, line.strip())
         rules.append(_Rule(compiled, keeps))
-        if keeps and name == OWN_NAME and not re.search(r"(?<!\\)[*?\[]", pattern):
-            let_in.add(re.sub(r"\\(.)", r"\1", pattern, flags=re.DOTALL))
+        if keeps and name == OWN_NAME and not _has_wildcard(pattern):
+            let_in.add(_ESCAPED.sub(r"\1", pattern))
     return Ignore(tuple(rules), frozenset(let_in))
 
 
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _has_wildcard(pattern: str) -> bool:
+    return not set(_ESCAPED.sub("", pattern)).isdisjoint("*?[")
+
+
 def literal(path: str) -> str:
-    """Return the line that means just this path (relative, with `/`)."""
+    """Return the line that means this path (relative, with `/`).
+
+    What cannot stand in a line, such as a line end or a blank at its own end, becomes `?`: such a
+    line means paths that look like it, too, and lets none in.
+    """
     line = re.sub(r"([*?\[\\])", r"\\\1", path)
+    line = re.sub(r"^\s|\s$", "?", "".join(sign if sign.isprintable() else "?" for sign in line))
     return f"\\{line}" if line.startswith(("!", "#")) else line
 
 
 def _no_pattern(name: str, number: int, found: str) -> UserError:
+    printable = found.encode("utf-8", "backslashreplace").decode()
     message = (
-        f"should be a pattern, found `{found}`. Close the bracket, or write `\\` before a "
+        f"should be a pattern, found `{printable}`. Close the bracket, or write `\\` before a "
         f"character that stands for itself."
     )
     fault = Fault(path=name, line=number, column=1, where="", message=message)

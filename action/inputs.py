@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cynthus.errors import UserError
 
 DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after six hours anyway
+DEFAULT_KEEP = timedelta(days=30)  # a month of commits can be run again without a build
 LONGEST_WAIT = timedelta(days=5)  # a job on a self-hosted runner ends after five days
 ENVIRONMENTS = "cynthus.env"  # a dot: the name of a spec has none
 _GHCR = "ghcr.io"
@@ -62,6 +63,7 @@ class Job:
     run_attempt: int  # 1, and one more each time somebody runs the workflow again
     run_url: str
     server_url: str
+    api_url: str
     default_branch: str
     pull_request: PullRequest | None
     before: str | None  # of a push: the commit the branch pointed to
@@ -120,6 +122,7 @@ class Inputs:
     wait: bool
     wait_timeout: timedelta
     base_image: str | None
+    keep_images: timedelta | None  # how long unused images stay in the registry; None: for ever
     dry_run: bool
     build_secrets: tuple[BuildSecret, ...]
     job: Job
@@ -149,6 +152,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
     dry_run = _truth(env, "dry-run", faults)
     spec_path = _spec_path(env, faults)
     timeout = _wait_timeout(env, faults)
+    keep_images = _keep_images(env, faults)
     registry = _registry(env, job, faults)
     environments = _environments(env, registry, faults)
     login = _login(env, registry, faults)
@@ -167,6 +171,7 @@ def read(environ: Mapping[str, str] | None = None) -> Inputs:
         wait=wait,
         wait_timeout=timeout,
         base_image=_given(env, "base-image") or None,
+        keep_images=keep_images,
         dry_run=dry_run,
         build_secrets=secrets,
         job=job,
@@ -359,17 +364,32 @@ _DURATION = re.compile(r"(?:([0-9]{1,3})d)?(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(
 
 def _wait_timeout(env: Mapping[str, str], faults: list[str]) -> timedelta:
     text = _given(env, "wait-timeout")
-    if not text:
-        return DEFAULT_WAIT
-    match = _DURATION.fullmatch(text)
-    days, hours, minutes, seconds = (
-        (int(part or 0) for part in match.groups()) if match else [0] * 4
-    )
-    wait = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    wait = _duration(text) if text else DEFAULT_WAIT
     if not timedelta(0) < wait <= LONGEST_WAIT:
         should = f"a duration up to {LONGEST_WAIT.days}d"
         faults.append(_wrong("wait-timeout", should, text, "Write one such as `2h` or `90m`."))
     return wait
+
+
+def _keep_images(env: Mapping[str, str], faults: list[str]) -> timedelta | None:
+    """Return how long images stay. A day at least: a job may still put one together."""
+    text = _given(env, "keep-images")
+    keep = _duration(text) if text else DEFAULT_KEEP
+    if text == "0":
+        return None
+    if keep < timedelta(days=1):
+        should = "a duration of a day or more, or 0 for ever"
+        faults.append(_wrong("keep-images", should, text, "Write one such as `30d`."))
+    return keep
+
+
+def _duration(text: str) -> timedelta:
+    """Return a duration; one that is none is as long as none."""
+    match = _DURATION.fullmatch(text)
+    days, hours, minutes, seconds = (
+        (int(part or 0) for part in match.groups()) if match else [0] * 4
+    )
+    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 # ── what GitHub says ────────────────────────────────────────────────────────────────────────────
@@ -414,6 +434,7 @@ def _job(env: Mapping[str, str], faults: list[str]) -> Job | None:
         run_attempt=_attempt(env),
         run_url=f"{server_url}/{repository}/actions/runs/{run_id}",
         server_url=server_url,
+        api_url=env.get("GITHUB_API_URL", "https://api.github.com").rstrip("/"),
         default_branch=_text(_object(event, "repository").get("default_branch")) or "main",
         pull_request=_pull_request(event, int(repository_id)),
         before=_text(event.get("before")),

@@ -23,12 +23,12 @@ class Order:
     root: Path  # the repository
     origin: plan.Origin
     push_to: str | None  # registry/name:tag; None: the image stays in this machine's engine
-    environments: str | None  # the repository that keeps environments; None: nothing is pushed
     login: Login | None
     base_image: str | None
     engine_wish: str  # auto, docker or process
     machine: Machine
     today: date
+    environments: str | None = None  # the repository that keeps them; None: nothing is pushed
     server: Server | None = None  # whom to ask for a lease and an earlier lock; None: nobody
     holder: str = ""  # the workflow run's URL with a mark of this job: whom others wait for
     spec_path: str = ""  # within the repository

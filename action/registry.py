@@ -175,7 +175,7 @@ class Registry:
 
     def blob_size(self, repository: str, digest: str) -> int | None:
         """Return a blob's size in bytes; None: it is not there."""
-        wish = self._wish("HEAD", repository, f"blobs/{digest}", f"know the blob {digest}")
+        wish = self._blob_wish("HEAD", repository, digest, "know the blob")
         page = self._door.ask(wish)
         if page.status == _NOT_FOUND:
             return None
@@ -222,7 +222,7 @@ class Registry:
 
     def _has(self, repository: str, digest: str) -> bool:
         """Ask with the right to push, which the upload after it needs: one token for both."""
-        wish = self._wish("HEAD", repository, f"blobs/{digest}", f"know the blob {digest}")
+        wish = self._blob_wish("HEAD", repository, digest, "know the blob")
         wish = replace(wish, scopes=(scope(repository, "pull", "push"),))
         return self._door.ask(wish).status != _NOT_FOUND
 
@@ -233,7 +233,7 @@ class Registry:
             yield content
 
     def _reader(self, repository: str, digest: str, offset: int) -> BlobReader:
-        draft = self._wish("GET", repository, f"blobs/{digest}", f"give the blob {digest}")
+        draft = self._blob_wish("GET", repository, digest, "give the blob")
         url = draft.request.url
 
         def wish(place: int) -> Wish:
@@ -254,6 +254,15 @@ class Registry:
             return io.BufferedReader(reader, PIECE_BYTES)
 
         return Blob(digest=digest, size_bytes=size_bytes, open=opened)
+
+    def _blob_wish(self, method: str, repository: str, digest: str, words: str) -> Wish:
+        """Return a wish for a blob; a manifest of a stranger may name it by anything."""
+        if not is_digest(digest):
+            raise RegistryRefused(
+                f"{self.host}/{repository}: should name its blobs by sha256: and 64 hex digits, "
+                f"found {digest[:100]!r}. Push the image anew."
+            )
+        return self._wish(method, repository, f"blobs/{digest}", f"{words} {digest}")
 
     def _wish(self, method: str, repository: str, rest: str, words: str) -> Wish:
         rights, expected = _RIGHTS[method]

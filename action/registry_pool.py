@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from action.registry import Registry
+from action.registry_door import Wait
 from action.registry_tokens import Credentials
 
 
 class RegistryPool:
     """The registries that a job talks to; safe to share between threads."""
 
-    def __init__(self, login: Callable[[str], Credentials | None]) -> None:
-        self._login = login
+    def __init__(
+        self, login: Callable[[str], Credentials | None], *, wait: Wait = time.sleep
+    ) -> None:
+        self._login, self._wait = login, wait
         self._lock = threading.Lock()
         self._kept: dict[str, Registry] = {}
 
@@ -23,7 +27,7 @@ class RegistryPool:
         """Return the client of one registry, made when it is asked for first."""
         with self._lock:
             if host not in self._kept:
-                self._kept[host] = Registry(host, self._login(host))
+                self._kept[host] = Registry(host, self._login(host), wait=self._wait)
             return self._kept[host]
 
     def __enter__(self) -> Self:

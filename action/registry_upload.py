@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -114,8 +114,11 @@ class Upload:
                 found = self._status(url)
                 if isinstance(found, Fault):
                     return found
+            asked_how_far = found.status != _ACCEPTED
             with found:
                 url, before, done = self._next(found), done, _offset(found, done + size)
+            if not (before < done <= before + size) and not asked_how_far:
+                return self._stuck(done)
             if done > before:
                 self._patience.renew()
             self._told(done)
@@ -125,6 +128,11 @@ class Upload:
         body = Body(size_bytes=size, pieces=lambda: self._pieces(start, size))
         headers = {"Content-Range": f"{start}-{start + size - 1}"}
         return self._door.try_once(self._wish("PATCH", url, body, _ACCEPTED, headers))
+
+    def _stuck(self, done: int) -> Fault:
+        """Return the fault of a registry that took a piece and tells of another end of it."""
+        fault = faults.broken(self._asked, f"it says it has {done} bytes, which cannot be")
+        return replace(fault, status=501)  # as if it took no pieces: all at once it may do
 
     def _status(self, url: str) -> Answer | Fault:
         return self._door.try_once(self._wish("GET", url, None, 204))

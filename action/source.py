@@ -34,6 +34,7 @@ class Limits:
 LIMITS = Limits()
 # Linux counts the end mark too: https://man7.org/linux/man-pages/man7/path_resolution.7.html
 LONGEST_PATH_BYTES = 4095 - len("/workspace/")
+_SURELY_SHORT = LONGEST_PATH_BYTES // 4  # characters: UTF-8 takes at most four bytes for one
 _SHOWN = 10  # files named in one error; more would bury the remedy
 
 
@@ -74,6 +75,7 @@ class LeftOut:
     why: Why
     what: str  # half a sentence, the path before it: "seems to hold a GitHub token"
     line: int | None = None  # counts from 1
+    folder: bool = False  # with all that is in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +144,12 @@ def sentences(chosen: Selection) -> tuple[str, ...]:
 
 
 def _way_in(one: LeftOut) -> str:
-    if one.why is not Why.SECRET or one.path != shown(one.path):
+    line = f"!{ignore.literal(one.path)}"
+    if one.why is not Why.SECRET or one.path not in ignore.parse(line, ignore.OWN_NAME).let_in:
         return ""
-    return f" (to let it in, write `!{ignore.literal(one.path)}` into {ignore.OWN_NAME})"
+    line += "/NAME" if one.folder else ""
+    part = "a file of it" if one.folder else "it"
+    return f" (to let {part} in, write `{line}` into {ignore.OWN_NAME})"
 
 
 def _folder(root: Path, src: str) -> Path:
@@ -180,7 +185,7 @@ class _Choice:
         entry, path = found.entry, found.path
         if entry.name.startswith(walk.WHITEOUT):
             self._leave(path, Why.WHITEOUT, "has a name that would delete another file in a layer")
-        elif len(os.fsencode(path)) > LONGEST_PATH_BYTES:
+        elif len(path) > _SURELY_SHORT and len(os.fsencode(path)) > LONGEST_PATH_BYTES:
             raise UserError(
                 f"{shown(path[:80])}…: should be a path of at most {LONGEST_PATH_BYTES} bytes, "
                 f"found {len(os.fsencode(path))}. Nest the folders less deeply."
@@ -198,9 +203,10 @@ class _Choice:
             self._leave(path, Why.SPECIAL, f"is {what}, which an image cannot carry")
 
     def _hold(self, entry: os.DirEntry[str], path: str) -> None:
-        if entry.is_dir(follow_symlinks=False) and self._rules.lets_in_below(path):
-            return
-        self._leave(path, Why.SECRET, "is where tools keep credentials")
+        folder = entry.is_dir(follow_symlinks=False)
+        if not (folder and self._rules.lets_in_below(path)):
+            what = "is where tools keep credentials"
+            self._left_out.append(LeftOut(path=path, why=Why.SECRET, what=what, folder=folder))
 
     def _link(self, entry: os.DirEntry[str], path: str) -> None:
         target = os.readlink(entry.path)
@@ -324,5 +330,5 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
     fault = f"should be readable, found: {error.strerror or error}. Correct its permissions"
     if path == ".":
         return UserError(f"src: {fault}.")
-    line = ignore.literal(shown(path))
+    line = ignore.literal(path)
     return UserError(f"{shown(path)}: {fault}, or write `{line}` into {ignore.OWN_NAME}.")

@@ -37,7 +37,7 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        path = request.url.path.removeprefix("/api") or "/"
+        path = _path(request).removeprefix("/api") or "/"
         call = Call(
             world=self._world,
             method=request.method,
@@ -184,6 +184,13 @@ def abort(send: Send) -> None:
     if transport is None:
         raise RuntimeError("cannot cut the connection: this server's transport is out of reach")
     transport.abort()
+
+
+def _path(request: Request) -> str:
+    """Return the decoded path; of a package's name the slash stays encoded, as GitHub wants it."""
+    if "/packages/" not in request.url.path:
+        return request.url.path
+    return str(request.scope["raw_path"].partition(b"?")[0].decode("ascii", "replace"))
 
 
 class Plain:

@@ -48,6 +48,7 @@ from simulators import (
     github_rest_checks,
     github_rest_contents,
     github_rest_misc,
+    github_rest_packages,
     github_rest_pulls,
     github_rest_releases,
     github_rest_repos,
@@ -81,6 +82,7 @@ def rest_routes(limits: Limits) -> tuple[Route, ...]:
         *github_rest_releases.ROUTES,
         *github_rest_assets.ROUTES,
         *github_rest_misc.ROUTES,
+        *github_rest_packages.ROUTES,
         Route(method="GET", template="/rate_limit", handler=limit),
         *github_rest_repos.LAST_ROUTES,
     )
@@ -95,7 +97,12 @@ class Simulator:
         gate.exchanges = exchanges
         self._world = world
         self._git = github_smart_http.SmartHttp(world)
-        control = (*github_control.ROUTES, *github_control_days.ROUTES, *github_jobs.CONTROL_ROUTES)
+        control = (
+            *github_control.ROUTES,
+            *github_control_days.ROUTES,
+            *github_jobs.CONTROL_ROUTES,
+            *github_rest_packages.CONTROL_ROUTES,
+        )
         self._parts: tuple[tuple[str, ASGIApp], ...] = (
             ("/api", Api(world, gate, limits)),
             ("/oidc", Plain(world, "/oidc", github_jobs.OIDC_ROUTES)),

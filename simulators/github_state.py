@@ -32,6 +32,8 @@ INDEXED = {
     "token": ("token",),
     "job": ("repo_id",),
     "rename": ("full_name",),
+    "package": ("owner_id",),
+    "package_version": ("package_id",),
 }
 # GitHub's ids are large and differ in kind, so that one mistaken for another is never found.
 FIRST_ID = {

@@ -10,7 +10,7 @@ from simulators.oci_http import Refusal
 
 KINDS = frozenset(
     {"error", "cut", "cut_answer", "drop_answer", "vanish", "wrong_digest", "corrupt", "slow",
-     "expire"}
+     "expire", "stuck_range", "no_range"}
 )  # fmt: skip
 Fault = dict[str, Any]
 

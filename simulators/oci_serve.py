@@ -39,7 +39,7 @@ class Server(ThreadingHTTPServer):
         """Answer one request; what it did is on the disk when this returns."""
         try:
             for fault in faults:
-                self._strike(fault)
+                self._strike(fault, request)
             return self._route(request)
         except Refusal as refusal:
             return refusal.answer()
@@ -51,10 +51,12 @@ class Server(ThreadingHTTPServer):
             return self.api.tokens.give(request)
         return self.api.answer(request)
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: Fault, request: Request) -> None:
         kind = fault["kind"]
         if kind == "slow":
             time.sleep(float(fault.get("delay_s", 1)))
+        elif kind == "no_range":
+            request.headers = {n: v for n, v in request.headers.items() if n != "range"}
         elif kind == "expire":
             self.api.tokens.expire()
         elif kind == "vanish":
@@ -225,6 +227,8 @@ class _Connection(BaseHTTPRequestHandler):
         headers = {"Docker-Distribution-Api-Version": "registry/2.0", **answer.headers}
         if "wrong_digest" in struck:
             headers["Docker-Content-Digest"] = "sha256:" + "0" * 64
+        if "stuck_range" in struck and "Range" in headers:
+            headers["Range"] = "0-0"
         self.send_response(answer.status)
         bare = answer.status in {204, 304}
         if not bare:

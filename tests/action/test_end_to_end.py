@@ -90,11 +90,9 @@ def test_the_identity_token_and_the_run_token_are_masked_before_anything_can_pri
 ) -> None:
     done = world.run(**on_base, INPUT_AUDIENCE="our audience")
     lines = done.stdout.splitlines()
-    posts = [r for r in world.requests if r.path.startswith("/api/")]
-    assert posts[-1].path == "/api/v1/runs"
-    tokens = [post.token for post in posts]
-    assert tokens == [f"header.our audience.{number + 1}" for number in range(len(tokens))]
-    for secret in (*tokens, RUN_TOKEN):
+    ours = [r.token for r in world.requests if r.path.startswith("/api/v1/")]
+    assert ours == [f"header.our audience.{n + 1}" for n in range(len(ours))]  # each good for one
+    for secret in (*ours, RUN_TOKEN):
         assert [line for line in lines if secret in line] == [f"::add-mask::{secret}"]
 
 

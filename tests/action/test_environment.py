@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import tempfile
 import threading
@@ -305,6 +306,77 @@ def test_a_base_without_python_is_told_with_what_to_do(order: Order, registry: R
     name = registry.push("library/empty", empty.getvalue())
     with pytest.raises(UserError, match=r"image/base: should contain python3 .* Name another"):
         ready(replace(with_docker(order), base_image=name))
+
+
+APT_GET = """#!/bin/sh
+# Stands for Debian's: what it is asked to install becomes a file, and an entry of dpkg's list.
+[ "$1" = install ] || exit 0
+mkdir -p /var/lib/dpkg
+for word in "$@"; do
+  case $word in
+    -*|install) continue ;;
+    nothing) echo "E: Unable to locate package nothing" >&2; exit 100 ;;
+  esac
+  echo "$word" >> /installed
+  {
+    echo "Package: $word"; echo "Status: install ok installed"
+    echo "Architecture: amd64"; echo "Version: 1.2-3"; echo
+  } >> /var/lib/dpkg/status
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def debian(
+    base: str,
+    registry: Registry,
+    docker_engine: DockerEngine,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The base with an `apt-get` that needs no mirror."""
+    folder = tmp_path_factory.mktemp("debian")
+    (folder / "apt-get").write_text(APT_GET)
+    (folder / "apt-get").chmod(0o755)
+    (folder / "Dockerfile").write_text(f"FROM {base}\nCOPY apt-get /usr/local/bin/\n")
+    name = f"{registry.host}/library/debian:12"
+    building = subprocess.run(
+        [docker_engine.client, "build", "--quiet", "--tag", name, str(folder)],
+        env={**os.environ, "DOCKER_BUILDKIT": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert building.returncode == 0, building.stderr
+    docker_engine.run("push", "--quiet", name)
+    yield name
+    _forget(docker_engine, f"{registry.host}/library/debian")
+
+
+def test_debian_packages_are_told_with_versions_and_installed_once_for_all_environments(
+    order: Order, debian: str, wheels: Path, index: Path, docker_engine: DockerEngine
+) -> None:
+    (order.root / "requirements.txt").unlink()
+    spec = replace(order.spec, image=ImageSpec(system=("git", "ffmpeg")))
+    mine = replace(with_docker(order), spec=spec, base_image=debian)
+    told = io.StringIO()
+    found = ready(mine, told)
+    assert "Debian packages: git 1.2-3, ffmpeg 1.2-3" in told.getvalue()
+    words = ("run", "--rm", "--network", "none", str(found.reference), "cat", "/installed")
+    assert docker_engine.run(*words).split() == ["git", "ffmpeg"]
+    assert "pkg:deb/debian/ffmpeg@1.2-3?arch=amd64" in str(found.about.sbom)
+    (order.root / "requirements.txt").write_text("cynthus-greeting==1.0\n")
+    told = io.StringIO()
+    other = ready(mine, told)
+    assert other.about.key != found.about.key
+    assert "Debian packages git, ffmpeg: in the registry already" in told.getvalue()
+
+
+def test_a_debian_package_that_is_not_there_is_told_in_apts_words(
+    order: Order, debian: str
+) -> None:
+    spec = replace(order.spec, image=ImageSpec(system=("nothing",)))
+    with pytest.raises(BuildFailed, match=r"image/system: .* Unable to locate package nothing"):
+        ready(replace(with_docker(order), spec=spec, base_image=debian))
 
 
 # ── a Dockerfile of one's own ───────────────────────────────────────────────────────────────────

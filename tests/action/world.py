@@ -47,6 +47,10 @@ class World:
     tokens: int = 0
 
     @property
+    def accepted(self) -> dict[str, Any]:
+        return {"run_id": "r1", "url": f"{self.url}/runs/r1", "token": RUN_TOKEN}
+
+    @property
     def submitted(self) -> list[dict[str, Any]]:
         return [r.body for r in self.requests if (r.method, r.path) == ("POST", "/api/v1/runs")]
 
@@ -122,6 +126,12 @@ class World:
         return path.read_text() if path.exists() else ""
 
 
+_FIXED: dict[str, tuple[int, dict[str, Any]]] = {
+    "/api/v1/locks": (404, {}),  # no commit of these tests was built before
+    "/api/v1/images": (200, {"digests": [], "keys": []}),
+}
+
+
 def _handler(world: World) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -131,23 +141,20 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 audience = parse_qs(parts.query)["audience"][0]
                 world.tokens += 1
                 self._answer(200, {"value": identity(audience, world.tokens)})
-            elif parts.path == "/api/v1/locks":
-                self._answer(404, {"error": {"message": "this commit was not built before"}})
             elif parts.path.endswith("/events"):
                 after = int(parse_qs(parts.query)["after"][0])
                 self._answer(200, [e for e in world.events if e["seq"] > after])
             else:
-                self._answer(200, world.view)
+                self._answer(*_FIXED.get(parts.path, (200, world.view)))
 
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"] or 0))
             body = json.loads(raw) if raw else None
             self._record(body)
-            if self.path == "/api/v1/build-leases":  # as a server from before there were any
-                return self._answer(404, {})
-            accepted = {"run_id": "r1", "url": f"{world.url}/runs/r1", "token": RUN_TOKEN}
-            status, answer = world.statuses.pop(0) if world.statuses else (202, accepted)
-            return self._answer(status, answer)
+            if self.path == "/api/v1/build-leases":
+                self._answer(200, lease(body["holder"]))
+            else:
+                self._answer(*(world.statuses.pop(0) if world.statuses else (202, world.accepted)))
 
         def _record(self, body: Any) -> None:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -164,6 +171,11 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+def lease(holder: str) -> dict[str, Any]:
+    """Whoever asks may build: there is nobody else."""
+    return {"granted": True, "holder": holder, "until": "2026-01-31T12:00:00Z"}
 
 
 def identity(audience: str, number: int) -> str:

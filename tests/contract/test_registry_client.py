@@ -421,6 +421,25 @@ def test_a_registry_that_takes_no_pieces_gets_the_whole(registries: dict[str, Wo
     assert [line["status"] for line in world.sim.seen("PATCH")] == [400]
 
 
+def test_a_registry_that_forgets_how_far_it_got_gets_the_whole(
+    registries: dict[str, World],
+) -> None:
+    """As Amazon's does: https://github.com/aws/containers-roadmap/issues/2831."""
+    world, small = registries["hub"], replace(BY_NAME["hub"], chunk_bytes=MIB)
+    world.sim.forget()
+    world.sim.fault("stuck_range", method="PATCH", times=-1)
+    with world.client(kind=small) as registry:
+        assert registry.upload(named_for(world), blob_of(os.urandom(2 * MIB)))
+    assert len(world.sim.seen("PATCH")) == 1
+
+
+def test_a_blob_by_another_name_than_a_digest_is_refused() -> None:
+    with client("127.0.0.1:9", "distribution", None) as registry:
+        for name in ("../../manifests/v1", "foo:12", "", "sha256:" + "A" * 64):
+            with pytest.raises(RegistryRefused, match="should name its blobs by sha256"):
+                registry.blob_size("a/b", name)
+
+
 def test_a_refusal_in_the_middle_of_an_upload_is_heard(simulated: World, repository: str) -> None:
     simulated.sim.fault("error", method="PUT", status=413, message="blob too large", times=-1)
     with (
@@ -432,9 +451,7 @@ def test_a_refusal_in_the_middle_of_an_upload_is_heard(simulated: World, reposit
 
 def test_reading_goes_on_after_a_cut_and_is_checked(simulated: World, repository: str) -> None:
     content = os.urandom(2 * MIB)
-    where = "/storage/" if BY_NAME[simulated.kind].name != "distribution" else "/blobs/"
-    if simulated.kind == "distribution":
-        where = "/blobs/sha256"
+    where = "/blobs/" if simulated.kind == "distribution" else "/storage/"
     with simulated.client() as registry:
         registry.upload(repository, blob_of(content))
         simulated.sim.fault("cut_answer", method="GET", path=where, after=MIB + 5)
@@ -444,6 +461,46 @@ def test_reading_goes_on_after_a_cut_and_is_checked(simulated: World, repository
         reading = registry.read(repository, digest_of(content))
         with reading as found, pytest.raises(RegistryAway, match="found other content"):
             found.read()
+
+
+def test_reading_goes_on_where_no_part_can_be_asked_for(simulated: World, repository: str) -> None:
+    content = os.urandom(3 * MIB)
+    where = "/blobs/" if simulated.kind == "distribution" else "/storage/"
+    with simulated.client() as registry:
+        registry.upload(repository, blob_of(content))
+        simulated.sim.fault("no_range", method="GET", path=where, times=-1)
+        simulated.sim.fault("cut_answer", method="GET", path=where, after=MIB + 5)
+        with registry.read(repository, digest_of(content)) as found:
+            assert found.read() == content
+        with registry.read(repository, digest_of(content), offset=2 * MIB) as found:
+            assert found.read() == content[2 * MIB :]
+
+
+def test_a_copy_goes_on_after_a_cut_on_either_side(registries: dict[str, World]) -> None:
+    home, away = registries["ghcr"], registries["hub"]
+    home.sim.forget()
+    away.sim.forget()
+    content, small = os.urandom(3 * MIB), replace(BY_NAME["hub"], chunk_bytes=MIB)
+    repository = named_for(away)
+    with home.client() as source, away.client(kind=small) as target:
+        source.upload("acme/copied", blob_of(content))
+        home.sim.fault("cut_answer", path="/storage/", after=MIB // 2)
+        away.sim.fault("cut", method="PATCH", after=MIB // 3)
+        target.upload(repository, source.blob("acme/copied", digest_of(content), len(content)))
+        assert target.blob_size(repository, digest_of(content)) == len(content)
+
+
+def test_reading_from_any_place(registries: dict[str, World]) -> None:
+    content = os.urandom(1000)
+    with registries["ghcr"].client() as registry:
+        registry.upload("acme/places", blob_of(content))
+        with registry.read("acme/places", digest_of(content)) as found:
+            found.seek(900)
+            assert found.read(50) == content[900:950]
+            found.seek(-40, os.SEEK_CUR)
+            assert (found.tell(), found.read(10)) == (910, content[910:920])
+            with pytest.raises(OSError, match="counted from its start"):
+                found.seek(0, os.SEEK_END)
 
 
 def test_what_is_stored_under_another_digest_is_no_success(simulated: World) -> None:

@@ -146,6 +146,10 @@ def test_likely_secrets_are_left_out_and_told_with_their_line(tmp_path: Path) ->
         "a.py": (Why.SECRET, 3),
     }
     told = source.sentences(found)
+    assert told[0] == (
+        ".aws is where tools keep credentials; it is left out "
+        "(to let a file of it in, write `!.aws/NAME` into .cynthusignore)"
+    )
     assert told[2] == (
         "a.py:3 seems to hold a GitHub token; it is left out "
         "(to let it in, write `!a.py` into .cynthusignore)"
@@ -199,6 +203,15 @@ def test_a_huge_file_is_refused_at_once_however_little_disk_it_takes(tmp_path: P
         "Name data under `data:`; or write `bigger\\[1].bin` into .cynthusignore to leave it out, "
         "`!bigger\\[1].bin` to let it in."
     )
+
+
+def test_a_refusal_stays_one_line_whatever_the_name(tmp_path: Path) -> None:
+    write(tmp_path, **{"a\nb": "123"})
+    with pytest.raises(UserError) as caught:
+        chosen(tmp_path, limits=Limits(file_bytes=2))
+    assert "a\\nb (3 B)" in str(caught.value)
+    assert "write `a?b` into" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_lines_that_the_refusal_names_work(tmp_path: Path) -> None:
@@ -282,6 +295,14 @@ def test_what_cannot_be_read_is_named(name: str) -> None:
         f"a/{name}: should be readable, found: Permission denied. Correct its permissions, or "
         f"write `a/{name}` into .cynthusignore."
     )
+
+
+def test_a_source_that_cannot_be_read_is_said_to_be_one() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o311)
+        with nobody(), pytest.raises(UserError, match=r"^src: should be readable.*permissions\.$"):
+            chosen(root)
 
 
 @pytest.mark.parametrize(("src", "match"), [("no", "found no `no`"), ("out", "a link out of it")])
