@@ -50,17 +50,18 @@ def python_numbers(python: str | None) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else _DEFAULT_PYTHON
 
 
+Spot = tuple[str, str, int]  # what is told of a place, its path, its line
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What the imports of a source come to; paths are relative to the source."""
 
-    packages: tuple[tuple[str, str, int], ...] = ()  # package, and the first line that wants it
-    unknown: tuple[tuple[str, str, int], ...] = ()  # module, and the first line that imports it
-    elsewhere: tuple[
-        tuple[str, str, int], ...
-    ] = ()  # unknown too, in files the command reaches not
+    packages: tuple[Spot, ...] = ()  # each with the first line that wants it
+    unknown: tuple[Spot, ...] = ()  # modules that no package is known for
+    elsewhere: tuple[Spot, ...] = ()  # unknown too, in files that the command does not reach
     optional: tuple[str, ...] = ()  # packages that the code does without
-    unread: tuple[tuple[str, str, int], ...] = ()  # why, path, line
+    unread: tuple[Spot, ...] = ()  # why a file could not be scanned
 
     def below(self, src: str) -> Declared:
         """Return the findings as what a file declares, with paths from the repository's root."""
@@ -85,11 +86,12 @@ class Findings:
                 f"use what replaces it."
             )
         known = [package for package, _, _ in self.packages]
-        lines = " ".join(f"`{line}`" for line in (*known, top))
+        asked = [_index_name(name) for name, _, _ in self.unknown]
+        lines = " ".join(f"`{line}`" for line in (*known, *asked))
         return (
             f"should import a package that is known, found `import {module}`, and Cynthus does not "
-            f"guess. Write a requirements.txt with the lines {lines}, if `{top}` is what the index "
-            f"calls it."
+            f"guess. Write a requirements.txt with the lines {lines}, if `{_index_name(module)}` "
+            f"is what the index calls it."
         )
 
     def _notes(self, at: Callable[[str], str]) -> Iterator[str]:
@@ -107,6 +109,10 @@ class Findings:
         if self.unread:
             told = [f"{at(path)}:{line} ({why})" for why, path, line in self.unread]
             yield f"not scanned for imports: {_listed(told)}"
+
+
+def _index_name(module: str) -> str:
+    return module.replace(".", "-")
 
 
 def _listed(told: Sequence[str]) -> str:
@@ -138,7 +144,7 @@ def judge(scans: Mapping[str, Scan], tree: Tree, wanted: Wanted) -> Findings:
     )
 
 
-def _by_place(found: Mapping[str, tuple[str, int]]) -> tuple[tuple[str, str, int], ...]:
+def _by_place(found: Mapping[str, tuple[str, int]]) -> tuple[Spot, ...]:
     return tuple((name, *spot) for name, spot in sorted(found.items(), key=lambda one: one[1]))
 
 
