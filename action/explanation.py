@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from action.failures import BuildFailed
+from action.import_names import package_of
 from action.plan import canonical
 from action.requirements import Requirements
 from cynthus.errors import Fault, UserError
@@ -99,29 +100,55 @@ def _unsolved(plain: str, target: Target) -> UserError:
 
 def _single(because: str, target: Target) -> str | None:
     """Return the sentence for a fault that is about one package alone."""
-    where = f"Python {target.python} on {target.machine}"
-    if match := re.search(r"(\S+) was not found in the (?:package registry|provided)", because):
-        return (
-            f"should be a package that the index has, found none called `{match[1]}`. "
-            f"Check its name; a private index is named in the step's `env` (UV_INDEX)."
-        )
-    if match := re.match(r"(?:there is|there are) no versions? of (\S+?),? and", because):
-        return f"should be a version that exists, found none of `{match[1]}`. Correct the version."
-    pattern = r"(?:all versions of )?(\S+) (?:has|have) no (?:usable )?wheels\b.* you require \S+$"
-    if match := re.match(pattern, because):
-        newest = " (source packages are built only where builder and image agree)"
-        return (
-            f"should be a package with a wheel for {where}, found none of `{match[1]}`{newest}. "
-            f"Take a version that has one, or install it in a Dockerfile of your own."
-        )
-    pattern = r"(?:requires Python ?|does not satisfy Python ?)([<>=!~][^ ]*)"
-    if match := re.search(pattern, because):
-        return (
-            f"should fit Python {target.python}, found a package for Python "
-            f"{match[1].rstrip(',')} only: {_shortened(because, 300)}. Change its version, or "
-            f"`image.python`."
-        )
+    for pattern, sentence in _SINGLE:
+        if match := pattern.search(because):
+            return sentence(match[1].rstrip(","), because, target)
     return None
+
+
+def _absent(name: str, _because: str, _target: Target) -> str:
+    return (
+        f"should be a package that the index has, found none called `{name}`. {_other_name(name)}"
+        f"Check its name; a private index is named in the step's `env` (UV_INDEX)."
+    )
+
+
+def _no_version(wanted: str, _because: str, _target: Target) -> str:
+    return f"should be a version that exists, found none of `{wanted}`. Correct the version."
+
+
+def _no_wheel(wanted: str, _because: str, target: Target) -> str:
+    return (
+        f"should be a package with a wheel for Python {target.python} on {target.machine}, found "
+        f"none of `{wanted}`. {_other_name(wanted)}Take a version that has one; packages that only "
+        f"come as source are built where the runner's Python and C library fit the image."
+    )
+
+
+def _other_python(wanted: str, because: str, target: Target) -> str:
+    return (
+        f"should fit Python {target.python}, found a package for Python {wanted} only: "
+        f"{_shortened(because, 300)}. Change its version, or `image.python`."
+    )
+
+
+_SINGLE: tuple[tuple[re.Pattern[str], Callable[[str, str, Target], str]], ...] = (
+    (re.compile(r"(\S+) was not found in the (?:package registry|provided)"), _absent),
+    (re.compile(r"^there (?:is|are) no versions? of (\S+?),? and you require"), _no_version),
+    (
+        re.compile(r"^(?:all versions of )?(\S+) ha(?:s|ve) no (?:usable )?wheels\b.*require \S+$"),
+        _no_wheel,
+    ),
+    (re.compile(r"(?:requires|does not satisfy) Python ?([<>=!~]\S*)"), _other_python),
+)
+
+
+def _other_name(wanted: str) -> str:
+    """Return a sentence when a module was named instead of the package that brings it."""
+    module = re.split(r"[=<>!~\[]", wanted)[0]
+    package = package_of(module)
+    other = package is not None and canonical(module) != package
+    return f"The module `{module}` comes with the package `{package}`. " if other else ""
 
 
 def _remedy(because: str, target: Target) -> str:
@@ -187,6 +214,9 @@ def at_lines(message: str, names: Iterable[str], requirements: Requirements) -> 
 
 
 def _shortened(text: str, limit: int = LONGEST) -> str:
+    """Return an explanation in fewer words, from the middle left out when they are many still."""
+    text = re.sub(r",? we can conclude that", ", so", text)
+    text = re.sub(r"\s*\(\d+\)|because we know from \(\d+\) that", "", text)
     if len(text) <= limit:
         return text.rstrip(".")
     head = text[: limit * 2 // 3].rsplit(" ", 1)[0]

@@ -37,7 +37,7 @@ def scan(code: str | bytes, python: tuple[int, int]) -> Scan:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `"\\d"` in the user's code is not our business
             tree = ast.parse(code)
-            reader = _Reader(python)
+            reader = _Reader(python, thorough=_computes_imports(code))
             reader.visit(tree)
     except SyntaxError as error:
         return Scan(fault=error.msg or "no Python", fault_line=error.lineno or 1)
@@ -46,15 +46,30 @@ def scan(code: str | bytes, python: tuple[int, int]) -> Scan:
     return Scan(imports=tuple(reader.found))
 
 
+def _computes_imports(code: str | bytes) -> bool:
+    """Say whether code may import, or ask for modules, within expressions too."""
+    words = ("import_module", "__import__", "find_spec")
+    if isinstance(code, str):
+        return any(word in code for word in words)
+    return any(word.encode() in code for word in words)
+
+
 class _Reader(ast.NodeVisitor):
     """Walk a tree, knowing inside which guards it is."""
 
-    def __init__(self, python: tuple[int, int]) -> None:
+    def __init__(self, python: tuple[int, int], *, thorough: bool) -> None:
+        self._thorough = thorough
         self.found: list[Import] = []
         self._python = python
         self._optional = False
         self._instead_of: tuple[str, ...] = ()
         self._flags: set[str] = set()  # names such as HAS_TORCH = find_spec("torch") is not None
+
+    def generic_visit(self, node: ast.AST) -> None:
+        """Visit what is below; expressions, four fifths of a tree, only where they matter."""
+        for below in ast.iter_child_nodes(node):
+            if self._thorough or not isinstance(below, ast.expr | ast.expr_context):
+                self.visit(below)
 
     def _add(self, name: str, line: int, level: int = 0) -> None:
         self.found.append(

@@ -57,7 +57,7 @@ def tree_of(paths: Iterable[str]) -> Tree:
         if not name.endswith((".py", *_BINARY)):
             continue
         modules.add(posixpath.join(folder, name.partition(".")[0]))
-        if name == "__init__.py":
+        if name.startswith("__init__."):
             packages.add(folder)
         while folder and folder not in folders:
             folders.add(folder)

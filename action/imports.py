@@ -9,14 +9,14 @@ says nothing about what it reaches: then every file is judged strictly.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from action import notebook, source
+from action import notebook, source, walk
 from action.declared import LONGEST_FILE_BYTES, Declared
 from action.import_findings import Wanted, judge, python_numbers
 from action.import_scan import Scan, scan, shifted
 from action.import_tree import tree_of
-from action.source import Kind
 from cynthus.errors import UserError
 
 _SUFFIXES = (".py", ".ipynb")
@@ -28,24 +28,36 @@ def infer(root: Path, src: str, wanted: Wanted) -> Declared | None:
     A wish stands at the first line that wants it. Raises: UserError for a source that cannot be
     read; what is wrong in it comes back as faults.
     """
-    chosen = source.select(root, src, source.rules_of(root / src), limits=None)
-    files = [item.path for item in chosen.items if item.kind is Kind.FILE]
-    python = python_numbers(wanted.python)
-    code = [path for path in files if path.endswith(_SUFFIXES)]
+    folder, python = root / src, python_numbers(wanted.python)
+    try:
+        files = tuple(_files(folder))
+        # A name may hold bytes that are no text; what is told of it has to be printed.
+        code = {source.shown(p): _start(folder / p) for p in files if p.endswith(_SUFFIXES)}
+    except OSError as error:
+        raise UserError(
+            f"src: should hold files that can be read, found `{error.filename}`: "
+            f"{error.strerror}. Correct it."
+        ) from None
     if not code:
         return None
-    scans = {path: scan_file(path, _bytes(chosen.folder / path), python) for path in code}
+    scans = {path: scan_file(path, raw, python) for path, raw in code.items()}
     return judge(scans, tree_of(files), wanted).below(src)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(LONGEST_FILE_BYTES + 1)
-    except OSError as error:
-        raise UserError(
-            f"{path.name}: should be a readable file, found: {error.strerror}. Correct its rights."
-        ) from None
+def _files(folder: Path) -> Iterator[str]:
+    """Yield the files that go into the image; a link to a folder counts as a package there."""
+    for found in walk.kept(folder, source.rules_of(folder)):
+        if found.held:
+            continue
+        if found.entry.is_file():
+            yield found.path
+        elif found.entry.is_symlink() and found.entry.is_dir():
+            yield f"{found.path}/__init__.pyd"
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LONGEST_FILE_BYTES + 1)
 
 
 def scan_file(path: str, raw: bytes, python: tuple[int, int]) -> Scan:
