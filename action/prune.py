@@ -24,6 +24,7 @@ from action.registry_http import Connections
 from action.registry_login import credentials_for
 from action.registry_pool import RegistryPool
 from action.registry_tokens import Credentials
+from action.server import Server
 from action.workflow import Console
 from cynthus.codec import decode
 from cynthus.errors import CynthusError, Refused
@@ -161,7 +162,7 @@ def shelves(
             )
 
 
-def in_use(sender: submit.Sender) -> ImagesInUse:
+def in_use(asked: Server, console: Console) -> ImagesInUse:
     """Ask the server what live runs and releases stand on.
 
     Raises: CynthusError when it does not say.
