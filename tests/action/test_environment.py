@@ -303,13 +303,16 @@ def test_a_base_that_needs_nothing_added_is_its_own_environment(order: Order, ba
     assert found.cached
 
 
-def test_a_base_without_python_is_told_with_what_to_do(order: Order, registry: Registry) -> None:
+def test_a_base_without_python_is_told_with_what_to_do(
+    order: Order, registry: Registry, docker_engine: DockerEngine
+) -> None:
     empty = io.BytesIO()
     with tarfile.open(fileobj=empty, mode="w"):
         pass
     name = registry.push("library/empty", empty.getvalue())
     with pytest.raises(UserError, match=r"image/base: should contain python3 .* Name another"):
         ready(replace(with_docker(order), base_image=name))
+    _forget(docker_engine, f"{registry.host}/library/empty")
 
 
 APT_GET = """#!/bin/sh
