@@ -91,6 +91,11 @@ def canonical_lock(text: str) -> tuple[str, ...]:
     return tuple(sorted(" ".join(words) for words in lines if words))
 
 
+def is_key(text: str) -> bool:
+    """Say whether a text can be a key: whoever writes a record may write anything."""
+    return re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", text) is not None
+
+
 def _set(names: tuple[str, ...]) -> list[str]:
     return sorted(set(names))  # apt installs the same packages in whatever order they are named
 

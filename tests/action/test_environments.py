@@ -93,12 +93,47 @@ def test_an_image_counts_only_with_its_record(registry: Registry, shelf: Shelf) 
     pushed = reference.parse(registry.push(repository, b"layer"))
     image = shelf.image(str(pushed.digest))
     assert image is not None
-    shelf.name_also("in-1", image)
-    assert shelf.find("in-1", "1") is None
-    shelf.keep_record("about-1", ABOUT)
-    found = shelf.find("in-1", "1")
+    shelf.name_also(ABOUT.key, image)
+    assert shelf.find(ABOUT.key, ABOUT.key) is None
+    shelf.keep_record(f"about-{ABOUT.key}", ABOUT)
+    found = shelf.find(ABOUT.key, ABOUT.key)
     assert found is not None
     assert (found.reference, found.about) == (pushed, ABOUT)
+
+
+def test_an_image_and_a_record_of_two_environments_are_none(
+    registry: Registry, shelf: Shelf
+) -> None:
+    repository = shelf.place.repository
+    one, other = (
+        shelf.image(str(reference.parse(registry.push(repository, layer)).digest))
+        for layer in (b"one", b"other")
+    )
+    assert one is not None
+    assert other is not None
+    shelf.name_also(ABOUT.key, one)
+    shelf.name_also("b" * 32, other)
+    shelf.keep_record(f"about-{'b' * 32}", ABOUT)  # the record of another key
+    assert shelf.find("b" * 32, "b" * 32) is None
+    shelf.keep_record("about-1", ABOUT)
+    shelf.name_also("in-1", other)  # two jobs at once: the image is the other's
+    assert shelf.find("in-1", "1") is None
+    shelf.name_also("in-1", one)
+    found = shelf.find("in-1", "1")
+    assert found is not None
+    assert found.reference.digest == one.digest
+
+
+@pytest.mark.parametrize("key", ["", "../v2", "in-1", "A" * 32, "a" * 32 + "\n"])
+def test_a_record_whose_key_is_none_is_of_no_image(
+    registry: Registry, shelf: Shelf, key: str
+) -> None:
+    pushed = reference.parse(registry.push(shelf.place.repository, b"layer"))
+    image = shelf.image(str(pushed.digest))
+    assert image is not None
+    shelf.name_also("in-1", image)
+    shelf.keep_record("about-1", replace(ABOUT, key=key))
+    assert shelf.find("in-1", "1") is None
 
 
 def test_where_tags_may_not_move_what_is_there_stays_and_nothing_fails(tmp_path: Path) -> None:
