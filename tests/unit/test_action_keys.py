@@ -37,6 +37,7 @@ def inputs(wishes: Wishes = WISHES, digest: str = "sha256:1", as_of: str = "2026
         inputs(replace(WISHES, lines=("six==1.17.0",))),
         inputs(replace(WISHES, system=())),
         inputs(replace(WISHES, platform="linux/arm64")),
+        inputs(replace(WISHES, indexes=("https://index.example/simple",))),
         inputs(digest="sha256:2"),
         inputs(replace(WISHES, pinned=False)),
     ],
