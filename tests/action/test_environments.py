@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from action import environments, reference
+from action import environment_parts, environments, inputs, reference
+from action.environment_make import Site
+from action.environment_parts import Parts
 from action.environments import Shelf
 from action.failures import RegistryRefused
-from action.plan import BaseFacts, Interpreter
+from action.keys import Wishes
+from action.order import Order
+from action.plan import BaseFacts, Interpreter, Origin
 from action.registry import Registry as Client
+from action.requirements import Requirements
+from action.workflow import PlainConsole
+from cynthus.spec import Spec
 from cynthus.wire_image import Environment, Framework
 from tests.oci_fixture import Simulator, client
 from tests.registry_fixture import Registry
@@ -155,3 +164,31 @@ def test_where_tags_may_not_move_what_is_there_stays_and_nothing_fails(tmp_path:
                 shelf.keep_record("about-3", ABOUT)
     finally:
         sim.stop()
+
+
+def test_a_base_known_from_another_registrys_name_is_taken_from_where_it_was_asked_for(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """The same digest lies in a mirror: its record may come from whoever pulled it elsewhere."""
+    known = shelf.place.at(digest="sha256:" + "c" * 64)
+    elsewhere = f"elsewhere.example/python@{known.digest}"
+    shelf.keep_record(f"base-{'c' * 32}", replace(FACTS, reference=elsewhere, digest=None))
+    order = Order(
+        spec=Spec(name="tiny", run="python main.py"),
+        root=tmp_path,
+        origin=Origin(),
+        push_to=None,
+        login=None,
+        base_image=None,
+        engine_wish="auto",
+        machine=inputs.machine({"HOME": str(tmp_path), "PATH": "/nonexistent"}),
+        today=date(2026, 1, 31),
+    )
+    console = PlainConsole(io.StringIO())
+    site = Site(order=order, shelf=shelf, registries=lambda _: shelf.registry, console=console)
+    wishes = Wishes(
+        base=str(known), python=None, lines=(), pinned=True, system=("git",), platform="linux/amd64"
+    )
+    parts = Parts(name=str(known), entry=None, known=known, wishes=wishes, declared=Requirements())
+    found = environment_parts.resolve(site, parts)
+    assert found.facts == replace(FACTS, reference=str(known), digest=known.digest)
