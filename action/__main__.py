@@ -13,6 +13,7 @@ from types import FrameType
 from action import (
     build,
     follow,
+    indexes,
     inputs,
     plan,
     prune,
@@ -49,8 +50,8 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
-    for secret in given.build_secrets:
-        console.mask(secret.value)
+    for secret in _secrets(given):
+        console.mask(secret)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
         return work(given, console)
@@ -63,6 +64,14 @@ def main(words: Sequence[str]) -> int:
         console.error(str(error))
         workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
         return OUR_FAULT
+
+
+def _secrets(given: Inputs) -> tuple[str, ...]:
+    """Return what no program's output may show: GitHub masks the log, and no more than that."""
+    values = [secret.value for secret in given.build_secrets]
+    values += [given.login.password] if given.login else []
+    lines = (line.strip() for value in values for line in value.splitlines())
+    return (*filter(None, lines), *indexes.secrets())
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -187,7 +196,8 @@ def _tell_no_image(
         workflow.write_summary(given.summary_file, summary.failure_lines(reason))
     outputs = {"conclusion": "failure"}
     if sender is not None:
-        request = submit.run_request(given, text.decode(), image=None, failure=reason)
+        told = workflow.hidden(reason, _secrets(given))
+        request = submit.run_request(given, text.decode(), image=None, failure=told)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
     workflow.write_outputs(given.output_file, outputs)

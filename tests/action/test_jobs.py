@@ -277,6 +277,27 @@ def test_a_requirements_file_with_an_option_or_an_address_is_refused_on_its_line
     assert {_property(line, "file") for line in errors} == {"requirements.txt"}
 
 
+def test_no_sentence_carries_a_secrets_value_to_the_server_or_unmasked_to_the_log(
+    world: World, processes: dict[str, str]
+) -> None:
+    """Other programs write half of what is told of a failure: here a package is called so."""
+    world.write({"requirements.txt": "the-canary==1\nthe-password==1\nthe-secret==1\n"})
+    done = world.run(
+        **processes,
+        UV_INDEX="corp=http://ada:the-canary@127.0.0.1:9/simple",
+        PIP_NO_INDEX="1",
+        PIP_CONFIG_FILE=os.devnull,
+        INPUT_USERNAME="ada",
+        INPUT_PASSWORD="the-password",
+    )
+    assert done.returncode == 1
+    failure = world.submitted[0]["failure"]
+    assert "no package fits `***==1`" in failure
+    assert "the-canary" not in failure
+    masks = [done.stdout.index(f"::add-mask::{word}\n") for word in ("the-canary", "the-password")]
+    assert max(masks) < done.stdout.index("the-canary==1")
+
+
 def test_a_missing_spec_says_how_to_get_one(world: World, processes: dict[str, str]) -> None:
     done = world.run(**processes, INPUT_SPEC="absent.yaml")
     assert done.returncode == 2
