@@ -21,6 +21,7 @@ from action import (
     environment_own,
     environments,
     frameworks,
+    indexes,
     kept_lock,
     keys,
     publish,
@@ -77,6 +78,7 @@ def _generated(site: Site) -> Ready:
         pinned=declared.pinned or declared.hashed,
         system=order.spec.image.system,
         platform=append.PLATFORM,
+        indexes=indexes.addresses(),
     )
     if known:
         inputs = _inputs(site, wishes, str(known.digest))
