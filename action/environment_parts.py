@@ -15,7 +15,6 @@ from action import (
     keys,
     lock,
     plan,
-    reference,
     sbom,
     wheelhouse,
 )
@@ -24,7 +23,6 @@ from action.builder import this_interpreter
 from action.building import Target, Workshop
 from action.catalogue import Entry
 from action.environment_make import Recipe, Site, workshop
-from action.failures import RegistryAway, RegistryRefused
 from action.keys import Ingredients, Wishes
 from action.lock import Lock
 from action.plan import BaseFacts
@@ -63,21 +61,6 @@ class Resolved:
         """Return the base's digest, or the image id where it comes from no registry."""
         known = self.parts.known
         return str(known.digest) if known else self.facts.image_id
-
-
-def in_registry(site: Site, name: str) -> Reference | None:
-    """Return an image by its digest; None where no registry that answers has it for us."""
-    if reference.is_digest(name):
-        return None  # an image id: only the engine of this machine knows it
-    wanted = reference.parse(name)
-    if wanted.host != site.shelf.place.host and not site.order.answers(wanted.host):
-        return None
-    try:
-        found = site.registries(wanted.host).manifest(wanted.repository, wanted.which)
-    except (RegistryRefused, RegistryAway) as error:
-        site.console.say(str(error))  # the engine of this machine may have it
-        return None
-    return wanted.at(digest=found.digest) if found else None
 
 
 def resolve(site: Site, parts: Parts) -> Resolved:

@@ -107,7 +107,7 @@ _OWN_PASSWORD = re.compile(r"UV_INDEX_\w+_PASSWORD")
 # Up to the first `@`, which is right, and to the last: who forgot to escape a `/` in a password has
 # an address that no tool can read, and all of them quote it in full.
 _LOGINS = (re.compile(r"^[^:]*://([^@]*)@"), re.compile(r"^[^:]*://(.*)@"))
-_SHORTEST_SECRET = 6  # shorter ones are words, and hiding them would hide half of what is told
+SHORTEST_SECRET = 6  # shorter ones are words, and hiding them would hide half of what is told
 
 
 def secrets(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def secrets(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     found = [text for value in values for text in _logins(_NAMED.sub("", value))]
     found += [value for name, value in env.items() if _OWN_PASSWORD.fullmatch(name)]
     both = dict.fromkeys(text for value in found for text in (value, unquote(value)))
-    return tuple(text for text in both if len(text) >= _SHORTEST_SECRET)
+    return tuple(text for text in both if len(text) >= SHORTEST_SECRET)
 
 
 def _logins(address: str) -> list[str]:

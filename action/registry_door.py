@@ -91,7 +91,7 @@ class Door:
         self._tokens = Tokens(host, credentials, clock)
         self._connections = connections
 
-    def asked(self, repository: str, wish: str) -> Asked:
+    def asked(self, repository: str, wish: str, *, reads: bool = False) -> Asked:
         """Return a wish in words, for the sentence of a refusal."""
         return Asked(
             host=self.host,
@@ -99,6 +99,7 @@ class Door:
             wish=wish,
             kind=self.kind,
             with_login=self._tokens.credentials is not None,
+            reads=reads,
         )
 
     def ask(self, wish: Wish, most_bytes: int = LONGEST_ANSWER) -> Page:

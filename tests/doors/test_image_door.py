@@ -125,6 +125,8 @@ def test_a_page_shows_an_environment_as_text_and_never_its_sbom(site: Site) -> N
     site.enter(run_id, State.QUEUED, image=arrived.image, environment=arrived.environment)
     page = site.ask("GET", f"/runs/{run_id}").body.decode()
     assert KEY in page
+    for attached in ("requirements.lock", "sbom.cdx.json"):
+        assert f"<code>{attached}</code>, SHA-256" in page
     assert "&lt;script&gt;alert(1)" in page
     assert "{{7*7}}" in page
     for raw in ("<script>alert", "<b>torch", "<i>", "alert(2)"):
