@@ -75,7 +75,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def work(given: Inputs, console: JobConsole) -> int:
     """Go from the inputs by spec, triggers, image and run request to the run's conclusion."""
-    if reason := refusals.unsafe_event(given.job):
+    if reason := refusals.unsafe_event(given.job, dry_run=given.dry_run):
         raise UserError(reason)
     if reason := refusals.fork(given.job):
         return _skip(reason, given, console)

@@ -145,13 +145,25 @@ def test_without_the_permission_the_job_fails_before_it_builds_and_says_what_to_
     assert "id-token" in world.summary()
 
 
-@pytest.mark.parametrize("event", ["pull_request_target", "workflow_run"])
+@pytest.mark.parametrize("event", ["pull_request_target", "workflow_run", "issue_comment"])
 def test_an_event_that_trusts_strangers_code_is_refused(
     world: World, processes: dict[str, str], event: str
 ) -> None:
-    done = world.run(**processes, GITHUB_EVENT_NAME=event)
+    for dry_run in ("false", "true"):
+        done = world.run(**processes, GITHUB_EVENT_NAME=event, INPUT_DRY_RUN=dry_run)
+        assert done.returncode == 2
+        assert f"found `{event}`" in done.stdout
+    assert world.requests == []
+
+
+def test_an_event_that_the_server_takes_no_run_for_builds_only_to_try(
+    world: World, processes: dict[str, str]
+) -> None:
+    done = world.run(**processes, GITHUB_EVENT_NAME="merge_group")
     assert done.returncode == 2
-    assert f"found `{event}`" in done.stdout
+    assert "found `merge_group`, for which no run is started" in done.stdout
+    done = world.run(**processes, GITHUB_EVENT_NAME="merge_group", INPUT_DRY_RUN="true")
+    assert done.returncode == 0, done.stdout
     assert world.requests == []
 
 
