@@ -115,6 +115,7 @@ class Own:
     path: Path
     context: Path
     secrets: tuple[Mounted, ...] = ()
+    pull: bool = False  # its images come from their registries, whatever the engine has of them
 
 
 def own(given: Own, target: Target, shop: Workshop) -> None:
@@ -129,7 +130,7 @@ def own(given: Own, target: Target, shop: Workshop) -> None:
             tag=target.tag,
             network="default",
             cache_from=target.cache_from,
-            more=(*target.more, *secrets),
+            more=(*target.more, *(("--pull",) if given.pull else ()), *secrets),
         )
         done = shop.build_file(given.path, with_secrets, given.context)
         text = given.path.read_bytes().decode("utf-8", "replace")

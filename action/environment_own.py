@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from action import (
@@ -37,10 +38,13 @@ def ready(site: Site, name: str) -> Ready:
     with tempfile.TemporaryDirectory(prefix="cynthus-context-") as folder:
         staged = Path(folder) / "own"
         context.stage(root, staged, context.rules_of(root, f"{name}.dockerignore"), link=True)
-        key = keys.own_key(text, _taken(staged, reading), _images(site, reading), append.PLATFORM)
+        images = _images(site, reading)
+        key = keys.own_key(text, _taken(staged, reading), images, append.PLATFORM)
         if found := site.shelf.find(key, key):
             return reused(found, _kept(reading), notes)
-        given = Own(name=name, path=root / name, context=staged)
+        # Else the engine takes what it has under such a name, from whenever: the key would lie.
+        fresh = bool(images) and all("@" in image for image in images)
+        given = Own(name=name, path=root / name, context=staged, pull=fresh)
         made = make(site, _recipe(site, key, given))
     why = f"built: {name}, its images or the files it takes are new"
     return made.ready(why if made.ours else "another job has just built it", notes)
@@ -71,7 +75,7 @@ def _recipe(site: Site, key: str, given: Own) -> Recipe:
 
     def build(shop: Workshop, name: str, caches: tuple[str, ...]) -> Mapping[str, str]:
         with build_secrets.files(order.build_secrets) as mounted:
-            own = Own(name=given.name, path=given.path, context=given.context, secrets=mounted)
+            own = replace(given, secrets=mounted)
             building.own(own, Target(tag=name, cache_from=caches), shop)
         return {}
 

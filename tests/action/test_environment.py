@@ -19,12 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from action import environment_push, plan
+from action import environment_push, plan, reference
 from action.environment_make import Ready
 from action.failures import BuildFailed
 from action.inputs import BuildSecret, Machine, Secret
 from action.order import Order
 from action.registry import Registry as Client
+from action.registry import digest_of
 from action.workflow import PlainConsole
 from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, ImageSpec, Resources, Spec
@@ -473,6 +474,39 @@ def test_only_what_a_dockerfile_takes_has_it_built_again(
     (own.root / "requirements.txt").write_text("other\n")
     with pytest.raises(BuildFailed, match="docker: should answer"):
         ready(own)
+
+
+def test_a_base_that_moved_is_not_taken_as_this_machine_remembers_it(
+    order: Order, registry: Registry, docker_engine: DockerEngine
+) -> None:
+    """A runner of one's own keeps images; the key says which one the registry has now."""
+    old, new = (registry.push("library/moving", _layer(word)) for word in ("old", "new"))
+    place = reference.parse(old).at(tag="v1")
+    with Client(place.host) as client:
+        for name in (old, new):
+            image = client.manifest(place.repository, reference.parse(name).which)
+            assert image is not None
+            client.put_manifest(place.repository, "v1", image.body, image.media_type)
+            if name == old:
+                docker_engine.run("pull", "--quiet", str(place))
+    (order.root / "Dockerfile").write_text(f"FROM {place}\nCOPY main.py /\n")
+    own = replace(order.spec, image=ImageSpec(dockerfile="Dockerfile"))
+    try:
+        found = ready(replace(with_docker(order), spec=own)).reference
+    finally:
+        _forget(docker_engine, str(place.at()))
+    _, manifest = registry.manifest(found.repository, found.which)
+    config = json.loads(registry.blob(found.repository, manifest["config"]["digest"]))
+    assert config["rootfs"]["diff_ids"][0] == digest_of(_layer("new"))
+
+
+def _layer(word: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        entry = tarfile.TarInfo("which")
+        entry.size = len(word)
+        archive.addfile(entry, io.BytesIO(word.encode()))
+    return content.getvalue()
 
 
 def test_a_secret_that_the_dockerfile_wants_and_nobody_gives_fails_at_its_line(
