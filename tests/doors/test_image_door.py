@@ -241,6 +241,7 @@ def test_the_operator_names_the_repository(site: Site) -> None:
         "locks?commit=main&spec=cynthus.yaml",
         f"locks?commit={COMMIT}%0a&spec=cynthus.yaml",
         f"locks?commit={COMMIT}&spec={'x' * 256}",
+        f"locks?commit={COMMIT}&spec=cynthus%00.yaml",  # PostgreSQL takes no NUL, SQLite does
         "images?repository_id=-1",
         f"images?repository_id={2**63}",
     ],
