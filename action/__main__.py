@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from action import (
-    build,
-    follow,
-    inputs,
-    plan,
-    prune,
-    refusals,
-    server,
-    specs,
-    submit,
-    summary,
-    workflow,
-)
+from action import build, inputs, plan, refusals, specs, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
 from action.workflow import Console, JobConsole
-from cynthus.client import Client
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest
-from cynthus.wire import RunAccepted
+
+if TYPE_CHECKING:
+    from action.server import Server
+    from action.submit import Sender
+    from cynthus.wire import RunAccepted
+
+# What speaks to the server is imported where it is needed, here and below: a build for
+# `cynthus run`, a dry run and a job that does not wait each do without a part of it, and all that
+# is imported is a tenth of a second, which a person waits for at every push.
 
 DONE, RUN_FAILED, USERS_FAULT, OUR_FAULT = 0, 1, 2, 3  # as the command line's: docs/cli.md
 
@@ -83,6 +79,8 @@ def work(given: Inputs, console: JobConsole) -> int:
         return _skip(reason, given, console)
     door = given.job.token_door
     if door is None and not given.dry_run:
+        from action import server
+
         raise UserError(server.missing_token_remedy(given))
     sender = _sender(given, console)
     try:
@@ -93,6 +91,8 @@ def work(given: Inputs, console: JobConsole) -> int:
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
         return DONE
+    from action import prune, submit
+
     found = submit.Image(name=built.image, environment=built.about)
     request = submit.run_request(given, text.decode(), image=found)
     accepted = submit.send(request, sender)
@@ -114,10 +114,12 @@ def _skip(reason: str, given: Inputs, console: JobConsole) -> int:
     return DONE
 
 
-def _sender(given: Inputs, console: JobConsole) -> submit.Sender | None:
+def _sender(given: Inputs, console: JobConsole) -> Sender | None:
     door: TokenDoor | None = given.job.token_door
     if door is None or given.dry_run:
         return None
+    from action import submit
+
     return submit.Sender(inputs=given, door=door, console=console, wait=time.sleep)
 
 
@@ -141,16 +143,18 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
         machine=given.machine,
         today=today(),
         server=_server(given),
-        holder=f"{job.run_url}#{secrets.token_hex(4)}",  # jobs of a matrix share the URL
+        holder=f"{job.run_url}#{os.urandom(4).hex()}",  # jobs of a matrix share the URL
         spec_path=given.spec_shown,
         build_secrets=given.build_secrets,
     )
 
 
-def _server(given: Inputs) -> server.Server | None:
+def _server(given: Inputs) -> Server | None:
     door = given.job.token_door
     if door is None or given.dry_run:
         return None
+    from action import server
+
     return server.Server(url=given.server_url, audience=given.audience, door=door)
 
 
@@ -177,7 +181,7 @@ def _tell_users_fault(error: UserError, given: Inputs, console: Console) -> int:
 
 
 def _tell_no_image(
-    error: BuildFailed | UserError, text: bytes, given: Inputs, sender: submit.Sender | None
+    error: BuildFailed | UserError, text: bytes, given: Inputs, sender: Sender | None
 ) -> int:
     """Annotate, and let the server end the run with the reason instead of waiting for an image."""
     console: Console = JobConsole(sys.stdout) if sender is None else sender.console
@@ -190,6 +194,8 @@ def _tell_no_image(
         workflow.write_summary(given.summary_file, summary.failure_lines(reason))
     outputs = {"conclusion": "failure"}
     if sender is not None:
+        from action import submit
+
         request = submit.run_request(given, text.decode(), image=None, failure=reason)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
@@ -211,6 +217,9 @@ def _tell_accepted(accepted: RunAccepted, given: Inputs, console: JobConsole) ->
 
 
 def _follow(accepted: RunAccepted, given: Inputs, console: JobConsole) -> int:
+    from action import follow
+    from cynthus.client import Client
+
     client = Client(given.server_url, accepted.token)
     follower = follow.Follower(
         client=client, run=accepted, console=console, limit=given.wait_timeout

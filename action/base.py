@@ -6,22 +6,22 @@ import hashlib
 import json
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from action import frameworks
 from action.catalogue import ROOM, Entry, minor, read_catalogue
-from action.engine import Engine
 from action.failures import BuildFailed, NoImage
 from action.plan import BaseFacts, Interpreter
 from action.programs import stream
 from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from action.engine import Engine
 
 OFFLINE_SCRIPT = ROOM / "base" / "offline.sh"
 DEFAULT_BASE = "python"
@@ -75,6 +75,9 @@ def registry_host(reference: str) -> str:
 
 def registry_answers(host: str) -> bool:
     """Ask a registry for its API; 401 is a full answer, a proxy's page is none."""
+    import urllib.error  # with all of HTTP behind it: only for a base that no digest names
+    import urllib.request
+
     scheme = "http" if host.startswith(_LOOPBACK) else "https"
     try:
         with urllib.request.urlopen(f"{scheme}://{host}/v2/", timeout=PROBE_S) as answer:  # noqa: S310 - scheme above

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import tempfile
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from action import engine
 from action.amounts import Watch
 from action.failures import BuildFailed, NoImage
 from action.order import Built, Order
 from action.workflow import Console
 from cynthus.errors import UserError
+
+if TYPE_CHECKING:
+    from action.engine import Engine
 
 
 def build(order: Order, console: Console) -> Built:
@@ -45,11 +48,11 @@ def _in_some_way(order: Order, console: Console) -> Built:
     bundles = order.push_to is None or order.machine.takes_bundles
     try:
         # Who makes an image in a registry need not look for an engine: that alone takes a moment.
-        if order.push_to and (not bundles or engine.find(order.machine.path)):
+        if order.push_to and (not bundles or _engine(order)):
             from action import in_registry
 
             return in_registry.build(order, order.push_to, console)
-        docker = engine.find(order.machine.path)
+        docker = _engine(order)
         if docker is None:
             return _without_engine(order, console)
         from action import in_engine
@@ -59,6 +62,12 @@ def _in_some_way(order: Order, console: Console) -> Built:
         if order.engine_wish == "docker" or not bundles:
             raise BuildFailed(str(reason)) from reason
         return _as_bundle(order, str(reason), console)
+
+
+def _engine(order: Order) -> Engine | None:
+    from action import engine
+
+    return engine.find(order.machine.path)
 
 
 def _without_engine(order: Order, console: Console) -> Built:

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from action import build_lease, engine, engine_push, reference
-from action.build_lease import Post
-from action.building import Workshop
-from action.environments import Found, Shelf
-from action.failures import BuildFailed
-from action.order import Order
-from action.reference import Reference
-from action.registry import Registry
-from action.workflow import Console
-from cynthus.wire_image import Environment
+from action import reference
+from action.failures import BuildFailed, RegistryAway, RegistryRefused
+
+# Docker and the lease are needed only where an environment is not there yet: once in many commits.
+if TYPE_CHECKING:
+    from action.building import Workshop
+    from action.environments import Found, Shelf
+    from action.order import Order
+    from action.reference import Reference
+    from action.registry import Registry
+    from action.workflow import Console
+    from cynthus.wire_image import Environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +79,30 @@ def reused(found: Found, why: str, notes: tuple[str, ...] = ()) -> Ready:
     return Made(found=found, ours=False).ready(why, notes)
 
 
+def in_registry(site: Site, name: str) -> Reference | None:
+    """Return an image by its digest; None where no registry that answers has it for us."""
+    if reference.is_digest(name):
+        return None  # an image id: only the engine of this machine knows it
+    wanted = reference.parse(name)
+    if wanted.host != site.shelf.place.host and not site.order.answers(wanted.host):
+        return None
+    try:
+        found = site.registries(wanted.host).manifest(wanted.repository, wanted.which)
+    except (RegistryRefused, RegistryAway) as error:
+        site.console.say(str(error))  # the engine of this machine may have it
+        return None
+    return wanted.at(digest=found.digest) if found else None
+
+
 @contextmanager
 def workshop(site: Site) -> Iterator[Workshop]:
     """Yield an engine that can build, with the login of the registry that keeps environments.
 
     Raises: UserError, BuildFailed when there is none.
     """
+    from action import engine
+    from action.building import Workshop
+
     docker = engine.find(site.order.machine.path)
     if docker is None:
         raise BuildFailed(
@@ -105,8 +126,10 @@ def make(site: Site, recipe: Recipe) -> Made:
 
     Raises: UserError, BuildFailed.
     """
+    from action import build_lease
+
     shelf, key = site.shelf, recipe.key
-    post = Post(
+    post = build_lease.Post(
         server=site.order.server,
         holder=site.order.holder,
         console=site.console,
@@ -136,6 +159,9 @@ def _alone_here(site: Site, key: str) -> Iterator[None]:
 
 
 def _build(site: Site, recipe: Recipe) -> Found:
+    from action import engine_push
+    from action.environments import Found
+
     shelf = site.shelf
     name = shelf.name(recipe.key)
     with workshop(site) as shop:

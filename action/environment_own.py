@@ -20,8 +20,8 @@ from action import (
 )
 from action.building import Own, Target, Workshop
 from action.dockerfile import Reading
-from action.environment_make import Ready, Recipe, Site, make, reused
-from action.environment_parts import in_registry, materials
+from action.environment_make import Ready, Recipe, Site, in_registry, make, reused
+from action.environment_parts import materials
 from cynthus.wire_image import Environment
 
 

@@ -15,7 +15,6 @@ from action import (
     keys,
     lock,
     plan,
-    reference,
     sbom,
     wheelhouse,
 )
@@ -24,7 +23,6 @@ from action.builder import this_interpreter
 from action.building import Target, Workshop
 from action.catalogue import Entry
 from action.environment_make import Recipe, Site, workshop
-from action.failures import RegistryAway, RegistryRefused
 from action.keys import Ingredients, Wishes
 from action.lock import Lock
 from action.plan import BaseFacts
@@ -65,21 +63,6 @@ class Resolved:
         return str(known.digest) if known else self.facts.image_id
 
 
-def in_registry(site: Site, name: str) -> Reference | None:
-    """Return an image by its digest; None where no registry that answers has it for us."""
-    if reference.is_digest(name):
-        return None  # an image id: only the engine of this machine knows it
-    wanted = reference.parse(name)
-    if wanted.host != site.shelf.place.host and not site.order.answers(wanted.host):
-        return None
-    try:
-        found = site.registries(wanted.host).manifest(wanted.repository, wanted.which)
-    except (RegistryRefused, RegistryAway) as error:
-        site.console.say(str(error))  # the engine of this machine may have it
-        return None
-    return wanted.at(digest=found.digest) if found else None
-
-
 def resolve(site: Site, parts: Parts) -> Resolved:
     """Return what will be installed on which base, and the key of that. Safe to repeat.
 
@@ -114,6 +97,8 @@ def _base(site: Site, parts: Parts) -> base.Base:
     known = parts.known
     tag = f"base-{str(known.digest).partition(':')[2][: keys.DIGITS]}" if known else ""
     if known and (facts := site.shelf.record(tag, BaseFacts)):
+        # The same content may lie elsewhere too: it is pulled by the name that was asked for.
+        facts = replace(facts, reference=str(known), digest=known.digest)
         base.check_python(site.order.spec.image, facts)
         return base.Base(facts=facts, how=f"base image {parts.name}: known from an earlier build")
     with workshop(site) as shop:

@@ -13,22 +13,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from action import (
     append,
     base,
-    environment,
-    environment_own,
     environments,
     frameworks,
-    kept_lock,
+    indexes,
     keys,
     publish,
     reference,
+    requirements,
 )
 from action.catalogue import Entry, read_catalogue
-from action.environment_make import Made, Ready, Site, make, reused
-from action.environment_parts import Parts, Resolved, in_registry, recipe, resolve
+from action.environment_make import Made, Ready, Site, in_registry, make, reused
 from action.environments import Found
 from action.keys import Wishes
 from action.order import Order
@@ -37,6 +36,10 @@ from action.registry import Registry
 from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.wire_image import Environment
+
+# What resolves and builds is imported where it is needed: most commits end at the second step.
+if TYPE_CHECKING:
+    from action.environment_parts import Parts, Resolved
 
 
 def ready(order: Order, registries: Callable[[str], Registry], console: Console) -> Ready:
@@ -48,6 +51,8 @@ def ready(order: Order, registries: Callable[[str], Registry], console: Console)
     shelf = environments.Shelf(registry=registries(place.host), place=place)
     site = Site(order=order, shelf=shelf, registries=registries, console=console)
     if order.spec.image.dockerfile:
+        from action import environment_own
+
         found = environment_own.ready(site, str(order.spec.image.dockerfile))
     else:
         found = _generated(site)
@@ -65,7 +70,8 @@ def _judged(found: Ready, order: Order) -> Ready:
 def _generated(site: Site) -> Ready:
     order = site.order
     # The files of the user are judged first: a fault in them is told before anything is fetched.
-    declared = environment.declared_in(order)
+    spec = order.spec
+    declared = requirements.find(spec.image, order.root, spec.src, run=spec.run)
     name, entry = base.choose(order.spec.image, order.base_image, read_catalogue())
     known = _pinned(name) or in_registry(site, name)
     if known and not declared.lines and not order.spec.image.system:
@@ -77,11 +83,14 @@ def _generated(site: Site) -> Ready:
         pinned=declared.pinned or declared.hashed,
         system=order.spec.image.system,
         platform=append.PLATFORM,
+        indexes=indexes.addresses(),
     )
     if known:
         inputs = _inputs(site, wishes, str(known.digest))
         if found := site.shelf.find(f"in-{inputs}", inputs):
             return reused(found, "the same base and packages as in an earlier build")
+    from action.environment_parts import Parts
+
     parts = Parts(name=name, entry=entry, known=known, wishes=wishes, declared=declared)
     return _before(site, parts) or _resolved(site, parts)
 
@@ -137,6 +146,8 @@ def _before(site: Site, parts: Parts) -> Ready | None:
     order = site.order
     if order.server is None or not order.origin.commit_sha:
         return None
+    from action import kept_lock
+
     commit = kept_lock.Commit(sha=order.origin.commit_sha, spec_path=order.spec_path)
     kept = kept_lock.ask(order.server, commit, parts.name, site.console)
     if kept is None:
@@ -154,6 +165,8 @@ def _before(site: Site, parts: Parts) -> Ready | None:
 
 
 def _resolved(site: Site, parts: Parts) -> Ready:
+    from action.environment_parts import recipe, resolve
+
     found = resolve(site, parts)
     gpu = bool(site.order.spec.resources.gpu)
     if refusal := frameworks.refusal(found.gpu.frameworks, gpu=gpu):

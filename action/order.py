@@ -7,12 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from action import base, plan
-from action.inputs import BuildSecret, Login, Machine
-from action.server import Server
-from cynthus.spec import Spec
-from cynthus.wire_image import Environment
+if TYPE_CHECKING:  # whoever makes an order imports what it is made of
+    from action.inputs import BuildSecret, Login, Machine
+    from action.plan import Origin
+    from action.server import Server
+    from cynthus.spec import Spec
+    from cynthus.wire_image import Environment
+
+
+def _registry_answers(host: str) -> bool:
+    from action import base  # rarely asked: the environment is mostly known
+
+    return base.registry_answers(host)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +29,7 @@ class Order:
 
     spec: Spec
     root: Path  # the repository
-    origin: plan.Origin
+    origin: Origin
     push_to: str | None  # registry/name:tag; None: the image stays in this machine's engine
     login: Login | None
     base_image: str | None
@@ -33,7 +41,7 @@ class Order:
     holder: str = ""  # the workflow run's URL with a mark of this job: whom others wait for
     spec_path: str = ""  # within the repository
     build_secrets: tuple[BuildSecret, ...] = ()
-    answers: Callable[[str], bool] = base.registry_answers
+    answers: Callable[[str], bool] = _registry_answers
     wait: Callable[[float], None] = time.sleep
 
 
@@ -43,7 +51,7 @@ class Step:
 
     part: str  # base, environment, source layer
     how: str  # half a sentence: what was done, and why
-    moved_bytes: int = 0  # to the registry
+    moved_bytes: int | None = None  # to the registry; None: by others, who do not count
     seconds: float = 0.0
 
 

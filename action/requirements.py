@@ -6,13 +6,16 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from action import conda, imports, pip_file, pipfile, pyproject, versions
+from action import pip_file, versions
 from action.declared import Declared
-from action.import_findings import Wanted
 from action.workflow import Place
 from cynthus.errors import Fault, UserError
 from cynthus.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from action.import_findings import Wanted
 
 # In this order, the first that exists: a lock-like list before a project's own wishes.
 FOUND_NAMES = ("requirements.txt", "pyproject.toml", "environment.yml", "Pipfile")
@@ -61,6 +64,8 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
     """
     name, found = _declared(image, root, src)
     if found is None:
+        from action import imports  # knows many names; needed only where nothing is declared
+
         found = imports.infer(root, src, _wanted(image, run))
     found = found or Declared()
     if found.faults:
@@ -96,6 +101,8 @@ def _first_faults(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
 
 
 def _wanted(image: ImageSpec, run: str | Sequence[str]) -> Wanted:
+    from action.import_findings import Wanted
+
     # A name of the catalogue is one word; anything else is an image reference.
     own = any(sign in (image.base or "") for sign in "/:@")
     return Wanted(run=run, python=image.python, packages=image.packages, own_base=own)
@@ -103,14 +110,6 @@ def _wanted(image: ImageSpec, run: str | Sequence[str]) -> Wanted:
 
 def _nowhere(image: ImageSpec) -> tuple[None, ...]:
     return (None,) * len(image.packages)
-
-
-_READERS: dict[str, Callable[[Path, str], Declared | None]] = {
-    ".toml": pyproject.read,
-    ".yml": conda.read,
-    ".yaml": conda.read,
-    "Pipfile": pipfile.read,
-}
 
 
 def _declared(image: ImageSpec, root: Path, src: str) -> tuple[str | None, Declared | None]:
@@ -137,8 +136,26 @@ def _named(root: Path, src: str, name: str) -> str:
 
 def _read(root: Path, shown: str) -> Declared | None:
     path = Path(shown)
-    read = _READERS.get("Pipfile" if path.name == "Pipfile" else path.suffix, pip_file.read)
-    return read(root, shown)
+    return _reader("Pipfile" if path.name == "Pipfile" else path.suffix)(root, shown)
+
+
+def _reader(kind: str) -> Callable[[Path, str], Declared | None]:
+    """Return who reads a kind of file; a repository has one kind, so only that one is imported."""
+    match kind:
+        case ".toml":
+            from action import pyproject
+
+            return pyproject.read
+        case ".yml" | ".yaml":
+            from action import conda
+
+            return conda.read
+        case "Pipfile":
+            from action import pipfile
+
+            return pipfile.read
+        case _:
+            return pip_file.read
 
 
 def _lock_notes(folder: Path, source: str | None) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from action.amounts import size
-from action.follow import conclusion
-from action.order import Built, Step
 from action.workflow import markdown_text
-from cynthus.errors import Fault
-from cynthus.wire import RunAccepted, RunView
+
+if TYPE_CHECKING:
+    from action.order import Built, Step
+    from cynthus.errors import Fault
+    from cynthus.wire import RunAccepted, RunView
 
 _MARKS = {
     "success": "✅",
@@ -40,11 +42,14 @@ def _step_lines(steps: Sequence[Step]) -> list[str]:
     if not steps:
         return []
     rows = [
-        f"| {step.part} | {markdown_text(step.how)} | {size(step.moved_bytes)} "
-        f"| {step.seconds:.1f} s |"
+        f"| {step.part} | {markdown_text(step.how)} | {_sent(step)} | {step.seconds:.1f} s |"
         for step in steps
     ]
     return ["", "| part | what was done | sent | time |", "|---|---|--:|--:|", *rows, ""]
+
+
+def _sent(step: Step) -> str:
+    return "" if step.moved_bytes is None else size(step.moved_bytes)
 
 
 def run_lines(accepted: RunAccepted) -> list[str]:
@@ -54,6 +59,8 @@ def run_lines(accepted: RunAccepted) -> list[str]:
 
 def end_lines(run: RunView) -> list[str]:
     """Return how the run ended."""
+    from action.follow import conclusion  # only a job that waits comes here
+
     word = conclusion(run)
     lines = ["", f"**{_MARKS.get(word, '')} {word}**: {markdown_text(run.reason or '')}"]
     if run.metrics:

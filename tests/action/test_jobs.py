@@ -451,24 +451,42 @@ def test_cancelling_a_job_that_waits_cancels_the_run(
 # ── the step as a runner starts it ──────────────────────────────────────────────────────────────
 
 
-def test_the_start_script_installs_the_lock_once_and_runs_the_action(
-    world: World, processes: dict[str, str], tmp_path: Path
-) -> None:
-    environ = world.environment(**{**processes, "PATH": os.environ["PATH"]})
+def start(world: World, processes: dict[str, str], folder: Path, python3: str) -> str:
+    """Start the Action as a runner does whose `python3` is a script; return what it prints."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "python3").write_text(f"#!/bin/sh\n{python3}\n")
+    (programs / "python3").chmod(0o755)
+    environ = world.environment(**{**processes, "PATH": f"{programs}:{os.environ['PATH']}"})
     environ |= {
         "GITHUB_ACTION_PATH": str(ROOT),
-        "RUNNER_TEMP": str(tmp_path / "temp"),
+        "RUNNER_TEMP": str(folder / "temp"),
         "GITHUB_REF": "refs/heads/topic",  # ends before it builds
     }
-    for _ in range(2):
-        done = subprocess.run(
-            [ROOT / "action" / "start.sh"],
-            env=environ,
-            cwd=environ["GITHUB_WORKSPACE"],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "this push is to topic" in done.stdout
-    assert "Set up" not in done.stdout
+    done = subprocess.run(
+        [ROOT / "action" / "start.sh"],
+        env=environ,
+        cwd=environ["GITHUB_WORKSPACE"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "this push is to topic" in done.stdout
+    return done.stdout
+
+
+def test_the_start_script_installs_the_lock_once_for_a_python_without_pyyaml(
+    world: World, processes: dict[str, str], tmp_path: Path
+) -> None:
+    # -S: nothing beside the standard library, but for pip.
+    bare = f'[ "$2" = pip ] && exec {sys.executable} "$@"\nexec {sys.executable} -S "$@"'
+    assert "Set up" in start(world, processes, tmp_path, bare)
+    assert "Set up" not in start(world, processes, tmp_path, bare)
+
+
+def test_the_start_script_installs_nothing_where_python_has_pyyaml(
+    world: World, processes: dict[str, str], tmp_path: Path
+) -> None:
+    assert "Set up" not in start(world, processes, tmp_path, f'exec {sys.executable} "$@"')
+    assert not (tmp_path / "temp").exists()
