@@ -24,6 +24,9 @@ from cynthus.wire_image import BuildLeaseAsk, BuildLeaseView
 
 PATH = "/api/v1/build-leases"
 RENEW_S = 40.0  # a lease is 120 s long: two renewals may be lost before it ends
+# A holder that asks again and again without end, by a fault or on purpose (any repository of the
+# owner may), shall not stop the others: a build takes minutes, so after an hour none is coming.
+LONGEST_WAIT_S = 3600.0
 LOOK_S = 5.0  # short against a build of minutes, and 12 requests a minute for each who waits
 _OK, _NO_DOOR = 200, (404, 405)
 
@@ -67,7 +70,7 @@ def held(key: str, post: Post, there: Callable[[], bool]) -> Iterator[bool]:
 def _gained(key: str, post: Post, there: Callable[[], bool]) -> bool | None:
     """Return True with the lease, False when the environment is there, None without a lease."""
     watch, told = Watch(), ""
-    while True:
+    for _ in range(int(LONGEST_WAIT_S / LOOK_S)):
         view = _ask(BuildLeaseAsk(key=key, holder=post.holder), post)
         if view is None:
             return None
@@ -80,6 +83,10 @@ def _gained(key: str, post: Post, there: Callable[[], bool]) -> bool | None:
         if there():
             post.console.say(f"environment {key[:12]}: built by {told}, waited {watch}")
             return False
+    post.console.say(
+        f"environment {key[:12]}: {told} has not built it in {watch}; building it here"
+    )
+    return None
 
 
 def _unless_there(key: str, post: Post, there: Callable[[], bool]) -> bool:

@@ -153,7 +153,7 @@ def tree_digest(folder: Path, only: Collection[str] | None = None) -> str:
             continue
         total.update(os.fsencode(path.relative_to(folder)) + b"\0")
         if path.is_symlink():
-            total.update(b"link " + os.fsencode(os.readlink(path)))
+            total.update(b"link " + os.fsencode(os.readlink(path)) + b"\0")
         elif path.is_file():
             with path.open("rb") as file:
                 inner = hashlib.file_digest(file, "sha256")

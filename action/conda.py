@@ -25,7 +25,7 @@ _CLAUSE = re.compile(r"(?:[<>!=]=|[<>]|~=)[0-9][A-Za-z0-9_.!]*(?:\.\*)?")
 
 def read(root: Path, shown: str) -> Declared | None:
     """Return what is declared; None when the file lists no dependencies."""
-    text = declared.read(root / shown, shown)
+    text = declared.read(root, shown)
     if isinstance(text, Declared):
         return text
     tree = _tree(text, shown)

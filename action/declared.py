@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from action import own_file
 from cynthus import grammar
 from cynthus.errors import Fault
 
@@ -87,10 +88,10 @@ _MARKS = (
 )
 
 
-def read(path: Path, shown: str) -> str | Declared:
-    """Return a file's text, or the fault that keeps it from being one."""
+def read(root: Path, shown: str) -> str | Declared:
+    """Return the text of a file of the repository, or the fault that keeps it from being one."""
     try:
-        return decoded(path.read_bytes(), shown)
+        return decoded(own_file.read(root, shown, LONGEST_FILE_BYTES + 1), shown)
     except OSError as error:
         return refused(shown, 1, f"should be a readable file, found: {error.strerror}. Correct it.")
 
@@ -98,7 +99,7 @@ def read(path: Path, shown: str) -> str | Declared:
 def decoded(raw: bytes, shown: str) -> str | Declared:
     """Return the text of a file's bytes, or the fault with the line of the first foreign byte."""
     if len(raw) > LONGEST_FILE_BYTES:
-        return refused(shown, 1, f"should be at most 1 MiB, found {len(raw)} bytes. Shorten it.")
+        return refused(shown, 1, "should be at most 1 MiB, found more. Shorten it.")
     encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8")
     try:
         return raw.decode(encoding).removeprefix("\ufeff")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from action import (
     base,
@@ -11,6 +12,7 @@ from action import (
     building,
     bundle,
     context,
+    own_file,
     plan,
     requirements,
     wheelhouse,
@@ -22,6 +24,8 @@ from action.plan import BaseFacts, BuildPlan, Interpreter
 from action.requirements import Requirements
 from action.workflow import Console
 from cynthus.errors import UserError
+
+LARGEST_DOCKERFILE_BYTES = 1 << 20  # a hundred times what people write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +156,27 @@ def filled(need: wheelhouse.Need, order: Order, console: Console) -> wheelhouse.
     return wheels
 
 
+def own_dockerfile(root: Path, name: str) -> bytes:
+    """Return the user's own Dockerfile. Raises: UserError."""
+    wrong = f"image/dockerfile: should be a file of the repository, found `{name}`"
+    try:
+        text = own_file.read(root, name, LARGEST_DOCKERFILE_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{wrong}: {error.strerror}. Commit it, or correct the name.") from None
+    if len(text) > LARGEST_DOCKERFILE_BYTES:
+        raise UserError(f"{wrong}, larger than 1 MiB. Copy data in by its lines.")
+    return text
+
+
 def _own(order: Order, name: str, shop: Workshop) -> Environment:
     """Build the user's own Dockerfile, with the network that such files expect."""
-    source = order.root / name
-    if not source.is_file():
-        raise UserError(
-            f"image/dockerfile: should be a file of the repository, found no `{name}`. "
-            f"Commit it, or correct the name."
-        )
+    text = own_dockerfile(order.root, name)
     staged = shop.folder / "own"
     context.stage(
         order.root, staged, context.rules_of(order.root, f"{name}.dockerignore"), link=True
     )
-    text = source.read_bytes()
     todo = plan.own_dockerfile_plan(order.spec, order.origin, text, bundle.tree_digest(staged))
     with build_secrets.files(order.build_secrets) as mounted:
-        given = Own(name=name, path=source, context=staged, secrets=mounted)
+        given = Own(name=name, path=order.root / name, context=staged, secrets=mounted)
         building.own(given, Target(tag=todo.environment_tag), shop)
     return Environment(plan=todo, cached=False)

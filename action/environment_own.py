@@ -14,6 +14,7 @@ from action import (
     bundle,
     context,
     dockerfile,
+    environment,
     frameworks,
     keys,
 )
@@ -21,7 +22,6 @@ from action.building import Own, Target, Workshop
 from action.dockerfile import Reading
 from action.environment_make import Ready, Recipe, Site, in_registry, make, reused
 from action.environment_parts import materials
-from cynthus.errors import UserError
 from cynthus.wire_image import Environment
 
 
@@ -31,13 +31,7 @@ def ready(site: Site, name: str) -> Ready:
     Raises: UserError, BuildFailed at the line of the Dockerfile that failed.
     """
     root = site.order.root
-    source = root / name
-    if not source.is_file():
-        raise UserError(
-            f"image/dockerfile: should be a file of the repository, found no `{name}`. "
-            f"Commit it, or correct the name."
-        )
-    text = source.read_bytes()
+    text = environment.own_dockerfile(root, name)
     reading = dockerfile.read(text.decode("utf-8", "replace"))
     notes = build_secrets.mismatch(reading.secrets, site.order.build_secrets, name)
     with tempfile.TemporaryDirectory(prefix="cynthus-context-") as folder:
@@ -46,7 +40,7 @@ def ready(site: Site, name: str) -> Ready:
         key = keys.own_key(text, _taken(staged, reading), _images(site, reading), append.PLATFORM)
         if found := site.shelf.find(key, key):
             return reused(found, _kept(reading), notes)
-        given = Own(name=name, path=source, context=staged)
+        given = Own(name=name, path=root / name, context=staged)
         made = make(site, _recipe(site, key, given))
     why = f"built: {name}, its images or the files it takes are new"
     return made.ready(why if made.ours else "another job has just built it", notes)

@@ -97,6 +97,8 @@ def _base(site: Site, parts: Parts) -> base.Base:
     known = parts.known
     tag = f"base-{str(known.digest).partition(':')[2][: keys.DIGITS]}" if known else ""
     if known and (facts := site.shelf.record(tag, BaseFacts)):
+        # The same content may lie elsewhere too: it is pulled by the name that was asked for.
+        facts = replace(facts, reference=str(known), digest=known.digest)
         base.check_python(site.order.spec.image, facts)
         return base.Base(facts=facts, how=f"base image {parts.name}: known from an earlier build")
     with workshop(site) as shop:

@@ -20,6 +20,7 @@ from action import (
     base,
     environments,
     frameworks,
+    indexes,
     keys,
     publish,
     reference,
@@ -82,6 +83,7 @@ def _generated(site: Site) -> Ready:
         pinned=declared.pinned or declared.hashed,
         system=order.spec.image.system,
         platform=append.PLATFORM,
+        indexes=indexes.addresses(),
     )
     if known:
         inputs = _inputs(site, wishes, str(known.digest))

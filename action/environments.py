@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from action import keys
 from action.failures import RegistryRefused
 from action.plan import BaseFacts
 from action.reference import Reference
@@ -55,14 +56,25 @@ class Shelf:
     place: Reference  # host and repository
 
     def find(self, tag: str, key: str) -> Found | None:
-        """Return the image under a tag with the record under a key; None when one is missing."""
+        """Return the image under a tag with the record under a key.
+
+        None when one is missing, or when they are not of one environment: two jobs that name the
+        same inputs at a time may leave the record of one beside the image of the other.
+        """
         with ThreadPoolExecutor(1) as other:
             record = other.submit(self.record, f"about-{key}", Environment)
             manifest = self.image(tag)
             about = record.result()
         if manifest is None or about is None:
             return None
+        if not (about.key == tag == key or self._is_of(manifest, about)):
+            return None
         return Found(reference=self.place.at(digest=manifest.digest), about=about)
+
+    def _is_of(self, manifest: Manifest, about: Environment) -> bool:
+        """Say whether an image found by its inputs is the one that its record's key names."""
+        named = self.image(about.key) if keys.is_key(about.key) else None
+        return named is not None and named.digest == manifest.digest
 
     def image(self, tag: str) -> Manifest | None:
         """Return the manifest under a tag."""

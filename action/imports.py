@@ -9,10 +9,11 @@ says nothing about what it reaches: then every file is judged strictly.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from action import notebook, source, walk
+from action import notebook, own_file, source, walk
 from action.declared import LONGEST_FILE_BYTES, Declared
 from action.import_findings import Wanted, judge, python_numbers
 from action.import_scan import Scan, scan, shifted
@@ -28,15 +29,16 @@ def infer(root: Path, src: str, wanted: Wanted) -> Declared | None:
     A wish stands at the first line that wants it. Raises: UserError for a source that cannot be
     read; what is wrong in it comes back as faults.
     """
-    folder, python = root / src, python_numbers(wanted.python)
+    folder, python = (root / src).resolve(), python_numbers(wanted.python)
     try:
         files = tuple(_files(folder))
         # A name may hold bytes that are no text; what is told of it has to be printed.
-        code = {source.shown(p): _start(folder / p) for p in files if p.endswith(_SUFFIXES)}
+        code = {source.shown(p): _start(folder, p) for p in files if p.endswith(_SUFFIXES)}
     except OSError as error:
+        where = source.shown(os.path.relpath(os.fsdecode(error.filename or folder), root))
         raise UserError(
-            f"src: should hold files that can be read, found `{error.filename}`: "
-            f"{error.strerror}. Correct it."
+            f"src: should hold files that can be read, found `{where}`: {error.strerror}. "
+            f"Correct it."
         ) from None
     if not code:
         return None
@@ -47,7 +49,7 @@ def infer(root: Path, src: str, wanted: Wanted) -> Declared | None:
 def _files(folder: Path) -> Iterator[str]:
     """Yield the files that go into the image; a link to a folder counts as a package there."""
     for found in walk.kept(folder, source.rules_of(folder)):
-        if found.held:
+        if found.held or (found.entry.is_symlink() and not _leads_inside(folder, found)):
             continue
         if found.entry.is_file():
             yield found.path
@@ -55,9 +57,14 @@ def _files(folder: Path) -> Iterator[str]:
             yield f"{found.path}/__init__.pyd"
 
 
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(LONGEST_FILE_BYTES + 1)
+def _leads_inside(folder: Path, found: walk.Found) -> bool:
+    """Say whether a link is one that the image has, and that leads to something there."""
+    target = os.readlink(found.entry.path)
+    return walk.stays_inside(folder, found.path, target) and Path(found.entry.path).exists()
+
+
+def _start(folder: Path, path: str) -> bytes:
+    return own_file.read(folder, path, LONGEST_FILE_BYTES + 1)
 
 
 def scan_file(path: str, raw: bytes, python: tuple[int, int]) -> Scan:

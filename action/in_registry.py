@@ -37,7 +37,8 @@ def _build(order: Order, target: Reference, registries: RegistryPool, console: C
     chosen, notes = _choose(order, console)
     watch = Watch()
     ready = environment_push.ready(order, registries, console)
-    below = Step(part="environment", how=ready.why, seconds=watch.seconds)
+    moved = 0 if ready.cached else None  # Docker pushes what it builds, and tells no sum
+    below = Step(part="environment", how=ready.why, moved_bytes=moved, seconds=watch.seconds)
     console.say(f"environment {ready.reference}: {ready.why} ({watch})")
     with tempfile.TemporaryDirectory(prefix="cynthus-source-") as folder:
         wanted = Wanted(
@@ -101,7 +102,7 @@ def _steps(chosen: Selection, published: Published, seconds: float) -> tuple[Ste
     )
     if published.was_there:
         how = "there already, from an earlier job for this commit"
-        return source_layer, Step(part="run image", how=how, seconds=seconds)
+        return source_layer, Step(part="run image", how=how, moved_bytes=0, seconds=seconds)
     how = "environment: " + ", ".join(_ways(published))
     moved = published.moved_bytes
     return source_layer, Step(part="run image", how=how, moved_bytes=moved, seconds=seconds)

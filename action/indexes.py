@@ -80,6 +80,27 @@ def translate(texts: Iterable[str], environ: Mapping[str, str]) -> Indexes:
     return Indexes(environ=found, options=("--no-index",) if offline else ())
 
 
+_PLACES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+
+
+def addresses(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the web addresses that packages come from, without what proves who asks; for keys.
+
+    The same wishes mean other packages elsewhere. Folders of this machine are left out: another
+    runner has them under other names.
+    """
+    env = os.environ if environ is None else environ
+    known = {**find(env).environ, **env}
+    values = (value for name in _PLACES for value in re.split(r"[\s,]+", known.get(name, "")))
+    named = (_NAMED.sub("", value) for value in values)
+    return tuple(_bare(value) for value in named if value.startswith(("https:", "http:")))
+
+
+def _bare(address: str) -> str:
+    """Return an address without login and query: tokens in them change from job to job."""
+    return re.sub(r"^(\w+://)(?:[^/\s]*@)?([^?#]*).*$", r"\1\2", address)
+
+
 _PIPS_NAMES = {
     "PIP_INDEX_URL": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "PIP_EXTRA_INDEX_URL": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),

@@ -29,6 +29,7 @@ class Wishes:
     pinned: bool  # every line names one exact version
     system: tuple[str, ...]
     platform: str  # linux/amd64
+    indexes: tuple[str, ...] = ()  # addresses that packages come from, where the job names some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def inputs_key(wishes: Wishes, base_digest: str, *, as_of: str) -> str:
     """
     date = "" if wishes.pinned else as_of
     named = (wishes.base, wishes.python, wishes.lines, _set(wishes.system), wishes.platform)
-    return _key("inputs", named, base_digest, date)
+    return _key("inputs", named, wishes.indexes, base_digest, date)
 
 
 def environment_key(made_of: Ingredients) -> str:
@@ -89,6 +90,11 @@ def canonical_lock(text: str) -> tuple[str, ...]:
     joined = re.sub(r"\\\r?\n", " ", text)
     lines = (re.sub(r"(^|\s)#.*$", "", line).split() for line in joined.splitlines())
     return tuple(sorted(" ".join(words) for words in lines if words))
+
+
+def is_key(text: str) -> bool:
+    """Say whether a text can be a key: whoever writes a record may write anything."""
+    return re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", text) is not None
 
 
 def _set(names: tuple[str, ...]) -> list[str]:

@@ -129,6 +129,7 @@ def _key(need: Need) -> str:
         (need.python, need.machine, need.libc, need.sources),
         sorted(need.kept.items()),
         need.as_of,
+        indexes.addresses(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

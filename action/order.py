@@ -51,7 +51,7 @@ class Step:
 
     part: str  # base, environment, source layer
     how: str  # half a sentence: what was done, and why
-    moved_bytes: int = 0  # to the registry
+    moved_bytes: int | None = None  # to the registry; None: by others, who do not count
     seconds: float = 0.0
 
 

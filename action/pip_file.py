@@ -41,7 +41,7 @@ def read(root: Path, shown: str) -> Declared:
 
 
 def _file(reading: _Reading, shown: str) -> Declared:
-    text = declared.read(reading.root / shown, shown)
+    text = declared.read(reading.root, shown)
     if isinstance(text, Declared):
         return text
     inside = _Reading(root=reading.root, limits=reading.limits, above=(*reading.above, shown))

@@ -26,7 +26,7 @@ _MARKERS = {
 
 def read(root: Path, shown: str) -> Declared | None:
     """Return the packages that are declared; None when the file has no `[packages]`."""
-    text = declared.read(root / shown, shown)
+    text = declared.read(root, shown)
     if isinstance(text, Declared):
         return text
     found = toml(text, shown)

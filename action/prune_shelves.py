@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -57,26 +57,34 @@ class RegistryShelf:
 
     def stored(self) -> Iterator[Stored]:
         """Yield images with all that is known of them."""
-        tags = tuple(tag for tag in self.registry.tags(self.repository) if is_ours(tag))
+        tags = tuple(self.registry.tags(self.repository))
         if self.environments:
             yield from self._environments(tags)
             return
-        for tag in from_place(tags, self.start)[:MOST_LOOKED_AT]:
+        others = [tag for tag in tags if not is_ours(tag)]
+        if len(others) > MOST_LOOKED_AT:
+            return
+        named = self._by_digest(others)  # an image takes all its names with it when it goes
+        ours = [tag for tag in tags if is_ours(tag)]
+        for tag in from_place(ours, self.start)[:MOST_LOOKED_AT]:
             if found := self._look(tag):
-                yield replace(found, tags=(tag,))
+                yield replace(found, tags=(tag, *named.get(found.digest, ())))
+
+    def _by_digest(self, tags: Iterable[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for tag in tags:
+            manifest = self.registry.manifest(self.repository, tag)
+            if manifest is not None:
+                found.setdefault(manifest.digest, []).append(tag)
+        return found
 
     def _environments(self, tags: tuple[str, ...]) -> Iterator[Stored]:
         if len(tags) > MOST_ENVIRONMENT_TAGS:
             return
-        by_digest: dict[str, list[str]] = {}
-        for tag in tags:
-            manifest = self.registry.manifest(self.repository, tag)
-            if manifest is not None:
-                by_digest.setdefault(manifest.digest, []).append(tag)
         found = [
             replace(image, tags=tuple(names))
-            for digest, names in by_digest.items()
-            if (image := self._look(digest))
+            for digest, names in self._by_digest(tags).items()
+            if all(map(is_ours, names)) and (image := self._look(digest))
         ]
         ages = {tag: image.created for image in found for tag in image.tags}
         # What is told of an environment is as old as the environment, and goes before it.

@@ -39,7 +39,7 @@ def table(found: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def read(root: Path, shown: str) -> Declared | None:
     """Return what the project depends on; None when the file only configures tools."""
-    text = declared.read(root / shown, shown)
+    text = declared.read(root, shown)
     if isinstance(text, Declared):
         return text
     found = toml(text, shown)

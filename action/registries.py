@@ -28,7 +28,7 @@ class Kind:
     untag_first: bool = False  # a manifest goes only when no tag names it
     most_blob_bytes: int | None = None
     most_manifest_bytes: int = 4 * MIB  # the specification: "at least 4 megabytes"
-    push_remedy: str = "Check the login: it needs the right to push there."
+    push_remedy: str = "Check the login: it needs the right to pull and to push there."
 
 
 KINDS = (

@@ -295,7 +295,7 @@ class Registry:
         return Wish(
             request=Request(method=method, url=f"{self._door.url}/v2/{quote(repository)}/{rest}"),
             scopes=(scope(repository, *rights),),
-            asked=self._door.asked(repository, words),
+            asked=self._door.asked(repository, words, reads=method in {"GET", "HEAD"}),
             expected=expected,
         )
 

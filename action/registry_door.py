@@ -91,7 +91,7 @@ class Door:
         self._tokens = Tokens(host, credentials, clock)
         self._connections = connections
 
-    def asked(self, repository: str, wish: str) -> Asked:
+    def asked(self, repository: str, wish: str, *, reads: bool = False) -> Asked:
         """Return a wish in words, for the sentence of a refusal."""
         return Asked(
             host=self.host,
@@ -99,6 +99,7 @@ class Door:
             wish=wish,
             kind=self.kind,
             with_login=self._tokens.credentials is not None,
+            reads=reads,
         )
 
     def ask(self, wish: Wish, most_bytes: int = LONGEST_ANSWER) -> Page:
@@ -187,8 +188,12 @@ class Door:
 
         GitHub says 403 without a challenge to a token that has ended:
         https://github.com/renovatebot/renovate/issues/11446
+        Only the registry itself is heard: a storage it sends on to could name a token service of
+        its own, which would be told the registry's login.
         """
         if answer.status not in _WHO_ARE_YOU or (shown is not None and shown.fresh):
+            return False
+        if not self._is_home(answer.url):
             return False
         challenge = parse_challenges(answer.headers.get_all("WWW-Authenticate") or ())
         if challenge is not None:

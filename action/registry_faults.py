@@ -6,6 +6,7 @@ Codes: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#e
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # RFC 9110, RFC 8470,
 _LONGEST_WORDS = 300  # of a registry's own message: a proxy's page shall not fill the log
 LONGEST_RETRY_AFTER_S = 120.0  # a job that waits longer costs more than one that is run again
 _MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
-_TOO_LARGE = 413
+_LOGIN = frozenset({401, 403})
+_TOO_LARGE, _FULL = 413, 507
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Asked:
     wish: str  # "give the manifest sha256:…"
     kind: Kind
     with_login: bool
+    reads: bool = False  # and changes nothing
 
     @property
     def place(self) -> str:
@@ -74,7 +77,7 @@ def refusal(asked: Asked, status: int, headers: Message, body: bytes) -> Fault:
     passes = status in _PASSING
     wait = retry_after_s(headers) if passes else None
     return Fault(
-        error=_error(asked, status, words, errors),
+        error=_error(asked, status, words, errors, wait),
         passes=passes and (wait is None or wait <= LONGEST_RETRY_AFTER_S),
         status=status,
         codes=codes,
@@ -83,24 +86,36 @@ def refusal(asked: Asked, status: int, headers: Message, body: bytes) -> Fault:
 
 
 def _error(
-    asked: Asked, status: int, words: str, errors: tuple[Mapping[str, Any], ...]
+    asked: Asked,
+    status: int,
+    words: str,
+    errors: tuple[Mapping[str, Any], ...],
+    wait: float | None,
 ) -> BuildFailed:
     sentence = f"{asked.place}: should {asked.wish}, found {words}."
-    if status in {401, 403, 404}:  # 404: Artifact Registry hides what one may not see
-        return RegistryRefused(f"{sentence} {_login_remedy(asked)}")
-    if any(error.get("code") in _MISSING for error in errors):
+    missing = any(error.get("code") in _MISSING for error in errors)
+    if missing and not asked.reads and status not in _LOGIN:
         return BlobsMissing(
             f"{sentence} It must be sent again: run the job again.", _missing(errors)
         )
-    if status in _PASSING:
-        return RegistryAway(f"{sentence} {_later_remedy(status)}")
+    if status in {*_PASSING, _FULL}:
+        return RegistryAway(f"{sentence} {_later_remedy(status, wait)}")
+    if missing and status not in _LOGIN:
+        return RegistryRefused(f"{sentence} The image is not whole there: push it anew.")
+    if status in {*_LOGIN, 404}:  # 404: Artifact Registry hides what one may not see
+        return RegistryRefused(f"{sentence} {_login_remedy(asked)}")
     if status == _TOO_LARGE or "too large" in words.lower():
         return RegistryRefused(f"{sentence} Make it smaller, or name another registry.")
-    if any(error.get("code") == "DIGEST_INVALID" for error in errors):
-        return RegistryRefused(f"{sentence} Did a file change meanwhile? Run the job again.")
+    invalid = any(error.get("code") == "DIGEST_INVALID" for error in errors)
+    return RegistryRefused(f"{sentence} {_other_remedy(status, invalid=invalid)}")
+
+
+def _other_remedy(status: int, *, invalid: bool) -> str:
+    if invalid:
+        return "Did a file change meanwhile? Run the job again."
     if status == 405:  # noqa: PLR2004 - RFC 9110
-        return RegistryRefused(f"{sentence} It does this in another way, or not at all.")
-    return RegistryRefused(f"{sentence} Check the name of the image and the registry.")
+        return "It does this in another way, or not at all."
+    return "Check the name of the image and the registry."
 
 
 def _login_remedy(asked: Asked) -> str:
@@ -109,9 +124,12 @@ def _login_remedy(asked: Asked) -> str:
     return asked.kind.push_remedy
 
 
-def _later_remedy(status: int) -> str:
+def _later_remedy(status: int, wait: float | None) -> str:
     if status == 429:  # noqa: PLR2004 - RFC 6585
-        return "It counts requests: log in for a higher limit, or run the job again later."
+        when = f"in {math.ceil(wait / 60)} min, as it says" if wait else "later"
+        return f"It counts requests: log in for a higher limit, or run the job again {when}."
+    if status == _FULL:
+        return "Its storage is full: make room there."
     return "Run the job again when the registry is well."
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from action import ignore, likely_secrets, walk
+from action import ignore, likely_secrets, own_file, walk
 from action.amounts import size
 from cynthus.errors import UserError
 
@@ -35,6 +35,7 @@ LIMITS = Limits()
 # Linux counts the end mark too: https://man7.org/linux/man-pages/man7/path_resolution.7.html
 LONGEST_PATH_BYTES = 4095 - len("/workspace/")
 _SURELY_SHORT = LONGEST_PATH_BYTES // 4  # characters: UTF-8 takes at most four bytes for one
+_LARGEST_IGNORE_BYTES = 1 << 20  # a line for each of ten thousand files
 _SHOWN = 10  # files named in one error; more would bury the remedy
 
 
@@ -98,15 +99,28 @@ def rules_of(folder: Path, *names: str) -> ignore.Ignore:
     """Return the rules of a folder: of the first Docker ignore file, then of `.cynthusignore`.
 
     `names` come before `.dockerignore`, as `NAME.dockerignore` does for a Dockerfile NAME.
-    Raises: UserError for a line that is no pattern.
+    Raises: UserError for a line that is no pattern, and for a link out of the folder.
     """
     rules = ignore.Ignore()
     for name in (*names, ignore.DOCKER_NAME):
         if (folder / name).is_file():
-            rules = ignore.parse((folder / name).read_bytes(), name)
+            rules = _rules(folder, name)
             break
-    own = folder / ignore.OWN_NAME
-    return rules.then(ignore.parse(own.read_bytes(), own.name)) if own.is_file() else rules
+    own = (folder / ignore.OWN_NAME).is_file()
+    return rules.then(_rules(folder, ignore.OWN_NAME)) if own else rules
+
+
+def _rules(folder: Path, name: str) -> ignore.Ignore:
+    try:
+        raw = own_file.read(folder, name, _LARGEST_IGNORE_BYTES + 1)
+    except OSError as error:
+        raise UserError(
+            f"{name}: should be a readable file of the source, found: {error.strerror}. Commit "
+            f"the file itself."
+        ) from None
+    if len(raw) > _LARGEST_IGNORE_BYTES:
+        raise UserError(f"{name}: should be at most 1 MiB, found more. Name folders in it.")
+    return ignore.parse(raw, name)
 
 
 def select(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from action import own_file
 from action.programs import capture
 from cynthus import specfile
 from cynthus.errors import UserError
@@ -26,8 +27,7 @@ def load(root: Path, path: str, shown: str) -> tuple[Spec, bytes]:
 def read(root: Path, path: str, shown: str) -> bytes:
     """Return a spec's exact bytes."""
     try:
-        with (root / path).open("rb") as file:
-            return file.read(LIMIT_BYTES + 1)
+        return own_file.read(root, path, LIMIT_BYTES + 1)
     except OSError as error:
         raise UserError(
             f"{shown}: should be a readable file, found: {error.strerror}. Commit it (`cynthus "

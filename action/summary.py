@@ -42,11 +42,14 @@ def _step_lines(steps: Sequence[Step]) -> list[str]:
     if not steps:
         return []
     rows = [
-        f"| {step.part} | {markdown_text(step.how)} | {size(step.moved_bytes)} "
-        f"| {step.seconds:.1f} s |"
+        f"| {step.part} | {markdown_text(step.how)} | {_sent(step)} | {step.seconds:.1f} s |"
         for step in steps
     ]
     return ["", "| part | what was done | sent | time |", "|---|---|--:|--:|", *rows, ""]
+
+
+def _sent(step: Step) -> str:
+    return "" if step.moved_bytes is None else size(step.moved_bytes)
 
 
 def run_lines(accepted: RunAccepted) -> list[str]:

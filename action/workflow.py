@@ -81,6 +81,7 @@ def escape_property(text: str) -> str:
 
 def annotation(level: str, text: str, place: Place | None = None) -> str:
     """Return the command that puts a message on a line of a file."""
+    text = _plain(text)
     if place is None:
         return command(level, text)
     properties = {
@@ -122,6 +123,11 @@ _MARKDOWN = frozenset("\\`*_{}[]()<>#+!|~@&$^=:")
 def printable(line: str) -> str:
     """Return a line without control characters: a terminal obeys them, and CR hides text."""
     return "".join(sign if sign.isprintable() or sign == "\t" else "�" for sign in line)
+
+
+def _plain(text: str) -> str:
+    """Return an annotation's lines without control characters: others' words may be in it."""
+    return "\n".join(printable(line) for line in text.splitlines())
 
 
 # ── a job on GitHub ─────────────────────────────────────────────────────────────────────────────
@@ -169,7 +175,7 @@ class JobConsole:
 
     def notice(self, text: str) -> None:
         """Annotate the job."""
-        self._print(command("notice", text, {"title": "Cynthus"}))
+        self._print(command("notice", _plain(text), {"title": "Cynthus"}))
 
     def warning(self, text: str, place: Place | None = None) -> None:
         """Annotate a line, or the job."""

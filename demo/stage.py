@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +118,13 @@ class Stage:
         )
         return int(made["id"])
 
-    def push(self, name: str, source: Path, *, message: str = "Train") -> str:
-        """Commit a copy of `source` and push it with real git; return the commit."""
+    def push(
+        self, name: str, source: Path, *, message: str = "Train", when: datetime | None = None
+    ) -> str:
+        """Commit a copy of `source` and push it with real git; return the commit.
+
+        `when` dates the commit; without it, it is dated now.
+        """
         work = self.folder / "work" / name
         if not (work / ".git").exists():
             work.mkdir(parents=True, exist_ok=True)
@@ -127,14 +133,16 @@ class Stage:
             self.git(work, "remote", "add", "origin", f"{address}/{OWNER}/{name}.git")
         shutil.copytree(source, work, dirs_exist_ok=True)
         self.git(work, "add", "--all")
-        self.git(work, "commit", "--quiet", "--allow-empty", "--message", message)
+        self.git(work, "commit", "--quiet", "--allow-empty", "--message", message, when=when)
         self.git(work, "push", "--quiet", "origin", "HEAD:main")
         return self.git(work, "rev-parse", "HEAD").strip()
 
-    def git(self, work: Path, *words: str) -> str:
+    def git(self, work: Path, *words: str, when: datetime | None = None) -> str:
         """Run git in `work` as the demo's person and return what it prints."""
         who = ["-c", f"user.name={PERSON}", "-c", f"user.email={PERSON}@example.org"]
         quiet = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+        if when is not None:
+            quiet |= {"GIT_AUTHOR_DATE": when.isoformat(), "GIT_COMMITTER_DATE": when.isoformat()}
         answer = subprocess.run(
             ["git", *who, "-C", str(work), *words],
             capture_output=True,

@@ -85,6 +85,23 @@ def test_whoever_waited_for_a_build_that_failed_builds_itself(doors: Doors) -> N
         assert doors.holder == "run-2"
 
 
+def test_nobody_waits_for_ever(doors: Doors) -> None:
+    """A waiting that never ended is found by the limit on a test's time."""
+    doors.holder = "run-1"
+    waited, told = [0.0], io.StringIO()
+
+    def wait(seconds: float) -> None:
+        waited[0] += seconds
+        doors.holder = "run-1" if waited[0] <= 2 * build_lease.LONGEST_WAIT_S else None
+
+    post = doors.post("run-2", wait=wait, console=PlainConsole(told))
+    with build_lease.held(KEY, post, lambda: False) as ours:
+        assert ours
+    assert waited[0] == build_lease.LONGEST_WAIT_S
+    assert doors.holder == "run-1"
+    assert "building it here" in told.getvalue()
+
+
 def test_what_was_finished_just_before_our_turn_is_not_built_again(doors: Doors) -> None:
     with build_lease.held(KEY, doors.post("run-1"), lambda: True) as ours:
         assert not ours

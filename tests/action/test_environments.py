@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from action import environments, reference
+from action import environment_parts, environments, inputs, reference
+from action.environment_make import Site
+from action.environment_parts import Parts
 from action.environments import Shelf
 from action.failures import RegistryRefused
-from action.plan import BaseFacts, Interpreter
+from action.keys import Wishes
+from action.order import Order
+from action.plan import BaseFacts, Interpreter, Origin
 from action.registry import Registry as Client
+from action.requirements import Requirements
+from action.workflow import PlainConsole
+from cynthus.spec import Spec
 from cynthus.wire_image import Environment, Framework
 from tests.oci_fixture import Simulator, client
 from tests.registry_fixture import Registry
@@ -93,12 +102,47 @@ def test_an_image_counts_only_with_its_record(registry: Registry, shelf: Shelf) 
     pushed = reference.parse(registry.push(repository, b"layer"))
     image = shelf.image(str(pushed.digest))
     assert image is not None
-    shelf.name_also("in-1", image)
-    assert shelf.find("in-1", "1") is None
-    shelf.keep_record("about-1", ABOUT)
-    found = shelf.find("in-1", "1")
+    shelf.name_also(ABOUT.key, image)
+    assert shelf.find(ABOUT.key, ABOUT.key) is None
+    shelf.keep_record(f"about-{ABOUT.key}", ABOUT)
+    found = shelf.find(ABOUT.key, ABOUT.key)
     assert found is not None
     assert (found.reference, found.about) == (pushed, ABOUT)
+
+
+def test_an_image_and_a_record_of_two_environments_are_none(
+    registry: Registry, shelf: Shelf
+) -> None:
+    repository = shelf.place.repository
+    one, other = (
+        shelf.image(str(reference.parse(registry.push(repository, layer)).digest))
+        for layer in (b"one", b"other")
+    )
+    assert one is not None
+    assert other is not None
+    shelf.name_also(ABOUT.key, one)
+    shelf.name_also("b" * 32, other)
+    shelf.keep_record(f"about-{'b' * 32}", ABOUT)  # the record of another key
+    assert shelf.find("b" * 32, "b" * 32) is None
+    shelf.keep_record("about-1", ABOUT)
+    shelf.name_also("in-1", other)  # two jobs at once: the image is the other's
+    assert shelf.find("in-1", "1") is None
+    shelf.name_also("in-1", one)
+    found = shelf.find("in-1", "1")
+    assert found is not None
+    assert found.reference.digest == one.digest
+
+
+@pytest.mark.parametrize("key", ["", "../v2", "in-1", "A" * 32, "a" * 32 + "\n"])
+def test_a_record_whose_key_is_none_is_of_no_image(
+    registry: Registry, shelf: Shelf, key: str
+) -> None:
+    pushed = reference.parse(registry.push(shelf.place.repository, b"layer"))
+    image = shelf.image(str(pushed.digest))
+    assert image is not None
+    shelf.name_also("in-1", image)
+    shelf.keep_record("about-1", replace(ABOUT, key=key))
+    assert shelf.find("in-1", "1") is None
 
 
 def test_where_tags_may_not_move_what_is_there_stays_and_nothing_fails(tmp_path: Path) -> None:
@@ -120,3 +164,31 @@ def test_where_tags_may_not_move_what_is_there_stays_and_nothing_fails(tmp_path:
                 shelf.keep_record("about-3", ABOUT)
     finally:
         sim.stop()
+
+
+def test_a_base_known_from_another_registrys_name_is_taken_from_where_it_was_asked_for(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """The same digest lies in a mirror: its record may come from whoever pulled it elsewhere."""
+    known = shelf.place.at(digest="sha256:" + "c" * 64)
+    elsewhere = f"elsewhere.example/python@{known.digest}"
+    shelf.keep_record(f"base-{'c' * 32}", replace(FACTS, reference=elsewhere, digest=None))
+    order = Order(
+        spec=Spec(name="tiny", run="python main.py"),
+        root=tmp_path,
+        origin=Origin(),
+        push_to=None,
+        login=None,
+        base_image=None,
+        engine_wish="auto",
+        machine=inputs.machine({"HOME": str(tmp_path), "PATH": "/nonexistent"}),
+        today=date(2026, 1, 31),
+    )
+    console = PlainConsole(io.StringIO())
+    site = Site(order=order, shelf=shelf, registries=lambda _: shelf.registry, console=console)
+    wishes = Wishes(
+        base=str(known), python=None, lines=(), pinned=True, system=("git",), platform="linux/amd64"
+    )
+    parts = Parts(name=str(known), entry=None, known=known, wishes=wishes, declared=Requirements())
+    found = environment_parts.resolve(site, parts)
+    assert found.facts == replace(FACTS, reference=str(known), digest=known.digest)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from action.prune import Policy, prune
-from action.prune_shelves import GithubShelf, RegistryShelf
+from action.prune_shelves import MOST_LOOKED_AT, GithubShelf, RegistryShelf
 from action.registries import MANIFEST_TYPES
 from action.registry import Blob, Registry, digest_of
 from action.registry_http import Connections
@@ -75,6 +75,34 @@ def test_a_registry_that_deletes_by_its_own_api(kind: str, tmp_path: Path) -> No
             assert sweep(shelf, in_use) == 0
         assert sorted(registry.tags(RUNS)) == ["b" * 40, "c" * 40, "latest"]
         assert sorted(registry.tags(ENVIRONMENTS)) == ["2" * 32, "9" * 32, "in-" + "2" * 32]
+    simulator.stop()
+
+
+@pytest.mark.parametrize("kind", ["distribution", "artifact-registry"])
+def test_an_image_that_somebody_gave_a_name_of_their_own_stays(kind: str, tmp_path: Path) -> None:
+    """A registry deletes all names of an image with it."""
+    simulator = Simulator(kind, tmp_path)
+    with client(simulator.host, kind) as registry:
+        put(registry, RUNS, ["a" * 40, "v1.0"], OLD)
+        put(registry, ENVIRONMENTS, ["1" * 32, "in-" + "1" * 32, "of-the-paper"], OLD)
+        for repository, environments in ((RUNS, False), (ENVIRONMENTS, True)):
+            shelf = RegistryShelf(
+                registry=registry, repository=repository, start="", environments=environments
+            )
+            assert sweep(shelf, ImagesInUse()) == 0
+        assert sorted(registry.tags(RUNS)) == ["a" * 40, "v1.0"]
+        assert len(list(registry.tags(ENVIRONMENTS))) == 3
+    simulator.stop()
+
+
+def test_where_too_many_names_are_others_nothing_goes(tmp_path: Path) -> None:
+    """Each would have to be looked at, and a job has little time for that."""
+    simulator = Simulator("distribution", tmp_path)
+    with client(simulator.host, "distribution") as registry:
+        put(registry, RUNS, ["a" * 40], OLD)
+        put(registry, RUNS, [f"v{number}" for number in range(MOST_LOOKED_AT + 1)], OLD)
+        shelf = RegistryShelf(registry=registry, repository=RUNS, start="", environments=False)
+        assert sweep(shelf, ImagesInUse()) == 0
     simulator.stop()
 
 

@@ -125,6 +125,8 @@ def test_a_page_shows_an_environment_as_text_and_never_its_sbom(site: Site) -> N
     site.enter(run_id, State.QUEUED, image=arrived.image, environment=arrived.environment)
     page = site.ask("GET", f"/runs/{run_id}").body.decode()
     assert KEY in page
+    for attached in ("requirements.lock", "sbom.cdx.json"):
+        assert f"<code>{attached}</code>, SHA-256" in page
     assert "&lt;script&gt;alert(1)" in page
     assert "{{7*7}}" in page
     for raw in ("<script>alert", "<b>torch", "<i>", "alert(2)"):
@@ -239,6 +241,7 @@ def test_the_operator_names_the_repository(site: Site) -> None:
         "locks?commit=main&spec=cynthus.yaml",
         f"locks?commit={COMMIT}%0a&spec=cynthus.yaml",
         f"locks?commit={COMMIT}&spec={'x' * 256}",
+        f"locks?commit={COMMIT}&spec=cynthus%00.yaml",  # PostgreSQL takes no NUL, SQLite does
         "images?repository_id=-1",
         f"images?repository_id={2**63}",
     ],

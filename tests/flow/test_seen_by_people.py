@@ -55,6 +55,7 @@ def test_a_run_is_followed_from_the_dashboard_to_the_commit(
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(re.compile(f"/runs/{run_id}$"))
     page.evaluate("window.sameDocument = true")
+    stage.wait_for_image(run_id)  # an environment may have to be built
 
     page.locator(".pill.finished, .pill.succeeded").first.wait_for(timeout=LIVE_MS)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from action import indexes
+
+ONE = "https://one.example/simple"
 
 CONFIG = """\
 [global]
@@ -54,3 +58,23 @@ def test_files_are_found_where_pip_finds_them(tmp_path: Path) -> None:
     named = indexes.find({**env, "PIP_CONFIG_FILE": str(own)})
     assert named.environ["UV_DEFAULT_INDEX"] == "https://own.example"
     assert indexes.find({**env, "PIP_CONFIG_FILE": "/dev/null"}).environ == {}
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({}, ()),
+        ({"UV_INDEX": "corp=https://ada:canary@one.example/simple file:///here /here"}, (ONE,)),
+        ({"PIP_INDEX_URL": "https://canary@one.example/simple?token=canary"}, (ONE,)),
+        ({"UV_FIND_LINKS": "/here,https://two.example/a"}, ("https://two.example/a",)),
+        (
+            {"UV_DEFAULT_INDEX": ONE, "PIP_EXTRA_INDEX_URL": "http://a:b@c@two.example/"},
+            (ONE, "http://two.example/"),
+        ),
+        ({"UV_INDEX_URL": ONE, "PIP_INDEX_URL": "https://overruled.example"}, (ONE,)),
+    ],
+)
+def test_where_packages_come_from_is_known_without_who_asks(
+    more: dict[str, str], found: tuple[str, ...]
+) -> None:
+    assert indexes.addresses({"PIP_CONFIG_FILE": "/dev/null", **more}) == found

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from action import keys
+from action import bundle, keys
 from action.keys import Ingredients, Wishes
 
 WISHES = Wishes(
@@ -37,6 +38,7 @@ def inputs(wishes: Wishes = WISHES, digest: str = "sha256:1", as_of: str = "2026
         inputs(replace(WISHES, lines=("six==1.17.0",))),
         inputs(replace(WISHES, system=())),
         inputs(replace(WISHES, platform="linux/arm64")),
+        inputs(replace(WISHES, indexes=("https://index.example/simple",))),
         inputs(digest="sha256:2"),
         inputs(replace(WISHES, pinned=False)),
     ],
@@ -104,3 +106,12 @@ def test_every_key_fits_into_a_tag() -> None:
     for key in (inputs(), keys.environment_key(MADE_OF)):
         assert len(key) == 32
         assert int(key, 16) >= 0
+
+
+def test_a_link_that_leads_elsewhere_changes_the_hash_of_a_tree(tmp_path: Path) -> None:
+    """Where a target ends and the next name begins is part of what is hashed."""
+    for folder, target, name in (("one", "b", "cd"), ("other", "bc", "d")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a").symlink_to(target)
+        (tmp_path / folder / name).write_text("x")
+    assert bundle.tree_digest(tmp_path / "one") != bundle.tree_digest(tmp_path / "other")

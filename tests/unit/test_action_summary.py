@@ -18,7 +18,8 @@ BUILT = Built(
     seconds=0.42,
     notes=("a | b is left out",),
     steps=(
-        Step(part="environment", how="found under its key", seconds=0.1),
+        Step(part="environment", how="found under its key", moved_bytes=0, seconds=0.1),
+        Step(part="source layer", how="3 files"),
         Step(part="run image", how="12 layers were there", moved_bytes=1_250_000, seconds=0.3),
     ),
 )
@@ -28,8 +29,9 @@ def test_each_part_is_a_row_with_what_it_moved() -> None:
     lines = summary.built_lines("tiny", BUILT)
     at = lines.index("| part | what was done | sent | time |")
     assert lines[at - 1] == ""  # a table begins after an empty line, or it is none
-    assert lines[at + 2 : at + 4] == [
+    assert lines[at + 2 : at + 5] == [
         "| environment | found under its key | 0 B | 0.1 s |",
+        "| source layer | 3 files |  | 0.0 s |",
         "| run image | 12 layers were there | 1 MB | 0.3 s |",
     ]
     assert "- **Docker image** in 0.4 s, environment reused" in lines

@@ -108,6 +108,8 @@ def test_the_word_changes_every_time() -> None:
 def test_control_characters_do_not_reach_the_terminal(line: str) -> None:
     for console in (JobConsole(out := io.StringIO()), PlainConsole(out)):
         console.quote(line)
+        for told in (console.say, console.notice, console.warning, console.error):
+            told(f"it answers {line}")
     assert not set("\r\x1b\0\u202e") & set(out.getvalue())
 
 

@@ -49,6 +49,8 @@ def image_router(parts: Parts) -> APIRouter:
     ) -> Response:
         """Return what this commit and spec were built with before."""
         tenant = _tenant(parts, request, repository_id)
+        if not spec.isprintable():  # as in a run request; PostgreSQL takes no NUL at all
+            raise HttpRefusal(422, "spec: should have no control characters. Send its path.")
         return json_answer(200, encode(_lock(parts, tenant, commit, spec)))
 
     @router.get("/images")
