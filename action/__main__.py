@@ -59,6 +59,9 @@ def main(words: Sequence[str]) -> int:
         console.error(str(error))
         workflow.write_summary(given.summary_file, summary.failure_lines(str(error)))
         return OUR_FAULT
+    except OSError as error:  # a full disk, where the outputs or the summary should go
+        console.error(f"the builder's machine: {error.filename or ''}: {error.strerror or error}")
+        return OUR_FAULT
 
 
 def _secrets(given: Inputs) -> tuple[str, ...]:

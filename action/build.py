@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,8 +28,18 @@ def build(order: Order, console: Console) -> Built:
     try:
         return replace(_in_some_way(order, console), seconds=watch.seconds)
     except OSError as error:  # a full disk, a folder that may not be written
-        place = f"{error.filename}: " if error.filename else ""
-        raise BuildFailed(f"the builder's machine: {place}{error.strerror or error}") from error
+        raise BuildFailed(_of_the_machine(error)) from error
+
+
+def _of_the_machine(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    said = f"the builder's machine: {place}{error.strerror or error}"
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        return said
+    return (
+        f"{said}. The packed source needs room in {tempfile.gettempdir()}: free some before this "
+        f"step, or name a larger disk with TMPDIR."
+    )
 
 
 def _in_some_way(order: Order, console: Console) -> Built:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from action import append, environment_push, layer, publish, reference, source
@@ -28,7 +29,8 @@ def build(order: Order, push_to: str, console: Console) -> Built:
     Raises: UserError, BuildFailed, NoImage.
     """
     target = reference.parse(push_to)
-    with RegistryPool(lambda host: _credentials(order, target, host)) as registries:
+    login = partial(_credentials, order, target)
+    with RegistryPool(login, wait=order.wait) as registries:
         return _build(order, target, registries, console)
 
 

@@ -59,10 +59,14 @@ class Upload:
         while True:
             url, smallest = (session, 0) if session else self._begin()
             session = None
-            if whole or chunk is None:
-                fault = self._whole(url)
-            else:
-                fault = self._in_pieces(url, max(chunk, smallest))
+            try:
+                if whole or chunk is None:
+                    fault = self._whole(url)
+                else:
+                    fault = self._in_pieces(url, max(chunk, smallest))
+            except BaseException:  # another blob failed, a file changed, patience ended
+                self._cancel(url)
+                raise
             if fault is None:
                 return
             self._cancel(url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ OTHER_LOCKS = {
     "Pipfile.lock": "pipenv requirements --hash > requirements.txt",
     "pdm.lock": "pdm export --output requirements.txt",
 }
+MOST_FAULTS = 100  # told of one commit
 _LATEST_PATCH = 99  # no Python had half as many
 
 
@@ -68,7 +69,8 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
         found = imports.infer(root, src, _wanted(image, run))
     found = found or Declared()
     if found.faults:
-        raise UserError("\n".join(str(fault) for fault in found.faults), found.faults)
+        faults = _first_faults(found.faults)
+        raise UserError("\n".join(str(fault) for fault in faults), faults)
     hashed = any(wish.hashes for wish in found.wishes)
     if hashed and image.packages:
         raise UserError(
@@ -87,6 +89,15 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
     if image.python:
         check_python(needed, image.python)
     return needed
+
+
+def _first_faults(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
+    """Return as many as somebody mends in one go: a wrong file has one on each of its lines."""
+    rest = len(faults) - MOST_FAULTS
+    if rest <= 0:
+        return faults
+    more = replace(faults[MOST_FAULTS], message=f"{rest} faults more are not listed.")
+    return (*faults[:MOST_FAULTS], more)
 
 
 def _wanted(image: ImageSpec, run: str | Sequence[str]) -> Wanted:

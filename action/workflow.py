@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -273,10 +273,15 @@ def write_outputs(path: Path | None, outputs: Mapping[str, str]) -> None:
 
 
 def write_summary(path: Path | None, lines: Iterable[str]) -> None:
-    """Append to $GITHUB_STEP_SUMMARY, within what GitHub takes."""
+    """Append to $GITHUB_STEP_SUMMARY, within what GitHub takes.
+
+    Where that cannot be written nothing is raised: the log says the same, and the server that is
+    told next must hear of it on a full disk too.
+    """
     if path is None:
         return
-    already = path.stat().st_size if path.exists() else 0
     text = "\n".join(lines) + "\n"
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(cut_summary(text, max(SUMMARY_LIMIT_BYTES - already, 4096)))
+    with suppress(OSError):
+        already = path.stat().st_size if path.exists() else 0
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(cut_summary(text, max(SUMMARY_LIMIT_BYTES - already, 4096)))

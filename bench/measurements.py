@@ -8,6 +8,7 @@ from bench import (
     client_doors,
     cloud,
     command_line,
+    environment_build,
     image_change,
     install,
     intake,
@@ -41,6 +42,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
         ("image_change_s", "image_change_speedup", "image_bytes_ratio"),
         image_change.image_change,
     ),
+    (("environment_build_s", "environment_there_s"), environment_build.environment_build),
     (("push_to_container_s",), push_to_container.push_to_container),
     (("install_mib", "install_agent_mib"), install.install),
 )

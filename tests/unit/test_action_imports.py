@@ -157,6 +157,19 @@ def test_a_package_behind_a_link_is_the_repositorys(tmp_path: Path) -> None:
     assert inferred(tmp_path, {}).wishes == ()
 
 
+def test_links_that_lead_nowhere_or_out_are_not_followed(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (tmp_path / "outside.py").write_text("import numpy\n")
+    (source / "main.py").write_text("import torch\n")
+    for name, target in {"loop": "loop", "loop.py": "loop.py", "gone.py": "no"}.items():
+        (source / name).symlink_to(target)
+    (source / "out.py").symlink_to("../outside.py")
+    found = imports.infer(source, ".", Wanted())
+    assert found is not None
+    assert [wish.text for wish in found.wishes] == ["torch"]
+
+
 def test_a_source_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="src: should hold files that can be read"):
         imports.infer(tmp_path, "absent", Wanted())

@@ -89,6 +89,29 @@ def test_a_line_that_is_more_than_a_package_is_refused_on_its_line(
     assert "root:" not in fault.message
 
 
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "pyproject.toml", "environment.yml", "Pipfile", "r.txt"]
+)
+def test_a_link_out_of_the_repository_is_not_read(tmp_path: Path, name: str) -> None:
+    """What is wrong in a file is quoted, and the builder's own files are nobody's business."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (tmp_path / "secrets").write_text("a secret\n")
+    (repository / name).symlink_to("../secrets")
+    with pytest.raises(UserError, match="found: a link out of the repository") as caught:
+        requirements.find(
+            ImageSpec(requirements="r.txt" if name == "r.txt" else None), repository, "."
+        )
+    assert "a secret" not in str(caught.value)
+
+
+def test_a_link_within_the_repository_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "shared.txt").write_text("numpy\n")
+    (tmp_path / "code" / "requirements.txt").symlink_to("../shared.txt")
+    assert requirements.find(ImageSpec(), tmp_path, "code").lines == ("numpy",)
+
+
 def test_every_fault_is_told_together(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_text("ok\n-e .\n")
     with pytest.raises(UserError) as caught:
