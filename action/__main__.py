@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
-    for secret in _secrets(given):
+    for secret in (*(one.value for one in given.build_secrets), *indexes.secrets()):
         console.mask(secret)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
@@ -65,11 +65,10 @@ def main(words: Sequence[str]) -> int:
 
 
 def _secrets(given: Inputs) -> tuple[str, ...]:
-    """Return what no program's output may show: GitHub masks the log, and no more than that."""
-    values = [secret.value for secret in given.build_secrets]
+    """Return what no sentence for the server may hold: GitHub masks the log, and no more."""
+    values = [one.value for one in given.build_secrets]
     values += [given.login.password] if given.login else []
-    lines = (line.strip() for value in values for line in value.splitlines())
-    return (*filter(None, lines), *indexes.secrets())
+    return (*(one for one in values if len(one) >= indexes.SHORTEST_SECRET), *indexes.secrets())
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -204,8 +203,7 @@ def _tell_no_image(
     if sender is not None:
         from action import submit
 
-        long = [one for one in _secrets(given) if len(one) >= indexes.SHORTEST_SECRET]
-        told = workflow.hidden(reason, long)  # a JSON secret has lines that are a bracket
+        told = workflow.hidden(reason, _secrets(given))
         request = submit.run_request(given, text.decode(), image=None, failure=told)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}

@@ -306,8 +306,8 @@ def test_no_sentence_carries_a_secrets_value_to_the_server_or_unmasked_to_the_lo
     failure = world.submitted[0]["failure"]
     assert "no package fits `***==1`" in failure
     assert "the-canary" not in failure
-    masks = [done.stdout.index(f"::add-mask::{word}\n") for word in ("the-canary", "the-password")]
-    assert max(masks) < done.stdout.index("the-canary==1")
+    mask = done.stdout.index("::add-mask::the-canary\n")
+    assert mask < done.stdout.index("the-canary==1")
 
 
 def test_a_missing_spec_says_how_to_get_one(world: World, processes: dict[str, str]) -> None:
