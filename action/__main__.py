@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from action import build, inputs, plan, refusals, specs, summary, workflow
+from action import build, indexes, inputs, plan, refusals, specs, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
@@ -45,8 +45,8 @@ def main(words: Sequence[str]) -> int:
             console.error(line)
         return USERS_FAULT
     inputs.clean_environment()
-    for secret in given.build_secrets:
-        console.mask(secret.value)
+    for secret in _secrets(given):
+        console.mask(secret)
     signal.signal(signal.SIGTERM, _interrupt)  # how a cancelled job is told, after SIGINT
     try:
         return work(given, console)
@@ -64,13 +64,21 @@ def main(words: Sequence[str]) -> int:
         return OUR_FAULT
 
 
+def _secrets(given: Inputs) -> tuple[str, ...]:
+    """Return what no program's output may show: GitHub masks the log, and no more than that."""
+    values = [secret.value for secret in given.build_secrets]
+    values += [given.login.password] if given.login else []
+    lines = (line.strip() for value in values for line in value.splitlines())
+    return (*filter(None, lines), *indexes.secrets())
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def work(given: Inputs, console: JobConsole) -> int:
     """Go from the inputs by spec, triggers, image and run request to the run's conclusion."""
-    if reason := refusals.unsafe_event(given.job):
+    if reason := refusals.unsafe_event(given.job, dry_run=given.dry_run):
         raise UserError(reason)
     if reason := refusals.fork(given.job):
         return _skip(reason, given, console)
@@ -196,7 +204,9 @@ def _tell_no_image(
     if sender is not None:
         from action import submit
 
-        request = submit.run_request(given, text.decode(), image=None, failure=reason)
+        long = [one for one in _secrets(given) if len(one) >= indexes.SHORTEST_SECRET]
+        told = workflow.hidden(reason, long)  # a JSON secret has lines that are a bracket
+        request = submit.run_request(given, text.decode(), image=None, failure=told)
         accepted = submit.send(request, sender)
         outputs |= {"run-id": accepted.run_id, "run-url": accepted.url}
     workflow.write_outputs(given.output_file, outputs)

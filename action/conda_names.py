@@ -6,7 +6,7 @@ _SAME = """
 absl-py accelerate aiohttp albumentations altair anndata anyio attrs beautifulsoup4 black bokeh
 boto3 botocore catboost certifi cffi chardet charset-normalizer click cloudpickle colorama
 coverage cryptography cvxpy cython dash datasets dill diffusers duckdb einops fastapi fastparquet
-filelock flake8 flask flax fsspec gensim geopandas gitpython gradio graphviz grpcio gymnasium h5py
+filelock flake8 flask flax fsspec gensim geopandas gitpython gradio grpcio gymnasium h5py
 hydra-core hyperopt idna imageio imbalanced-learn ipykernel ipython ipywidgets jax jinja2 joblib
 jsonschema jupyter jupyterlab keras langchain librosa lightgbm lightning llvmlite loguru lxml
 markdown markupsafe matplotlib mlflow mpmath mypy nbconvert nbformat networkx nibabel nilearn nltk
@@ -22,7 +22,8 @@ typing_extensions ujson umap-learn urllib3 uvicorn wandb webdataset wheel xarray
 xlsxwriter zarr
 """
 
-# The same project under the same name on PyPI and on conda-forge.
+# The same project under the same name on PyPI and on conda-forge. Not `graphviz`: conda's is the
+# program, whose versions pip's package of that name, a binding, never had.
 OF_PIP = frozenset(_SAME.split())
 
 RENAMED = {

@@ -215,12 +215,14 @@ def _tell_system(site: Site, found: Resolved, facts: BaseFacts) -> None:
 def _about(site: Site, found: Resolved, facts: BaseFacts, hashes: Mapping[str, str]) -> Environment:
     parts, interpreter = found.parts, found.facts.interpreter
     digest = str(parts.known.digest) if parts.known else ""
-    listed = materials(found.key, parts.name, digest, facts, hashes)
+    # What was made here, as no registry answered, is not the image of that name.
+    name = parts.name if parts.known else found.facts.reference
+    listed = materials(found.key, name, digest, facts, hashes)
     if listed is None:
         site.console.say("the list of what is in the environment is too long to be kept")
     return Environment(
         key=found.key,
-        base=parts.name,
+        base=name,
         base_digest=digest,
         python=interpreter.version if interpreter else None,
         frameworks=found.gpu.frameworks,

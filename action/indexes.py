@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 # What uv's own variables already say is never overruled:
 # https://docs.astral.sh/uv/reference/environment/
@@ -99,6 +100,36 @@ def addresses(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
 def _bare(address: str) -> str:
     """Return an address without login and query: tokens in them change from job to job."""
     return re.sub(r"^(\w+://)(?:[^/\s]*@)?([^?#]*).*$", r"\1\2", address)
+
+
+_PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+_OWN_PASSWORD = re.compile(r"UV_INDEX_\w+_PASSWORD")
+# Up to the first `@`, which is right, and to the last: who forgot to escape a `/` in a password has
+# an address that no tool can read, and all of them quote it in full.
+_LOGINS = (re.compile(r"^[^:]*://([^@]*)@"), re.compile(r"^[^:]*://(.*)@"))
+SHORTEST_SECRET = 6  # shorter ones are words, and hiding them would hide half of what is told
+
+
+def secrets(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return what proves who asks an index or a proxy, as written and decoded: never to be shown.
+
+    https://docs.astral.sh/uv/concepts/authentication/http/
+    """
+    env = os.environ if environ is None else environ
+    known = {**find(env).environ, **env}
+    names = (*_PLACES, *_PIPS_NAMES, "PIP_PROXY", *_PROXIES, *map(str.lower, _PROXIES))
+    values = (value for name in names for value in re.split(r"[\s,]+", known.get(name, "")))
+    found = [text for value in values for text in _logins(_NAMED.sub("", value))]
+    found += [value for name, value in env.items() if _OWN_PASSWORD.fullmatch(name)]
+    both = dict.fromkeys(text for value in found for text in (value, unquote(value)))
+    return tuple(text for text in both if len(text) >= SHORTEST_SECRET)
+
+
+def _logins(address: str) -> list[str]:
+    """Return the password in an address, or a user's name that is a token."""
+    logins = [match[1] for pattern in _LOGINS if (match := pattern.match(address))]
+    pairs = [login.partition(":") for login in logins]
+    return [word or user for user, _, word in pairs if word or "/" not in user]
 
 
 _PIPS_NAMES = {

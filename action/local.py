@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from action import build, inputs, plan, reference, specs
+from action import build, indexes, inputs, plan, reference, specs
 from action.failures import BuildFailed
 from action.order import Built, Order
 from action.workflow import PlainConsole, place_of
@@ -32,6 +32,8 @@ def main(words: Sequence[str]) -> int:
     if asked.while_input:
         threading.Thread(target=_end_with_input, name="line", daemon=True).start()
     console = PlainConsole(sys.stderr)
+    for secret in indexes.secrets():
+        console.mask(secret)
     try:
         built = build.build(_order(asked), console)
     except KeyboardInterrupt:

@@ -6,20 +6,36 @@ from action.inputs import Inputs, Job
 from cynthus.spec import PullRequestTrigger, Spec
 from cynthus.triggers import push_refusal
 
-_TRUSTED_WITH_FOREIGN_CODE = ("pull_request_target", "workflow_run")
+# What the server takes too: a build for any other would push, and then be refused its run.
+_EVENTS = frozenset({"push", "pull_request", "workflow_dispatch", "schedule"})
+# What strangers cause, with this repository's rights.
+_TRUSTED_WITH_FOREIGN_CODE = frozenset(
+    {
+        "discussion",
+        "discussion_comment",
+        "issue_comment",
+        "issues",
+        "pull_request_target",
+        "workflow_run",
+    }
+)
 
 
-def unsafe_event(job: Job) -> str | None:
+def unsafe_event(job: Job, *, dry_run: bool) -> str | None:
     """Return why an event must not build: it hands a stranger's code this repository's rights.
 
+    A dry run pushes nothing and starts nothing, so other events of one's own may try a build.
     https://docs.github.com/actions/reference/security/securely-using-pull_request_target
     """
-    if job.event not in _TRUSTED_WITH_FOREIGN_CODE:
+    wanted = "on: should be push, pull_request, workflow_dispatch or schedule"
+    if job.event in _TRUSTED_WITH_FOREIGN_CODE:
+        return (
+            f"{wanted}, found `{job.event}`, which runs a stranger's code with this repository's "
+            f"rights. Write `on: pull_request`."
+        )
+    if job.event in _EVENTS or dry_run:
         return None
-    return (
-        f"on: should be push, pull_request or workflow_dispatch, found `{job.event}`, which runs a "
-        f"pull request's code with this repository's rights. Write `on: pull_request`."
-    )
+    return f"{wanted}, found `{job.event}`, for which no run is started. Write `on: push`."
 
 
 def fork(job: Job) -> str | None:

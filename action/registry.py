@@ -91,6 +91,9 @@ class Registry:
             host, self.kind, credentials, wait=wait, clock=clock, connections=self._connections
         )
         self._sessions: dict[tuple[str, str], str] = {}  # opened by a mount that was not granted
+        # What stands under a digest never changes: it is asked for once.
+        self._manifests: dict[tuple[str, str], Manifest] = {}
+        self._contents: dict[tuple[str, str], bytes] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -108,6 +111,8 @@ class Registry:
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """Return the manifest by tag or digest, checked; None: there is none."""
+        if known := self._manifests.get((repository, reference)):
+            return known
         path = f"manifests/{quote(reference, safe=':')}"
         wish = self._wish("GET", repository, path, f"give the manifest {reference}")
         limit = self.kind.most_manifest_bytes
@@ -121,7 +126,10 @@ class Registry:
         digest = f"{algorithm}:{hashlib.new(algorithm, page.body).hexdigest()}"
         if named and named != digest:
             raise faults.broken(wish.asked, f"content with the digest {digest}").error
-        return Manifest(media_type=page.headers.get_content_type(), digest=digest, body=page.body)
+        kind = page.headers.get_content_type()
+        found = Manifest(media_type=kind, digest=digest, body=page.body)
+        self._manifests[repository, digest] = found
+        return found
 
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
         """Store a manifest under a tag or its digest; return its digest.
@@ -149,6 +157,7 @@ class Registry:
         """
         path = f"manifests/{quote(reference, safe=':')}"
         wish = self._wish("DELETE", repository, path, f"delete {reference}")
+        self._manifests.clear()
         return self._door.ask(wish).status != _NOT_FOUND
 
     def tags(self, repository: str) -> Iterator[str]:
@@ -205,8 +214,14 @@ class Registry:
                 )
         return page.status == _CREATED
 
-    def upload(self, repository: str, blob: Blob, told: Told = lambda _: None) -> bool:
-        """Have a blob there; False: it was there already. `told` hears how many bytes are sent."""
+    def upload(
+        self, repository: str, blob: Blob, told: Told = lambda _: None, *, ask: bool = True
+    ) -> bool:
+        """Have a blob there; False: it was there already. `told` hears how many bytes are sent.
+
+        Without `ask` it is sent at once, for a blob that is new in all likelihood: a registry that
+        has it takes it again.
+        """
         limit = self.kind.most_blob_bytes
         if limit is not None and blob.size_bytes > limit:
             raise RegistryRefused(
@@ -215,13 +230,16 @@ class Registry:
             )
         with self._lock:
             session = self._sessions.pop((repository, blob.digest), None)
-        if session is None and self._has(repository, blob.digest):
+        if ask and session is None and self.has(repository, blob.digest):
             return False
         Upload(self._door, repository, blob, told).send(session)
         return True
 
-    def _has(self, repository: str, digest: str) -> bool:
-        """Ask with the right to push, which the upload after it needs: one token for both."""
+    def has(self, repository: str, digest: str) -> bool:
+        """Say whether a blob is there, where more shall go.
+
+        It is asked with the right to push, which the upload after it needs: one token for both.
+        """
         wish = self._blob_wish("HEAD", repository, digest, "know the blob")
         wish = replace(wish, scopes=(scope(repository, "pull", "push"),))
         return self._door.ask(wish).status != _NOT_FOUND
@@ -231,6 +249,14 @@ class Registry:
         """Open a blob for reading from `offset` bytes; whole, it is checked against its digest."""
         with io.BufferedReader(self._reader(repository, digest, offset), PIECE_BYTES) as content:
             yield content
+
+    def content(self, repository: str, digest: str, limit_bytes: int) -> bytes:
+        """Return the beginning of a small blob, whole if it is not longer; asked for once."""
+        kept = self._contents.get((repository, digest))
+        if kept is None:
+            with self.read(repository, digest) as file:
+                kept = self._contents[repository, digest] = file.read(limit_bytes)
+        return kept
 
     def _reader(self, repository: str, digest: str, offset: int) -> BlobReader:
         draft = self._blob_wish("GET", repository, digest, "give the blob")

@@ -120,6 +120,13 @@ def markdown_text(text: str) -> str:
 _MARKDOWN = frozenset("\\`*_{}[]()<>#+!|~@&$^=:")
 
 
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without the values of secrets, the longest first: one may hold another."""
+    for secret in sorted(filter(str.strip, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
 def printable(line: str) -> str:
     """Return a line without control characters: a terminal obeys them, and CR hides text."""
     return "".join(sign if sign.isprintable() or sign == "\t" else "�" for sign in line)
@@ -217,9 +224,7 @@ class PlainConsole:
 
     def quote(self, line: str) -> None:
         """Print a line without control characters."""
-        for secret in self._secrets:
-            line = line.replace(secret, "***")
-        self._out.write(printable(line) + "\n")
+        self._out.write(printable(hidden(line, self._secrets)) + "\n")
         self._out.flush()
 
     @contextmanager

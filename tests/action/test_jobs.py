@@ -145,13 +145,25 @@ def test_without_the_permission_the_job_fails_before_it_builds_and_says_what_to_
     assert "id-token" in world.summary()
 
 
-@pytest.mark.parametrize("event", ["pull_request_target", "workflow_run"])
+@pytest.mark.parametrize("event", ["pull_request_target", "workflow_run", "issue_comment"])
 def test_an_event_that_trusts_strangers_code_is_refused(
     world: World, processes: dict[str, str], event: str
 ) -> None:
-    done = world.run(**processes, GITHUB_EVENT_NAME=event)
+    for dry_run in ("false", "true"):
+        done = world.run(**processes, GITHUB_EVENT_NAME=event, INPUT_DRY_RUN=dry_run)
+        assert done.returncode == 2
+        assert f"found `{event}`" in done.stdout
+    assert world.requests == []
+
+
+def test_an_event_that_the_server_takes_no_run_for_builds_only_to_try(
+    world: World, processes: dict[str, str]
+) -> None:
+    done = world.run(**processes, GITHUB_EVENT_NAME="merge_group")
     assert done.returncode == 2
-    assert f"found `{event}`" in done.stdout
+    assert "found `merge_group`, for which no run is started" in done.stdout
+    done = world.run(**processes, GITHUB_EVENT_NAME="merge_group", INPUT_DRY_RUN="true")
+    assert done.returncode == 0, done.stdout
     assert world.requests == []
 
 
@@ -275,6 +287,27 @@ def test_a_requirements_file_with_an_option_or_an_address_is_refused_on_its_line
     errors = [line for line in done.stdout.splitlines() if line.startswith("::error ")]
     assert [_property(line, "line") for line in errors] == ["2", "4", "5"]
     assert {_property(line, "file") for line in errors} == {"requirements.txt"}
+
+
+def test_no_sentence_carries_a_secrets_value_to_the_server_or_unmasked_to_the_log(
+    world: World, processes: dict[str, str]
+) -> None:
+    """Other programs write half of what is told of a failure: here a package is called so."""
+    world.write({"requirements.txt": "the-canary==1\nthe-password==1\nthe-secret==1\n"})
+    done = world.run(
+        **processes,
+        UV_INDEX="corp=http://ada:the-canary@127.0.0.1:9/simple",
+        PIP_NO_INDEX="1",
+        PIP_CONFIG_FILE=os.devnull,
+        INPUT_USERNAME="ada",
+        INPUT_PASSWORD="the-password",
+    )
+    assert done.returncode == 1
+    failure = world.submitted[0]["failure"]
+    assert "no package fits `***==1`" in failure
+    assert "the-canary" not in failure
+    masks = [done.stdout.index(f"::add-mask::{word}\n") for word in ("the-canary", "the-password")]
+    assert max(masks) < done.stdout.index("the-canary==1")
 
 
 def test_a_missing_spec_says_how_to_get_one(world: World, processes: dict[str, str]) -> None:

@@ -160,7 +160,25 @@ def test_the_round_trips_of_a_changed_source_are_counted(job: Job) -> None:
     job.sim.forget()
     job.run()
     count = {name: len(job.sim.seen(name)) for name in ("HEAD", "POST", "PUT", "PATCH")}
-    assert count == {"HEAD": LAYERS + 2, "POST": 2, "PUT": 3, "PATCH": 0}
+    assert count == {"HEAD": LAYERS, "POST": 2, "PUT": 3, "PATCH": 0}
+
+
+def test_what_stands_under_a_digest_is_read_once(ghcr: Job) -> None:
+    with ghcr.client() as registry:
+        ghcr.sim.forget()
+        for _ in range(2):  # to look at the environment, and to put the source on it
+            publish.read_below(registry, ghcr.below, append.PLATFORM)
+        read = [line["status"] for line in ghcr.sim.seen("GET") if "/v2/" in line["path"]]
+        assert [status for status in read if status != 401] == [200, 307]  # manifest and config
+
+
+def test_each_right_is_asked_for_with_one_token(ghcr: Job) -> None:
+    ghcr.run()
+    ghcr.target = ghcr.target.at(tag="b" * 40)
+    ghcr.sim.forget()
+    ghcr.run()
+    # To read the environment, to look at the tag, to write.
+    assert len([line for line in ghcr.sim.seen("GET") if "/token" in line["path"]]) == 3
 
 
 def test_the_same_commit_again_writes_nothing(job: Job) -> None:

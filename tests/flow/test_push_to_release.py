@@ -283,6 +283,8 @@ def assert_the_server_knows(stage: Stage, repository_id: int, run: RunView) -> N
     """The lock comes back for the commit, and what its release stands on is in use."""
     assert run.environment is not None
     query = f"commit={run.commit_sha}&spec=kept.yaml&repository_id={repository_id}"
+    about = run.environment  # without a registry for the base, it is not the one of that name
+    assert about.base_digest or about.base.startswith("cynthus/base:offline-"), about.base
     lock = api(stage, f"locks?{query}")
     assert lock["key"] == run.environment.key
     assert "joblib==1.6.0" in lock["lock"]

@@ -61,7 +61,14 @@ def test_a_run_is_followed_from_the_dashboard_to_the_commit(
 
     assert page.evaluate("window.sameDocument") is True, "the page was loaded again"
     assert "accuracy" in page.locator("main").inner_text()
+    page.get_by_text("Spec and image").click()
+    about = page.locator("#environment")  # the page was opened before there was an image
+    assert "requirements.lock" in about.inner_text()
+    live = about.inner_text()
     page.screenshot(path=pictures / "dashboard.png", full_page=True)
+    page.reload()
+    page.get_by_text("Spec and image").click()
+    assert about.inner_text() == live
     check = wait_for_check(stage, name, commit)
     page.goto(f"{stage.github.url}/{OWNER}/{name}/runs/{check['id']}")
     text = page.locator("body").inner_text()

@@ -78,3 +78,29 @@ def test_where_packages_come_from_is_known_without_who_asks(
     more: dict[str, str], found: tuple[str, ...]
 ) -> None:
     assert indexes.addresses({"PIP_CONFIG_FILE": "/dev/null", **more}) == found
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({"UV_INDEX": "corp=https://ada:c%2Fanary@one.example/simple"}, ("c%2Fanary", "c/anary")),
+        ({"PIP_INDEX_URL": "https://a-long-token@one.example"}, ("a-long-token",)),
+        # Not escaped: pip and uv find no host in it, and quote all of it.
+        ({"UV_DEFAULT_INDEX": "https://ada:can/ary@one.example"}, ("can/ary",)),
+        ({"UV_DEFAULT_INDEX": "https://ada:canary@ry@one.example"}, ("canary", "canary@ry")),
+        ({"UV_INDEX_CORP_PASSWORD": "canary"}, ("canary",)),
+        ({"https_proxy": "http://ada:canary@proxy.example:3128"}, ("canary",)),
+        ({"UV_INDEX": "https://git@one.example https://ada:x@one.example"}, ()),
+        ({"UV_INDEX": "https://one.example/feed@Local"}, ()),
+    ],
+)
+def test_what_proves_who_asks_is_known_so_that_it_can_be_hidden(
+    more: dict[str, str], found: tuple[str, ...]
+) -> None:
+    assert indexes.secrets({"PIP_CONFIG_FILE": "/dev/null", **more}) == found
+
+
+def test_a_password_in_pips_own_file_is_known(tmp_path: Path) -> None:
+    own = tmp_path / "own.conf"
+    own.write_text(CONFIG)
+    assert indexes.secrets({"PIP_CONFIG_FILE": str(own)}) == ("canary",)

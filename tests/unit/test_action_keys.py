@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import hashlib
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from action import bundle, keys
+from action import base, bundle, environments, keys, plan
 from action.keys import Ingredients, Wishes
+from action.plan import BaseFacts
 
 WISHES = Wishes(
     base="docker.io/library/python:3.11-slim",
@@ -115,3 +117,29 @@ def test_a_link_that_leads_elsewhere_changes_the_hash_of_a_tree(tmp_path: Path) 
         (tmp_path / folder / "a").symlink_to(target)
         (tmp_path / folder / name).write_text("x")
     assert bundle.tree_digest(tmp_path / "one") != bundle.tree_digest(tmp_path / "other")
+
+
+def _print(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def test_another_recipe_is_counted() -> None:
+    """Environments outlive the Action that made them: what it does otherwise now is a new key.
+
+    When this fails, count `keys.RECIPE` up, then write the new number and the new print here.
+    """
+    steps = _print(
+        plan.environment_dockerfile("BASE", wheels=("large", "wheels")),
+        plan.system_dockerfile("BASE", ("git",)),
+    )
+    assert (keys.RECIPE, steps) == (1, "310daefbedcd6d90")
+
+
+def test_another_question_to_a_base_is_a_record_of_another_kind() -> None:
+    """What a base contains is kept for ever: an answer to fewer questions must not be read.
+
+    When this fails, count the version in the media type up, then write it and the new print here.
+    """
+    asked = _print(base._LOOK, *(field.name for field in fields(BaseFacts)))
+    kind = environments._KINDS[BaseFacts]
+    assert (kind, asked) == ("application/vnd.cynthus.base.v1+json", "e747a3e47c2cb9f1")

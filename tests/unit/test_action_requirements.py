@@ -323,6 +323,13 @@ def test_a_conda_environment_is_told_in_pips_names(tmp_path: Path) -> None:
     assert any("`variables` are not set" in note for note in found.notes)
 
 
+def test_condas_graphviz_is_the_program_and_not_pips_binding(tmp_path: Path) -> None:
+    listed = "dependencies:\n  - python-graphviz=0.20\n"
+    assert found_in(tmp_path, "environment.yml", listed).lines == ("graphviz==0.20.*",)
+    with pytest.raises(UserError, match=r"environment.yml:3:1: .*found the conda package"):
+        found_in(tmp_path, "environment.yml", f"{listed}  - graphviz=9.0.0\n")
+
+
 def test_a_pipfiles_markers_may_be_keys(tmp_path: Path) -> None:
     text = (
         "[[source]]\nurl = 'https://pypi.org/simple'\n[packages]\n"

@@ -176,15 +176,16 @@
     if (!name.startsWith("metric:")) low = 0;
     if (name === "cpu" || /^gpu\d+$/.test(name)) high = Math.max(high, 100);
     if (high === low) { high += 1; low -= name.startsWith("metric:") ? 1 : 0; }
-    const x = (at) => (to === from ? WIDTH : ((at - from) / (to - from)) * WIDTH);
+    const x = (at) => (to === from ? (at < from ? 0 : WIDTH) : ((at - from) / (to - from)) * WIDTH);
     const y = (value) => HEIGHT - PAD - ((value - low) / (high - low)) * (HEIGHT - 2 * PAD);
-    const points = line.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+    const all = line.length === 1 ? [[from - 1, values[0]], line[0]] : line; // one value is level
+    const points = all.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
     const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
     const latest = values[values.length - 1];
     picture.setAttribute("aria-label", `${chartName(name)}: ${amount(latest, name)} now, between ${amount(Math.min(...values), name)} and ${amount(Math.max(...values), name)}`);
     for (const part of [0.25, 0.5, 0.75]) picture.append(svg("line", { class: "grid", x1: 0, x2: WIDTH, y1: HEIGHT * part, y2: HEIGHT * part }));
     picture.append(svg("polygon", { class: "area", points: `0,${HEIGHT} ${points} ${WIDTH},${HEIGHT}` }));
-    picture.append(svg("polyline", { class: "line", points: line.length === 1 ? `0,${y(latest)} ${WIDTH},${y(latest)}` : points }));
+    picture.append(svg("polyline", { class: "line", points }));
     const axis = make("div", { className: "axis" }, make("span", {}, `${amount(low, name)} – ${amount(high, name)}`), make("span", {}, `${Math.max(0, Math.round(to - from))} s`));
     box.querySelector("strong").textContent = amount(latest, name);
     box.querySelectorAll("svg, .axis").forEach((old) => old.remove());
@@ -310,6 +311,29 @@
     if (newest) by("place").textContent = `${newest.provider} · ${newest.place}`;
   }
 
+  function attached(name, digest) {
+    return digest ? [make("code", {}, name), ", SHA-256 ", make("code", { title: digest }, `${digest.slice(0, 12)}…`)] : [];
+  }
+
+  function showImage(view) {
+    const about = view.environment || { key: "", base: "", base_digest: "", frameworks: [] };
+    const gpu = (one) => (one.cuda ? `CUDA ${one.cuda}` : "CPU only");
+    const facts = {
+      Environment: [make("code", {}, about.key)],
+      Base: [make("code", {}, about.base), ...(about.base_digest ? [make("div", { className: "sub" }, make("code", {}, about.base_digest))] : [])],
+      Python: about.python ? [about.python] : [],
+      Frameworks: about.frameworks.length ? [about.frameworks.map((one) => `${one.name} ${one.version} (${gpu(one)})`).join(", ")] : [],
+      Driver: about.minimum_driver ? [`${about.minimum_driver} or newer`] : [],
+      Lock: attached("requirements.lock", about.lock_sha256),
+      "Bill of materials": attached("sbom.cdx.json", about.sbom_sha256),
+    };
+    by("image").hidden = !view.image;
+    by("image").replaceChildren(make("code", {}, view.image || ""));
+    by("environment").hidden = !view.environment;
+    by("environment").replaceChildren(...Object.entries(facts).filter(([, fact]) => fact.length)
+      .flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, ...fact)]));
+  }
+
   async function showOutputs(view) {
     if (!view.outputs.length) return;
     const outputs = await fetchJson(`/api/v1/runs/${view.id}/outputs`);
@@ -332,6 +356,7 @@
     showSteps(view);
     showProgress(view.progress, view.phase);
     showAttempts(view);
+    showImage(view);
     const notices = view.notices.map((text) => make("li", {}, text.replace(ANSI, "")));
     by("notices").hidden = !notices.length;
     by("notices").replaceChildren(...notices);
