@@ -40,6 +40,11 @@ def expect_system(done: Answer, packages: str) -> None:
             f"`{packages}`: {complaint[-1][:LONGEST_REASON]}. Correct the names, or take a base "
             f"of another release."
         )
+    if "apt-get: not found" in done.out:
+        raise BuildFailed(
+            f"image/system: should be absent on a base without apt-get, found `{packages}`. Take a "
+            f"base of Debian or Ubuntu, or write a Dockerfile."
+        )
     raise BuildFailed(f"the Debian packages could not be installed: {reason(done.out)}")
 
 

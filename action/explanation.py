@@ -217,6 +217,9 @@ def _shortened(text: str, limit: int = LONGEST) -> str:
     """Return an explanation in fewer words, from the middle left out when they are many still."""
     text = re.sub(r",? we can conclude that", ", so", text)
     text = re.sub(r"\s*\(\d+\)|because we know from \(\d+\) that", "", text)
+    head, joint, last = text.rpartition(". And because ")
+    if joint and ", so " not in last:  # its conclusion is what we begin with
+        text = f"{head}; yet {last}"
     if len(text) <= limit:
         return text.rstrip(".")
     head = text[: limit * 2 // 3].rsplit(" ", 1)[0]

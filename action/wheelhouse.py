@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from action import indexes, stub
+from action import explanation, indexes, stub
 from action.builder import find_pip, this_interpreter
 from action.failures import BuildFailed
 from action.plan import Interpreter, canonical, wheel_words
 from action.programs import stream
 from action.requirements import Requirements
 from action.workflow import Console, Place
+from cynthus.errors import UserError
 
 _DONE = "complete.json"
 _ANY = "py3-none-any"  # pip takes a stub for its build tag, whatever its platform
@@ -140,10 +141,25 @@ def _wishes(need: Need, work: Path, stubs: Path) -> tuple[str, ...]:
 # ── what pip says ───────────────────────────────────────────────────────────────────────────────
 
 _NO_MATCH = re.compile(r"No matching distribution found for (\S[^\n]*)")
+# pip lists each file below its "DO NOT MATCH THE HASHES", with what was expected and what it got.
+_OTHER_HASH = re.compile(
+    r"^\s+(?P<wish>[A-Za-z0-9][^\s;]*==\S+) from [^\n]*\n\s+Expected (?P<kind>sha\d+) [^\n]*\n"
+    r"(?:\s+Expected [^\n]*\n)*\s+Got\s+(?P<got>[0-9a-f]+)",
+    re.MULTILINE,
+)
 
 
-def _failure(text: str, need: Need) -> BuildFailed:
+def _failure(text: str, need: Need) -> BuildFailed | UserError:
     source = need.requirements.source
+    if match := _OTHER_HASH.search(text):
+        message = (
+            f"should have the hash of what the index gives, found `{match['wish']}` there with "
+            f"{match['kind']}:{match['got']}. If you trust that, write the file anew with `uv pip "
+            f"compile --generate-hashes`."
+        )
+        return explanation.at_lines(
+            message, (explanation.name_of(match["wish"]),), need.requirements
+        )
     errors = [line.partition("ERROR: ")[2] for line in text.splitlines() if "ERROR: " in line]
     if match := _NO_MATCH.search(text):
         name = match[1].strip()

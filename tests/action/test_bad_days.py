@@ -259,10 +259,10 @@ def test_a_spec_that_is_a_pipe_keeps_nobody_waiting(day: Day) -> None:
 
 def test_every_line_that_cannot_be_followed_is_annotated(day: Day) -> None:
     lines = {
-        "--index-url https://ada:s3cret@example.com/simple": "UV_INDEX",
+        "--index-url https://ada:h1dden@example.com/simple": "UV_INDEX",
         "-e .": "in the image at /workspace",
         "--pre": "Take this line out",
-        "git+https://ada:s3cret@example.com/b@main": "a repository. Take a release",
+        "git+https://ada:h1dden@example.com/b@main": "a repository. Take a release",
         "a @ https://example.com/a.whl": "an address",
         "a==1 --hash=sha256:" + "0" * 64: "",
         "b==2": "one exact version with a hash, as the other lines have",
@@ -278,7 +278,7 @@ def test_every_line_that_cannot_be_followed_is_annotated(day: Day) -> None:
         assert bool(told) == bool(remedy), number
         assert remedy in "".join(told)
         assert (f"requirements.txt:{number}:1: " in request["failure"]) == bool(remedy)
-    assert "s3cret" not in done.stdout + day.world.summary() + request["failure"]
+    assert "h1dden" not in done.stdout + day.world.summary() + request["failure"]
 
 
 def test_a_file_that_is_wrong_on_every_line_is_told_in_as_many_as_are_read(day: Day) -> None:

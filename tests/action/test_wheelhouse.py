@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from action.failures import BuildFailed
 from action.plan import Interpreter
 from action.requirements import Requirements
 from action.wheelhouse import Need
-from action.workflow import PlainConsole
+from action.workflow import Place, PlainConsole
+from cynthus.errors import UserError
 from tests.action.world import ROOT, write_wheel
 
 OTHER_PYTHON = Interpreter(version="3.13", machine="x86_64", libc=(2, 36))
@@ -75,6 +78,28 @@ def test_what_nobody_has_is_named_and_leaves_nothing_behind(wheels: Path, tmp_pa
     with pytest.raises(BuildFailed, match=r"no package fits `cynthus_greeting>=3`"):
         fill(a_need("cynthus_greeting>=3"), tmp_path / "cache")
     assert list((tmp_path / "cache" / "wheels").iterdir()) == []
+
+
+def test_a_file_that_is_not_what_its_hash_says_is_told_on_its_line(
+    wheels: Path, tmp_path: Path
+) -> None:
+    line = f"cynthus_greeting==1.0 --hash=sha256:{'0' * 64}"
+    need = replace(
+        a_need(line),
+        requirements=Requirements(
+            lines=(line,),
+            places=(Place(file="requirements.txt", line=7),),
+            source="requirements.txt",
+            hashed=True,
+        ),
+    )
+    [wheel] = wheels.iterdir()
+    with pytest.raises(UserError) as caught:
+        fill(need, tmp_path / "cache")
+    [fault] = caught.value.faults
+    assert (fault.path, fault.line) == ("requirements.txt", 7)
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert f"found `cynthus_greeting==1.0` there with sha256:{found}. If you" in fault.message
 
 
 def test_a_builder_that_is_killed_leaves_no_half_filled_wheelhouse(

@@ -87,6 +87,9 @@ def test_a_package_that_debian_has_not_is_told_in_apts_words() -> None:
     )
     with pytest.raises(BuildFailed, match=r"image/system: .* `ffmpegg git`: Unable to locate"):
         buildkit.expect_system(Answer(1, out), "ffmpegg git")
+    out = "#5 0.189 /bin/sh: 1: apt-get: not found\nexecutor failed running [x]: exit code: 127\n"
+    with pytest.raises(BuildFailed, match="image/system: should be absent on a base without apt"):
+        buildkit.expect_system(Answer(127, out), "ffmpeg")
     with pytest.raises(BuildFailed, match="could not be installed: exit 7"):
         buildkit.expect_system(Answer(1, "exit 7\n"), "ffmpeg")
     buildkit.expect_system(Answer(0, ""), "ffmpeg")

@@ -114,6 +114,7 @@ def test_a_fault_of_the_lines_is_told_at_them(
     assert [fault.line for fault in error.faults] == at
     assert told in error.faults[0].message
     assert "conclude" not in str(error)
+    assert ". And because you require" not in str(error)  # its end would be missing
 
 
 @pytest.mark.parametrize(
