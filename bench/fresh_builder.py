@@ -199,7 +199,7 @@ def _dockerfile(source: Path, base: str) -> None:
 # ── measuring ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _measured(way: str, source: Path, place: Path, work: Callable[[], None]) -> Made:
+def _measured(way: str, source: Path, place: Path, work: Callable[[], object]) -> Made:
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     before, moved = shutil.disk_usage(place).used, _moved_bytes()
     most = before
