@@ -55,12 +55,17 @@ def refused(path: str, line: int, message: str) -> Declared:
     return Declared(faults=(fault(path, line, message),))
 
 
+def quoted(text: str) -> str:
+    """Return a user's text for a message: short, and without the password of an address."""
+    return re.sub(r"://[^/\s@]*@", "://", text)[:100]
+
+
 def checked(wish: Wish) -> Declared:
     """Return a wish that is a name with extras, versions and a marker; for more, a fault."""
     try:
         grammar.package(wish.text)
     except grammar.Wrong as wrong:
-        return refused(wish.path, wish.line, f"{wrong}, found `{wish.text[:100]}`.")
+        return refused(wish.path, wish.line, f"{wrong}, found `{quoted(wish.text)}`.")
     return Declared(wishes=(wish,))
 
 

@@ -15,6 +15,7 @@ from action.building import Workshop
 from action.environments import Found, Shelf
 from action.failures import BuildFailed
 from action.order import Order
+from action.reference import Reference
 from action.registry import Registry
 from action.workflow import Console
 from cynthus.wire_image import Environment
@@ -42,11 +43,37 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ready:
+    """An environment that a run image can be put on."""
+
+    reference: Reference  # by digest
+    about: Environment
+    cached: bool  # it was there
+    why: str  # half a sentence: why it was built, or how it was known
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Made:
     """An environment in the registry, and who built it."""
 
     found: Found
-    ours: bool  # built here, not by another job meanwhile
+    ours: bool  # built here, not by another job, now or before
+
+    def ready(self, why: str, notes: tuple[str, ...] = ()) -> Ready:
+        """Return it with what to tell of it."""
+        return Ready(
+            reference=self.found.reference,
+            about=self.found.about,
+            cached=not self.ours,
+            why=why,
+            notes=notes,
+        )
+
+
+def reused(found: Found, why: str, notes: tuple[str, ...] = ()) -> Ready:
+    """Return an environment that was there."""
+    return Made(found=found, ours=False).ready(why, notes)
 
 
 @contextmanager

@@ -19,16 +19,16 @@ from action import (
 )
 from action.building import Own, Target, Workshop
 from action.dockerfile import Reading
-from action.environment_make import Made, Recipe, Site, make
+from action.environment_make import Ready, Recipe, Site, make, reused
 from action.environment_parts import in_registry, materials
 from cynthus.errors import UserError
 from cynthus.wire_image import Environment
 
 
-def ready(site: Site, name: str) -> tuple[Made, str, tuple[str, ...]]:
-    """Return the environment, half a sentence of why it was built or not, and notes.
+def ready(site: Site, name: str) -> Ready:
+    """Return the environment. Safe to repeat.
 
-    Safe to repeat. Raises: UserError, BuildFailed at the line of the Dockerfile that failed.
+    Raises: UserError, BuildFailed at the line of the Dockerfile that failed.
     """
     root = site.order.root
     source = root / name
@@ -45,11 +45,11 @@ def ready(site: Site, name: str) -> tuple[Made, str, tuple[str, ...]]:
         context.stage(root, staged, context.rules_of(root, f"{name}.dockerignore"), link=True)
         key = keys.own_key(text, _taken(staged, reading), _images(site, reading), append.PLATFORM)
         if found := site.shelf.find(key, key):
-            return Made(found=found, ours=False), _kept(reading), notes
+            return reused(found, _kept(reading), notes)
         given = Own(name=name, path=source, context=staged)
         made = make(site, _recipe(site, key, given))
     why = f"built: {name}, its images or the files it takes are new"
-    return made, why if made.ours else "another job has just built it", notes
+    return made.ready(why if made.ours else "another job has just built it", notes)
 
 
 def _kept(reading: Reading) -> str:

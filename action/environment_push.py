@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from action import (
     append,
@@ -27,7 +27,7 @@ from action import (
     reference,
 )
 from action.catalogue import Entry, read_catalogue
-from action.environment_make import Made, Site, make
+from action.environment_make import Made, Ready, Site, make, reused
 from action.environment_parts import Parts, Resolved, in_registry, recipe, resolve
 from action.environments import Found
 from action.keys import Wishes
@@ -39,17 +39,6 @@ from cynthus.errors import UserError
 from cynthus.wire_image import Environment
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """An environment in a registry."""
-
-    reference: Reference  # by digest
-    about: Environment
-    cached: bool  # it was there
-    why: str  # half a sentence: why it was built, or how it was known
-    notes: tuple[str, ...] = ()
-
-
 def ready(order: Order, registries: Callable[[str], Registry], console: Console) -> Ready:
     """Return the environment, built and pushed where it is not there yet. Safe to repeat.
 
@@ -59,7 +48,7 @@ def ready(order: Order, registries: Callable[[str], Registry], console: Console)
     shelf = environments.Shelf(registry=registries(place.host), place=place)
     site = Site(order=order, shelf=shelf, registries=registries, console=console)
     if order.spec.image.dockerfile:
-        found = _of(environment_own.ready(site, str(order.spec.image.dockerfile)))
+        found = environment_own.ready(site, str(order.spec.image.dockerfile))
     else:
         found = _generated(site)
     return _judged(found, order)
@@ -71,21 +60,6 @@ def _judged(found: Ready, order: Order) -> Ready:
         raise UserError(refusal)
     waste = frameworks.waste(found.about.frameworks, gpu=gpu)
     return replace(found, notes=(*found.notes, waste)) if waste else found
-
-
-def _of(found: tuple[Made, str, tuple[str, ...]]) -> Ready:
-    made, why, notes = found
-    return Ready(
-        reference=made.found.reference,
-        about=made.found.about,
-        cached=not made.ours,
-        why=why,
-        notes=notes,
-    )
-
-
-def _reused(found: Found, why: str, notes: tuple[str, ...] = ()) -> Ready:
-    return _of((Made(found=found, ours=False), why, notes))
 
 
 def _generated(site: Site) -> Ready:
@@ -107,7 +81,7 @@ def _generated(site: Site) -> Ready:
     if known:
         inputs = _inputs(site, wishes, str(known.digest))
         if found := site.shelf.find(f"in-{inputs}", inputs):
-            return _reused(found, "the same base and packages as in an earlier build")
+            return reused(found, "the same base and packages as in an earlier build")
     parts = Parts(name=name, entry=entry, known=known, wishes=wishes, declared=declared)
     return _before(site, parts) or _resolved(site, parts)
 
@@ -146,7 +120,7 @@ def _as_it_is(site: Site, name: str, entry: Entry | None, known: Reference) -> R
         minimum_driver=found.minimum_driver,
     )
     why = "the base image as it is, since the spec adds nothing to it"
-    return _reused(Found(reference=known, about=about), why)
+    return reused(Found(reference=known, about=about), why)
 
 
 def _python(environ: dict[str, str]) -> str | None:
@@ -168,7 +142,7 @@ def _before(site: Site, parts: Parts) -> Ready | None:
     if kept is None:
         return None
     if found := site.shelf.find(kept.key, kept.key):
-        return _reused(found, "this commit was built with it before")
+        return reused(found, "this commit was built with it before")
     base_then = f"{parts.name.partition('@')[0]}@{kept.digest}"
     if known := in_registry(site, base_then):
         return _resolved(site, replace(parts, known=known, lock=kept.lock))
@@ -186,9 +160,10 @@ def _resolved(site: Site, parts: Parts) -> Ready:
         raise UserError(refusal)  # before anything is fetched
     there = site.shelf.find(found.key, found.key)
     made = Made(found=there, ours=False) if there else make(site, recipe(site, found))
-    _name_inputs(site, found, made.found)
+    if parts.lock is None:  # what a commit had a year ago is not what today's wishes mean
+        _name_inputs(site, found, made.found)
     why = "its packages are those of an earlier build" if there else _why(made)
-    return _of((made, why, found.notes))
+    return made.ready(why, found.notes)
 
 
 def _why(made: Made) -> str:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from action.failures import RegistryRefused
 from action.plan import BaseFacts
 from action.reference import Reference
 from action.registry import Blob, Manifest, Registry, digest_of
@@ -71,10 +72,17 @@ class Shelf:
         """Return the full name of an image, as Docker takes it."""
         return str(self.place.at(tag=tag))
 
-    def name_also(self, tag: str, manifest: Manifest) -> None:
-        """Put another tag on an image. Safe to repeat."""
+    def name_also(self, tag: str, manifest: Manifest) -> bool:
+        """Put another tag on an image; False where the registry does not let us.
+
+        Tags may be forbidden to move (Artifact Registry, ECR), and a name more is a shortcut only.
+        """
         body, kind = manifest.body, manifest.media_type
-        self.registry.put_manifest(self.place.repository, tag, body, kind)
+        try:
+            self.registry.put_manifest(self.place.repository, tag, body, kind)
+        except RegistryRefused:
+            return False
+        return True
 
     def record(self, tag: str, kind: type[T]) -> T | None:
         """Return a record; None where there is none that this version can read."""
@@ -96,7 +104,12 @@ class Shelf:
         for part in (_EMPTY, content):
             self.registry.upload(self.place.repository, _blob(part))
         body = json.dumps(_manifest(_KINDS[type(value)], content)).encode()
-        self.registry.put_manifest(self.place.repository, tag, body, _OCI_MANIFEST)
+        try:
+            self.registry.put_manifest(self.place.repository, tag, body, _OCI_MANIFEST)
+        except RegistryRefused:
+            # Somebody else wrote one of the same key first, and tags may not move here.
+            if self.image(tag) is None:
+                raise
 
 
 def _blob(content: bytes) -> Blob:

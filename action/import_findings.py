@@ -41,6 +41,7 @@ class Wanted:
     run: str | Sequence[str] = ""  # the command
     python: str | None = None  # 3.11
     packages: tuple[str, ...] = ()  # named by the spec: an import of that name is no question
+    own_base: bool = False  # a base of the user's own may bring anything: nothing is a question
 
 
 def python_numbers(python: str | None) -> tuple[int, int]:
@@ -49,17 +50,18 @@ def python_numbers(python: str | None) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else _DEFAULT_PYTHON
 
 
+Spot = tuple[str, str, int]  # what is told of a place, its path, its line
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What the imports of a source come to; paths are relative to the source."""
 
-    packages: tuple[tuple[str, str, int], ...] = ()  # package, and the first line that wants it
-    unknown: tuple[tuple[str, str, int], ...] = ()  # module, and the first line that imports it
-    elsewhere: tuple[
-        tuple[str, str, int], ...
-    ] = ()  # unknown too, in files the command reaches not
+    packages: tuple[Spot, ...] = ()  # each with the first line that wants it
+    unknown: tuple[Spot, ...] = ()  # modules that no package is known for
+    elsewhere: tuple[Spot, ...] = ()  # unknown too, in files that the command does not reach
     optional: tuple[str, ...] = ()  # packages that the code does without
-    unread: tuple[tuple[str, str, int], ...] = ()  # why, path, line
+    unread: tuple[Spot, ...] = ()  # why a file could not be scanned
 
     def below(self, src: str) -> Declared:
         """Return the findings as what a file declares, with paths from the repository's root."""
@@ -84,11 +86,12 @@ class Findings:
                 f"use what replaces it."
             )
         known = [package for package, _, _ in self.packages]
-        lines = " ".join(f"`{line}`" for line in (*known, top))
+        asked = [_index_name(name) for name, _, _ in self.unknown]
+        lines = " ".join(f"`{line}`" for line in (*known, *asked))
         return (
             f"should import a package that is known, found `import {module}`, and Cynthus does not "
-            f"guess. Write a requirements.txt with the lines {lines}, if `{top}` is what the index "
-            f"calls it."
+            f"guess. Write a requirements.txt with the lines {lines}, if `{_index_name(module)}` "
+            f"is what the index calls it."
         )
 
     def _notes(self, at: Callable[[str], str]) -> Iterator[str]:
@@ -108,6 +111,10 @@ class Findings:
             yield f"not scanned for imports: {_listed(told)}"
 
 
+def _index_name(module: str) -> str:
+    return module.replace(".", "-")
+
+
 def _listed(told: Sequence[str]) -> str:
     more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
     return ", ".join(told[:_MOST_TOLD]) + more
@@ -121,7 +128,7 @@ def judge(scans: Mapping[str, Scan], tree: Tree, wanted: Wanted) -> Findings:
     # Files that the command reaches come first, so that a package stands at a line that matters.
     for path in sorted(scans, key=lambda path: (path not in strict, path)):
         for one in scans[path].imports:
-            judging.take(one, path, strict=path in strict)
+            judging.take(one, path, strict=path in strict and not wanted.own_base)
     return Findings(
         packages=tuple((name, *spot) for name, spot in sorted(judging.packages.items())),
         unknown=_by_place(judging.unknown),
@@ -137,7 +144,7 @@ def judge(scans: Mapping[str, Scan], tree: Tree, wanted: Wanted) -> Findings:
     )
 
 
-def _by_place(found: Mapping[str, tuple[str, int]]) -> tuple[tuple[str, str, int], ...]:
+def _by_place(found: Mapping[str, tuple[str, int]]) -> tuple[Spot, ...]:
     return tuple((name, *spot) for name, spot in sorted(found.items(), key=lambda one: one[1]))
 
 

@@ -31,7 +31,8 @@ def infer(root: Path, src: str, wanted: Wanted) -> Declared | None:
     folder, python = root / src, python_numbers(wanted.python)
     try:
         files = tuple(_files(folder))
-        code = {path: _start(folder / path) for path in files if path.endswith(_SUFFIXES)}
+        # A name may hold bytes that are no text; what is told of it has to be printed.
+        code = {source.shown(p): _start(folder / p) for p in files if p.endswith(_SUFFIXES)}
     except OSError as error:
         raise UserError(
             f"src: should hold files that can be read, found `{error.filename}`: "

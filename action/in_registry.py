@@ -10,7 +10,7 @@ from action import append, environment_push, layer, publish, reference, source
 from action.amounts import Watch, first_few, size
 from action.append import Change
 from action.compress import Compression
-from action.environment_push import Ready
+from action.environment_make import Ready
 from action.layer import Layer
 from action.order import Built, Order, Step
 from action.publish import Published, Wanted

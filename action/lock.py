@@ -80,13 +80,16 @@ def lock(need: Need, cache: Path, console: Console) -> Lock:
 
 
 def _for_image(need: Need) -> str:
-    """Return the hashed lines that are for this image: such a file may serve many platforms."""
+    """Return the hashed lines that are for this image and bring what its base does not have.
+
+    Such a file may serve many platforms; its markers say which line is for which.
+    """
     values = markers.environment(need.python, need.machine)
     out = []
     for line in need.requirements.lines:
         wish, space, hashes = line.partition(" --hash=")
         name, _, marker = wish.partition(";")
-        if markers.holds(marker, values):
+        if markers.holds(marker, values) and explanation.name_of(name) not in need.kept:
             out.append(f"{name.strip()}{space}{hashes}\n")
     return "".join(out)
 
@@ -97,7 +100,9 @@ def given(text: str, source: str | None) -> Lock:
     return Lock(text=text, pins=pins, source=source)
 
 
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?===?([^\s;\\]+)", re.MULTILINE)
+_PIN = re.compile(
+    r"^([A-Za-z0-9][A-Za-z0-9._-]*)[ \t]*(?:\[[^\]]*\])?[ \t]*===?[ \t]*([^\s;\\]+)", re.MULTILINE
+)
 
 
 def platform(machine: str, libc: tuple[int, int] | None) -> str:

@@ -79,7 +79,7 @@ def _line(reading: _Reading, shown: str, number: int, line: str) -> Declared:
 
 def _place_complaint(text: str) -> str | None:
     """Say what is wrong with a requirement that names a place instead of a package."""
-    found = f"found `{text[:100]}`"
+    found = f"found `{declared.quoted(text)}`"
     if "git+" in text or "hg+" in text or "svn+" in text or "bzr+" in text:
         return (
             f"should be a package by name, {found}, a repository. Take a release from the index, "
@@ -133,7 +133,9 @@ def _other(reading: _Reading, shown: str, number: int, name: str, value: str) ->
     """Read the file that `-r` or `-c` names, relative to the file it stands in."""
     if not value or "://" in value:
         return refused(
-            shown, number, f"should name a file of the repository, found `{value[:100]}`. Copy it."
+            shown,
+            number,
+            f"should name a file of the repository, found `{declared.quoted(value)}`. Copy it.",
         )
     target = posixpath.normpath(posixpath.join(posixpath.dirname(shown), value))
     if not _inside(reading.root, target):

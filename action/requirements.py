@@ -60,9 +60,7 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
     """
     name, found = _declared(image, root, src)
     if found is None:
-        found = imports.infer(
-            root, src, Wanted(run=run, python=image.python, packages=image.packages)
-        )
+        found = imports.infer(root, src, _wanted(image, run))
     found = found or Declared()
     if found.faults:
         raise UserError("\n".join(str(fault) for fault in found.faults), found.faults)
@@ -84,6 +82,12 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
     if image.python:
         check_python(needed, image.python)
     return needed
+
+
+def _wanted(image: ImageSpec, run: str | Sequence[str]) -> Wanted:
+    # A name of the catalogue is one word; anything else is an image reference.
+    own = any(sign in (image.base or "") for sign in "/:@")
+    return Wanted(run=run, python=image.python, packages=image.packages, own_base=own)
 
 
 def _nowhere(image: ImageSpec) -> tuple[None, ...]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from action import environment_push, plan
-from action.environment_push import Ready
+from action.environment_make import Ready
 from action.failures import BuildFailed
 from action.inputs import BuildSecret, Machine, Secret
 from action.order import Order
@@ -251,6 +251,10 @@ def test_even_when_the_image_is_gone_the_same_lock_makes_the_same_environment(
     again = ready(later, told)
     assert "packages: locked as in this commit's earlier build" in told.getvalue()
     assert again.about.key == first.about.key
+    # Whoever wishes the same on that day without a commit's past gets what is new on that day.
+    told = io.StringIO()
+    ready(replace(later, server=None), told)
+    assert "packages: 1 locked with hashes" in told.getvalue()
 
 
 def test_of_two_at_once_that_want_other_packages_one_builds(
@@ -299,13 +303,16 @@ def test_a_base_that_needs_nothing_added_is_its_own_environment(order: Order, ba
     assert found.cached
 
 
-def test_a_base_without_python_is_told_with_what_to_do(order: Order, registry: Registry) -> None:
+def test_a_base_without_python_is_told_with_what_to_do(
+    order: Order, registry: Registry, docker_engine: DockerEngine
+) -> None:
     empty = io.BytesIO()
     with tarfile.open(fileobj=empty, mode="w"):
         pass
     name = registry.push("library/empty", empty.getvalue())
     with pytest.raises(UserError, match=r"image/base: should contain python3 .* Name another"):
         ready(replace(with_docker(order), base_image=name))
+    _forget(docker_engine, f"{registry.host}/library/empty")
 
 
 APT_GET = """#!/bin/sh

@@ -5,14 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from action import environments, reference
 from action.environments import Shelf
+from action.failures import RegistryRefused
 from action.plan import BaseFacts, Interpreter
 from action.registry import Registry as Client
 from cynthus.wire_image import Environment, Framework
+from tests.oci_fixture import Simulator, client
 from tests.registry_fixture import Registry
 
 ABOUT = Environment(
@@ -95,3 +99,24 @@ def test_an_image_counts_only_with_its_record(registry: Registry, shelf: Shelf) 
     found = shelf.find("in-1", "1")
     assert found is not None
     assert (found.reference, found.about) == (pushed, ABOUT)
+
+
+def test_where_tags_may_not_move_what_is_there_stays_and_nothing_fails(tmp_path: Path) -> None:
+    sim = Simulator("artifact-registry", tmp_path)
+    try:
+        with client(sim.host, sim.kind) as registry:
+            place = reference.parse(f"{sim.host}/acme/train/env/cynthus.env")
+            shelf = Shelf(registry=registry, place=place)
+            shelf.keep_record("about-1", ABOUT)
+            shelf.keep_record("about-2", replace(ABOUT, lock=None))
+            other = shelf.image("about-2")
+            assert other is not None
+            immutable = {"method": "PUT", "path": "/manifests/about-", "times": -1}
+            sim.fault("error", status=400, code="DENIED", **immutable)
+            assert not shelf.name_also("about-1", other)
+            shelf.keep_record("about-1", replace(ABOUT, lock=None))
+            assert shelf.record("about-1", Environment) == ABOUT
+            with pytest.raises(RegistryRefused):
+                shelf.keep_record("about-3", ABOUT)
+    finally:
+        sim.stop()

@@ -214,9 +214,12 @@ def test_a_lock_for_many_platforms_is_cut_to_the_image(tmp_path: Path) -> None:
         f"a==1 ; sys_platform == 'win32' {HASH}",
         f"b==2 ; python_version < '3.12' and platform_machine != 'arm64' {HASH} {HASH}",
         f'c==3; python_full_version >= "3.12" {HASH}',
+        f"In_Base == 4 {HASH}",
     )
     hashed = Requirements(lines=lines, hashed=True, source="r.txt")
-    assert locked(a_need(requirements=hashed), tmp_path).text == f"b==2 {HASH} {HASH}\n"
+    need = a_need(requirements=hashed, kept={"in-base": "4"})
+    assert locked(need, tmp_path).text == f"b==2 {HASH} {HASH}\n"
+    assert locked(replace(need, kept={}), tmp_path).pins == (("b", "2"), ("in-base", "4"))
 
 
 def test_constraints_bind_what_others_want_and_are_part_of_the_question(

@@ -60,7 +60,7 @@ def test_declared_packages_are_found(
         (".[dev]\n", 1, "a place"),
         ("wheels/a-1.0-py3-none-any.whl\n", 1, "a place"),
         ("a @ https://evil.example/a.whl\n", 1, "an address"),
-        ("git+https://evil.example/a.git\n", 1, "a repository"),
+        ("git+https://ada:root:@evil.example/a.git\n", 1, "a repository"),
         ("a @ git+ssh://git@evil.example/a.git@v1\n", 1, "a repository"),
         ("a --global-option=x\n", 1, "found `a --global-option=x`"),
         ("--pre\na\n", 1, "the option `--pre`"),
