@@ -24,6 +24,7 @@ from action.registry_http import Connections
 from action.registry_login import credentials_for
 from action.registry_pool import RegistryPool
 from action.registry_tokens import Credentials
+from action.server import Server
 from action.workflow import Console
 from cynthus.codec import decode
 from cynthus.errors import CynthusError, Refused
@@ -96,12 +97,13 @@ def after_run(sender: submit.Sender, spec_name: str, built: Built, now: datetime
         keep_key=built.about.key,
         clock=time.monotonic,
     )
+    asked = Server(url=given.server_url, audience=given.audience, door=sender.door)
     connections = Connections(time.monotonic)
     login = partial(_credentials, given)
     try:
         with RegistryPool(login, wait=_ShortPatience(sender.wait)) as registries:
             places = shelves(given, f"{given.registry}/{spec_name}", registries, connections, login)
-            deleted = prune(places, policy, partial(in_use, sender), console)
+            deleted = prune(places, policy, partial(in_use, asked, console), console)
         if deleted:
             console.say(f"deleted {deleted} images older than {given.keep_images.days} days")
     except CynthusError as error:
@@ -160,14 +162,12 @@ def shelves(
             )
 
 
-def in_use(sender: submit.Sender) -> ImagesInUse:
+def in_use(asked: Server, console: Console) -> ImagesInUse:
     """Ask the server what live runs and releases stand on.
 
     Raises: CynthusError when it does not say.
     """
-    given = sender.inputs
-    known = server.Server(url=given.server_url, audience=given.audience, door=sender.door)
-    reply = server.ask(known, "/api/v1/images", sender.console)
+    reply = server.ask(asked, "/api/v1/images", console)
     if reply.status != 200:  # noqa: PLR2004 - OK
         raise Refused(f"the server answers {reply.status}")
     found = reply.json()

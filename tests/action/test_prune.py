@@ -15,6 +15,7 @@ from action import inputs, prune
 from action.order import Built
 from action.registries import MANIFEST_TYPES
 from action.registry import Blob, Registry, digest_of
+from action.server import Server
 from action.submit import Sender
 from action.workflow import JobConsole
 from cynthus.errors import CynthusError
@@ -33,9 +34,15 @@ def sender(world: World, said: io.StringIO | None = None, **more: str) -> Sender
     return Sender(inputs=given, door=given.job.token_door, console=console, wait=lambda _: None)
 
 
+def ask(world: World) -> ImagesInUse:
+    known = sender(world)
+    server = Server(url=world.url, audience="cynthus", door=known.door)
+    return prune.in_use(server, known.console)
+
+
 def test_the_server_says_what_is_in_use_to_the_jobs_token(world: World) -> None:
-    world.view = {"digests": ["sha256:" + "a" * 64], "keys": ["b" * 32]}
-    found = prune.in_use(sender(world))
+    world.images = {"digests": ["sha256:" + "a" * 64], "keys": ["b" * 32]}
+    found = ask(world)
     assert found == ImagesInUse(digests=("sha256:" + "a" * 64,), keys=("b" * 32,))
     asked = world.requests[-1]
     assert (asked.method, asked.path) == ("GET", "/api/v1/images")
@@ -44,9 +51,9 @@ def test_the_server_says_what_is_in_use_to_the_jobs_token(world: World) -> None:
 
 @pytest.mark.parametrize("said", [{}, {"digests": []}, {"digests": 5, "keys": []}])
 def test_a_list_that_is_not_whole_frees_nothing(world: World, said: dict[str, object]) -> None:
-    world.view = said
+    world.images = said
     with pytest.raises(CynthusError):
-        prune.in_use(sender(world))
+        ask(world)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,7 @@ def wishes(registry: Registry) -> dict[str, str]:
 
 
 def test_a_job_deletes_what_is_old_where_its_images_lie(world: World, registry: Registry) -> None:
-    world.view = {"digests": [], "keys": ["2" * 32]}
+    world.images = {"digests": [], "keys": ["2" * 32]}
     said = io.StringIO()
     put(registry, "acme/train/digits", "c" * 40)
     for key in ("1", "2", "3"):
@@ -120,7 +127,7 @@ def test_nothing_is_even_asked_for(world: World, more: dict[str, str], built: Bu
 
 
 def test_a_registry_that_is_away_is_a_notice(world: World) -> None:
-    world.view = {"digests": [], "keys": []}
+    world.images = {"digests": [], "keys": []}
     said = io.StringIO()
     asked = sender(world, said, INPUT_REGISTRY="127.0.0.1:9/acme/train")
     prune.after_run(asked, "digits", BUILT, NOW)

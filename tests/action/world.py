@@ -44,6 +44,7 @@ class World:
     statuses: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # of POST /runs, first
     events: list[dict[str, Any]] = field(default_factory=list)
     view: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, Any] = field(default_factory=lambda: {"digests": [], "keys": []})
     tokens: int = 0
 
     @property
@@ -140,6 +141,8 @@ def _handler(world: World) -> type[BaseHTTPRequestHandler]:
                 audience = parse_qs(parts.query)["audience"][0]
                 world.tokens += 1
                 self._answer(200, {"value": identity(audience, world.tokens)})
+            elif parts.path == "/api/v1/images":
+                self._answer(200, world.images)
             elif parts.path.endswith("/events"):
                 after = int(parse_qs(parts.query)["after"][0])
                 self._answer(200, [e for e in world.events if e["seq"] > after])
