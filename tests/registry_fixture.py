@@ -21,6 +21,7 @@ import pytest
 from demo.processes import free_port
 
 START_LIMIT_S = 20
+STARTED: list[str] = []  # hosts: what an engine keeps of their images is of no use afterwards
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
@@ -110,6 +111,7 @@ def a_registry(folder: Path, *, htpasswd: str | None = None) -> Iterator[Registr
         process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
     try:
         _await(host, process, folder / "registry.log")
+        STARTED.append(host)
         yield Registry(host)
     finally:
         process.terminate()
