@@ -82,10 +82,9 @@ def test_most_wrong_values_are_refused_by_the_schema_too():
     assert refused / len(JUDGED) > 0.65
 
 
-@pytest.mark.parametrize(("text", "value"), JUDGED, ids=range(len(JUDGED)))
-def test_what_the_schema_refuses_the_reader_refuses(text, value):
-    if check("cynthus", value):
-        assert not reader_takes(text)
+def test_what_the_schema_refuses_the_reader_refuses():
+    refused = [text for text, value in JUDGED if check("cynthus", value)]
+    assert [text for text in refused if reader_takes(text)] == []
 
 
 def _objects(schema: object, where: str = ""):
