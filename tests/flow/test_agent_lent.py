@@ -130,9 +130,8 @@ def test_a_command_that_ignores_the_preemption_is_over_before_the_plug_is_pulled
         noticed = Stopwatch()
         metadata.set("preempted", "TRUE")
         plane.wait(lambda: done(plane))
-        took_s, real_s = noticed.s, noticed.real_s
-    assert real_s > 16
-    assert took_s < 25
+        took_s = noticed.s
+    assert 16 < took_s < 25
     assert plane.exit["signal"] == 9
 
 
