@@ -35,6 +35,7 @@ from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 
@@ -86,6 +87,7 @@ class Server:
         self.deliveries = DeliveryStore(self.db)
         self.publications = PublicationStore(self.db)
         self.repositories = RepositoryStore(self.db)
+        self.pulls = PullStore(self.db)
         self.shelf = Shelf()
         self.app = app
         self.restart()
@@ -110,6 +112,7 @@ class Server:
                 api=self.api,
                 deliveries=self.deliveries,
                 runs=self.runs,
+                pulls=self.pulls,
                 publications=self.publications,
                 repositories=self.repositories,
                 allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
@@ -123,6 +126,7 @@ class Server:
             Parts(
                 api=self.api,
                 runs=self.runs,
+                pulls=self.pulls,
                 publications=self.publications,
                 repositories=self.repositories,
                 sources=ReleaseSources(

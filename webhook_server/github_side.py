@@ -21,6 +21,7 @@ from webhook_server.settings import Settings
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 
@@ -64,6 +65,7 @@ def open_github(
                 api=api,
                 deliveries=deliveries,
                 runs=RunStore(database),
+                pulls=PullStore(database),
                 publications=PublicationStore(database),
                 repositories=repositories,
                 allowed=allowed,

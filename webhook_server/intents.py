@@ -72,6 +72,36 @@ class PullRequest:
     sha: str
     head_repository_id: int | None  # None: the fork was deleted
     sender: Person | None
+    at: datetime | None = None  # GitHub's own: from here on this surely was the head
+    author: str = ""
+    draft: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PullEnded:
+    """A pull request was closed or merged, or became a draft: nothing new runs for it."""
+
+    place: Place
+    number: int
+    sha: str
+    drafted: bool  # False: closed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commented:
+    """Somebody wrote a comment at a pull request that may hold asks."""
+
+    place: Place
+    number: int  # of the pull request
+    comment_id: int
+    body: str
+    created_at: datetime
+    sender: Person
+
+    @property
+    def key(self) -> str:
+        """Name it, however often and under whatever id it is delivered."""
+        return f"comment/{self.place.id}/{self.comment_id}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +141,23 @@ class Cancel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pressed:
+    """Somebody pressed one of our buttons other than "Cancel" on a check run of ours."""
+
+    place: Place
+    sha: str
+    check_run_id: int
+    identifier: str  # extend, retry_on_demand, approve, logs
+    external_id: str  # what we wrote there: a run's id, or a pull request's subject: a claim
+    sender: Person
+
+    @property
+    def key(self) -> str:
+        """As for Rerun."""
+        return f"{self.identifier}/{self.place.id}/check_run/{self.check_run_id}/{self.sha}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryChanged:
     """A repository has other names, another owner, or is gone: a hint to ask GitHub.
 
@@ -138,7 +185,18 @@ class Ignored:
     reason: str
 
 
-Intent = StartRun | PullRequest | Rerun | Cancel | RepositoryChanged | InstallationChanged | Ignored
+Intent = (
+    StartRun
+    | PullRequest
+    | PullEnded
+    | Commented
+    | Rerun
+    | Cancel
+    | Pressed
+    | RepositoryChanged
+    | InstallationChanged
+    | Ignored
+)
 
 
 class _Odd(Exception):  # noqa: N818 - reads as what it is

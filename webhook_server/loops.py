@@ -27,6 +27,7 @@ from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.token_store import TokenStore
@@ -220,6 +221,7 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
         Parts(
             api=ground.github.api if ground.github else None,
             runs=runs,
+            pulls=PullStore(ground.database),
             publications=PublicationStore(ground.database),
             repositories=RepositoryStore(ground.database),
             sources=sources,

@@ -46,6 +46,8 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     seen = Observations(
         cancel=wishes.cancel,
         image=wishes.image,
+        approval=wishes.approval,
+        extensions=wishes.extensions,
         instances={row.name: _instance_seen(row) for row in rows},
         listening_since=eyes.listening_since,
     )

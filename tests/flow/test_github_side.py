@@ -592,7 +592,8 @@ def test_a_late_write_of_a_slow_replica_is_put_right(world: World) -> None:
     server.clock.pass_by(minutes=2)  # its lease has ended; another replica shows the end
     server.finish(run.id)
     server.publisher.step()
-    server.publisher._guarded(slow, lambda: server.publisher._show(slow, running, server.api))
+    shown = server.publisher._shows[PublicationKind.CHECK_RUN]
+    server.publisher._failures.guarded(slow, lambda: shown._show(slow, running))
     [check] = world.check_runs(run.key.commit_sha)
     assert (check.status, check.conclusion) == ("completed", "success")
 

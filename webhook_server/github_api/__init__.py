@@ -3,9 +3,10 @@
 from webhook_server.github_api.api import (
     AppSettings,
     CheckRunRef,
+    Comment,
     Entry,
     GithubApi,
-    Pull,
+    PullFacts,
     RepositoryFacts,
 )
 from webhook_server.github_api.app_hooks import AppHooks, FailedDelivery
@@ -17,12 +18,13 @@ __all__ = [
     "AppSettings",
     "Asset",
     "CheckRunRef",
+    "Comment",
     "Entry",
     "FailedDelivery",
     "GithubApi",
     "Invalid",
     "NotFound",
-    "Pull",
+    "PullFacts",
     "Release",
     "Releases",
     "RepositoryFacts",

@@ -16,11 +16,21 @@ from urllib.parse import quote
 from github import Auth
 
 from cynthus.errors import Refused, Transient, UserError
-from webhook_server.github_api.door import WRITE_SPACING, Answer, Door, NotFound, Pace
+from cynthus.repository_policy import Role
+from webhook_server.github_api.door import (
+    PER_PAGE,
+    WRITE_SPACING,
+    Answer,
+    Door,
+    NotFound,
+    Pace,
+)
 from webhook_server.github_api.tokens import InstallationTokens
 from webhook_server.intents import Place
 
 _NO_PERMISSION = "none"
+_MOST_FILES = 3000  # GitHub lists no more of a pull request
+_MOST_PAGES = 30  # of comments: 3,000, of which ours is among the first where there is one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pull:
+class PullFacts:
     """A pull request now."""
 
     number: int
@@ -63,6 +73,22 @@ class Pull:
     head_repository_id: int | None  # None: the fork was deleted
     base_branch: str
     open: bool
+    base_sha: str = ""
+    author: str = ""  # empty: the account is gone
+    draft: bool = False
+    locked: bool = False
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comment:
+    """A comment of a pull request, as it stands now."""
+
+    id: int
+    body: str
+    author: str  # login; empty: the account is gone
+    author_id: int
+    url: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +242,23 @@ class GithubApi:
         except binascii.Error as error:
             raise Transient(f"GitHub answered {path} with something unreadable.") from error
 
+    def role(self, place: Place, login: str) -> Role:
+        """Return this account's role here, at this moment.
+
+        A role that the organisation made itself counts as the permission that it is based on.
+        Raises: Transient, and Refused too, when it cannot be told;
+        NotFound: no such account.
+        https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
+        """
+        path = f"/repos/{_name(place.full_name)}/collaborators/{quote(login, safe='')}/permission"
+        answer = self.door(place).get(path)
+        permission = _text(answer, "permission")
+        named = answer.value.get("role_name")
+        for word in (named, permission):
+            if word in set(Role):
+                return Role(word)
+        raise Transient(f"GitHub named a permission that is not known: {permission[:40]!r}.")
+
     def permission(self, place: Place, login: str) -> str:
         """Return admin, write, read or none: what this account may do here, at this moment.
 
@@ -227,21 +270,93 @@ class GithubApi:
         except NotFound:
             return _NO_PERMISSION
 
-    def pull(self, place: Place, number: int) -> Pull:
+    def pull(self, place: Place, number: int) -> PullFacts:
         """Return the pull request as it is now."""
         answer = self.door(place).get(f"/repos/{_name(place.full_name)}/pulls/{number}")
         if _whole(answer, "base", "repo", "id") != place.id:
             raise NotFound(f"{place.full_name}: is another repository now.")
         head = answer.value["head"] if isinstance(answer.value.get("head"), dict) else {}
         repository = head.get("repo")  # null once the fork was deleted
-        return Pull(
+        return PullFacts(
             number=number,
             sha=_text(answer, "head", "sha"),
             branch=_text(answer, "head", "ref"),
             head_repository_id=repository.get("id") if isinstance(repository, dict) else None,
             base_branch=_text(answer, "base", "ref"),
             open=answer.value.get("state") == "open",
+            base_sha=_text(answer, "base", "sha"),
+            author=_login(answer.value.get("user")),
+            draft=answer.value.get("draft") is True,
+            locked=answer.value.get("locked") is True,
+            updated_at=_moment(answer.value.get("updated_at")),
         )
+
+    def pull_paths(self, place: Place, number: int) -> tuple[str, ...] | None:
+        """Return the paths that a pull request changes, old names too; None: more than 3,000.
+
+        https://docs.github.com/rest/pulls/pulls#list-pull-requests-files
+        """
+        found: list[str] = []
+        for page in range(1, _MOST_FILES // PER_PAGE + 1):
+            path = f"/repos/{_name(place.full_name)}/pulls/{number}/files"
+            answer = self.door(place).get(path, per_page=PER_PAGE, page=page)
+            items = answer.value if isinstance(answer.value, list) else []
+            for item in items:
+                names = (item.get("filename"), item.get("previous_filename"))
+                found += [name for name in names if isinstance(name, str)]
+            if len(items) < PER_PAGE:
+                return tuple(found)
+        return None
+
+    # ── comments ────────────────────────────────────────────────────────────────────────────────
+
+    def comment(self, place: Place, comment_id: int) -> Comment | None:
+        """Return a comment as it stands now; None: it is gone."""
+        path = f"/repos/{_name(place.full_name)}/issues/comments/{comment_id}"
+        try:
+            return _comment(self.door(place).get(path))
+        except NotFound:
+            return None
+
+    def find_comment(self, place: Place, number: int, marker: str) -> Comment | None:
+        """Return our own first comment of a pull request that has the marker in it, if any."""
+        for page in range(1, _MOST_PAGES + 1):
+            path = f"/repos/{_name(place.full_name)}/issues/{number}/comments"
+            answer = self.door(place).get(path, per_page=PER_PAGE, page=page)
+            items = answer.value if isinstance(answer.value, list) else []
+            for item in items:
+                app = item.get("performed_via_github_app") or {}
+                ours = str(app.get("id", "")) == self._settings.app_id
+                if ours and marker in str(item.get("body", "")):
+                    return _comment(Answer(answer.headers, item))
+            if len(items) < PER_PAGE:
+                return None
+        return None
+
+    def create_comment(self, place: Place, number: int, body: str) -> Comment:
+        """Write a comment. Not safe to repeat: look for its marker first."""
+        path = f"/repos/{_name(place.full_name)}/issues/{number}/comments"
+        return _comment(self.door(place).write("POST", path, {"body": body}))
+
+    def update_comment(self, place: Place, comment_id: int, body: str) -> None:
+        """Change a comment of ours; safe to repeat."""
+        path = f"/repos/{_name(place.full_name)}/issues/comments/{comment_id}"
+        self.door(place).write("PATCH", path, {"body": body})
+
+    def react(self, place: Place, comment_id: int, content: str) -> None:
+        """Put an emoji on a comment (eyes, rocket, confused, …); safe to repeat."""
+        path = f"/repos/{_name(place.full_name)}/issues/comments/{comment_id}/reactions"
+        self.door(place).write("POST", path, {"content": content})
+
+    def dispatch(self, place: Place, event: str, payload: Mapping[str, Any]) -> None:
+        """Send the repository's workflows an event; they run the default branch's files.
+
+        Not safe to repeat: each call starts the workflows that listen to it.
+        https://docs.github.com/rest/repos/repos#create-a-repository-dispatch-event
+        """
+        path = f"/repos/{_name(place.full_name)}/dispatches"
+        body = {"event_type": event, "client_payload": dict(payload)}
+        self.door(place).write("POST", path, body)
 
     # ── check runs ──────────────────────────────────────────────────────────────────────────────
 
@@ -324,6 +439,31 @@ def _check_run(answer: Answer) -> CheckRunRef:
         url=str(value.get("html_url") or ""),
         status=str(value.get("status") or ""),
     )
+
+
+def _comment(answer: Answer) -> Comment:
+    value = answer.value if isinstance(answer.value, dict) else {}
+    user = value.get("user")
+    author_id = user.get("id") if isinstance(user, dict) else 0
+    return Comment(
+        id=_whole(answer, "id"),
+        body=str(value.get("body") or ""),
+        author=_login(user),
+        author_id=author_id if isinstance(author_id, int) else 0,
+        url=str(value.get("html_url") or ""),
+    )
+
+
+def _login(user: Any) -> str:
+    login = user.get("login") if isinstance(user, dict) else None
+    return login if isinstance(login, str) else ""
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _member(answer: Answer, path: tuple[str, ...]) -> Any:

@@ -21,10 +21,13 @@ from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.spec_at import SPEC_PATH, read_spec
 from webhook_server.intents import (
     Cancel,
+    Commented,
     Ignored,
     InstallationChanged,
     Intent,
     Place,
+    Pressed,
+    PullEnded,
     PullRequest,
     RepositoryChanged,
     Rerun,
@@ -152,6 +155,8 @@ class Inbox:
                 return self._buttons.rerun(intent)
             case Cancel():
                 return self._buttons.cancel(intent)
+            case PullEnded() | Commented() | Pressed():
+                raise Skip("is not carried out yet")
             case RepositoryChanged():
                 return self._repository(intent)
             case InstallationChanged() | Ignored():

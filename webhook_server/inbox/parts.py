@@ -11,6 +11,7 @@ from webhook_server.bell import Bell
 from webhook_server.github_api import GithubApi
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 
@@ -26,6 +27,7 @@ class InboxParts:
     api: GithubApi
     deliveries: DeliveryStore
     runs: RunStore
+    pulls: PullStore
     publications: PublicationStore
     repositories: RepositoryStore
     allowed: Allowed

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.spec import Resources, Spec
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
 from cynthus.wire_image import EnvironmentView
@@ -62,6 +63,10 @@ class Cause(StrEnum):
     OUTPUTS = "outputs"  #: outputs could not be collected
     SERVER = "server"  #: our own fault; the run was parked
     PROGRESS = "progress"  #: an ordinary step forward
+    APPROVAL = "approval"  #: a person must say yes first
+    POLICY = "policy"  #: the repository's policy does not allow it
+    SUPERSEDED = "superseded"  #: a newer commit, or the pull request's end
+    GATE = "gate"  #: a metric missed what the spec demands of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +271,70 @@ class EnvironmentKept:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What the repository's policy leaves of the spec's wishes; None: as the spec says."""
+
+    max_cost_usd: Decimal | None = None
+    max_duration: timedelta | None = None
+    keep_warm: timedelta | None = None
+    extend: timedelta | None = None  # how much `/cynthus extend` may add in all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """A person's yes to exactly this: another commit, spec, image or price needs another one."""
+
+    by: str  # login
+    by_id: int
+    at: datetime
+    commit_sha: str
+    spec_sha256: str  # of the effective spec, overrides included: `approval.effective_digest`
+    image: str | None  # None: it was given before there was one; the first one is bound then
+    cap_usd: Decimal  # what all attempts together may cost at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Why a run waits for a person, and for whom. Its check run is `action_required` meanwhile."""
+
+    reasons: tuple[str, ...]
+    cap_usd: Decimal  # what an approval allows it to cost
+    who: str  # "maintain or admin; or ada, bob"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """More time, as somebody with the right to it asked."""
+
+    key: str  # as Reply.key: a repeat adds nothing
+    by: str
+    at: datetime
+    more: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPart:
+    """Which run of a sweep this is."""
+
+    id: str  # the key of the line that asked for it
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Whom and what a run comes from, beyond its key."""
+
+    asked_by: str | None = None  # login of the person whose comment or button it was
+    overrides: tuple[tuple[str, str], ...] = ()  # key=value on top of the file; in `Run.spec` too
+    sweep: SweepPart | None = None
+    reproduces: str | None = None  # run id
+    retries: str | None = None  # run id
+    fork: bool = False  # a stranger's commit: no secrets, caches of its own, lower limits
+    wants_build: bool = False  # no workflow run makes its image by itself: one must be asked for
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One request to execute a spec at a commit. Immutable; `decide` returns the next one."""
 
@@ -297,6 +366,12 @@ class Run:
     not_before: datetime | None = None  #: while queued: every offer is cooling until then
     cost_usd: Decimal = Decimal(0)
     notices: tuple[str, ...] = ()
+    origin: Origin = field(default_factory=Origin)
+    grant: Grant = field(default_factory=Grant)  # what the policy left, when it was last looked at
+    hold: Hold | None = None  # only while queued
+    approval: Approval | None = None  # the one that counts; None: none was needed, or is there
+    extensions: tuple[Extension, ...] = ()  # those that took effect
+    baseline_run: str | None = None  # whose metrics its gates were compared with
 
     @property
     def attempt(self) -> Attempt | None:
@@ -331,6 +406,8 @@ class RunDraft:
     spec_text: str
     spec_faults: tuple[SpecFault, ...] = ()
     wants_release: bool = False
+    origin: Origin = field(default_factory=Origin)
+    approval: Approval | None = None  # given before the run existed: a fork's commit
 
 
 # ── observations: what is seen outside ──────────────────────────────────────────────────────────
@@ -342,6 +419,28 @@ class CancelWish:
 
     by: str
     at: datetime
+    superseded: bool = False  # not a person's wish but the policy's, for what is outdated
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySeen:
+    """The repository's policy as it stands on the default branch."""
+
+    policy: RepositoryPolicy
+    read_at: datetime
+    found: bool = True  # False: there is no such file, and the defaults hold
+    faults: tuple[SpecFault, ...] = ()  # it cannot be used: nothing that costs may start
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSeen:
+    """What the gates of a spec are judged by."""
+
+    metrics: Mapping[str, float]  # the run's last values
+    baseline: (
+        Mapping[str, float] | None
+    )  # of the default branch's last release; None: there is none
+    baseline_run: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,6 +559,15 @@ class Observations:
     instances: Mapping[str, InstanceSeen] = field(default_factory=dict)  # all not confirmed gone
     release: ReleaseSeen | None = None
     budgets: tuple[BudgetSeen, ...] = ()  # asked only with offers
+    #: Asked only while queued; None with a detail: it cannot be read now; without: no repository.
+    policy: PolicySeen | None = None
+    policy_detail: str = ""
+    live_runs: int = 0  # others of the repository that have an instance; with the policy
+    approval: Approval | None = None
+    extensions: tuple[Extension, ...] = ()  # all that were wished for
+    gate: GateSeen | None = (
+        None  # asked only once the command has ended well, for a spec with gates
+    )
     listening_since: datetime | None = None  # heartbeats before it may have had nobody to hear them
 
     def of(self, name: str) -> InstanceSeen:

@@ -92,12 +92,12 @@ def _standing(what: Column[str]) -> Select[Any]:
         .outerjoin(
             publications,
             and_(
-                publications.c.run_id == runs.c.id,
+                publications.c.subject == runs.c.id,
                 publications.c.kind == PublicationKind.RELEASE.value,
                 publications.c.state != PublicationState.REFUSED.value,
             ),
         )
-        .where(or_(runs.c.finished_at.is_(None), publications.c.run_id.is_not(None)))
+        .where(or_(runs.c.finished_at.is_(None), publications.c.subject.is_not(None)))
         .group_by(what)
         .order_by(func.max(runs.c.seq).desc())
     )

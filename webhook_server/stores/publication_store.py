@@ -11,17 +11,21 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
 
-from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, deserves_release
+from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, State, deserves_release
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import publications
 from webhook_server.stores.waking import wake
 
 
 class PublicationKind(StrEnum):
-    """What is shown of a run."""
+    """What is shown of a subject: a run, a pull request, a branch."""
 
-    CHECK_RUN = "check_run"
-    RELEASE = "release"
+    CHECK_RUN = "check_run"  #: of a run
+    RELEASE = "release"  #: of a run
+    BUILD = "build"  #: of a run: a workflow run is asked for its image
+    COMMENT = "comment"  #: of a pull request: the sticky one
+    PLAN = "plan"  #: of a pull request: the check run of its head's plan
+    POLICY = "policy"  #: of a pull request or a branch: the check run of its policy file
 
 
 class PublicationState(StrEnum):
@@ -34,9 +38,9 @@ class PublicationState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """One thing shown of one run, as far as it was sent."""
+    """One thing shown of one subject, as far as it was sent."""
 
-    run_id: str
+    subject: str  # a run's id, or `pull/<repository id>/<number>`, `branch/<repository id>`
     kind: PublicationKind
     repository_id: int
     external_id: int | None = None  # check-run id, release id
@@ -109,15 +113,15 @@ class PublicationStore:
                 .values(**_values(publication, at))
             ).rowcount
             if changed and publication.kind is PublicationKind.RELEASE:
-                wake(connection, publication.run_id, at)
+                wake(connection, publication.subject, at)
             return changed == 1
 
         return self._db.write(work)
 
-    def get(self, run_id: str, kind: PublicationKind) -> Publication | None:
-        """Return what is shown of a run."""
+    def get(self, subject: str, kind: PublicationKind) -> Publication | None:
+        """Return what is shown of a subject."""
         query = select(publications).where(
-            publications.c.run_id == run_id, publications.c.kind == kind.value
+            publications.c.subject == subject, publications.c.kind == kind.value
         )
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
@@ -143,6 +147,48 @@ def make_due(connection: Connection, run: Run, now: datetime) -> None:
     _due(connection, run, PublicationKind.CHECK_RUN, now)
     if deserves_release(run):
         _due(connection, run, PublicationKind.RELEASE, now)
+    if run.origin.wants_build and run.state is State.BUILDING:
+        _due(connection, run, PublicationKind.BUILD, now)
+    if run.pull_request is not None:
+        repository_id = run.key.repository_id
+        wake_pull(connection, repository_id, run.pull_request, PublicationKind.COMMENT, now)
+
+
+def subject_of(repository_id: int, number: int) -> str:
+    """Name a pull request, as publications do."""
+    return f"pull/{repository_id}/{number}"
+
+
+def make_pull_due(
+    connection: Connection, repository_id: int, number: int, kind: PublicationKind, now: datetime
+) -> None:
+    """Let the publisher look at something shown of a pull request; it need not exist yet."""
+    values = {
+        "subject": subject_of(repository_id, number),
+        "kind": kind.value,
+        "repository_id": repository_id,
+        "due_at": now,
+    }
+    if not insert_once(connection, publications, values):
+        wake_pull(connection, repository_id, number, kind, now)
+
+
+def wake_pull(
+    connection: Connection, repository_id: int, number: int, kind: PublicationKind, now: datetime
+) -> None:
+    """Do the same for what exists only: nobody is written to who has not asked."""
+    connection.execute(
+        update(publications)
+        .where(
+            publications.c.subject == subject_of(repository_id, number),
+            publications.c.kind == kind.value,
+        )
+        .values(
+            due_at=now,
+            news=publications.c.news + 1,
+            state=PublicationState.PENDING.value,
+        )
+    )
 
 
 def wake_shown(connection: Connection, run_id: str, now: datetime) -> None:
@@ -150,30 +196,34 @@ def wake_shown(connection: Connection, run_id: str, now: datetime) -> None:
     pending = publications.c.state == PublicationState.PENDING.value
     connection.execute(
         update(publications)
-        .where(publications.c.run_id == run_id, pending)
+        .where(publications.c.subject == run_id, pending)
         .values(due_at=now, news=publications.c.news + 1)
     )
 
 
+#: Made once: the run's later steps change nothing of them.
+_ONCE = frozenset({PublicationKind.RELEASE, PublicationKind.BUILD})
+
+
 def _due(connection: Connection, run: Run, kind: PublicationKind, now: datetime) -> None:
     values = {
-        "run_id": run.id,
+        "subject": run.id,
         "kind": kind.value,
         "repository_id": run.key.repository_id,
         "due_at": now,
     }
-    if insert_once(connection, publications, values) or kind is PublicationKind.RELEASE:
-        return  # a release is made once: the run's later steps change nothing of it
+    if insert_once(connection, publications, values) or kind in _ONCE:
+        return
     connection.execute(
         update(publications)
-        .where(publications.c.run_id == run.id, publications.c.kind == kind.value)
+        .where(publications.c.subject == run.id, publications.c.kind == kind.value)
         .values(due_at=now, news=publications.c.news + 1)
     )
 
 
 def _is(publication: Publication) -> Any:
     return and_(
-        publications.c.run_id == publication.run_id,
+        publications.c.subject == publication.subject,
         publications.c.kind == publication.kind.value,
     )
 
@@ -199,7 +249,7 @@ def _values(publication: Publication, now: datetime) -> dict[str, Any]:
 
 def _publication(row: Row[Any], token: str | None) -> Publication:
     return Publication(
-        run_id=row.run_id,
+        subject=row.subject,
         kind=PublicationKind(row.kind),
         repository_id=row.repository_id,
         external_id=row.external_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,12 +33,14 @@ from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
+    Approval,
     Attempt,
     CancelWish,
     Cause,
     CreateOutcome,
     CreateSeen,
     Decision,
+    Extension,
     ImageArrived,
     Outcome,
     Reason,
@@ -145,6 +148,8 @@ class Wishes:
 
     cancel: CancelWish | None
     image: ImageArrived | None
+    approval: Approval | None = None
+    extensions: tuple[Extension, ...] = ()
 
 
 class RunStore:
@@ -206,25 +211,101 @@ class RunStore:
         with self._db.read() as connection:
             return [_run_row(row) for row in connection.execute(query)]
 
+    def of_pull(self, repository_id: int, number: int, *, limit: int) -> builtins.list[Run]:
+        """Return a pull request's newest runs, newest first; unreadable ones are left out."""
+        query = (
+            select(runs.c.doc)
+            .where(runs.c.repository_id == repository_id, runs.c.pull_request == number)
+            .order_by(runs.c.seq.desc())
+            .limit(limit)
+        )
+        return self._readable(query)
+
+    def of_name(
+        self, repository_id: int, name: str, *, number: int | None = None, limit: int = 20
+    ) -> builtins.list[Run]:
+        """Return the newest runs of a spec's name, newest first; `number`: that one only."""
+        query = select(runs.c.doc).where(runs.c.repository_id == repository_id, runs.c.name == name)
+        if number is not None:
+            query = query.where(runs.c.number == number)
+        return self._readable(query.order_by(runs.c.number.desc()).limit(limit))
+
+    def of_commit(self, repository_id: int, commit_sha: str) -> builtins.list[Run]:
+        """Return all runs of a commit, newest first."""
+        query = (
+            select(runs.c.doc)
+            .where(runs.c.repository_id == repository_id, runs.c.commit_sha == commit_sha)
+            .order_by(runs.c.seq.desc())
+        )
+        return self._readable(query)
+
+    def spec_paths(self, repository_id: int) -> tuple[str, ...]:
+        """Return the paths of all specs that the repository has had runs of."""
+        query = select(runs.c.spec_path).where(runs.c.repository_id == repository_id).distinct()
+        with self._db.read() as connection:
+            return tuple(sorted(connection.execute(query).scalars()))
+
+    def _readable(self, query: Select[Any]) -> builtins.list[Run]:
+        found = []
+        with self._db.read() as connection:
+            docs = connection.execute(query).scalars().all()
+        for doc in docs:
+            with contextlib.suppress(UserError):
+                found.append(decode(Run, doc))
+        return found
+
     def spec_text(self, run_id: str) -> str | None:
         """Return the exact text of the run's spec file."""
         with self._db.read() as connection:
             query = select(runs.c.spec_text).where(runs.c.id == run_id)
             return connection.execute(query).scalar_one_or_none()
 
-    def cancel(self, run_id: str, by: str, now: datetime) -> bool:
+    def cancel(self, run_id: str, by: str, now: datetime, *, superseded: bool = False) -> bool:
         """Note that somebody wants the run to end; False: there is no such run, or it has ended.
 
-        Safe to repeat: the first wish stays.
+        `superseded`: the policy wants it. Safe to repeat: the first wish stays.
         """
+        wish = CancelWish(by=by, at=now, superseded=superseded)
 
         def work(connection: Connection) -> bool:
             query = select(runs.c.state).where(runs.c.id == run_id)
             state = connection.execute(query).scalar_one_or_none()
             if state is None or state == State.FINISHED:
                 return False
-            _wish(connection, run_id, "cancel", CancelWish(by=by, at=now), now)
+            _wish(connection, run_id, "cancel", wish, now)
             wake(connection, run_id, now)
+            return True
+
+        return self._db.write(work)
+
+    def approve(self, run_id: str, approval: Approval) -> bool:
+        """Note a person's yes; False: there is no such run, or it has ended.
+
+        Safe to repeat: a newer yes replaces an older one.
+        """
+
+        def work(connection: Connection) -> bool:
+            if not _is_live(connection, run_id):
+                return False
+            _replace_wish(connection, run_id, "approval", approval, approval.at)
+            wake(connection, run_id, approval.at)
+            return True
+
+        return self._db.write(work)
+
+    def extend(self, run_id: str, extension: Extension) -> bool:
+        """Note that somebody wants more time; False: there is no such run, or it has ended.
+
+        Safe to repeat: the same key counts once. Whether it can be had, the loop says.
+        """
+
+        def work(connection: Connection) -> bool:
+            if not _is_live(connection, run_id):
+                return False
+            known = _wishes(connection, run_id).extensions
+            if extension.key not in {one.key for one in known}:
+                _replace_wish(connection, run_id, "extend", (*known, extension), extension.at)
+                wake(connection, run_id, extension.at)
             return True
 
         return self._db.write(work)
@@ -366,13 +447,8 @@ class RunStore:
 
     def wishes(self, run_id: str) -> Wishes:
         """Return what people and the Action asked of the run."""
-        query = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == run_id)
         with self._db.read() as connection:
-            found = {row.kind: row.body for row in connection.execute(query)}
-        return Wishes(
-            cancel=decode(CancelWish, found["cancel"]) if "cancel" in found else None,
-            image=decode(ImageArrived, found["image"]) if "image" in found else None,
-        )
+            return _wishes(connection, run_id)
 
     def states(self, run_ids: builtins.list[str]) -> dict[str, State]:
         """Return the state of each run that exists."""
@@ -455,6 +531,8 @@ def _new_run(draft: RunDraft, number: int, now: datetime) -> Run:
         reason=Reason(cause=Cause.ACCEPTED, text="waiting for the image"),
         created_at=now,
         wants_release=draft.wants_release,
+        origin=draft.origin,
+        approval=draft.approval,
     )
 
 
@@ -481,8 +559,46 @@ def _merge(connection: Connection, row: Row[*tuple[Any, ...]], draft: RunDraft) 
     connection.execute(
         update(runs)
         .where(runs.c.id == run.id)
-        .values(doc=encode(merged), ref=merged.ref, version=row.version + 1)
+        .values(
+            doc=encode(merged),
+            ref=merged.ref,
+            pull_request=merged.pull_request,
+            version=row.version + 1,
+        )
     )
+
+
+def _is_live(connection: Connection, run_id: str) -> bool:
+    """Say whether there is such a run and it has not ended; nobody changes that meanwhile."""
+    query = select(runs.c.state).where(runs.c.id == run_id).with_for_update()
+    state = connection.execute(query).scalar_one_or_none()
+    return state is not None and state != State.FINISHED
+
+
+def _wishes(connection: Connection, run_id: str) -> Wishes:
+    query = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == run_id)
+    found = {row.kind: row.body for row in connection.execute(query)}
+    extensions = decode(tuple[Extension, ...], found.get("extend", []))
+    return Wishes(
+        cancel=decode(CancelWish, found["cancel"]) if "cancel" in found else None,
+        image=decode(ImageArrived, found["image"]) if "image" in found else None,
+        approval=decode(Approval, found["approval"]) if "approval" in found else None,
+        extensions=extensions,
+    )
+
+
+def _replace_wish(
+    connection: Connection,
+    run_id: str,
+    kind: str,
+    body: Approval | tuple[Extension, ...],
+    now: datetime,
+) -> None:
+    values = {"body": encode(body), "at": now}
+    if not insert_once(connection, wishes, {"run_id": run_id, "kind": kind, **values}):
+        connection.execute(
+            update(wishes).where(wishes.c.run_id == run_id, wishes.c.kind == kind).values(**values)
+        )
 
 
 def _wish(
@@ -556,6 +672,7 @@ def _columns(run: Run) -> dict[str, Any]:
         "reason": run.reason.text,
         "cost_usd": format(run.cost_usd, "f"),
         "finished_at": run.finished_at,
+        "pull_request": run.pull_request,
         "doc": encode(run),
     }
 

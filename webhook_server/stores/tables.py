@@ -131,6 +131,7 @@ runs = Table(
     # Both from the moment of the run request on: nobody may delete an image that is to be pulled.
     Column("image", Text),
     Column("environment_id", String(64)),
+    Column("pull_request", Integer),
     Column("doc", JSON, nullable=False),
     UniqueConstraint("repository_id", "commit_sha", "spec_path", "trigger"),
     Index("ix_runs_look_again_at", "look_again_at"),
@@ -139,6 +140,7 @@ runs = Table(
     Index("ix_runs_repository_id_name_number", "repository_id", "name", "number"),
     Index("ix_runs_repository_id_finished_at", "repository_id", "finished_at"),
     Index("ix_runs_environment_id", "environment_id"),
+    Index("ix_runs_repository_id_pull_request_seq", "repository_id", "pull_request", "seq"),
 )
 
 #: What images consist of, once for all runs of an owner that were told the same.
@@ -170,7 +172,7 @@ wishes = Table(
     "wishes",
     metadata,
     Column("run_id", String(16), primary_key=True),
-    Column("kind", String(16), primary_key=True),  # cancel, image
+    Column("kind", String(16), primary_key=True),  # cancel, image, approval, extend
     Column("body", JSON, nullable=False),
     Column("at", Moment, nullable=False),
 )
@@ -237,10 +239,10 @@ events = Table(
 publications = Table(
     "publications",
     metadata,
-    Column("run_id", String(16), primary_key=True),
-    Column("kind", String(16), primary_key=True),  # check_run, release
+    Column("subject", String(64), primary_key=True),  # a run's id, pull/<repository id>/<number>
+    Column("kind", String(16), primary_key=True),  # check_run, release, comment, plan, …
     Column("repository_id", BigInteger, nullable=False),
-    Column("external_id", BigInteger),  # check-run id, release id
+    Column("external_id", BigInteger),  # check-run id, release id, comment id
     Column("sent_digest", String(64)),  # of what was last sent
     Column("sent_at", Moment),
     Column("sent", JSON, nullable=False, default=dict),  # progress: annotations, assets done
@@ -253,6 +255,26 @@ publications = Table(
     Column("lock_token", String(32)),
     Column("lock_until", Moment),
     Index("ix_publications_due_at", "due_at"),
+)
+
+#: One row a pull request where something of ours happened. `doc` is the Pull (cynthus.codec).
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("repository_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("doc", JSON, nullable=False),
+    Column("changed_at", Moment, nullable=False),
+)
+
+#: The policy file of each repository, as it was last read from the default branch.
+policies = Table(
+    "policies",
+    metadata,
+    Column("repository_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("doc", JSON, nullable=False),  # PolicySeen
+    Column("read_at", Moment, nullable=False),
+    Column("stale", Boolean, nullable=False, default=False),  # a push changed it: read it again
 )
 
 #: Instances that wait for their repository's next run; a row stays for what it has cost.

@@ -14,6 +14,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Make every table; what later versions change is in later files."""
+    _make_pull_tables()
     op.create_table(
         "build_leases",
         sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -144,7 +145,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "publications",
-        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("subject", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("repository_id", sa.BigInteger(), nullable=False),
         sa.Column("external_id", sa.BigInteger(), nullable=True),
@@ -159,7 +160,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("lock_token", sa.String(length=32), nullable=True),
         sa.Column("lock_until", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("run_id", "kind", name=op.f("pk_publications")),
+        sa.PrimaryKeyConstraint("subject", "kind", name=op.f("pk_publications")),
     )
     op.create_index("ix_publications_due_at", "publications", ["due_at"], unique=False)
     op.create_table(
@@ -202,6 +203,7 @@ def upgrade() -> None:
         sa.Column("spec_text", sa.Text(), nullable=False),
         sa.Column("image", sa.Text(), nullable=True),
         sa.Column("environment_id", sa.String(length=64), nullable=True),
+        sa.Column("pull_request", sa.Integer(), nullable=True),
         sa.Column("doc", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
         sa.UniqueConstraint(
@@ -224,6 +226,12 @@ def upgrade() -> None:
         "ix_runs_repository_id_finished_at",
         "runs",
         ["repository_id", "finished_at"],
+        unique=False,
+    )
+    op.create_index(
+        "ix_runs_repository_id_pull_request_seq",
+        "runs",
+        ["repository_id", "pull_request", "seq"],
         unique=False,
     )
     op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)
@@ -255,4 +263,23 @@ def upgrade() -> None:
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "kind", name=op.f("pk_wishes")),
+    )
+
+
+def _make_pull_tables() -> None:
+    op.create_table(
+        "policies",
+        sa.Column("repository_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("doc", sa.JSON(), nullable=False),
+        sa.Column("read_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("stale", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("repository_id", name=op.f("pk_policies")),
+    )
+    op.create_table(
+        "pulls",
+        sa.Column("repository_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("doc", sa.JSON(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("repository_id", "number", name=op.f("pk_pulls")),
     )

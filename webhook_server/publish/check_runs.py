@@ -1,0 +1,184 @@
+"""Show each run as a check run: compare, send the difference, remember it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from webhook_server.github_api import GithubApi
+from webhook_server.intents import Place
+from webhook_server.publish.creating import Creating
+from webhook_server.publish.failures import Failures
+from webhook_server.publish.feed import Feeds
+from webhook_server.publish.parts import Outside, Parts
+from webhook_server.runs.model import Run, State
+from webhook_server.runs.report import BATCH, CheckRun, check_run
+from webhook_server.stores.publication_store import Publication, PublicationState
+from webhook_server.stores.run_store import RunUnreadable
+
+# An hour-long run may cost 15 requests: news half a minute, 3 and 15 minutes after its start,
+# then hourly. Whoever wants to watch has the live view, one click away.
+_FIRST_PROGRESS = timedelta(seconds=30)
+_SLOWER = 5
+_SLOWEST = timedelta(hours=1)
+# With many live runs each waits longer: all of them together stay below one write a second.
+_SHARE = timedelta(seconds=2)
+_COALESCE = timedelta(seconds=30)  # short states are shown only when they last
+_URGENT = frozenset({State.BUILDING, State.RUNNING, State.FINISHED})
+_LIVE_AGE = timedelta(seconds=30)
+
+
+class CheckRuns:
+    """The check runs of runs."""
+
+    def __init__(self, parts: Parts, outside: Outside, failures: Failures) -> None:
+        self._parts, self._outside, self._failures = parts, outside, failures
+        self._store, self._now = parts.publications, parts.now
+        self._feeds = Feeds(parts.sources.events)
+        self._creating = Creating(parts.publications, parts.now)
+        self._live = (0, datetime.min.replace(tzinfo=UTC))
+
+    def show(self, item: Publication) -> None:
+        """Bring one check run up to date."""
+        try:
+            run = self._parts.runs.get(item.subject)
+        except RunUnreadable as error:
+            self._end_unreadable(item, str(error))
+            return
+        if run is None or run.key.repository_id == 0:
+            self._store.save(replace(item, state=PublicationState.DONE, due_at=None))
+            return
+        self._show(item, run)
+
+    def _end_unreadable(self, item: Publication, note: str) -> None:
+        """End the check run of a run that nobody can read any more: it must not show it as live."""
+        if item.repository_id != 0 and item.external_id is not None:
+            place = self._outside.places.find(item.repository_id, "")
+            output = {"title": "the server has lost this run", "summary": f"{note}."}
+            body = {"status": "completed", "conclusion": "failure", "output": output}
+            self._outside.api.update_check_run(place, item.external_id, body)
+        self._failures.refuse(item, note)
+
+    def _show(self, item: Publication, run: Run) -> None:
+        api = self._outside.api
+        wanted = self._wanted(run)
+        due_at = self._when(item, run, wanted)
+        if due_at is None or due_at > self._now():
+            self._store.save(replace(item, due_at=due_at, failures=0))
+            return
+        place = self._outside.places.find(run.key.repository_id, run.repository)
+        ready_at = api.write_ready_at(place)
+        if ready_at > self._now():  # others of this installation are first; no sleeping here
+            self._store.save(replace(item, due_at=ready_at))
+            return
+        if item.external_id is None and not self._creating.begin(item):
+            return
+        self._send(item, run, wanted, (api, place))
+
+    def _wanted(self, run: Run) -> CheckRun:
+        feed = self._feeds.read(run.id)
+        return check_run(run, feed, url=self._parts.url_of(run.id), now=self._now())
+
+    def _when(self, item: Publication, run: Run, wanted: CheckRun) -> datetime | None:
+        """Return when this should be sent; None: it is shown already and nothing will change."""
+        now = self._now()
+        unsent = int(item.sent.get("annotations", 0)) < len(wanted.annotations)
+        if item.external_id is None or item.sent_at is None:
+            return now
+        finished = run.state is State.FINISHED
+        if item.sent_digest == wanted.digest and not unsent:
+            return None if finished else now + self._interval(item)
+        new_state = item.sent.get("state") != run.state.value
+        if (new_state and run.state in _URGENT) or (unsent and finished):
+            return now
+        return item.sent_at + (_COALESCE if new_state else self._interval(item))
+
+    def _interval(self, item: Publication) -> timedelta:
+        times = min(int(item.sent.get("times", 0)), 10)
+        slower: int = _SLOWER**times
+        return min(max(_FIRST_PROGRESS * slower, _SHARE * self._live_runs()), _SLOWEST)
+
+    def _live_runs(self) -> int:
+        count, counted_at = self._live
+        now = self._now()
+        if now - counted_at > _LIVE_AGE:
+            states = self._parts.runs.count_by_state()
+            count = sum(number for state, number in states.items() if state is not State.FINISHED)
+            self._live = (count, now)
+        return count
+
+    def _send(
+        self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]
+    ) -> None:
+        api, place = to
+        item = self._without_doubt(item, wanted, to)
+        sent = int(item.sent.get("annotations", 0))
+        if item.external_id is None:
+            found = (
+                api.find_check_run(place, wanted.head_sha, wanted.external_id)
+                if self._creating.in_doubt(item)
+                else None
+            )
+            if found is None:
+                body = {"head_sha": wanted.head_sha, **wanted.body(sent)}
+                found = api.create_check_run(place, body)
+            else:
+                # Created by a try whose answer was lost: its first annotations came with it.
+                sent = api.annotations_of(place, found.id) if wanted.annotations else 0
+                item = replace(item, sent={**item.sent, "annotations": sent})
+                api.update_check_run(place, found.id, wanted.body(sent))
+            item = replace(item, external_id=found.id, url=found.url)
+        else:
+            api.update_check_run(place, item.external_id, wanted.body(sent))
+        self._remember(item, run, wanted, to)
+
+    def _without_doubt(
+        self, item: Publication, wanted: CheckRun, to: tuple[GithubApi, Place]
+    ) -> Publication:
+        """Ask GitHub how many annotations it has, after an update whose answer was lost."""
+        if not item.sent.get("doubt") or item.external_id is None or not wanted.annotations:
+            return item
+        api, place = to
+        shown = api.annotations_of(place, item.external_id)
+        return replace(item, sent={**item.sent, "annotations": shown, "doubt": False})
+
+    def _remember(
+        self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]
+    ) -> None:
+        now = self._now()
+        shown = min(int(item.sent.get("annotations", 0)) + BATCH, len(wanted.annotations))
+        same_state = item.sent.get("state") == run.state.value
+        times = int(item.sent.get("times", 0)) + 1 if same_state else 0
+        sent = {
+            "begun": True,
+            "annotations": shown,
+            "state": run.state.value,
+            "times": times,
+        }
+        new = replace(
+            item,
+            sent=sent,
+            sent_digest=wanted.digest,
+            sent_at=now,
+            failures=0,
+            note=None,
+            state=PublicationState.DONE
+            if run.state is State.FINISHED
+            else PublicationState.PENDING,
+        )
+        due_at = now if shown < len(wanted.annotations) else now + self._interval(new)
+        finished = run.state is State.FINISHED and shown == len(wanted.annotations)
+        if finished:
+            self._feeds.forget(run.id)
+        if not self._store.save(replace(new, due_at=None if finished else due_at)):
+            self._repair(new, run, to)
+
+    def _repair(self, item: Publication, sent: Run, to: tuple[GithubApi, Place]) -> None:
+        """Undo a late write: the claim was lost, so another replica may have sent newer news."""
+        run = self._parts.runs.get(item.subject)
+        if run is None or item.external_id is None or run.state is sent.state:
+            return
+        api, place = to
+        wanted = self._wanted(run)
+        body = wanted.body(len(wanted.annotations))
+        api.update_check_run(place, item.external_id, body)

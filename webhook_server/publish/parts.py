@@ -1,0 +1,50 @@
+"""What the publisher and all that it shows stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from webhook_server.bell import Bell
+from webhook_server.github_api import GithubApi
+from webhook_server.publish.places import Places
+from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.stores.publication_store import Publication, PublicationStore
+from webhook_server.stores.pull_store import PullStore
+from webhook_server.stores.repository_store import RepositoryStore
+from webhook_server.stores.run_store import RunStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The server's parts that the publisher uses."""
+
+    api: GithubApi | None  # None: the server has no GitHub App
+    runs: RunStore
+    pulls: PullStore
+    publications: PublicationStore
+    repositories: RepositoryStore
+    sources: ReleaseSources
+    bell: Bell
+    url_of: Callable[[str], str]  # run id → the dashboard's page
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """GitHub, for a server that has an App."""
+
+    api: GithubApi
+    places: Places
+
+
+class Show(Protocol):
+    """One kind of publication: compare what GitHub should show with what was sent, send the rest.
+
+    Saves the publication in every case. Raises what GithubApi raises: the publisher sorts it.
+    """
+
+    def show(self, item: Publication) -> None:
+        """Bring one thing up to date."""

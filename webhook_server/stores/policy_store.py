@@ -1,0 +1,61 @@
+"""Keep each repository's policy as it was last read, for when GitHub cannot be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from cynthus.codec import decode, encode
+from webhook_server.runs.model import PolicySeen
+from webhook_server.stores.database import Database, insert_once
+from webhook_server.stores.tables import policies
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyKept:
+    """What was read, and whether a push has changed the file since."""
+
+    seen: PolicySeen
+    stale: bool
+
+
+class PolicyStore:
+    """Reads and writes the table `policies`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def get(self, repository_id: int) -> PolicyKept | None:
+        """Return what was read last."""
+        query = select(policies.c.doc, policies.c.stale).where(
+            policies.c.repository_id == repository_id
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return (
+            None if row is None else PolicyKept(seen=decode(PolicySeen, row.doc), stale=row.stale)
+        )
+
+    def keep(self, repository_id: int, seen: PolicySeen) -> None:
+        """Remember what was read. An older reading does not replace a newer one. Repeatable."""
+        values = {"doc": encode(seen), "read_at": seen.read_at, "stale": False}
+
+        def work(connection: Connection) -> None:
+            if insert_once(connection, policies, {"repository_id": repository_id, **values}):
+                return
+            connection.execute(
+                update(policies)
+                .where(policies.c.repository_id == repository_id)
+                .where(policies.c.read_at <= seen.read_at)
+                .values(**values)
+            )
+
+        self._db.write(work)
+
+    def mark_stale(self, repository_id: int) -> None:
+        """Note that the file has changed: the next reader asks GitHub. Safe to repeat."""
+        statement = (
+            update(policies).where(policies.c.repository_id == repository_id).values(stale=True)
+        )
+        self._db.write(lambda connection: connection.execute(statement).rowcount)
