@@ -72,7 +72,7 @@ def finish(db: Database, run_id: str, release: PublicationState | None = None) -
             runs.release(claim)
     if release is None:
         return
-    row = {"run_id": run_id, "kind": PublicationKind.RELEASE.value, "repository_id": 7}
+    row = {"subject": run_id, "kind": PublicationKind.RELEASE.value, "repository_id": 7}
     with_state = publications.insert().values(**row, state=release.value, sent={})
     db.write(lambda connection: connection.execute(with_state).rowcount)
 

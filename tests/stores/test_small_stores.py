@@ -89,10 +89,10 @@ def test_a_publication_keeps_what_was_sent(db: Database) -> None:
         note="slow",
     )
     assert store.save(sent, NOON)
-    found = store.get(check.run_id, PublicationKind.CHECK_RUN)
+    found = store.get(check.subject, PublicationKind.CHECK_RUN)
     assert found == replace(sent, token=None)
     assert store.next_due() == NOON + seconds(30)
-    assert store.get(check.run_id, PublicationKind.RELEASE) is None
+    assert store.get(check.subject, PublicationKind.RELEASE) is None
 
 
 def test_a_repository_keeps_its_installation_until_it_is_removed(db: Database) -> None:

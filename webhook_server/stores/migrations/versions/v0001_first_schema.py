@@ -14,6 +14,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Make every table; what later versions change is in later files."""
+    _make_runs()
     _make_pull_tables()
     op.create_table(
         "build_leases",
@@ -175,6 +176,37 @@ def upgrade() -> None:
     )
     op.create_index("ix_repositories_owner_id", "repositories", ["owner_id"], unique=False)
     op.create_table(
+        "secret_versions",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.String(length=300), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_secret_versions")),
+    )
+    op.create_table(
+        "server_state",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_server_state")),
+    )
+    op.create_table(
+        "used_tokens",
+        sa.Column("jti", sa.String(length=255), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("jti", name=op.f("pk_used_tokens")),
+    )
+    op.create_index("ix_used_tokens_expires_at", "used_tokens", ["expires_at"], unique=False)
+    op.create_table(
+        "wishes",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "kind", name=op.f("pk_wishes")),
+    )
+
+
+def _make_runs() -> None:
+    op.create_table(
         "runs",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
@@ -236,34 +268,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)
     op.create_index("ix_runs_seq", "runs", ["seq"], unique=True)
-    op.create_table(
-        "secret_versions",
-        sa.Column("run_id", sa.String(length=16), nullable=False),
-        sa.Column("name", sa.String(length=128), nullable=False),
-        sa.Column("version", sa.String(length=300), nullable=False),
-        sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_secret_versions")),
-    )
-    op.create_table(
-        "server_state",
-        sa.Column("key", sa.String(length=64), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_server_state")),
-    )
-    op.create_table(
-        "used_tokens",
-        sa.Column("jti", sa.String(length=255), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("jti", name=op.f("pk_used_tokens")),
-    )
-    op.create_index("ix_used_tokens_expires_at", "used_tokens", ["expires_at"], unique=False)
-    op.create_table(
-        "wishes",
-        sa.Column("run_id", sa.String(length=16), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("body", sa.JSON(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("run_id", "kind", name=op.f("pk_wishes")),
-    )
 
 
 def _make_pull_tables() -> None:
