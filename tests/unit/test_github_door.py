@@ -26,7 +26,7 @@ from webhook_server.github_api import (
     Release,
     Releases,
 )
-from webhook_server.github_api.door import Pace
+from webhook_server.github_api.pace import OwnPaces, Pace
 from webhook_server.intents import Place
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -249,7 +249,7 @@ def test_g2_one_installations_pause_is_no_other_ones(api: GithubApi, script: Scr
 
 def test_pauses_without_a_hint_grow_and_end_with_the_first_good_answer() -> None:
     clock = Clock()
-    pace = Pace(now=clock, spacing=timedelta(seconds=1))
+    pace = Pace(5, OwnPaces(), now=clock, spacing=timedelta(seconds=1))
     pauses = []
     for _ in range(7):
         until = pace.limited({})
@@ -261,7 +261,7 @@ def test_pauses_without_a_hint_grow_and_end_with_the_first_good_answer() -> None
 
 
 def test_writes_are_a_second_apart_and_reads_are_not() -> None:
-    pace = Pace(now=lambda: NOON, spacing=timedelta(seconds=1))
+    pace = Pace(5, OwnPaces(), now=lambda: NOON, spacing=timedelta(seconds=1))
     assert [pace.reserve(write=True) for _ in range(3)] == [0, 1, 2]
     assert pace.reserve(write=False) == 0
     assert pace.write_ready_at() == NOON + timedelta(seconds=3)

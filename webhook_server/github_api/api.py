@@ -19,16 +19,19 @@ from cynthus.errors import Refused, Transient, UserError
 from cynthus.repository_policy import Role
 from webhook_server.github_api.door import (
     PER_PAGE,
-    WRITE_SPACING,
     Answer,
     Door,
+    Manners,
     NotFound,
-    Pace,
 )
+from webhook_server.github_api.kept_answers import KeptAnswers
+from webhook_server.github_api.pace import OwnPaces, Pace, PaceKeeper
 from webhook_server.github_api.tokens import InstallationTokens
 from webhook_server.intents import Place
+from webhook_server.runs.pace import WRITE_SPACING
 
 _NO_PERMISSION = "none"
+_APP = 0  # the app itself, where its installations have their numbers
 _MOST_FILES = 3000  # GitHub lists no more of a pull request
 _MOST_PAGES = 30  # of comments: 3,000, of which ours is among the first where there is one
 
@@ -113,15 +116,19 @@ class GithubApi:
         *,
         now: Callable[[], datetime],
         wait: Callable[[float], None],
+        paces: PaceKeeper | None = None,
     ) -> None:
+        """`paces`: where several replicas keep them together; None: this is the only one."""
         self._settings, self._now, self._wait = settings, now, wait
+        self._keeper = paces or OwnPaces()
+        self._kept = KeptAnswers()
         self.requests: Counter[str] = Counter()  # by verb and shape of path, for /metrics
         self._lock = threading.Lock()
         self._paces: dict[int, Pace] = {}
         self._doors: dict[tuple[int, int], Door] = {}
         identity = Auth.AppAuth(settings.app_id, _pem(settings.private_key))
         # Asking for tokens notifies nobody: no spacing, but pauses hold here as well.
-        self.app = self._door(lambda _: identity, Pace(now=now, spacing=timedelta(0)))
+        self.app = self._door(lambda _: identity, self._pace(_APP, spacing=timedelta(0)))
         self._tokens = InstallationTokens(self.app, now=now)
 
     # ── doors ───────────────────────────────────────────────────────────────────────────────────
@@ -161,18 +168,31 @@ class GithubApi:
         """Return GitHub's REST API."""
         return self._settings.api_url
 
-    def _pace(self, installation_id: int) -> Pace:
-        spacing = self._settings.write_spacing
-        return self._paces.setdefault(installation_id, Pace(now=self._now, spacing=spacing))
+    def is_scarce(self, place: Place) -> bool:
+        """Say whether little is left of the installation's hour: news that can wait should."""
+        with self._lock:
+            return self._pace(place.installation_id or 0).is_scarce()
+
+    def write_spacing(self) -> timedelta:
+        """Return the least time between two writes of an installation."""
+        return self._settings.write_spacing
+
+    def paces(self) -> dict[int, Pace]:
+        """Return the pace of every installation that was asked of, for /metrics."""
+        with self._lock:
+            return {key: found for key, found in self._paces.items() if key != _APP}
+
+    def _pace(self, installation_id: int, spacing: timedelta | None = None) -> Pace:
+        if installation_id not in self._paces:
+            gap = self._settings.write_spacing if spacing is None else spacing
+            self._paces[installation_id] = Pace(
+                installation_id, self._keeper, now=self._now, spacing=gap
+            )
+        return self._paces[installation_id]
 
     def _door(self, auth: Callable[[bool], Auth.Auth], pace: Pace) -> Door:
-        return Door(
-            api_url=self._settings.api_url,
-            auth=auth,
-            pace=pace,
-            wait=self._wait,
-            count=self._count,
-        )
+        manners = Manners(pace=pace, wait=self._wait, count=self._count, kept=self._kept)
+        return Door(api_url=self._settings.api_url, auth=auth, manners=manners)
 
     def _count(self, what: str) -> None:
         with self._lock:

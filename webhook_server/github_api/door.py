@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
 from github import Auth, Github, GithubException
 
 from cynthus.errors import Refused, Transient
+from webhook_server.github_api.kept_answers import KeptAnswer, KeptAnswers
+from webhook_server.github_api.pace import Pace
 
 API_VERSION = "2022-11-28"  # https://docs.github.com/rest/about-the-rest-api/api-versions
 USER_AGENT = "cynthus"
 TIMEOUT_S = 15
 PER_PAGE = 100  # the most GitHub gives: fewer requests
-# "wait at least one second between each request" that writes:
-# https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api
-WRITE_SPACING = timedelta(seconds=1)
-# Without any hint: "wait for at least one minute", then longer and longer; same page.
-_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(minutes=30)
-_OUTAGE = timedelta(seconds=10)  # a first guess; whoever asks backs off from there
 _LIMITED = 429
-_TOO_MUCH_WAITING = timedelta(hours=2)  # GitHub's window is one hour: more is a broken header
 
 
 class NotFound(Refused):
@@ -35,78 +30,22 @@ class Invalid(Refused):
     """GitHub refuses what was sent: sending it again unchanged cannot help."""
 
 
-class Pace:
-    """What one installation may still send: spaced writes, and pauses that GitHub ordered."""
-
-    def __init__(self, *, now: Callable[[], datetime], spacing: timedelta) -> None:
-        self._now, self._spacing = now, spacing
-        self._write_at = datetime.min.replace(tzinfo=UTC)
-        self._paused_until = datetime.min.replace(tzinfo=UTC)
-        self._strikes = 0
-        self._lock = threading.Lock()
-
-    def now(self) -> datetime:
-        """Return the time by the clock that this pace keeps."""
-        return self._now()
-
-    def write_ready_at(self) -> datetime:
-        """Return the earliest moment of the next write."""
-        with self._lock:
-            return max(self._write_at, self._paused_until)
-
-    def reserve(self, *, write: bool) -> float:
-        """Take the next place in line; return the seconds until it comes.
-
-        Raises: Transient while GitHub wants silence.
-        """
-        with self._lock:
-            now = self._now()
-            if now < self._paused_until:
-                raise Transient("GitHub asked us to wait.", retry_at=self._paused_until)
-            if not write:
-                return 0.0
-            begins = max(now, self._write_at)
-            self._write_at = begins + self._spacing
-            return (begins - now).total_seconds()
-
-    def limited(self, headers: Mapping[str, str]) -> datetime:
-        """Note that GitHub refused for its limits; return when it may be asked again."""
-        with self._lock:
-            now = self._now()
-            growing = min(_PAUSE * 2**self._strikes, _LONGEST_PAUSE)
-            self._strikes = min(self._strikes + 1, 10)
-            until = _told(headers, now) or now + growing
-            self._paused_until = max(self._paused_until, until)
-            return self._paused_until
-
-    def answered(self, headers: Mapping[str, str]) -> None:
-        """Note a good answer; stop before the limit when it says that nothing is left."""
-        with self._lock:
-            self._strikes = 0
-            if headers.get("x-ratelimit-remaining") == "0":
-                until = _told(headers, self._now())
-                if until is not None:
-                    self._paused_until = max(self._paused_until, until)
-
-
-def _told(headers: Mapping[str, str], now: datetime) -> datetime | None:
-    """Read when GitHub wants to be asked again: `retry-after` first, then the window's end."""
-    after = headers.get("retry-after", "")
-    if after.isdigit():
-        return now + min(timedelta(seconds=int(after[:6])), _TOO_MUCH_WAITING)
-    reset = headers.get("x-ratelimit-reset", "")
-    if headers.get("x-ratelimit-remaining") == "0" and reset.isdigit():
-        until = datetime.fromtimestamp(int(reset[:11]), UTC) + timedelta(seconds=1)
-        return min(max(until, now + timedelta(seconds=1)), now + _TOO_MUCH_WAITING)
-    return None
-
-
 @dataclass(frozen=True)
 class Answer:
     """A good answer: headers in lower case, the JSON value."""
 
     headers: Mapping[str, str]
     value: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manners:
+    """How one identity behaves towards GitHub, and what it remembers."""
+
+    pace: Pace
+    wait: Callable[[float], None]
+    count: Callable[[str], None]
+    kept: KeptAnswers
 
 
 class Door:
@@ -116,26 +55,33 @@ class Door:
     """
 
     def __init__(
-        self,
-        *,
-        api_url: str,
-        auth: Callable[[bool], Auth.Auth],
-        pace: Pace,
-        wait: Callable[[float], None],
-        count: Callable[[str], None],
+        self, *, api_url: str, auth: Callable[[bool], Auth.Auth], manners: Manners
     ) -> None:
-        self._api_url, self._auth, self._pace = api_url, auth, pace
-        self._wait, self._count = wait, count
+        self._api_url, self._auth = api_url, auth
+        self._pace, self._wait = manners.pace, manners.wait
+        self._count, self._kept = manners.count, manners.kept
         self._connection: tuple[Auth.Auth, Github] | None = None
         self._lock = threading.Lock()  # GitHub: "make requests serially"
         self._connecting = threading.Lock()
 
     def get(self, path: str, **parameters: str | int) -> Answer:
-        """Read; tried a second time at once when the connection broke."""
+        """Read; tried a second time at once when the connection broke.
+
+        What was read before is asked for by its tag: unchanged, it costs nothing of the hour.
+        """
         try:
-            return self._call("GET", path, parameters=parameters, body=None)
+            return self._read(path, parameters)
         except _Broken:
-            return self._call("GET", path, parameters=parameters, body=None)
+            return self._read(path, parameters)
+
+    def _read(self, path: str, parameters: Mapping[str, str | int]) -> Answer:
+        key = (id(self), path, tuple(sorted(parameters.items())))
+        known = self._kept.get(key)
+        answer = self._call("GET", path, parameters=parameters, body=None, known=known)
+        if known is not None and answer.value is None:  # 304: an answer of 200 is never empty
+            return Answer(answer.headers, copy.deepcopy(known.value))
+        self._kept.keep(key, dict(answer.headers), copy.deepcopy(answer.value))
+        return answer
 
     def write(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """Write once: what may have happened in spite of an error is the caller's to find out."""
@@ -152,10 +98,15 @@ class Door:
         *,
         parameters: Mapping[str, str | int],
         body: Mapping[str, Any] | None,
+        known: KeptAnswer | None = None,
     ) -> Answer:
         def action(connection: Github) -> tuple[Any, Any]:
             return connection.requester.requestJsonAndCheck(
-                verb, path, parameters=dict(parameters), input=dict(body) if body else None
+                verb,
+                path,
+                parameters=dict(parameters),
+                headers={"If-None-Match": known.etag} if known else None,
+                input=dict(body) if body else None,
             )
 
         with self._lock:
@@ -177,19 +128,22 @@ class Door:
         self, verb: str, path: str, action: Callable[[Github], tuple[Any, Any]], *, fresh: bool
     ) -> Answer:
         connection = self._connected(fresh=fresh)
-        delay_s = self._pace.reserve(write=verb != "GET")
+        delay_s = self._pace.reserve(write=verb != "GET", content=_notifies(verb, path))
         if delay_s > 0:
             self._wait(delay_s)
         self._count(f"{verb} {_shape(path)}")
         try:
             headers, value = action(connection)
         except requests.RequestException as error:
-            raise _Broken(f"GitHub did not answer: {type(error).__name__}.") from error
+            retry_at = self._pace.troubled()
+            why = f"GitHub did not answer: {type(error).__name__}."
+            raise _Broken(why, retry_at=retry_at) from error
         except GithubException:
             raise
         except (ValueError, RuntimeError, AssertionError) as error:
             # Cut-off JSON, a redirect to another host, an answer that is not HTTP.
-            raise Transient(f"GitHub answered {verb} {path} with something unreadable.") from error
+            why = f"GitHub answered {verb} {path} with something unreadable."
+            raise Transient(why, retry_at=self._pace.troubled()) from error
         self._pace.answered(headers)
         return Answer(headers, value)
 
@@ -226,7 +180,8 @@ def _translated(error: GithubException, verb: str, path: str, pace: Pace) -> Exc
     if error.status == _LIMITED or (error.status == 403 and _is_limit(headers, message)):  # noqa: PLR2004
         return Transient("GitHub's rate limit is reached.", retry_at=pace.limited(headers))
     if error.status >= requests.codes.internal_server_error or error.status == 408:  # noqa: PLR2004
-        return Transient(f"GitHub answered {error.status}.", retry_at=pace.now() + _OUTAGE)
+        return Transient(f"GitHub answered {error.status}.", retry_at=pace.troubled())
+    pace.answered(headers)
     if error.status == requests.codes.unauthorized:
         return Transient(f"GitHub does not take our identity ({message}). See the App's settings.")
     if error.status in (404, 410, 451):
@@ -253,6 +208,14 @@ def _message(error: GithubException) -> str:
         text = item.get("message") or item.get("code") if isinstance(item, dict) else item
         found += f"; {text}"
     return found[:500]
+
+
+def _notifies(verb: str, path: str) -> bool:
+    """Say whether a request makes something that GitHub tells people of, and counts apart.
+
+    https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
+    """
+    return verb == "POST" and path.endswith(("/comments", "/releases"))
 
 
 def _shape(path: str) -> str:

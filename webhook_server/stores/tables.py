@@ -277,6 +277,14 @@ policies = Table(
     Column("stale", Boolean, nullable=False, default=False),  # a push changed it: read it again
 )
 
+#: How fast each installation may still write to GitHub, where several replicas write.
+paces = Table(
+    "paces",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("doc", JSON, nullable=False),  # PaceState
+)
+
 #: Instances that wait for their repository's next run; a row stays for what it has cost.
 kept_instances = Table(
     "kept_instances",

@@ -272,6 +272,12 @@ def _make_runs() -> None:
 
 def _make_pull_tables() -> None:
     op.create_table(
+        "paces",
+        sa.Column("installation_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("doc", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("installation_id", name=op.f("pk_paces")),
+    )
+    op.create_table(
         "policies",
         sa.Column("repository_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("doc", sa.JSON(), nullable=False),
