@@ -77,8 +77,15 @@ def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
 class Server:
     """All parts, stepped by the test."""
 
-    def __init__(self, github: GithubSimulator, app: App, owner: str, folder: Path) -> None:
-        self.owner = owner
+    def __init__(
+        self,
+        github: GithubSimulator,
+        app: App,
+        owner: str,
+        folder: Path,
+        spacing: timedelta = timedelta(0),
+    ) -> None:
+        self.owner, self.spacing = owner, spacing
         self.github, self.clock, self.bell = github, Clock(), Bell()
         self.waited: list[float] = []
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
@@ -100,7 +107,7 @@ class Server:
                 uploads_url="",
                 app_id=str(self.app.id),
                 private_key=self.app.pem,
-                write_spacing=timedelta(0),
+                write_spacing=self.spacing,
             ),
             now=self.clock,
             wait=self.waited.append,

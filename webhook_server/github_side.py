@@ -20,6 +20,7 @@ from webhook_server.routes.jobs import GithubJobs
 from webhook_server.settings import Settings
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.pace_store import PaceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -35,6 +36,7 @@ class GithubSide:
     jobs: GithubJobs
     inbox: Inbox
     redelivery: Redelivery
+    now: Callable[[], datetime]
 
 
 def open_github(
@@ -46,7 +48,7 @@ def open_github(
     new_id: Callable[[], str],
 ) -> GithubSide:
     """Return the GitHub side of a server with a GitHub App."""
-    api = _api(settings, now)
+    api = _api(settings, database, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
     verifier = OidcVerifier(
@@ -75,10 +77,11 @@ def open_github(
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),
+        now=now,
     )
 
 
-def _api(settings: Settings, now: Callable[[], datetime]) -> GithubApi:
+def _api(settings: Settings, database: Database, now: Callable[[], datetime]) -> GithubApi:
     found = AppSettings(
         api_url=settings.github_api_url,
         uploads_url=settings.github_uploads_url,
@@ -86,7 +89,9 @@ def _api(settings: Settings, now: Callable[[], datetime]) -> GithubApi:
         private_key=settings.github_private_key,
         write_spacing=settings.github_write_spacing,
     )
-    return GithubApi(found, now=now, wait=time.sleep)
+    # A server on SQLite is the only one of its database: its paces need no disk.
+    paces = PaceStore(database) if database.may_be_shared else None
+    return GithubApi(found, now=now, wait=time.sleep, paces=paces)
 
 
 def _webhook_secrets(settings: Settings) -> tuple[bytes, ...]:

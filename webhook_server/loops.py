@@ -37,6 +37,7 @@ from webhook_server.warm_keeper import WarmKeeper
 from webhook_server.workers import Loop, run_loops
 
 if TYPE_CHECKING:
+    from webhook_server.github_api import GithubApi
     from webhook_server.github_side import GithubSide
 
 log = logging.getLogger(__name__)
@@ -294,5 +295,21 @@ def gauges(
             )
         found.extend(running.swept())
     if github is not None:
-        found.append(("cynthus_github_requests_total", {}, github.api.total_requests()))
+        found.extend(_of_github(github.api, github.now()))
     return found
+
+
+def _of_github(api: GithubApi, now: datetime) -> Iterable[tuple[str, dict[str, Any], float]]:
+    """Yield what is asked of GitHub, and what each installation has left."""
+    for request, count in sorted(api.sent().items()):
+        yield "cynthus_github_requests_total", {"request": request}, count
+    for installation, pace in sorted(api.paces().items()):
+        label = {"installation": str(installation)}
+        state, allowance = pace.state(), pace.allowance
+        recent = sum(at > now - timedelta(hours=1) for at in state.content)
+        yield "cynthus_github_content_writes_last_hour", label, recent
+        paused_s = max((state.paused_until - now).total_seconds(), 0.0)
+        yield "cynthus_github_paused_seconds", label, paused_s
+        if allowance is not None:
+            yield "cynthus_github_allowance", label, allowance.limit
+            yield "cynthus_github_allowance_left", label, allowance.remaining

@@ -223,8 +223,12 @@ def test_a_delivery_that_never_succeeds_is_parked_where_it_can_be_seen(world: Wo
     world.fault(kind="error", status=500, times=-1, match={"path": "contents"})
     world.push({"cynthus.yaml": SPEC})
     world.pass_on("push")
-    for _ in range(15):
-        world.server.clock.pass_by(hours=2)
+    for _ in range(5):  # an outage of a day loses nothing
+        world.server.clock.pass_by(hours=5)
+        world.server.inbox.step()
+    assert world.server.deliveries.next_due() is not None
+    for _ in range(12):
+        world.server.clock.pass_by(hours=8)
         world.server.inbox.step()
     assert world.server.deliveries.next_due() is None
     with world.server.db.read() as connection:

@@ -420,3 +420,27 @@ def test_w24_what_was_read_before_a_failing_page_is_good(api: GithubApi, script:
     assert next(pages).guid == "guid-12"
     with pytest.raises(Transient):
         next(pages)
+
+
+def test_what_has_not_changed_is_asked_for_by_its_tag(api: GithubApi, script: Script) -> None:
+    script.say(Said(200, REPOSITORY, {"ETag": 'W/"one"'}))
+    first = api.repository(PLACE)
+    script.say(Said(304, None, {"ETag": 'W/"one"'}))
+    assert api.repository(PLACE) == first
+    _, _, headers = script.asked[-1]
+    assert headers["if-none-match"] == 'W/"one"'
+    script.say(Said(200, REPOSITORY | {"default_branch": "trunk"}, {"ETag": 'W/"two"'}))
+    assert api.repository(PLACE).default_branch == "trunk"
+
+
+def test_an_outage_is_probed_by_one_request_for_all(
+    api: GithubApi, script: Script, clock: Clock
+) -> None:
+    script.say(Said(503, {"message": "away"}))
+    for _ in range(20):
+        with pytest.raises(Transient):
+            api.repository(PLACE)
+    assert len(script.asked) == 3  # then everybody waits for the probe
+    clock.now += timedelta(seconds=11)
+    script.say(Said(200, REPOSITORY))
+    assert api.repository(PLACE).id == 41

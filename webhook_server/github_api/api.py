@@ -158,7 +158,13 @@ class GithubApi:
 
     def total_requests(self) -> int:
         """Return how many requests were sent."""
-        return self.requests.total()
+        with self._lock:
+            return self.requests.total()
+
+    def sent(self) -> dict[str, int]:
+        """Return how many requests were sent, by verb and shape of path."""
+        with self._lock:
+            return dict(self.requests)
 
     def uploads_url(self) -> str:
         """Return the upload host that the settings name, if they do."""
@@ -167,6 +173,11 @@ class GithubApi:
     def api_url(self) -> str:
         """Return GitHub's REST API."""
         return self._settings.api_url
+
+    def paused_until(self, installation_id: int) -> datetime:
+        """Return until when GitHub wants silence, or does not answer; a past moment: it does."""
+        with self._lock:
+            return self._pace(installation_id).state().paused_until
 
     def is_scarce(self, place: Place) -> bool:
         """Say whether little is left of the installation's hour: news that can wait should."""

@@ -47,6 +47,9 @@ _IDLE_S = 5.0  # the bell rings sooner
 _IN_HAND_S = 1.0
 MAX_TRIES = 12  # with the waits below: about five hours, then a person must look
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(hours=1)
+# As often as the pace probes whether an outage is over (runs.pace); and for as long as GitHub
+# itself would deliver again what we had not taken.
+_LONGEST_OUTAGE_WAIT, _LONGEST_OUTAGE = timedelta(minutes=2), timedelta(days=3)
 _NOT_FOUND_TRIES = 3
 _FRESH = timedelta(minutes=10)  # a push older than this may be to a branch that has gone since
 
@@ -115,19 +118,27 @@ class Inbox:
 
     def _retry(self, delivery: Delivery, error: Exception, retry_at: datetime | None) -> None:
         note = str(error) if isinstance(error, CynthusError) else type(error).__name__
-        if delivery.tries >= MAX_TRIES:
+        # An outage of GitHub says nothing about the delivery: it does not use up its tries.
+        away = isinstance(error, Transient)
+        if self._is_hopeless(delivery, away=away):
             log.error(
                 "delivery parked guid=%s event=%s note=%s", delivery.guid, delivery.event, note
             )
             self._parts.deliveries.finish(delivery, DeliveryState.PARKED, note, self._now())
             return
-        wait = min(_BACKOFF * 2**delivery.tries, _LONGEST_BACKOFF)
+        longest = _LONGEST_OUTAGE_WAIT if away else _LONGEST_BACKOFF
+        wait = min(_BACKOFF * 2 ** min(delivery.tries, 12), longest)
         wait *= random.uniform(0.75, 1.25)  # noqa: S311 - so that many do not come back at once
-        due_at = retry_at or self._now() + wait
+        due_at = max(retry_at or self._now(), self._now() + wait)
         log.warning(
             "delivery put off guid=%s tries=%s note=%s", delivery.guid, delivery.tries, note
         )
         self._parts.deliveries.retry(delivery, due_at, note)
+
+    def _is_hopeless(self, delivery: Delivery, *, away: bool) -> bool:
+        if away:
+            return self._now() - delivery.received_at > _LONGEST_OUTAGE
+        return delivery.tries >= MAX_TRIES
 
     # ── intents ─────────────────────────────────────────────────────────────────────────────────
 

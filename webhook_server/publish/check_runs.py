@@ -10,6 +10,7 @@ from webhook_server.intents import Place
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
+from webhook_server.publish.line import left
 from webhook_server.publish.parts import Outside, Parts
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.report import BATCH, CheckRun, check_run
@@ -21,7 +22,8 @@ from webhook_server.stores.run_store import RunUnreadable
 _FIRST_PROGRESS = timedelta(seconds=30)
 _SLOWER = 5
 _SLOWEST = timedelta(hours=1)
-# With many live runs each waits longer: all of them together stay below one write a second.
+# With many live runs each waits longer: all of an installation together stay below one write a
+# second.
 _SHARE = timedelta(seconds=2)
 _COALESCE = timedelta(seconds=30)  # short states are shown only when they last
 _URGENT = frozenset({State.BUILDING, State.RUNNING, State.FINISHED})
@@ -36,7 +38,8 @@ class CheckRuns:
         self._store, self._now = parts.publications, parts.now
         self._feeds = Feeds(parts.sources.events)
         self._creating = Creating(parts.publications, parts.now)
-        self._live = (0, datetime.min.replace(tzinfo=UTC))
+        self._live: dict[int, int] = {}  # by installation
+        self._counted_at = datetime.min.replace(tzinfo=UTC)
 
     def show(self, item: Publication) -> None:
         """Bring one check run up to date."""
@@ -67,13 +70,18 @@ class CheckRuns:
             self._store.save(replace(item, due_at=due_at, failures=0))
             return
         place = self._outside.places.find(run.key.repository_id, run.repository)
-        ready_at = api.write_ready_at(place)
-        if ready_at > self._now():  # others of this installation are first; no sleeping here
-            self._store.save(replace(item, due_at=ready_at))
+        waiting = self._outside.line.wait(item, place, urgent=self._is_urgent(item, run))
+        if waiting is not None:  # others of this installation are first; no sleeping here
+            self._store.save(waiting)
             return
+        item = left(item)
         if item.external_id is None and not self._creating.begin(item):
             return
         self._send(item, run, wanted, (api, place))
+
+    def _is_urgent(self, item: Publication, run: Run) -> bool:
+        """Say whether GitHub shows something wrong: progress alone can wait."""
+        return item.sent.get("state") != run.state.value or run.state is State.FINISHED
 
     def _wanted(self, run: Run) -> CheckRun:
         feed = self._feeds.read(run.id)
@@ -96,16 +104,16 @@ class CheckRuns:
     def _interval(self, item: Publication) -> timedelta:
         times = min(int(item.sent.get("times", 0)), 10)
         slower: int = _SLOWER**times
-        return min(max(_FIRST_PROGRESS * slower, _SHARE * self._live_runs()), _SLOWEST)
+        share = _SHARE * self._live_runs(item.repository_id)
+        return min(max(_FIRST_PROGRESS * slower, share), _SLOWEST)
 
-    def _live_runs(self) -> int:
-        count, counted_at = self._live
+    def _live_runs(self, repository_id: int) -> int:
+        """Return how many live runs share the installation's limits, at most half a minute old."""
         now = self._now()
-        if now - counted_at > _LIVE_AGE:
-            states = self._parts.runs.count_by_state()
-            count = sum(number for state, number in states.items() if state is not State.FINISHED)
-            self._live = (count, now)
-        return count
+        if now - self._counted_at > _LIVE_AGE:
+            self._live, self._counted_at = self._parts.runs.live_by_installation(), now
+        known = self._parts.repositories.get(repository_id)
+        return self._live.get((known.installation_id if known else None) or 0, 0)
 
     def _send(
         self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]

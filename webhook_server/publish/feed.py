@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -41,13 +42,15 @@ class Feeds:
     def __init__(self, events: EventStore) -> None:
         self._events = events
         self._followed: dict[str, _Followed] = {}
+        self._lock = threading.Lock()
 
     def read(self, run_id: str) -> Feed:
         """Return the run's feed up to now."""
-        found = self._followed.pop(run_id, None) or _Followed()
-        self._followed[run_id] = found
-        if len(self._followed) > _KEPT:
-            del self._followed[next(iter(self._followed))]
+        with self._lock:
+            found = self._followed.pop(run_id, None) or _Followed()
+            self._followed[run_id] = found
+            if len(self._followed) > _KEPT:
+                del self._followed[next(iter(self._followed))]
         kinds = (*_KINDS, EventKind.LOG)
         while page := self._events.after(run_id, found.seq, limit=_PAGE, kinds=kinds):
             for event in page:
@@ -57,7 +60,8 @@ class Feeds:
 
     def forget(self, run_id: str) -> None:
         """Drop what is kept of a run that has ended."""
-        self._followed.pop(run_id, None)
+        with self._lock:
+            self._followed.pop(run_id, None)
 
 
 def _add(found: _Followed, event: RunEvent) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from webhook_server.bell import Bell
 from webhook_server.github_api import GithubApi
+from webhook_server.publish.line import Line
 from webhook_server.publish.places import Places
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.stores.publication_store import Publication, PublicationStore
@@ -38,6 +39,7 @@ class Outside:
 
     api: GithubApi
     places: Places
+    line: Line
 
 
 class Show(Protocol):

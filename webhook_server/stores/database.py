@@ -47,6 +47,11 @@ class Database:
         self._writing = open_engine(address, writes=True)
         self._writer = Writer(self._writing)
 
+    @property
+    def may_be_shared(self) -> bool:
+        """Say whether other servers may use the same database at the same time."""
+        return self._writing.dialect.name == "postgresql"
+
     @staticmethod
     def _check(driver: str, database: str | None) -> None:
         if driver not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
 
 from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, State, deserves_release
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
-from webhook_server.stores.tables import publications
+from webhook_server.stores.tables import publications, repositories
 from webhook_server.stores.waking import wake
 
 
@@ -90,6 +90,25 @@ class PublicationStore:
                 .values(lock_token=token, lock_until=lease_end(connection, now, lease))
             )
         return found
+
+    def put_off(self, installation_id: int, until: datetime, now: datetime) -> int:
+        """Let all that is due of an installation wait until then; return how much it was.
+
+        What somebody has claimed is left to them. Safe to repeat.
+        """
+        theirs = select(repositories.c.id).where(repositories.c.installation_id == installation_id)
+
+        def work(connection: Connection) -> int:
+            free = or_(
+                publications.c.lock_until.is_(None),
+                publications.c.lock_until < lease_clock(connection, now),
+            )
+            due = and_(publications.c.due_at <= now, publications.c.repository_id.in_(theirs))
+            return connection.execute(
+                update(publications).where(due, free).values(due_at=until)
+            ).rowcount
+
+        return self._db.write(work)
 
     def next_due(self) -> datetime | None:
         """Return when the next publication is due."""

@@ -59,7 +59,7 @@ from webhook_server.stores import (
 )
 from webhook_server.stores.budget_store import may_book
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
-from webhook_server.stores.tables import runs, wishes
+from webhook_server.stores.tables import repositories, runs, wishes
 from webhook_server.stores.waking import wake
 
 log = logging.getLogger(__name__)
@@ -319,6 +319,19 @@ class RunStore:
         query = select(runs.c.state, func.count()).group_by(runs.c.state)
         with self._db.read() as connection:
             return {State(state): count for state, count in connection.execute(query)}
+
+    def live_by_installation(self) -> dict[int, int]:
+        """Return how many live runs each installation of the app has."""
+        # Only live runs have a deadline, and deadlines have an index: a million finished runs
+        # are not looked at.
+        query = (
+            select(repositories.c.installation_id, func.count().label("live"))
+            .join(runs, runs.c.repository_id == repositories.c.id)
+            .where(runs.c.look_again_at.is_not(None), repositories.c.installation_id.is_not(None))
+            .group_by(repositories.c.installation_id)
+        )
+        with self._db.read() as connection:
+            return {row.installation_id: row.live for row in connection.execute(query)}
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────────
 
