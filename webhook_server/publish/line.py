@@ -16,7 +16,7 @@ from webhook_server.stores.publication_store import Publication
 
 # News of progress that would wait longer is no news any more when it comes.
 _LONGEST_FOR_PROGRESS = timedelta(seconds=30)
-_LINED = "lined"  # in `Publication.sent`: it comes at the moment that it was given
+_LINED = "lined"  # in `Publication.sent`: the moment that it was given
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Line:
         `urgent` False: news of progress, which is put off rather than lined up.
         """
         now, ready_at = self.now(), self.api.write_ready_at(place)
-        if item.sent.get(_LINED):
-            return None if ready_at <= now else replace(item, due_at=ready_at)
+        if self._is_its_turn(item, now, ready_at):
+            return None
         if not urgent and self.api.is_scarce(place):
             return replace(item, due_at=now + _LONGEST_FOR_PROGRESS)
         key = place.installation_id or 0
@@ -46,7 +46,19 @@ class Line:
             if not urgent and at - now > _LONGEST_FOR_PROGRESS:
                 return replace(item, due_at=at)
             self._ends[key] = at + self.api.write_spacing()
-        return replace(item, due_at=at, sent={**item.sent, _LINED: True})
+        return replace(item, due_at=at, sent={**item.sent, _LINED: at.isoformat()})
+
+    def _is_its_turn(self, item: Publication, now: datetime, ready_at: datetime) -> bool:
+        """Say whether the moment that it was given has come; one long past counts no more.
+
+        The one before may have been late: what is left of its second is waited for at the door.
+        """
+        given = item.sent.get(_LINED)
+        if given is None:
+            return False
+        gap = self.api.write_spacing()
+        late = now - datetime.fromisoformat(given)
+        return timedelta(0) <= late <= 2 * gap and ready_at - now <= gap
 
 
 def left(item: Publication) -> Publication:
