@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from webhook_server.runs.pace import PaceState, Turn, reserve
+from webhook_server.runs.github_pace import PaceState, Turn, reserve
 from webhook_server.stores.database import Database
 from webhook_server.stores.pace_store import PaceStore
 

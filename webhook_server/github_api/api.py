@@ -28,7 +28,7 @@ from webhook_server.github_api.kept_answers import KeptAnswers
 from webhook_server.github_api.pace import OwnPaces, Pace, PaceKeeper
 from webhook_server.github_api.tokens import InstallationTokens
 from webhook_server.intents import Place
-from webhook_server.runs.pace import WRITE_SPACING
+from webhook_server.runs.github_pace import WRITE_SPACING
 
 _NO_PERMISSION = "none"
 _APP = 0  # the app itself, where its installations have their numbers

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from cynthus.errors import Transient
-from webhook_server.runs import pace
-from webhook_server.runs.pace import PaceState
+from webhook_server.runs import github_pace as rules
+from webhook_server.runs.github_pace import PaceState
 
 T = TypeVar("T")
 Change = Callable[[PaceState], tuple[PaceState, T]]
@@ -86,7 +86,7 @@ class Pace:
         now = self._now()
         turn = self._keeper.change(
             self._id,
-            lambda state: pace.reserve(
+            lambda state: rules.reserve(
                 state, now, write=write, content=content, spacing=self.spacing
             ),
         )
@@ -97,12 +97,12 @@ class Pace:
     def limited(self, headers: Mapping[str, str]) -> datetime:
         """Note that GitHub refused for its limits; return when it may be asked again."""
         now = self._now()
-        return self._keeper.change(self._id, lambda state: pace.limited(state, headers, now))
+        return self._keeper.change(self._id, lambda state: rules.limited(state, headers, now))
 
     def troubled(self) -> datetime:
         """Note that GitHub did not answer well; return when it may be asked again."""
         now = self._now()
-        return self._keeper.change(self._id, lambda state: pace.troubled(state, now))
+        return self._keeper.change(self._id, lambda state: rules.troubled(state, now))
 
     def answered(self, headers: Mapping[str, str]) -> None:
         """Note an answer, with what it says is left of the hour."""
@@ -112,7 +112,7 @@ class Pace:
             state = self._keeper.state(self._id)
             if state.strikes == 0 and state.troubles == 0:
                 return  # the usual case changes nothing
-        self._keeper.change(self._id, lambda s: (pace.answered(s, headers, now), None))
+        self._keeper.change(self._id, lambda s: (rules.answered(s, headers, now), None))
 
     def _note(self, headers: Mapping[str, str]) -> None:
         names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")

@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, select, update
 
 from cynthus.codec import decode, encode
-from webhook_server.runs.pace import PaceState
+from webhook_server.runs.github_pace import PaceState
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.tables import paces
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_server.runs.pace import (
+from webhook_server.runs.github_pace import (
     CONTENT_A_MINUTE,
     CONTENT_AN_HOUR,
     PATIENCE,
