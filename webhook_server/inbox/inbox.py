@@ -47,8 +47,8 @@ _IDLE_S = 5.0  # the bell rings sooner
 _IN_HAND_S = 1.0
 MAX_TRIES = 12  # with the waits below: about five hours, then a person must look
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(hours=1)
-# As often as the pace probes whether an outage is over (runs.github_pace); and for as long as GitHub
-# itself would deliver again what we had not taken.
+# As often as runs.github_pace probes whether an outage is over; and for as long as GitHub itself
+# would deliver again what we had not taken.
 _LONGEST_OUTAGE_WAIT, _LONGEST_OUTAGE = timedelta(minutes=2), timedelta(days=3)
 _NOT_FOUND_TRIES = 3
 _FRESH = timedelta(minutes=10)  # a push older than this may be to a branch that has gone since
