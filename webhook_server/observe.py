@@ -103,6 +103,7 @@ def _instance_seen(row: InstanceRow) -> InstanceSeen:
         provider=row.provider,
         create=row.create,
         closed=row.closed_at is not None,
+        deadline_at=row.deadline_at,
     )
 
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from cynthus.repository_policy import POLICY_PATH
 from webhook_server.runs.limits import deadline, extended_by, winding_up
-from webhook_server.runs.look import Look, clock, notice
-from webhook_server.runs.model import Extension
+from webhook_server.runs.look import Look, Try, clock, notice
+from webhook_server.runs.model import Extension, Prolong
 
 L = TypeVar("L", bound=Look)
 _NONE = timedelta(0)
@@ -52,6 +52,18 @@ def _told(wish: Extension, got: timedelta, now: timedelta, why: str) -> str:
         return f"{wish.by} extended it by {got}: it may take {now} now"
     what = f"{got} of it" if got else "none of it"
     return f"{wish.by} asked for {wish.more} more and got {what}: {why}"
+
+
+def prolonged(at: Try) -> list[Prolong]:
+    """Tell the agents of a run that was given more time, until it is written down for each."""
+    over_at = deadline(at.run, at.spec)
+    if over_at is None or not extended_by(at.run) or at.attempt.ending is not None:
+        return []
+    return [
+        Prolong(name=member.name, deadline_at=over_at)
+        for member in at.attempt.members
+        if at.agent(member) is not None and at.of(member).deadline_at != over_at
+    ]
 
 
 def _rooms(at: Look) -> Iterator[tuple[timedelta, str]]:

@@ -507,6 +507,7 @@ class InstanceSeen:
     provider: ProviderSeen | None = None
     create: CreateSeen | None = None
     closed: bool = False  #: its agent is refused: one that never enrolled never will
+    deadline_at: datetime | None = None  #: what its agent is told instead of its work's deadline
 
 
 class ReleaseState(StrEnum):
@@ -628,7 +629,15 @@ class Meet:
     rendezvous: Rendezvous
 
 
-Command = CreateInstance | DeleteInstance | AskProvider | StopWork | CloseAttempt | Meet
+@dataclass(frozen=True, kw_only=True)
+class Prolong:
+    """Tell the agent, with its next heartbeat's answer, that it has more time."""
+
+    name: str
+    deadline_at: datetime
+
+
+Command = CreateInstance | DeleteInstance | AskProvider | StopWork | CloseAttempt | Meet | Prolong
 
 
 @dataclass(frozen=True, kw_only=True)
