@@ -271,8 +271,8 @@ def _without_comments(line: str, *, block: bool) -> str | None:
     while (begin := line.find("<!--", end)) >= 0:
         kept.append(line[end:begin])
         closing = line.find("-->", begin + 4)
-        doubtful = not block and _DOUBTFUL_COMMENT.search(line[begin + 4 : closing])
-        if closing < 0 or doubtful:
+        doubtful = _DOUBTFUL_COMMENT.search(line[begin + 4 : closing]) or "\\" in line[:begin]
+        if closing < 0 or (doubtful and not block):
             return None
         end = closing + 3
     return "".join([*kept, line[end:]])

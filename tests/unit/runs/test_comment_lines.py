@@ -216,6 +216,7 @@ PARTS = [
 @example(["> <script>", "", "a</script>", "", "/cynthus"])
 @example(["a <!--]<<pre>--->", "/cynthus"])
 @example(["~~~~~a", "/cynthus", "a~~"])
+@example(["\\<!--<kbd>-->", "/cynthus"])
 def test_no_line_counts_that_github_does_not_show_as_text(parts: list[str]) -> None:
     marked = [
         part + f" n{n}." if part.endswith("/cynthus") else part for n, part in enumerate(parts)
