@@ -45,8 +45,8 @@ _SECOND_START = (
 def asks_of(body: str) -> tuple[Line, ...]:
     """Return the lines of a comment that are meant for us, in their order.
 
-    Ten count; if there are more, one that says so stands in their place as the eleventh. Never raises.
-    65,536 characters of anything, which is GitHub's limit, take less than 50 ms.
+    Ten count; if there are more, an eleventh says so in their place. Never raises. 65,536
+    characters of anything, which is GitHub's limit, take less than 50 ms.
     """
     found: list[Line] = []
     started = False
