@@ -14,12 +14,15 @@ from webhook_server.auth.oidc import Caller, OidcVerifier
 from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.planning import Planner
 from webhook_server.publish.places import Places
 from webhook_server.routes.github_events import GithubEvents
 from webhook_server.routes.jobs import GithubJobs
 from webhook_server.settings import Settings
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -37,15 +40,22 @@ class GithubSide:
     redelivery: Redelivery
 
 
-def open_github(
-    settings: Settings,
-    database: Database,
-    bell: Bell,
-    *,
-    now: Callable[[], datetime],
-    new_id: Callable[[], str],
-) -> GithubSide:
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the GitHub side stands on."""
+
+    settings: Settings
+    database: Database
+    bell: Bell
+    planner: Planner
+    url_of: Callable[[str], str]  # run id → the dashboard's page
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+def open_github(ground: Ground) -> GithubSide:
     """Return the GitHub side of a server with a GitHub App."""
+    settings, database, bell, now = ground.settings, ground.database, ground.bell, ground.now
     api = _api(settings, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
@@ -71,7 +81,11 @@ def open_github(
                 allowed=allowed,
                 bell=bell,
                 now=now,
-                new_id=new_id,
+                new_id=ground.new_id,
+                events=EventStore(database),
+                history=HistoryStore(database),
+                planner=ground.planner,
+                url_of=ground.url_of,
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),

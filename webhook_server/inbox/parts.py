@@ -9,7 +9,10 @@ from datetime import datetime
 from webhook_server.auth.allowed import Allowed
 from webhook_server.bell import Bell
 from webhook_server.github_api import GithubApi
+from webhook_server.planning import Planner
 from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -34,3 +37,7 @@ class InboxParts:
     bell: Bell
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    events: EventStore
+    history: HistoryStore
+    planner: Planner
+    url_of: Callable[[str], str]  # run id → the dashboard's page
