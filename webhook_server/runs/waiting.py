@@ -31,7 +31,7 @@ def build(at: Look) -> Decision:
     """Wait for the Action's image."""
     run, now, image = at.run, at.now, at.seen.image
     if at.seen.cancel is not None:
-        return finish(run, cancelled(at.seen.cancel.by), now)
+        return finish(run, cancelled(at, at.seen.cancel), now)
     if image is not None and image.image is not None:
         reason = Reason(cause=Cause.PROGRESS, text="waiting for an instance")
         queued = step(run, State.QUEUED, reason, now)
@@ -55,7 +55,7 @@ def queue(at: Look) -> Decision:
     """Wait for an instance, then order it."""
     run, now, seen = at.run, at.now, at.seen
     if seen.cancel is not None:
-        return finish(run, cancelled(seen.cancel.by), now)
+        return finish(run, cancelled(at, seen.cancel), now)
     limit = limit_reached(run, at.spec, now, at.policy)
     if limit is not None:
         return finish(run, stopped(limit.cause, limit.text), now)
