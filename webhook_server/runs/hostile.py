@@ -20,6 +20,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
 _LINK = re.compile(r"(https?|ftp)(?=://)|\b(www)(?=\.)", re.IGNORECASE)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ASK = re.compile(r"^(\s*)/(?=cynthus)", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
@@ -49,6 +50,12 @@ def escaped(text: str, limit: int = 1000) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def title(text: str, limit: int) -> str:
+    """Return text for a title: one line, read as it is, that notifies nobody."""
+    text = _MENTION.sub("@" + _BREAK, " ".join(clean(text).split()))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def code(text: str, limit: int = 300) -> str:
     """Return a code span that nothing inside can end."""
     text = " ".join(clean(text).split())[:limit]
@@ -64,7 +71,7 @@ def fenced(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a user's Markdown: formatted as written, without HTML, comments and mentions.
+    """Return a user's Markdown: formatted as written, without HTML, mentions and asks.
 
     A fence that was left open is closed, so that it swallows nothing of what follows.
     """
@@ -76,7 +83,8 @@ def markdown(text: str) -> str:
             if found and found[1].startswith(fence) and not line.strip(" `~"):
                 fence = ""
             continue
-        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, line)))
+        no_ask = _ASK.sub(lambda found: f"{found[1]}/{_BREAK}", line)
+        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, no_ask)))
         fence = found[1] if found else ""
     return "\n".join([*out, fence] if fence else out)
 

@@ -13,13 +13,14 @@ from cynthus.codec import encode
 from cynthus.money import of_limit, usd, usd_left
 from cynthus.spec import Spec
 from cynthus.wire_money import BudgetView, OfferView, PlanView
+from webhook_server.runs.annotations import Annotation
 from webhook_server.runs.attempts import span
 from webhook_server.runs.differences import Difference
-from webhook_server.runs.hostile import clean, code, cut_end, inline
+from webhook_server.runs.hostile import clean, code, cut_end, inline, title
 from webhook_server.runs.limits import price
 from webhook_server.runs.model import EnvironmentKept, Hold, Run, SpecFault
 from webhook_server.runs.pull import FaultAt, PlanResult
-from webhook_server.runs.report import Annotation, CheckRun
+from webhook_server.runs.report import CheckRun
 
 CHECK_NAME = "cynthus/plan"
 # https://docs.github.com/rest/checks/runs#create-a-check-run: `summary` has 65,535 characters;
@@ -133,8 +134,7 @@ def _title(planned: Sequence[Planned], changed: Sequence[Planned]) -> str:
         return "no spec is changed"
     several = f"{len(changed)} of {len(planned)} specs: " if len(planned) > 1 else ""
     worst = min(changed, key=_rank)
-    text = " ".join(clean(several + _words(worst)).split())
-    return text if len(text) <= _TITLE_LIMIT else text[: _TITLE_LIMIT - 1] + "…"
+    return title(several + _words(worst), _TITLE_LIMIT)
 
 
 def _rank(one: Planned) -> int:
@@ -351,7 +351,11 @@ def _value(value: str | None) -> str:
 
 #: https://docs.github.com/rest/checks/runs#create-a-check-run: label and identifier have 20
 #: characters at most, a description 40.
-_APPROVE = {"label": "Approve", "description": "Let this commit's run start", "identifier": "approve"}
+_APPROVE = {
+    "label": "Approve",
+    "description": "Let this commit's run start",
+    "identifier": "approve",
+}
 
 
 def plan_check(plan: PlanResult, *, external_id: str, now: datetime) -> CheckRun:
