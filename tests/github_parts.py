@@ -12,13 +12,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cynthus.errors import Transient
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
 from tests.github_fixture import App, GithubSimulator
 from webhook_server.auth.allowed import Allowed
 from webhook_server.bell import Bell
-from webhook_server.github_api import AppHooks, AppSettings, GithubApi
+from webhook_server.github_api import AppHooks, AppSettings, GithubApi, PullFacts
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.intents import Place
 from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.runs.model import (
@@ -26,10 +29,13 @@ from webhook_server.runs.model import (
     Decision,
     ImageArrived,
     Outcome,
+    PolicySeen,
     Reason,
     Run,
+    SpecFault,
     State,
 )
+from webhook_server.runs.pull import PlanResult
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
@@ -38,6 +44,7 @@ from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.warm_store import WarmStore
 
 SPEC = """version: 1
 name: digits
@@ -81,6 +88,9 @@ class Server:
         self.owner = owner
         self.github, self.clock, self.bell = github, Clock(), Bell()
         self.waited: list[float] = []
+        self.policy: RepositoryPolicy | None = RepositoryPolicy()
+        self.policy_faults: tuple[SpecFault, ...] = ()
+        self.planned: list[tuple[str, int]] = []
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
         self.db.migrate()
         self.runs, self.events = RunStore(self.db), EventStore(self.db)
@@ -115,6 +125,12 @@ class Server:
                 pulls=self.pulls,
                 publications=self.publications,
                 repositories=self.repositories,
+                events=self.events,
+                warm=WarmStore(self.db),
+                policy=self.policy_of,
+                answer=lambda _, asked, ask: f"the answer to {ask.verb} for {asked.by.login}",
+                make_plan=self.plan_of,
+                url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
                 allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
                 bell=self.bell,
                 now=self.clock,
@@ -142,6 +158,17 @@ class Server:
             ),
             spawn=lambda work: work(),
         )
+
+    def policy_of(self, _: Place) -> PolicySeen:
+        """Return what the test says stands in the repository's policy file."""
+        if self.policy is None:
+            raise Transient("GitHub cannot be asked for the policy.")
+        return PolicySeen(policy=self.policy, read_at=self.clock(), faults=self.policy_faults)
+
+    def plan_of(self, _: InboxParts, place: Place, __: object, pull: PullFacts) -> PlanResult:
+        """Return a plan that names its head, as far as the inbox has to know."""
+        self.planned.append((place.full_name, pull.number))
+        return PlanResult(sha=pull.sha, conclusion="neutral", title="a plan", summary="")
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from webhook_server.runs.model import Run
 
 
-def reusable(
-    runs: Iterable[Run], commit_sha: str, spec_path: str, *, fork: bool
-) -> Run | None:
+def reusable(runs: Iterable[Run], commit_sha: str, spec_path: str, *, fork: bool) -> Run | None:
     """Return a run whose image is the one of this commit and spec; None: one must be made.
 
     Overrides never reach an image, so the commit and the file's path decide. What a fork's commit

@@ -221,6 +221,19 @@ class RunStore:
         )
         return self._readable(query)
 
+    def live_of_ref(self, repository_id: int, ref: str) -> builtins.list[Run]:
+        """Return the runs of a branch that have not ended, newest first."""
+        query = (
+            select(runs.c.doc)
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.ref == ref,
+                runs.c.finished_at.is_(None),
+            )
+            .order_by(runs.c.seq.desc())
+        )
+        return self._readable(query)
+
     def of_name(
         self, repository_id: int, name: str, *, number: int | None = None, limit: int = 20
     ) -> builtins.list[Run]:
