@@ -39,6 +39,14 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FaultAt:
+    """A fault of one of the specs: an annotation of the plan."""
+
+    path: str
+    fault: SpecFault
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanResult:
     """The plan of one head, as its check run and the answer to `plan` show it."""
 
@@ -46,8 +54,7 @@ class PlanResult:
     conclusion: str  # success, failure, action_required, neutral
     title: str
     summary: str
-    faults: tuple[SpecFault, ...] = ()  # annotations
-    spec_path: str = "cynthus.yaml"
+    faults: tuple[FaultAt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -243,6 +243,23 @@ class RunStore:
             query = query.where(runs.c.number == number)
         return self._readable(query.order_by(runs.c.number.desc()).limit(limit))
 
+    def of_branch(
+        self, repository_id: int, name: str, branch: str, *, limit: int
+    ) -> builtins.list[Run]:
+        """Return the newest succeeded runs of a spec's name on a branch, newest first."""
+        query = (
+            select(runs.c.doc)
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.name == name,
+                runs.c.ref == f"refs/heads/{branch}",
+                runs.c.outcome == Outcome.SUCCEEDED.value,
+            )
+            .order_by(runs.c.number.desc())
+            .limit(limit)
+        )
+        return self._readable(query)
+
     def of_commit(self, repository_id: int, commit_sha: str) -> builtins.list[Run]:
         """Return all runs of a commit, newest first."""
         query = (
