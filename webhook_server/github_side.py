@@ -48,6 +48,7 @@ def open_github(
     """Return the GitHub side of a server with a GitHub App."""
     api = _api(settings, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
+    runs = RunStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
     verifier = OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, fetch=fetch, now=now
@@ -59,12 +60,12 @@ def open_github(
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
         ),
-        jobs=GithubJobs(verifier, allowed, _Jobs(Places(api, repositories, now))),
+        jobs=GithubJobs(verifier, allowed, _Jobs(Places(api, repositories, now)), runs.waits),
         inbox=Inbox(
             InboxParts(
                 api=api,
                 deliveries=deliveries,
-                runs=RunStore(database),
+                runs=runs,
                 pulls=PullStore(database),
                 publications=PublicationStore(database),
                 repositories=repositories,
