@@ -82,11 +82,7 @@ def open_github(ground: Ground) -> GithubSide:
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
         ),
-<<<<<<< HEAD
-        jobs=GithubJobs(verifier, allowed, _Jobs(places)),
-=======
-        jobs=GithubJobs(verifier, allowed, _Jobs(Places(api, repositories, now)), runs.waits),
->>>>>>> frk
+        jobs=GithubJobs(verifier, allowed, _Jobs(places), runs.waits),
         inbox=Inbox(
             InboxParts(
                 api=api,

@@ -68,10 +68,7 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
     return {
         PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
-<<<<<<< HEAD
         PublicationKind.COMMENT: Comments(parts, outside, failures),
         PublicationKind.PLAN: Plans(parts, outside),
-=======
         PublicationKind.BUILD: Builds(parts, outside, failures),
->>>>>>> frk
     }
