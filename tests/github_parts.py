@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cynthus.errors import Transient
 from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
@@ -24,6 +25,7 @@ from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
 from webhook_server.inbox.plans import Plans
 from webhook_server.inbox.reading import Reader
+from webhook_server.intents import Place
 from webhook_server.planning import Planner
 from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.release_maker import ReleaseSources
@@ -35,6 +37,7 @@ from webhook_server.runs.model import (
     PolicySeen,
     Reason,
     Run,
+    SpecFault,
     State,
 )
 from webhook_server.stores.cool_down_store import CoolDownStore
@@ -95,6 +98,8 @@ class Server:
         self.owner = owner
         self.github, self.clock, self.bell = github, Clock(), Bell()
         self.waited: list[float] = []
+        self.policy: RepositoryPolicy | None = RepositoryPolicy()
+        self.policy_faults: tuple[SpecFault, ...] = ()
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
         self.db.migrate()
         self.runs, self.events = RunStore(self.db), EventStore(self.db)
@@ -103,7 +108,6 @@ class Server:
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
         self.shelf = Shelf()
-        self.policy = PolicySeen(policy=RepositoryPolicy(), read_at=self.clock())
         self.lender = FakeProvider(self.clock)
         self.planner = Planner(
             providers={self.lender.name: self.lender},
@@ -144,7 +148,7 @@ class Server:
             repositories=self.repositories,
             events=self.events,
             warm=WarmStore(self.db),
-            policy=lambda _: self.policy,
+            policy=self.policy_of,
             answer=Reader(self.plans, self.baselines).answer,
             make_plan=self.plans.make,
             url_of=page_of,
@@ -175,6 +179,12 @@ class Server:
             ),
             spawn=lambda work: work(),
         )
+
+    def policy_of(self, _: Place) -> PolicySeen:
+        """Return what the test says stands in the repository's policy file."""
+        if self.policy is None:
+            raise Transient("GitHub cannot be asked for the policy.")
+        return PolicySeen(policy=self.policy, read_at=self.clock(), faults=self.policy_faults)
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)

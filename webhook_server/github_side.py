@@ -65,6 +65,7 @@ def open_github(ground: Ground) -> GithubSide:
     settings, database, bell, now = ground.settings, ground.database, ground.bell, ground.now
     api = _api(settings, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
+    runs = RunStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
     verifier = OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, fetch=fetch, now=now
@@ -81,7 +82,7 @@ def open_github(ground: Ground) -> GithubSide:
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
         ),
-        jobs=GithubJobs(verifier, allowed, _Jobs(places)),
+        jobs=GithubJobs(verifier, allowed, _Jobs(places), runs.waits),
         inbox=Inbox(
             InboxParts(
                 api=api,

@@ -119,7 +119,7 @@ class World:
             facts=self.facts,
             pull=server.api.pull(self.place, self.number),
             known=self.pull,
-            policy=server.policy,
+            policy=server.policy_of(self.place),
             by=Person(id=1, login="ada", bot=False),
             role=role,
             at=server.clock(),
@@ -307,7 +307,7 @@ def test_a_repository_without_a_spec_has_no_plan(world: World) -> None:
 def test_a_plan_beyond_the_policys_line_waits_for_a_person(world: World) -> None:
     sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
     policy = RepositoryPolicy(approval=ApprovalLine(cost_usd=Decimal(1)))
-    world.server.policy = replace(world.server.policy, policy=policy)
+    world.server.policy = policy
     world.plan()
     [check] = plan_checks(world, sha)
     assert check.conclusion == "action_required"

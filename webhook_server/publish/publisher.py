@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from webhook_server.publish.builds import Builds
 from webhook_server.publish.check_runs import CheckRuns
 from webhook_server.publish.comments import Comments
 from webhook_server.publish.failures import Failures
@@ -69,4 +70,5 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
         PublicationKind.COMMENT: Comments(parts, outside, failures),
         PublicationKind.PLAN: Plans(parts, outside),
+        PublicationKind.BUILD: Builds(parts, outside, failures),
     }

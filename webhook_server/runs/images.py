@@ -1,4 +1,4 @@
-"""Say which image a new run may use again: pure."""
+"""Say which image that is there already another run of the same commit may use: pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from webhook_server.runs.model import Run
 
 
 def reusable(runs: Iterable[Run], commit_sha: str, spec_path: str, *, fork: bool) -> Run | None:
-    """Return a run whose image is the one of this commit and spec; None: one must be made.
+    """Return the first of these runs, of one repository, whose image and environment will do.
 
-    Overrides never reach an image, so the commit and the file's path decide. What a fork's commit
-    was made into is for the fork alone, and a fork gets nothing that was made with more trust.
+    An image is its commit and spec file. One that a fork's run brought is for forks' runs only,
+    and the reverse: the one was built without secrets and lies where strangers' images do; the
+    other may hold what its build was trusted with.
     """
     for run in runs:
-        same = (run.key.commit_sha, run.key.spec_path) == (commit_sha, spec_path)
-        if same and run.image is not None and run.origin.fork is fork:
+        same = run.key.commit_sha == commit_sha and run.key.spec_path == spec_path
+        if same and run.image is not None and run.origin.fork == fork:
             return run
     return None

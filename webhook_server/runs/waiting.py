@@ -43,9 +43,19 @@ def build(at: Look) -> Decision:
         return finish(run, failed(Cause.REFUSED, at.seen.offers_refusal), now)
     late_at = run.created_at + at.policy.build_limit
     if now >= late_at:
-        text = f"no image came within {at.policy.build_limit}: look at the workflow run"
-        return finish(run, failed(Cause.BUILD, text), now)
+        return finish(run, failed(Cause.BUILD, _late_text(at)), now)
     return Decision(run=run, look_again_at=late_at)
+
+
+def _late_text(at: Look) -> str:
+    late = f"no image came within {at.policy.build_limit}"
+    if not at.run.origin.wants_build:
+        return f"{late}: look at the workflow run"
+    return (
+        f"{late}, though the repository's workflows were asked for one. A workflow of the default "
+        f"branch must have `on: repository_dispatch: types: [cynthus]` and a step that builds "
+        f"{at.run.key.spec_path}; docs/action.md has one to copy"
+    )
 
 
 # ── queued ──────────────────────────────────────────────────────────────────────────────────────
@@ -82,7 +92,12 @@ def _order_fitting(at: Look, offers: Sequence[Offer]) -> Decision:
 
 
 def _take_over(at: Look) -> Decision | None:
-    """Take over an instance that waits for this repository, if one fits and can be paid."""
+    """Take over an instance that waits for this repository, if one fits and can be paid.
+
+    A fork's run never does: the instance was others', and what they cached is there.
+    """
+    if at.run.origin.fork:
+        return None
     life = warm.needed_life(at.run, at.spec, at.now, at.policy)
     purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
     tried = {attempt.offer.warm for attempt in at.run.attempts}
