@@ -29,6 +29,7 @@ from webhook_server.intents import Place
 from webhook_server.planning import Planner
 from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import (
     Cause,
     Decision,
@@ -40,6 +41,7 @@ from webhook_server.runs.model import (
     SpecFault,
     State,
 )
+from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
@@ -113,7 +115,7 @@ class Server:
             providers={self.lender.name: self.lender},
             default_provider=self.lender.name,
             longest=timedelta(days=7),
-            budgets=lambda _repository_id, _now: (),
+            budgets=BudgetStore(self.db, BudgetLimits()).of_repository,
             cooling=CoolDownStore(self.db).current,
             now=self.clock,
         )

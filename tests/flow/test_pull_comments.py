@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cynthus.repository_policy import ApprovalLine, RepositoryPolicy, Role, Verb
+from cynthus.repository_policy import ApprovalLine, Limits, RepositoryPolicy, Role, Verb
 from cynthus.wire import EventKind
 from tests.builders import a_draft, a_key, a_spec
 from tests.github_fixture import GithubSimulator, github_simulator
@@ -306,12 +306,14 @@ def test_a_repository_without_a_spec_has_no_plan(world: World) -> None:
 
 def test_a_plan_beyond_the_policys_line_waits_for_a_person(world: World) -> None:
     sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
-    policy = RepositoryPolicy(approval=ApprovalLine(cost_usd=Decimal(1)))
-    world.server.policy = policy
+    limits = Limits(monthly_budget_usd=Decimal(300))
+    line = ApprovalLine(cost_usd=Decimal(1))
+    world.server.policy = RepositoryPolicy(limits=limits, approval=line)
     world.plan()
     [check] = plan_checks(world, sha)
     assert check.conclusion == "action_required"
     assert "needs approval by maintain or admin" in check.output.title
+    assert "$300.00 left of $300.00" in check.output.summary
 
 
 def test_a_plan_whose_answer_was_lost_is_found_again(world: World) -> None:
