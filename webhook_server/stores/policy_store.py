@@ -61,19 +61,17 @@ class PolicyStore:
         """Note that a commit may have another policy file. Safe to repeat.
 
         `touched`: it has, for certain. `counts`: it is on the default branch, so the next reader
-        asks GitHub. The commit's check run becomes due in the same transaction.
+        asks GitHub. The commit's check run becomes due in the same transaction, where it may be
+        of another file than the one that counts.
         """
 
         def work(connection: Connection) -> None:
             if counts:
                 _mark_stale(connection, repository_id)
-            make_commit_due(connection, repository_id, sha, touched=touched, now=now)
+            if touched or not counts:
+                make_commit_due(connection, repository_id, sha, touched=touched, now=now)
 
         self._db.write(work)
-
-    def mark_stale(self, repository_id: int) -> None:
-        """Note that the file has changed: the next reader asks GitHub. Safe to repeat."""
-        self._db.write(lambda connection: _mark_stale(connection, repository_id))
 
 
 def _mark_stale(connection: Connection, repository_id: int) -> None:
