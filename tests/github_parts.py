@@ -12,32 +12,48 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cynthus.errors import Transient
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
+from tests.fake_provider import FakeProvider
 from tests.github_fixture import App, GithubSimulator
 from webhook_server.auth.allowed import Allowed
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.inbox.plans import Plans
+from webhook_server.inbox.reading import Reader
+from webhook_server.intents import Place
+from webhook_server.planning import Planner
 from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import (
     Cause,
     Decision,
     ImageArrived,
     Outcome,
+    PolicySeen,
     Reason,
     Run,
+    SpecFault,
     State,
 )
+from webhook_server.stores.budget_store import BudgetStore
+from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.history_store import HistoryStore
+from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.warm_store import WarmStore
 
 SPEC = """version: 1
 name: digits
@@ -74,6 +90,10 @@ def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
     return f"{repository_id}/{run_id}/{attempt}/{path}"
 
 
+def page_of(run_id: str) -> str:
+    return f"https://cynthus.test/runs/{run_id}"
+
+
 class Server:
     """All parts, stepped by the test."""
 
@@ -88,6 +108,8 @@ class Server:
         self.owner, self.spacing = owner, spacing
         self.github, self.clock, self.bell = github, Clock(), Bell()
         self.waited: list[float] = []
+        self.policy: RepositoryPolicy | None = RepositoryPolicy()
+        self.policy_faults: tuple[SpecFault, ...] = ()
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
         self.db.migrate()
         self.runs, self.events = RunStore(self.db), EventStore(self.db)
@@ -96,6 +118,18 @@ class Server:
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
         self.shelf = Shelf()
+        self.lender = FakeProvider(self.clock)
+        self.planner = Planner(
+            providers={self.lender.name: self.lender},
+            default_provider=self.lender.name,
+            longest=timedelta(days=7),
+            budgets=BudgetStore(self.db, BudgetLimits()).of_repository,
+            cooling=CoolDownStore(self.db).current,
+            now=self.clock,
+        )
+        self.baselines = Baselines(
+            runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
+        )
         self.app = app
         self.restart()
 
@@ -112,22 +146,29 @@ class Server:
             now=self.clock,
             wait=self.waited.append,
         )
+        self.plans = Plans(self.planner, HistoryStore(self.db))
         ids = itertools.count(1)
         begun = int(self.clock().timestamp() * 1000) % 10**9
-        self.inbox = Inbox(
-            InboxParts(
-                api=self.api,
-                deliveries=self.deliveries,
-                runs=self.runs,
-                pulls=self.pulls,
-                publications=self.publications,
-                repositories=self.repositories,
-                allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
-                bell=self.bell,
-                now=self.clock,
-                new_id=lambda: f"r{begun}{next(ids)}",
-            )
+        self.inbox_parts = InboxParts(
+            api=self.api,
+            deliveries=self.deliveries,
+            runs=self.runs,
+            pulls=self.pulls,
+            publications=self.publications,
+            repositories=self.repositories,
+            events=self.events,
+            warm=WarmStore(self.db),
+            policy=self.policy_of,
+            policies=PolicyStore(self.db),
+            answer=Reader(self.plans, self.baselines).answer,
+            make_plan=self.plans.make,
+            url_of=page_of,
+            allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
+            bell=self.bell,
+            now=self.clock,
+            new_id=lambda: f"r{begun}{next(ids)}",
         )
+        self.inbox = Inbox(self.inbox_parts)
         self.redelivery = Redelivery(AppHooks(self.api.app), self.deliveries, self.db, self.clock)
         self.publisher = Publisher(
             Parts(
@@ -144,11 +185,17 @@ class Server:
                     environment=EnvironmentStore(self.db).texts,
                 ),
                 bell=self.bell,
-                url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
+                url_of=page_of,
                 now=self.clock,
             ),
             spawn=lambda work: work(),
         )
+
+    def policy_of(self, _: Place) -> PolicySeen:
+        """Return what the test says stands in the repository's policy file."""
+        if self.policy is None:
+            raise Transient("GitHub cannot be asked for the policy.")
+        return PolicySeen(policy=self.policy, read_at=self.clock(), faults=self.policy_faults)
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)

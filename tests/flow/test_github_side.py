@@ -27,7 +27,7 @@ from tests.github_fixture import (
 from tests.github_parts import SPEC, Server, a_server
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
-from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier, authorise
+from webhook_server.auth.oidc import Caller, Forbidden, Lookups, OidcVerifier, authorise
 from webhook_server.publish import Places
 from webhook_server.runs.environments import kept
 from webhook_server.runs.model import Outcome, Run, State
@@ -335,7 +335,12 @@ def ask(world: World, caller: Caller, request: RunRequest) -> None:
     server = world.server
     allowed = Allowed((server.owner,), state=server.db.state, set_state=server.db.set_state)
     places = Places(server.api, server.repositories, server.clock)
-    authorise(caller, request, allowed=allowed, pull_head=places.pull_head)
+    lookups = Lookups(
+        pull_head=places.pull_head,
+        default_branch=lambda _: "main",
+        waits=server.runs.waits,
+    )
+    authorise(caller, request, allowed=allowed, lookups=lookups)
 
 
 def test_a_jobs_token_may_ask_for_its_own_commit_only(world: World) -> None:
