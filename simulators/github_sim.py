@@ -44,6 +44,7 @@ from simulators import (
     github_control_days,
     github_events,
     github_jobs,
+    github_manifest,
     github_rest_apps,
     github_rest_assets,
     github_rest_checks,
@@ -76,6 +77,7 @@ def rest_routes(limits: Limits) -> tuple[Route, ...]:
 
     return (
         *github_rest_apps.ROUTES,
+        *github_manifest.ROUTES,
         *github_rest_checks.ROUTES,
         *github_rest_repos.ROUTES,
         *github_rest_contents.ROUTES,
