@@ -30,6 +30,7 @@ from webhook_server.bell import Bell
 from webhook_server.logs import set_up
 from webhook_server.loops import Running, gauges
 from webhook_server.providers.provider import Provider
+from webhook_server.renewal import Ending, Renewal
 from webhook_server.routes.access import host_of
 from webhook_server.routes.answers import Door
 from webhook_server.routes.blobs import PREFIX as BLOBS
@@ -46,6 +47,7 @@ from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
 from webhook_server.settings import Settings
+from webhook_server.stores.app_store import AppStore, with_app
 from webhook_server.stores.blob_protocol import BlobStore
 from webhook_server.stores.blob_store import open_blob_store
 from webhook_server.stores.database import Database
@@ -123,11 +125,18 @@ class Ground:
     blobs: BlobStore
     secrets: SecretStore
     bell: Bell
+    app: AppStore
+    remarks: tuple[str, ...] = ()  # what the operator should know of the App that set-up made
 
 
 @contextmanager
-def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Ground]:
-    """Open the state folder, the stores and the database, migrated; close them at the end."""
+def ground(
+    settings: Settings, listening: socket.socket | None, *, alone: bool = False
+) -> Iterator[Ground]:
+    """Open the state folder, the stores and the database, migrated; close them at the end.
+
+    The settings are completed with the App that set-up made, unless the server is `alone`.
+    """
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
@@ -137,19 +146,31 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
     database = Database(url, now=clock)
     try:
         database.migrate()
+        app = AppStore(database, kept_secrets)
+        complete, remarks = (settings, ()) if alone else _completed(settings, app)
         yield Ground(
-            settings=settings,
+            settings=complete,
             key=key,
             base_url=base_url(settings, listening),
             database=database,
             blobs=blobs,
             secrets=kept_secrets,
             bell=Bell(),
+            app=app,
+            remarks=remarks,
         )
     finally:
         database.close()
         blobs.close()
         kept_secrets.close()
+
+
+def _completed(settings: Settings, app: AppStore) -> tuple[Settings, tuple[str, ...]]:
+    stored = app.get()
+    if stored is None:
+        return settings, ()
+    keys = None if settings.github_app_id else app.keys(stored)
+    return with_app(settings, stored, keys)
 
 
 def open_parts(
@@ -345,35 +366,59 @@ def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: Non
     return _Uvicorn(config, started=started, stopping=stop)
 
 
-def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
+def serve(
+    settings: Settings,
+    role: str,
+    line: RawIOBase | None = None,
+    *,
+    taken: socket.socket | None = None,
+) -> Ending:
     """Run until asked to stop, or until `line` closes: then no run is left behind.
 
-    Raises: UserError when the settings cannot be used.
+    `taken` is a socket that listens already. Raises: UserError for settings that cannot be used.
     """
     if role != "all" and not database_is_shared(settings):
         raise UserError(
             f"--role: should be all with SQLite, found {role}. Set CYNTHUS_DATABASE_URL to"
             " PostgreSQL to run doors and loops apart."
         )
-    listening = listen(settings) if role != "worker" else None
-    with ground(settings, listening) as found:
-        set_up(settings, found.key)
+    listening = (taken or listen(settings)) if role != "worker" else None
+    with ground(settings, listening, alone=line is not None) as found:
+        set_up(found.settings, found.key)
+        for remark in found.remarks:
+            log.warning("%s", remark)
         github = _open_github(found)
+        renewal = Renewal(lambda: _app_is_there(found), found.bell)
+        # uvicorn closes the socket that it is given: what may be needed again is another.
+        kept = listening.dup() if listening and _may_begin_anew(found, line) else None
         with _loops(found, github, role) as running:
             if listening is None:
                 log.info("worker started")
                 _tell_ready(settings, "")
-                _wait_for_signal()
+                _wait_for_signal(renewal if _may_begin_anew(found, line) else None)
             else:
-                _serve_doors(found, github, running, (listening, line))
+                _serve_doors(found, github, running, (listening, line, renewal if kept else None))
+        renewal.end()
         if line is not None and running is not None:
             embedded.sweep_away(running.providers)
         log.info("server stopped url=%s", found.base_url)
+    if renewal.wanted:  # a pass that hangs ends with the program's execution
+        return Ending(code=0, anew=True, listening=kept)
     if running is not None and not running.drained:
         # The interpreter would wait for the pass that hangs; what it does is repeated anyway.
         logging.shutdown()
         os._exit(0)
-    return 0
+    return Ending(code=0)
+
+
+def _may_begin_anew(found: Ground, line: RawIOBase | None) -> bool:
+    """Say whether set-up could make this server another: it serves no App, nor is it embedded."""
+    return line is None and not found.settings.github_configured
+
+
+def _app_is_there(found: Ground) -> bool:
+    """Say whether there is an App by now that this server could serve."""
+    return _completed(found.settings, found.app)[0].github_configured
 
 
 def _open_github(found: Ground) -> GithubSide | None:
@@ -414,9 +459,9 @@ def _serve_doors(
     found: Ground,
     github: GithubSide | None,
     running: Running | None,
-    ends: tuple[socket.socket, RawIOBase | None],
+    ends: tuple[socket.socket, RawIOBase | None, Renewal | None],
 ) -> None:
-    settings, (listening, line) = found.settings, ends
+    settings, (listening, line, renewal) = found.settings, ends
     parts = open_parts(
         found,
         jobs=github.jobs if github else None,
@@ -440,6 +485,8 @@ def _serve_doors(
     if line is not None:
         charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
         embedded.live_by(line, charge, server.stop)
+    if renewal is not None:
+        renewal.watch(server.stop)
     server.run(sockets=[listening])
 
 
@@ -458,8 +505,10 @@ def _tell_ready(settings: Settings, url: str) -> None:
     temporary.replace(path)
 
 
-def _wait_for_signal() -> None:
+def _wait_for_signal(renewal: Renewal | None) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    if renewal is not None:
+        renewal.watch(stopping.set)
     stopping.wait()

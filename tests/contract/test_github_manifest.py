@@ -1,4 +1,4 @@
-"""The simulated manifest flow is GitHub's: what it takes, what it refuses, what it hands out once."""
+"""The simulated manifest flow is GitHub's: what it takes, refuses, and hands out once."""
 
 from __future__ import annotations
 

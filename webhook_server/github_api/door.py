@@ -112,21 +112,22 @@ class Answer:
 class Door:
     """One identity towards GitHub: requests one after the other, each counted.
 
-    `auth` gives the identity; with `fresh` it must not come from a cache (after a 401).
+    `auth` gives the identity, None: nobody's; with `fresh` it must not
+    come from a cache (after a 401).
     """
 
     def __init__(
         self,
         *,
         api_url: str,
-        auth: Callable[[bool], Auth.Auth],
+        auth: Callable[[bool], Auth.Auth | None],
         pace: Pace,
         wait: Callable[[float], None],
         count: Callable[[str], None],
     ) -> None:
         self._api_url, self._auth, self._pace = api_url, auth, pace
         self._wait, self._count = wait, count
-        self._connection: tuple[Auth.Auth, Github] | None = None
+        self._connection: tuple[Auth.Auth | None, Github] | None = None
         self._lock = threading.Lock()  # GitHub: "make requests serially"
         self._connecting = threading.Lock()
 
@@ -200,7 +201,7 @@ class Door:
                 self._connection = (auth, self._connect(auth))
             return self._connection[1]
 
-    def _connect(self, auth: Auth.Auth) -> Github:
+    def _connect(self, auth: Auth.Auth | None) -> Github:
         return Github(
             auth=auth,
             base_url=self._api_url,
