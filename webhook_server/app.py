@@ -203,6 +203,8 @@ def open_parts(
         blobs=found.blobs,
         secrets=found.secrets,
         run_secrets=RunSecrets(database, found.secrets),
+        app=found.app,
+        app_remarks=found.remarks,
         warm=WarmStore(database),
         providers=providers or {},
         jobs=jobs,
@@ -254,7 +256,7 @@ def open_doors(
     """Return the whole ASGI application."""
     readers = Readers(parts.bell)
     masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.run_secrets)
-    pages = Later(lambda: _pages(parts, masking))
+    pages = Later(lambda: _pages(parts, masking, github))
 
     def gauges() -> Iterator[Sample]:
         yield "cynthus_stream_readers", {}, readers.count()
@@ -281,7 +283,7 @@ def _is_list(method: str, path: str) -> bool:
     return path == "/api/v1/runs" and method == "GET"
 
 
-def _pages(parts: Parts, masking: Masking) -> Door:
+def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     # Imported late: FastAPI takes longer to import than all the rest, and nobody waits for it yet.
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.client_api import client_router
@@ -289,6 +291,7 @@ def _pages(parts: Parts, masking: Masking) -> Door:
     from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
+    from webhook_server.routes.setup_pages import setup_router
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
@@ -297,6 +300,7 @@ def _pages(parts: Parts, masking: Masking) -> Door:
         image_router(parts),
         money_router(parts),
         dashboard_router(parts),
+        setup_router(parts, github.reader if github else None),
     )
     return build_pages(parts, routers, people=refusal_page())
 

@@ -12,7 +12,7 @@ from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, OidcVerifier
 from webhook_server.bell import Bell
-from webhook_server.github_api import AppHooks, AppSettings, GithubApi
+from webhook_server.github_api import AppHooks, AppReader, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
 from webhook_server.publish.places import Places
 from webhook_server.routes.github_events import GithubEvents
@@ -35,6 +35,7 @@ class GithubSide:
     jobs: GithubJobs
     inbox: Inbox
     redelivery: Redelivery
+    reader: AppReader  # what GitHub says of the App itself
 
 
 def open_github(
@@ -75,6 +76,7 @@ def open_github(
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),
+        reader=AppReader(api.app, api_url=settings.github_api_url, now=now),
     )
 
 
