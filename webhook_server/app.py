@@ -10,6 +10,7 @@ import signal
 import socket
 import string
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ from webhook_server.stores.session_store import SessionStore
 from webhook_server.stores.warm_store import WarmStore
 
 if TYPE_CHECKING:
+    from webhook_server.doctor.outside import Outside
     from webhook_server.github_side import GithubSide
 
 log = logging.getLogger(__name__)
@@ -288,6 +290,7 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.client_api import client_router
     from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.doctor_api import doctor_router
     from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
@@ -300,9 +303,26 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
         image_router(parts),
         money_router(parts),
         dashboard_router(parts),
+        doctor_router(parts, _outside(parts, github)),
         setup_router(parts, github.reader if github else None),
     )
     return build_pages(parts, routers, people=refusal_page())
+
+
+def _outside(parts: Parts, github: GithubSide | None) -> Outside | None:
+    """Return what `cynthus doctor` asks GitHub through."""
+    from webhook_server.doctor.outside import Outside
+
+    if github is None:
+        return None
+    return Outside(
+        settings=parts.settings,
+        base_url=parts.base_url,
+        reader=github.reader,
+        arrived_since=github.arrived_since,
+        now=parts.now,
+        wait=time.sleep,
+    )
 
 
 def _agent_builder() -> Callable[[Path], None] | None:

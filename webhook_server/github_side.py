@@ -35,6 +35,7 @@ class GithubSide:
     jobs: GithubJobs
     inbox: Inbox
     redelivery: Redelivery
+    arrived_since: Callable[[datetime], bool]  # a signed delivery, at any of our doors
     reader: AppReader  # what GitHub says of the App itself
 
 
@@ -59,6 +60,7 @@ def open_github(
             secrets=_webhook_secrets(settings),
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
+            see=lambda: deliveries.see_async(now()),
         ),
         jobs=GithubJobs(verifier, allowed, _Jobs(Places(api, repositories, now))),
         inbox=Inbox(
@@ -76,6 +78,7 @@ def open_github(
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),
+        arrived_since=deliveries.arrived_since,
         reader=AppReader(api.app, api_url=settings.github_api_url, now=now),
     )
 
