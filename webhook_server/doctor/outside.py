@@ -17,13 +17,14 @@ from webhook_server.doctor.installed import Row, row_of
 from webhook_server.settings import Settings
 
 if TYPE_CHECKING:  # GitHub's library is large, and a server without an App does without it
-    from webhook_server.github_api import AppReader
+    from webhook_server.github_api import AppReader, Delivered
 
 # GitHub takes tokens whose `iat` is not in its future; ours lies a minute in the past:
 # https://docs.github.com/apps/creating-github-apps (generating a JSON web token)
 CLOCK_LIMIT = timedelta(seconds=30)
-ARRIVAL_LIMIT_S = 10.0  # as long as GitHub itself waits for an answer to a delivery
-LOOK_S = 0.2
+TICK_S = 0.2
+TICKS = 50  # 10 s: as long as GitHub itself waits for an answer to a delivery
+TICKS_A_LOOK = 5  # GitHub's log is asked once a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +128,34 @@ def _delivery(outside: Outside, name: str) -> Sequence[Finding]:
         return (warn(name, text, "Push a commit to a repository with the App, then ask again."),)
     asked_at = outside.now()
     outside.reader.redeliver(newest.id)
-    waited_s = 0.0
-    while waited_s < ARRIVAL_LIMIT_S:
+    for tick in range(1, TICKS + 1):
         if outside.arrived_since(asked_at):
             return (ok(name, f"{newest.event} was delivered again and arrived"),)
-        outside.wait(LOOK_S)
-        waited_s += LOOK_S
-    return (_lost(outside, name),)
+        outside.wait(TICK_S)
+        failed = _failed(outside, newest) if tick % TICKS_A_LOOK == 0 else None
+        if failed is not None:
+            return (_lost(name, f"a delivery failed, GitHub says: {failed.status}", failed),)
+    return (_lost(name, f"a delivery did not arrive within {TICKS * TICK_S:.0f} s", None),)
 
 
-def _lost(outside: Outside, name: str) -> Finding:
+def _failed(outside: Outside, asked: Delivered) -> Delivered | None:
+    """Return the try that was asked for, once GitHub's log tells that it failed."""
     try:
-        told = outside.reader.newest_delivery()
+        found = outside.reader.newest_delivery()
     except CynthusError:
-        told = None
-    word = f", GitHub says: {told.status}" if told and told.status else ""
+        return None  # whether it arrives is known here all the same
+    if found is None or found.guid != asked.guid or found.id == asked.id:
+        return None
+    return None if 200 <= found.status_code < 300 else found  # noqa: PLR2004 - RFC 9110: success
+
+
+def _lost(name: str, text: str, told: Delivered | None) -> Finding:
     remedy = (
         "The App's webhook secret and CYNTHUS_WEBHOOK_SECRET differ: make them equal."
         if told and told.status_code == 401  # noqa: PLR2004 - what our door answers then
         else "Let GitHub reach the server at its public address: look at DNS, firewall and proxy."
     )
-    return fail(name, f"a delivery did not arrive within {ARRIVAL_LIMIT_S:.0f} s{word}", remedy)
+    return fail(name, text, remedy)
 
 
 def _issuer(outside: Outside, name: str) -> Sequence[Finding]:
