@@ -503,7 +503,7 @@ def _serve_doors(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn hands the signal on when it is done; what follows must still be done.
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: renewal.give_up() if renewal else None)
     stopping = running.ask_to_stop if running else lambda: None
     server = http_server(doors, started=started, stopping=stopping)
     if line is not None:
@@ -531,8 +531,14 @@ def _tell_ready(settings: Settings, url: str) -> None:
 
 def _wait_for_signal(renewal: Renewal | None) -> None:
     stopping = threading.Event()
+
+    def stop(*_: object) -> None:
+        if renewal is not None:
+            renewal.give_up()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     if renewal is not None:
         renewal.watch(stopping.set)
     stopping.wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -43,7 +44,16 @@ class Renewal:
     def __init__(self, is_there: Callable[[], bool], bell: Bell) -> None:
         self._is_there, self._bell = is_there, bell
         self._over = threading.Event()
-        self.wanted = False
+        self._found = self._given_up = False
+
+    @property
+    def wanted(self) -> bool:
+        """Say whether the server should begin anew now that it has ended."""
+        return self._found and not self._given_up
+
+    def give_up(self) -> None:
+        """End for good: somebody asked the server to stop. Fit for a signal's handler."""
+        self._given_up = True
 
     def watch(self, stop: Callable[[], None]) -> None:
         """Begin to look; `stop` is called once there is one."""
@@ -58,7 +68,7 @@ class Renewal:
         while not self._over.is_set():
             rings = self._bell.count(TOPIC)
             if self._look():
-                self.wanted = True
+                self._found = True
                 log.info("a GitHub App was set up, beginning anew")
                 stop()
                 return
@@ -74,6 +84,8 @@ class Renewal:
 
 def begin_anew(words: list[str], listening: socket.socket | None) -> NoReturn:
     """Execute this program again with the same words and the socket that is still open."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # all has ended: from here on it may end at once
     told = _without(words)
     if listening is not None:
         listening.set_inheritable(True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +18,12 @@ from github import Auth
 
 from cynthus.client import Client
 from cynthus.wire_doctor import Finding, Verdict
-from demo.processes import Programs
+from demo.processes import Programs, clean_environment, wait_until
 from demo.server import Server
 from tests.canaries import files, hits
 from tests.contract.github_description import judge_deliveries, judge_exchanges
 from tests.github_fixture import GithubSimulator, github_simulator
+from tests.postgres_fixture import a_database, a_server
 from webhook_server.app_needs import NEEDS
 
 WAIT_S = 30  # a busy machine may take its time to begin anew
@@ -269,3 +272,31 @@ def test_what_was_set_up_outlives_the_server_and_none_of_its_keys_is_written_in_
     secrets = handed_out(github)
     assert len(secrets) > 20  # a key has as many lines
     assert hits(secrets, sources) == []
+
+
+@pytest.mark.postgres
+def test_doors_and_loops_apart_both_take_the_app_up(
+    github: GithubSimulator, tmp_path: Path
+) -> None:
+    with a_server() as postgres:
+        settings = {
+            "CYNTHUS_DATABASE_URL": a_database(postgres),
+            "CYNTHUS_GITHUB_API_URL": github.api_url,
+        }
+        programs = Programs(tmp_path / "logs")
+        try:
+            server = Server(programs, tmp_path / "state", settings=settings, role="api")
+            server.start()
+            words = [sys.executable, "-m", "webhook_server", "--role", "worker"]
+            here = clean_environment(**settings, CYNTHUS_STATE_DIR=str(tmp_path / "state"))
+            worker = programs.start("worker", words, environment=here)
+            wait_until(lambda: "worker started" in worker.tail(), "the worker", worker)
+            operator = Operator(server, requests.Session(), github.url)
+            operator.sign_in()
+            operator.browser.get(operator.way_back(name="Apart"), timeout=30)
+            until(lambda: operator.page("/setup").text, "Nowhere yet")
+            wait_until(lambda: worker.tail().count("worker started") == 2, "the worker", worker)
+            assert "beginning anew" in worker.tail()
+            assert worker.running
+        finally:
+            programs.stop()
