@@ -97,13 +97,14 @@ class Settings:
     allowed: tuple[str, ...] = _setting(
         "ALLOWED",
         (),
-        "owners, `owner/repo`, or numeric ids that may use this server, comma separated",
+        "owners, `owner/repo`, or numeric ids that may use this server, comma separated; default:"
+        " what was chosen at `/setup`",
     )
     webhook_secret: Secret = _setting(
         "WEBHOOK_SECRET",
         Secret(),
         "the GitHub App's webhook secret, at least 24 bytes; two, comma separated, while it is"
-        " being rotated",
+        " being rotated; default: that of the App made at `/setup`",
     )
     github_api_url: str = _setting("GITHUB_API_URL", "https://api.github.com", "GitHub's REST API")
     github_uploads_url: str = _setting(
@@ -112,12 +113,14 @@ class Settings:
     github_app_id: str = _setting(
         "GITHUB_APP_ID",
         "",
-        "id of the GitHub App; empty: no GitHub (runs are submitted by the command line only)",
+        "id of the GitHub App; default: the App made at `/setup` ([setup.md](setup.md)); none: no"
+        " GitHub (runs are submitted by the command line only)",
     )
     github_private_key: Secret = _setting(
         "GITHUB_PRIVATE_KEY",
         Secret(),
-        "the App's private key (PEM text, or the path of a PEM file)",
+        "the App's private key (PEM text, or the path of a PEM file); default: that of the App made"
+        " at `/setup`",
     )
     github_write_spacing: timedelta = _setting(
         "GITHUB_WRITE_SPACING",

@@ -101,6 +101,14 @@ def test_what_cannot_be_is_told_on_the_form(site: Site, change: dict[str, str], 
     assert told in answer.body.decode()
 
 
+def test_nobody_sets_out_where_the_keys_could_not_be_kept(site: Site, state_dir: Path) -> None:
+    (state_dir / "secrets").write_text("in the way of the folder")
+    answer = post(site, name="Homeless")
+    assert answer.status == 422
+    assert "should be a folder that can be written" in answer.body.decode()
+    assert site.parts.database.state("app_ask") is None
+
+
 def test_a_form_of_another_site_is_refused(site: Site) -> None:
     assert post(site, form_token="forged").status == 403
 

@@ -39,15 +39,6 @@ class Outside:
     wait: Callable[[float], None]
 
 
-def no_app() -> Finding:
-    """Say that no App is served."""
-    return warn(
-        "GitHub App",
-        "none is set up: runs come from the command line only",
-        "Open /setup on this server.",
-    )
-
-
 def outside_checks(outside: Outside) -> list[Check]:
     """Return the checks, in the order in which they are told."""
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
 from cynthus.codec import encode
 from cynthus.wire_doctor import DoctorView
 from webhook_server.doctor.examine import Check, examine
-from webhook_server.doctor.house import House, house_checks
-from webhook_server.doctor.outside import Outside, no_app, outside_checks
+from webhook_server.doctor.house import House, house_checks, no_app
 from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.bodies import json_answer
 from webhook_server.routes.parts import Parts
+
+if TYPE_CHECKING:
+    from webhook_server.doctor.outside import Outside
 
 PATH = "/api/v1/doctor"
 
@@ -54,6 +57,9 @@ def _checks(parts: Parts, outside: Outside | None) -> list[Check]:
 
 def _github_checks(outside: Outside | None) -> list[Check]:
     if outside is not None:
+        # Imported late: it verifies keys, with a library that a server without GitHub never loads.
+        from webhook_server.doctor.outside import outside_checks
+
         return outside_checks(outside)
     finding = no_app()
     return [Check(name=finding.name, look=lambda: (finding,), remedy=finding.remedy)]

@@ -28,6 +28,8 @@ from webhook_server.routes.people import FORM_LIMIT_BYTES, FORM_TYPE, People, fi
 from webhook_server.routes.rendering import CSP
 from webhook_server.settings import Secret, half_set
 from webhook_server.stores.app_store import ASK_LIFE, AppAsk, AppKeys, StoredApp
+from webhook_server.stores.secret_probe import probe
+from webhook_server.stores.secret_protocol import SecretUnreadable
 
 if TYPE_CHECKING:
     from webhook_server.github_api import AppReader, Converted
@@ -125,7 +127,9 @@ class _Desk:
             )
         try:
             allowed = _allowed(fields.get("allowed", ""))
-        except UserError as error:
+            # GitHub gives the keys once: where they cannot be kept, nobody need set out.
+            probe(self._parts.secrets)
+        except (UserError, SecretUnreadable) as error:
             return self._form(request, fault=str(error))
         state = secrets.token_urlsafe(_STATE_BYTES)
         self._parts.app.begin(state, AppAsk(allowed=allowed), self._parts.now())
@@ -211,7 +215,14 @@ class _Desk:
             webhook_secret=Secret(made.webhook_secret),
             client_secret=Secret(made.client_secret),
         )
-        self._parts.app.put(app, keys)
+        try:
+            self._parts.app.put(app, keys)
+        except CynthusError as error:
+            raise HttpRefusal(
+                503,
+                f"the App {app.slug!r} was made and its keys could not be kept: {error}"
+                f" Delete it at {app.url}. {_AGAIN}",
+            ) from error
 
     # ── set up ──────────────────────────────────────────────────────────────────────────────────
 
