@@ -84,7 +84,7 @@ def test_the_cookie_goes_to_no_other_site_and_to_no_script(site: Site) -> None:
 
 def test_only_the_review_may_send_its_form_to_github(site: Site, github: GithubSimulator) -> None:
     policy = post(site, name="Policy").headers["content-security-policy"]
-    assert f"form-action {github.url};" in policy
+    assert f"form-action 'self' {github.url};" in policy
     assert "form-action 'self';" in site.ask("GET", "/setup").headers["content-security-policy"]
 
 

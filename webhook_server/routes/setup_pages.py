@@ -158,7 +158,7 @@ class _Desk:
             manifest=json.dumps(manifest(name.strip()[:LONGEST_NAME], base_url)),
             base_url=base_url,
         )
-        policy = CSP.replace("form-action 'self'", f"form-action {self._origin()}")
+        policy = CSP.replace("form-action 'self'", f"form-action 'self' {self._origin()}")
         response.headers["Content-Security-Policy"] = policy
         return response
 
