@@ -211,6 +211,7 @@ def test_a_person_clicks_through_it(site: Site, github: GithubSimulator, tmp_pat
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page: Page = browser.new_page()
         page.goto(f"{site.url}/setup")
+        page.screenshot(path=str(tmp_path / "setup.png"))
         page.get_by_label("Name of the App").fill("Clicked")
         page.get_by_role("button", name="Continue").click()
         page.screenshot(path=str(tmp_path / "review.png"))
