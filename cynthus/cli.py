@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "logs": ("cynthus.cli_logs", "print a run's log, -f to follow it"),
     "cancel": ("cynthus.cli_cancel", "stop a run"),
     "pull": ("cynthus.cli_pull", "download a run's outputs"),
+    "doctor": ("cynthus.cli_doctor", "look for what keeps runs from working, and say what to do"),
     "gcp": ("cynthus.cli_gcp", "set up what the server keeps on Google Cloud"),
     "agent": ("cynthus.cli_agent", "be the program on an instance: agent run | poll"),
 }

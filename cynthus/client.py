@@ -20,6 +20,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, Transient, UserError
 from cynthus.wire import OutputView, RunAccepted, RunEvent, RunRequest, RunView
+from cynthus.wire_doctor import DoctorView
 from cynthus.wire_money import AuditView, PlanAsk, PlanView, SweepAsk, SweepView
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
@@ -75,6 +76,10 @@ class Client:
     def submit(self, request: RunRequest) -> RunAccepted:
         """Ask for a run. Safe to repeat, but for a workflow job's token."""
         return decode(RunAccepted, self._json("POST", "/api/v1/runs", encode(request)))
+
+    def doctor(self) -> DoctorView:
+        """Have the server look at itself, which takes up to 15 s."""
+        return decode(DoctorView, self._json("GET", "/api/v1/doctor"))
 
     def get(self, run_id: str) -> RunView:
         """Return one run."""

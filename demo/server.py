@@ -22,6 +22,7 @@ class Server:
     settings: Mapping[str, str] = field(default_factory=dict)
     api_token: str = field(default_factory=lambda: secrets.token_hex(24))
     program: Program | None = None
+    role: str = "all"
 
     @property
     def url(self) -> str:
@@ -50,7 +51,7 @@ class Server:
             CYNTHUS_API_TOKEN=self.api_token,
             **self.settings,
         )
-        words = [sys.executable, "-m", "cynthus", "serve"]
+        words = [sys.executable, "-m", "cynthus", "serve", "--role", self.role]
         program = self.programs.start("server", words, environment=environment)
         self.program = program
         return program

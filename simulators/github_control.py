@@ -6,6 +6,7 @@ from simulators import github_shapes as shapes
 from simulators import github_webhooks as webhooks
 from simulators.github_auth import new_user_token
 from simulators.github_http import Answer, ApiError, Call, Route, not_found
+from simulators.github_installing import brief, install_app
 from simulators.github_rest_apps import suspend_installation
 from simulators.github_state import Doc, Json
 from simulators.github_world import ROLES
@@ -152,37 +153,9 @@ def install(call: Call) -> Answer:
     repos = [
         repo_named(call, f"{owner['login']}/{name.rpartition('/')[2]}") for name in names or []
     ]
-    now = call.store.stamp()
-    installation = call.store.put(
-        "installation",
-        {
-            "app_id": app["id"],
-            "account_id": owner["id"],
-            "selection": "all" if names is None else "selected",
-            "repo_ids": [repo["id"] for repo in repos],
-            "permissions": wish.get("permissions") or app["permissions"],
-            "events": wish.get("events") or app["events"],
-            "created_at": now,
-            "updated_at": now,
-            "suspended_at": None,
-            "suspended_by_id": None,
-        },
-    )
-    covered = world.installation_repos(installation)
-    payload = {
-        "action": "created",
-        "installation": shapes.installation(world, installation),
-        "repositories": [_brief(call, repo) for repo in covered],
-        "requester": None,
-        "sender": shapes.user(world, owner),
-    }
-    webhooks.emit_to(world, installation, "installation", payload)
-    return Answer(status=201, json=installation)
-
-
-def _brief(call: Call, repo: Doc) -> Doc:
-    shape = shapes.minimal_repo(call.world, repo)
-    return {name: shape[name] for name in ("id", "node_id", "name", "full_name", "private")}
+    covered = None if names is None else [repo["id"] for repo in repos]
+    rights = {name: wish[name] for name in ("permissions", "events") if wish.get(name)}
+    return Answer(status=201, json=install_app(world, app, owner, covered, **rights))
 
 
 def _installation(call: Call) -> Doc:
@@ -213,13 +186,13 @@ def _reselect(call: Call, installation: Doc, action: str, repos: list[Doc]) -> N
     changed = {repo["id"] for repo in repos}
     installation["repo_ids"] = sorted(ids | changed if action == "add" else ids - changed)
     call.store.put("installation", installation)
-    brief = [_brief(call, repo) for repo in repos]
+    briefs = [brief(call.world, repo) for repo in repos]
     payload = {
         "action": "added" if action == "add" else "removed",
         "installation": shapes.installation(call.world, installation),
         "repository_selection": installation["selection"],
-        "repositories_added": brief if action == "add" else [],
-        "repositories_removed": brief if action == "remove" else [],
+        "repositories_added": briefs if action == "add" else [],
+        "repositories_removed": briefs if action == "remove" else [],
         "requester": None,
         "sender": shapes.author(call.world, installation["account_id"]),
     }

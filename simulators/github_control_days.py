@@ -100,9 +100,13 @@ def set_limits(call: Call) -> Answer:
 
 
 def set_settings(call: Call) -> Answer:
-    """POST /_sim/settings {stateless_tokens?: bool, asset_downloads?: redirect|direct}."""
+    """POST /_sim/settings {stateless_tokens?, asset_downloads?: redirect|direct, …}.
+
+    `local_hooks` lets manifests name webhooks on this machine, which GitHub refuses; `viewer` is
+    who is signed in on the pages about Apps.
+    """
     wish = call.json()
-    for name in ("stateless_tokens", "asset_downloads"):
+    for name in ("stateless_tokens", "asset_downloads", "local_hooks", "viewer"):
         if name in wish:
             call.store.set_setting(name, wish[name])
     return Answer(json=wish)

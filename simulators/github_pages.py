@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from simulators import github_checks as checks
 from simulators import github_markdown
 from simulators import github_shapes_work as work
+from simulators.github_app_pages import Missing, app_pages
 from simulators.github_http import ApiError
 from simulators.github_state import Doc, Json
 from simulators.github_world import World
@@ -35,10 +36,6 @@ _AVATAR = (
 )
 
 
-class Missing(Exception):  # noqa: N818 - reads as what happened
-    """There is no such page."""
-
-
 class Pages:
     """The ASGI program for everything that is not an interface of machines."""
 
@@ -55,6 +52,7 @@ class Pages:
             ("GET", r"/_pages/style\.css", self.style),
             ("GET", r"/_pages/avatar\.svg", self.avatar),
             ("GET", r"/_assets/(?P<asset>\d+)", self.asset),
+            *app_pages(world, self._page),
             ("GET", r"/(?P<o>[^/]+)/(?P<r>[^/]+)", self.repo),
             ("GET", r"/(?P<o>[^/]+)/(?P<r>[^/]+)/commit/(?P<sha>[0-9a-f]+)(/checks)?", self.commit),
             ("GET", r"/(?P<o>[^/]+)/(?P<r>[^/]+)/runs/(?P<run>\d+)", self.run),
@@ -75,10 +73,11 @@ class Pages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         form = parse_qs((await request.body()).decode(errors="replace"))
-        fields = {name: values[-1] for name, values in form.items()}
+        query = parse_qs(request.url.query)
+        fields = {name: values[-1] for name, values in (query | form).items()}
         response = await run_in_threadpool(self._answer, request, fields)
         for name, value in SAFE_HEADERS.items():
-            response.headers[name] = value
+            response.headers.setdefault(name, value)
         await response(scope, receive, send)
 
     def _answer(self, request: Request, form: dict[str, str]) -> Response:

@@ -45,6 +45,7 @@ from simulators import (
     github_control_pulls,
     github_events,
     github_jobs,
+    github_manifest,
     github_rest_apps,
     github_rest_assets,
     github_rest_checks,
@@ -77,6 +78,7 @@ def rest_routes(limits: Limits) -> tuple[Route, ...]:
 
     return (
         *github_rest_apps.ROUTES,
+        *github_manifest.ROUTES,
         *github_rest_checks.ROUTES,
         *github_rest_repos.ROUTES,
         *github_rest_contents.ROUTES,

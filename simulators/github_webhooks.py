@@ -87,6 +87,38 @@ def emit_to(
     )
 
 
+def emit_ping(world: World, app: Doc) -> None:
+    """Greet an App's webhook, as GitHub does when it is made."""
+    if not app["hook"]["url"]:
+        return
+    body = json.dumps(_ping(app, world.store.base_url), separators=(",", ":"))
+    about = {"action": None, "installation_id": None, "repository_id": None}
+    wish = {"app_id": app["id"], "guid": str(uuid.uuid4()), "event": "ping", "redelivery": False}
+    _queue(world, wish | about | {"body": body})
+
+
+def _ping(app: Doc, base_url: str) -> Doc:
+    """Return the payload that greets an App's webhook."""
+    hook = app["hook"]
+    return {
+        "zen": "Approachable is better than simple.",
+        "hook_id": hook["id"],
+        "hook": {
+            "type": "App",
+            "id": hook["id"],
+            "name": "web",
+            "active": True,
+            "events": app["events"],
+            "config": {name: hook[name] for name in ("content_type", "insecure_ssl", "url")}
+            | {"secret": "********"},
+            "updated_at": app["updated_at"],
+            "created_at": app["created_at"],
+            "app_id": app["id"],
+            "deliveries_url": f"{base_url}/api/app/hook/deliveries",
+        },
+    }
+
+
 def _queue(world: World, wish: Doc) -> Doc:
     delivery = wish | {
         "state": "waiting",

@@ -33,6 +33,8 @@ from webhook_server.runs.model import (
     Scope,
     State,
 )
+from webhook_server.settings import Secret
+from webhook_server.stores.app_store import AppKeys, StoredApp
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SPEC_TEXT = "version: 1\nname: digits\nrun: python train.py\n"
@@ -223,3 +225,17 @@ def some_facts(**changes: Any) -> Facts:
 
 def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
+
+
+STORED_APP = StoredApp(
+    id="7",
+    slug="ours",
+    name="Ours",
+    url="https://github.test/apps/ours",
+    owner="ada",
+    allowed=("5",),
+    made_at="2026-01-31T12:00:00Z",
+)
+APP_KEYS = AppKeys(
+    private_key=Secret("a pem"), webhook_secret=Secret("s" * 40), client_secret=Secret("c" * 40)
+)

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from io import RawIOBase
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,9 +26,11 @@ def main(words: list[str]) -> int:
             return _setup_storage(settings, args)
         if args.command == "refresh-prices":
             return _refresh_prices(settings)
+        if args.command == "forget-app":
+            return _forget_app(settings)
         if args.embedded:
             _embedded(settings, args)
-        return serve(settings, args.role)
+        return _serve(settings, args, words)
     except UserError as error:
         print(error, file=sys.stderr)  # noqa: T201 - no log is set up yet
         return 2
@@ -38,17 +39,24 @@ def main(words: list[str]) -> int:
         return 3
 
 
-def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
-    """Become the server; imported here, since the secrets' commands do without it."""
-    from webhook_server.app import serve as serve_now
+def _serve(settings: Settings, args: argparse.Namespace, words: list[str]) -> int:
+    # Imported here, since the secrets' commands do without the server.
+    from webhook_server.app import serve
+    from webhook_server.renewal import begin_anew, inherited
 
-    return serve_now(settings, role, line)
+    taken = None if args.listening is None else inherited(args.listening)
+    ending = serve(settings, args.role, taken=taken)
+    if ending.anew:
+        begin_anew(words, ending.listening)
+    return ending.code
 
 
 def _embedded(settings: Settings, args: argparse.Namespace) -> NoReturn:
+    from webhook_server.app import serve
+
     # Unbuffered: a thread that waits in Python's own reader would hold up the end.
     with open(0, "rb", buffering=0, closefd=False) as line:
-        code = serve(alone(settings), "all", line)
+        code = serve(alone(settings), "all", line).code
     if args.scratch:
         shutil.rmtree(args.scratch, ignore_errors=True)
     # All is stored and all threads are done: Python's own tidying would take half a second, for
@@ -78,12 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scratch", type=Path, metavar="FOLDER", help="with --embedded: remove FOLDER at the end"
     )
+    parser.add_argument("--listening", type=int, metavar="FD", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     secret = commands.add_parser("secret", help="set, list or remove a repository's secrets")
     acts = secret.add_subparsers(dest="act", metavar="ACT", required=True)
     for act, line in _ACTS.items():
         words = acts.add_parser(act, help=line, description=line)
-        words.add_argument("--repository-id", type=int, required=True, help="GitHub's; 0: none")
+        words.add_argument(
+            "--repository-id", type=_repository_id, required=True, help="GitHub's; 0: none"
+        )
         if act != "list":
             words.add_argument("name", metavar="NAME")
     storage = commands.add_parser("setup-storage", help="see `cynthus gcp setup-storage`")
@@ -91,7 +102,15 @@ def _parser() -> argparse.ArgumentParser:
         storage.add_argument(name)
     storage.add_argument("--dry-run", action="store_true")
     commands.add_parser("refresh-prices", help="see `cynthus gcp refresh-prices`")
+    commands.add_parser("forget-app", help="forget the GitHub App that set-up made, with its keys")
     return parser
+
+
+def _repository_id(text: str) -> int:
+    """Read a repository's number: what is below zero is the server's own, and shown to nobody."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"should be GitHub's number of a repository: {text!r}")
+    return int(text)
 
 
 def _overridden(settings: Settings, args: argparse.Namespace) -> Settings:
@@ -140,6 +159,18 @@ def _refresh_prices(settings: Settings) -> int:
         raise TypeError("the provider gcp keeps prices")
     number = provider.refresh_prices(clock().date())
     sys.stdout.write(f"{number} prices are kept in {settings.state_dir.resolve()}\n")
+    return 0
+
+
+def _forget_app(settings: Settings) -> int:
+    """Forget the App that set-up made; 1: there was none. The server must not run meanwhile."""
+    from webhook_server.app import ground
+
+    with ground(settings, None, alone=True) as found:
+        app = found.app.forget()
+    if app is None:
+        return 1
+    sys.stdout.write(f"{app.slug} is forgotten here. Delete it on GitHub as well: {app.url}\n")
     return 0
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import string
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from webhook_server.logs import set_up
 from webhook_server.loops import Running, gauges
 from webhook_server.planning import open_planner
 from webhook_server.providers.provider import Provider
+from webhook_server.renewal import Ending, Renewal
 from webhook_server.routes.access import host_of
 from webhook_server.routes.answers import Door
 from webhook_server.routes.blobs import PREFIX as BLOBS
@@ -47,6 +49,7 @@ from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
 from webhook_server.settings import Settings
+from webhook_server.stores.app_store import AppStore, with_app
 from webhook_server.stores.blob_protocol import BlobStore
 from webhook_server.stores.blob_store import open_blob_store
 from webhook_server.stores.database import Database
@@ -62,6 +65,7 @@ from webhook_server.stores.session_store import SessionStore
 from webhook_server.stores.warm_store import WarmStore
 
 if TYPE_CHECKING:
+    from webhook_server.doctor.outside import Outside
     from webhook_server.github_side import GithubSide
 
 log = logging.getLogger(__name__)
@@ -124,11 +128,18 @@ class Ground:
     blobs: BlobStore
     secrets: SecretStore
     bell: Bell
+    app: AppStore
+    remarks: tuple[str, ...] = ()  # what the operator should know of the App that set-up made
 
 
 @contextmanager
-def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Ground]:
-    """Open the state folder, the stores and the database, migrated; close them at the end."""
+def ground(
+    settings: Settings, listening: socket.socket | None, *, alone: bool = False
+) -> Iterator[Ground]:
+    """Open the state folder, the stores and the database, migrated; close them at the end.
+
+    The settings are completed with the App that set-up made, unless the server is `alone`.
+    """
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
@@ -138,19 +149,31 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
     database = Database(url, now=clock)
     try:
         database.migrate()
+        app = AppStore(database, kept_secrets)
+        complete, remarks = (settings, ()) if alone else _completed(settings, app)
         yield Ground(
-            settings=settings,
+            settings=complete,
             key=key,
             base_url=base_url(settings, listening),
             database=database,
             blobs=blobs,
             secrets=kept_secrets,
             bell=Bell(),
+            app=app,
+            remarks=remarks,
         )
     finally:
         database.close()
         blobs.close()
         kept_secrets.close()
+
+
+def _completed(settings: Settings, app: AppStore) -> tuple[Settings, tuple[str, ...]]:
+    stored = app.get()
+    if stored is None:
+        return settings, ()
+    keys = None if settings.github_app_id else app.keys(stored)
+    return with_app(settings, stored, keys)
 
 
 def open_parts(
@@ -183,6 +206,8 @@ def open_parts(
         blobs=found.blobs,
         secrets=found.secrets,
         run_secrets=RunSecrets(database, found.secrets),
+        app=found.app,
+        app_remarks=found.remarks,
         warm=WarmStore(database),
         providers=providers or {},
         jobs=jobs,
@@ -234,7 +259,7 @@ def open_doors(
     """Return the whole ASGI application."""
     readers = Readers(parts.bell)
     masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.run_secrets)
-    pages = Later(lambda: _pages(parts, masking))
+    pages = Later(lambda: _pages(parts, masking, github))
 
     def gauges() -> Iterator[Sample]:
         yield "cynthus_stream_readers", {}, readers.count()
@@ -261,14 +286,16 @@ def _is_list(method: str, path: str) -> bool:
     return path == "/api/v1/runs" and method == "GET"
 
 
-def _pages(parts: Parts, masking: Masking) -> Door:
+def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     # Imported late: FastAPI takes longer to import than all the rest, and nobody waits for it yet.
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.client_api import client_router
     from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.doctor_api import doctor_router
     from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
+    from webhook_server.routes.setup_pages import setup_router
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
@@ -277,8 +304,26 @@ def _pages(parts: Parts, masking: Masking) -> Door:
         image_router(parts),
         money_router(parts),
         dashboard_router(parts),
+        doctor_router(parts, _outside(parts, github)),
+        setup_router(parts, github.reader if github else None),
     )
     return build_pages(parts, routers, people=refusal_page())
+
+
+def _outside(parts: Parts, github: GithubSide | None) -> Outside | None:
+    """Return what `cynthus doctor` asks GitHub through."""
+    from webhook_server.doctor.outside import Outside
+
+    if github is None:
+        return None
+    return Outside(
+        settings=parts.settings,
+        base_url=parts.base_url,
+        reader=github.reader,
+        arrived_since=github.arrived_since,
+        now=parts.now,
+        wait=time.sleep,
+    )
 
 
 def _agent_builder() -> Callable[[Path], None] | None:
@@ -346,37 +391,61 @@ def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: Non
     return _Uvicorn(config, started=started, stopping=stop)
 
 
-def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
+def serve(
+    settings: Settings,
+    role: str,
+    line: RawIOBase | None = None,
+    *,
+    taken: socket.socket | None = None,
+) -> Ending:
     """Run until asked to stop, or until `line` closes: then no run is left behind.
 
-    Raises: UserError when the settings cannot be used.
+    `taken` is a socket that listens already. Raises: UserError for settings that cannot be used.
     """
     if role != "all" and not database_is_shared(settings):
         raise UserError(
             f"--role: should be all with SQLite, found {role}. Set CYNTHUS_DATABASE_URL to"
             " PostgreSQL to run doors and loops apart."
         )
-    listening = listen(settings) if role != "worker" else None
-    with ground(settings, listening) as found:
-        set_up(settings, found.key)
+    listening = (taken or listen(settings)) if role != "worker" else None
+    with ground(settings, listening, alone=line is not None) as found:
+        set_up(found.settings, found.key)
+        for remark in found.remarks:
+            log.warning("%s", remark)
         # First of all, since whatever answers questions about a run's price asks them.
         providers = {} if role == "api" else loops.open_providers(_ground_of_loops(found, None))
         github = _open_github(found, providers)
+        renewal = Renewal(lambda: _app_is_there(found), found.bell)
+        # uvicorn closes the socket that it is given: what may be needed again is another.
+        kept = listening.dup() if listening and _may_begin_anew(found, line) else None
         with _loops(found, github, providers, role) as running:
             if listening is None:
                 log.info("worker started")
                 _tell_ready(settings, "")
-                _wait_for_signal()
+                _wait_for_signal(renewal if _may_begin_anew(found, line) else None)
             else:
-                _serve_doors(found, github, running, (listening, line))
+                _serve_doors(found, github, running, (listening, line, renewal if kept else None))
+        renewal.end()
         if line is not None and running is not None:
             embedded.sweep_away(running.providers)
         log.info("server stopped url=%s", found.base_url)
+    if renewal.wanted:  # a pass that hangs ends with the program's execution
+        return Ending(code=0, anew=True, listening=kept)
     if running is not None and not running.drained:
         # The interpreter would wait for the pass that hangs; what it does is repeated anyway.
         logging.shutdown()
         os._exit(0)
-    return 0
+    return Ending(code=0)
+
+
+def _may_begin_anew(found: Ground, line: RawIOBase | None) -> bool:
+    """Say whether set-up could make this server another: it serves no App, nor is it embedded."""
+    return line is None and not found.settings.github_configured
+
+
+def _app_is_there(found: Ground) -> bool:
+    """Say whether there is an App by now that this server could serve."""
+    return _completed(found.settings, found.app)[0].github_configured
 
 
 def _open_github(found: Ground, providers: dict[str, Provider]) -> GithubSide | None:
@@ -431,9 +500,9 @@ def _serve_doors(
     found: Ground,
     github: GithubSide | None,
     running: Running | None,
-    ends: tuple[socket.socket, RawIOBase | None],
+    ends: tuple[socket.socket, RawIOBase | None, Renewal | None],
 ) -> None:
-    settings, (listening, line) = found.settings, ends
+    settings, (listening, line, renewal) = found.settings, ends
     parts = open_parts(
         found,
         jobs=github.jobs if github else None,
@@ -451,12 +520,14 @@ def _serve_doors(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn hands the signal on when it is done; what follows must still be done.
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: renewal.give_up() if renewal else None)
     stopping = running.ask_to_stop if running else lambda: None
     server = http_server(doors, started=started, stopping=stopping)
     if line is not None:
         charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
         embedded.live_by(line, charge, server.stop)
+    if renewal is not None:
+        renewal.watch(server.stop)
     server.run(sockets=[listening])
 
 
@@ -475,8 +546,16 @@ def _tell_ready(settings: Settings, url: str) -> None:
     temporary.replace(path)
 
 
-def _wait_for_signal() -> None:
+def _wait_for_signal(renewal: Renewal | None) -> None:
     stopping = threading.Event()
+
+    def stop(*_: object) -> None:
+        if renewal is not None:
+            renewal.give_up()
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
+    if renewal is not None:
+        renewal.watch(stopping.set)
     stopping.wait()

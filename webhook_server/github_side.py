@@ -13,7 +13,7 @@ from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, OidcVerifier
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
-from webhook_server.github_api import AppHooks, AppSettings, GithubApi
+from webhook_server.github_api import AppHooks, AppReader, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
 from webhook_server.inbox.plans import Plans
 from webhook_server.inbox.reading import Reader
@@ -48,6 +48,8 @@ class GithubSide:
     redelivery: Redelivery
     now: Callable[[], datetime]
     policies: Policies
+    arrived_since: Callable[[datetime], bool]  # a signed delivery, at any of our doors
+    reader: AppReader  # what GitHub says of the App itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ def open_github(ground: Ground) -> GithubSide:
             secrets=_webhook_secrets(settings),
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
+            see=lambda: deliveries.see_async(now()),
         ),
         jobs=GithubJobs(verifier, allowed, _Jobs(places), runs.waits),
         inbox=Inbox(
@@ -110,6 +113,8 @@ def open_github(ground: Ground) -> GithubSide:
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),
         now=now,
         policies=policies,
+        arrived_since=deliveries.arrived_since,
+        reader=AppReader(api.app, api_url=settings.github_api_url, now=now),
     )
 
 

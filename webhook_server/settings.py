@@ -97,13 +97,14 @@ class Settings:
     allowed: tuple[str, ...] = _setting(
         "ALLOWED",
         (),
-        "owners, `owner/repo`, or numeric ids that may use this server, comma separated",
+        "owners, `owner/repo`, or numeric ids that may use this server, comma separated; default:"
+        " what was chosen at `/setup`",
     )
     webhook_secret: Secret = _setting(
         "WEBHOOK_SECRET",
         Secret(),
         "the GitHub App's webhook secret, at least 24 bytes; two, comma separated, while it is"
-        " being rotated",
+        " being rotated; default: that of the App made at `/setup`",
     )
     github_api_url: str = _setting("GITHUB_API_URL", "https://api.github.com", "GitHub's REST API")
     github_uploads_url: str = _setting(
@@ -112,12 +113,14 @@ class Settings:
     github_app_id: str = _setting(
         "GITHUB_APP_ID",
         "",
-        "id of the GitHub App; empty: no GitHub (runs are submitted by the command line only)",
+        "id of the GitHub App; default: the App made at `/setup` ([setup.md](setup.md)); none: no"
+        " GitHub (runs are submitted by the command line only)",
     )
     github_private_key: Secret = _setting(
         "GITHUB_PRIVATE_KEY",
         Secret(),
-        "the App's private key (PEM text, or the path of a PEM file)",
+        "the App's private key (PEM text, or the path of a PEM file); default: that of the App made"
+        " at `/setup`",
     )
     github_write_spacing: timedelta = _setting(
         "GITHUB_WRITE_SPACING",
@@ -478,4 +481,35 @@ def _github_faults(settings: Settings) -> Iterator[str]:
         yield (
             "CYNTHUS_GITHUB_PRIVATE_KEY: should be the App's private key, found nothing."
             " Set the PEM text or the path of the PEM file."
+        )
+
+
+def half_set(settings: Settings) -> Iterator[str]:
+    """Tell settings that do nothing without another one, or that stand in set-up's way."""
+    if not settings.github_configured:
+        for name, value in (
+            ("WEBHOOK_SECRET", settings.webhook_secret),
+            ("GITHUB_PRIVATE_KEY", settings.github_private_key),
+        ):
+            if value:
+                yield (
+                    f"CYNTHUS_{name} is set without CYNTHUS_GITHUB_APP_ID: an App that set-up makes"
+                    " has its own. Unset it, or set the App's id as well."
+                )
+    if settings.gcp_project and not settings.gcp_service_account:
+        yield (
+            "CYNTHUS_GCP_PROJECT is set without CYNTHUS_GCP_SERVICE_ACCOUNT: nothing is lent from"
+            " Google Cloud. Name the instances' service account."
+        )
+    if settings.gcp_service_account and not settings.gcp_project:
+        yield (
+            "CYNTHUS_GCP_SERVICE_ACCOUNT is set without CYNTHUS_GCP_PROJECT: nothing is lent from"
+            " Google Cloud. Name the project."
+        )
+    if settings.provider == "gcp" and not settings.gcp_project:
+        yield "CYNTHUS_PROVIDER is gcp without CYNTHUS_GCP_PROJECT. Name the project."
+    if settings.blob_days and not settings.blob_url.startswith("gs://"):
+        yield (
+            "CYNTHUS_BLOB_DAYS is set without a bucket in CYNTHUS_BLOB_URL: nothing is deleted."
+            " Name the bucket, or unset it."
         )

@@ -13,7 +13,8 @@ from cynthus.errors import Transient, UserError
 from tests.cloud_fixture import Cloud
 from webhook_server.stores.database import Database
 from webhook_server.stores.run_secrets import RunSecrets
-from webhook_server.stores.secret_protocol import SecretUnreadable
+from webhook_server.stores.secret_probe import probe
+from webhook_server.stores.secret_protocol import SERVER_SCOPE, SecretUnreadable
 
 VALUE = "hf_0123456789abcdef"
 _numbers = itertools.count(1000)
@@ -62,6 +63,17 @@ def test_what_is_set_is_got_by_its_own_repository_alone(cloud: Cloud, repository
     assert text(cloud, repository, "OTHER") is None
     assert cloud.secrets().names(repository) == ["HF_TOKEN"]
     assert cloud.secrets().names(repository + 10**9) == []
+
+
+def test_the_servers_own_are_nobody_elses(cloud: Cloud, repository: int) -> None:
+    secrets = cloud.secrets()
+    probe(secrets)
+    secrets.set(SERVER_SCOPE, "APP_7", VALUE)
+    assert secrets.names(SERVER_SCOPE) == ["APP_7"]
+    for number in (0, 1, repository):
+        assert "APP_7" not in secrets.names(number)
+        assert text(cloud, number, "APP_7") is None
+    assert secrets.remove(SERVER_SCOPE, "APP_7")
 
 
 def test_a_value_is_shown_by_no_repr(cloud: Cloud, repository: int) -> None:

@@ -75,6 +75,11 @@ class IssuerKeys:
         self._fetched_at = now
 
 
+def key_ids(body: bytes) -> tuple[str, ...]:
+    """Return the ids of the keys that a key set has for us. Raises: ValueError for none."""
+    return tuple(_usable(body))
+
+
 def _usable(body: bytes) -> dict[str, RSAPublicKey]:
     document = json.loads(body)
     entries = document.get("keys") if isinstance(document, dict) else None

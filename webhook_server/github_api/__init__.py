@@ -10,22 +10,38 @@ from webhook_server.github_api.api import (
     RepositoryFacts,
 )
 from webhook_server.github_api.app_hooks import AppHooks, FailedDelivery
+from webhook_server.github_api.app_reader import (
+    AppFacts,
+    AppReader,
+    Converted,
+    Delivered,
+    HookConfig,
+    Installation,
+    convert,
+)
 from webhook_server.github_api.door import Invalid, NotFound
 from webhook_server.github_api.releases import Asset, Release, Releases
 
 __all__ = [
+    "AppFacts",
     "AppHooks",
+    "AppReader",
     "AppSettings",
     "Asset",
     "CheckRunRef",
     "Comment",
+    "Converted",
+    "Delivered",
     "Entry",
     "FailedDelivery",
     "GithubApi",
+    "HookConfig",
+    "Installation",
     "Invalid",
     "NotFound",
     "PullFacts",
     "Release",
     "Releases",
     "RepositoryFacts",
+    "convert",
 ]

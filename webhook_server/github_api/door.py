@@ -51,16 +51,17 @@ class Manners:
 class Door:
     """One identity towards GitHub: requests one after the other, each counted.
 
-    `auth` gives the identity; with `fresh` it must not come from a cache (after a 401).
+    `auth` gives the identity, None: nobody's; with `fresh` it must not
+    come from a cache (after a 401).
     """
 
     def __init__(
-        self, *, api_url: str, auth: Callable[[bool], Auth.Auth], manners: Manners
+        self, *, api_url: str, auth: Callable[[bool], Auth.Auth | None], manners: Manners
     ) -> None:
         self._api_url, self._auth = api_url, auth
         self._pace, self._wait = manners.pace, manners.wait
         self._count, self._kept = manners.count, manners.kept
-        self._connection: tuple[Auth.Auth, Github] | None = None
+        self._connection: tuple[Auth.Auth | None, Github] | None = None
         self._lock = threading.Lock()  # GitHub: "make requests serially"
         self._connecting = threading.Lock()
 
@@ -154,7 +155,7 @@ class Door:
                 self._connection = (auth, self._connect(auth))
             return self._connection[1]
 
-    def _connect(self, auth: Auth.Auth) -> Github:
+    def _connect(self, auth: Auth.Auth | None) -> Github:
         return Github(
             auth=auth,
             base_url=self._api_url,

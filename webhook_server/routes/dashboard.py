@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -18,8 +17,6 @@ from webhook_server.providers.provider import Instance, Provider, ProviderRefusa
 from webhook_server.routes.access import (
     SESSION_COOKIE,
     check_page_token,
-    is_operator,
-    page_token,
     require_operator,
     session_of,
 )
@@ -28,6 +25,7 @@ from webhook_server.routes.bodies import limited_body
 from webhook_server.routes.charts import series_of
 from webhook_server.routes.client_api import cancel_run, told
 from webhook_server.routes.parts import Parts
+from webhook_server.routes.people import FORM_LIMIT_BYTES, FORM_TYPE, People, fields_of
 from webhook_server.routes.rendering import Renderer, plain
 from webhook_server.routes.static_files import static_file
 from webhook_server.routes.warm_rows import warm_rows
@@ -41,7 +39,6 @@ from webhook_server.views import run_view, signed_outputs
 ROWS_A_PAGE = 50
 LOG_TAIL_BYTES = 128 * 1024  # what a page shows at once; the download has everything
 RANKS_SHOWN = 64  # a larger gang's other logs are downloaded
-_FORM_LIMIT_BYTES = 16 * 1024
 _TITLES = {
     401: "Please sign in",
     403: "Not from here",
@@ -55,28 +52,28 @@ def dashboard_router(parts: Parts) -> APIRouter:
     """Return the pages."""
     router = APIRouter(include_in_schema=False)
     page = _Pages(parts)
-    form = Depends(limited_body(_FORM_LIMIT_BYTES, media_type="application/x-www-form-urlencoded"))
+    form = Depends(limited_body(FORM_LIMIT_BYTES, media_type=FORM_TYPE))
 
     @router.get("/")
     def runs(request: Request, before: int | None = Query(None, ge=1, le=2**62)) -> Response:
-        return page.for_operator(request, lambda: page.runs(request, before))
+        return page.people.for_operator(request, lambda: page.runs(request, before))
 
     @router.get("/runs/{run_id}")
     def run(
         request: Request, run_id: str, rank: int | None = Query(None, ge=0, le=10**6)
     ) -> Response:
-        return page.for_operator(request, lambda: page.run(request, run_id, rank))
+        return page.people.for_operator(request, lambda: page.run(request, run_id, rank))
 
     @router.post("/runs/{run_id}/cancel")
     def cancel(request: Request, run_id: str, content: bytes = form) -> Response:
         require_operator(parts, request.scope)
-        check_page_token(parts, request.scope, _fields(content).get("form_token", ""))
+        check_page_token(parts, request.scope, fields_of(content).get("form_token", ""))
         cancel_run(parts, run_id, "the operator")
         return RedirectResponse(f"/runs/{quote(run_id, safe='')}", 303)
 
     @router.get("/nodes")
     def nodes(request: Request) -> Response:
-        return page.for_operator(request, lambda: page.nodes(request))
+        return page.people.for_operator(request, lambda: page.nodes(request))
 
     @router.get("/sign-in")
     def sign_in_page(request: Request, next: str = "/") -> Response:  # noqa: A002 - the query's name
@@ -84,11 +81,11 @@ def dashboard_router(parts: Parts) -> APIRouter:
 
     @router.post("/sign-in")
     def sign_in(request: Request, content: bytes = form) -> Response:
-        return page.open_session(request, _fields(content))
+        return page.open_session(request, fields_of(content))
 
     @router.post("/sign-out")
     def sign_out(request: Request, content: bytes = form) -> Response:
-        check_page_token(parts, request.scope, _fields(content).get("form_token", ""))
+        check_page_token(parts, request.scope, fields_of(content).get("form_token", ""))
         parts.sessions.close(session_of(request.scope))
         response = RedirectResponse("/sign-in", 303)
         response.delete_cookie(SESSION_COOKIE, path="/")
@@ -121,39 +118,12 @@ def refusal_page() -> Callable[[Request, HttpRefusal], Response]:
     return page
 
 
-def _fields(content: bytes) -> dict[str, str]:
-    try:
-        pairs = parse_qs(content.decode("ascii"), keep_blank_values=True, max_num_fields=10)
-    except ValueError:
-        raise HttpRefusal(400, "form: should be a form of this server. Reload.") from None
-    return {name: values[0] for name, values in pairs.items()}
-
-
 class _Pages:
     """Makes each page from the stores."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._renderer = Renderer()
-
-    def for_operator(self, request: Request, make: Callable[[], Response]) -> Response:
-        """Return the page, or the way to sign in."""
-        if is_operator(self._parts, request.scope):
-            return make()
-        if not self._parts.settings.api_token:
-            require_operator(self._parts, request.scope)  # says why not
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?next={quote(target, safe='')}", 303)
-
-    def _page(self, request: Request, template: str, nav: str | None, **values: Any) -> Response:
-        return self._renderer.page(
-            template,
-            200,
-            nav=nav,
-            signed_in=bool(session_of(request.scope) and self._parts.settings.api_token),
-            form_token=page_token(self._parts, request.scope),
-            **values,
-        )
+        self.people = People(parts)
 
     def runs(self, request: Request, before: int | None) -> Response:
         """Return the list."""
@@ -164,7 +134,7 @@ class _Pages:
         tally = (("running", sum(counts.values()) - waiting), ("waiting", waiting))
         older = rows[-1].seq if len(rows) == ROWS_A_PAGE else None
         first = before is None
-        return self._page(
+        return self.people.page(
             request,
             "runs.html",
             "runs",
@@ -188,7 +158,7 @@ class _Pages:
         rank = rank if rank is not None and rank < nodes and nodes > 1 else None
         log, cut = log_tail(parts.database, run_id, attempt, LOG_TAIL_BYTES, rank)
         view = run_view(run, told(parts, run_id), base_url=parts.base_url, now=now)
-        return self._page(
+        return self.people.page(
             request,
             "run.html",
             "runs",
@@ -223,13 +193,15 @@ class _Pages:
             _provider_row(name, provider, is_default=name == default)
             for name, provider in sorted(self._parts.providers.items())
         ]
-        return self._page(request, "nodes.html", "nodes", providers=shown)
+        return self.people.page(request, "nodes.html", "nodes", providers=shown)
 
     def sign_in(self, request: Request, target: str, *, fault: str) -> Response:
         """Return the page that asks for the token."""
         if not self._parts.settings.api_token:
             return RedirectResponse("/", 303)
-        response = self._page(request, "sign_in.html", None, next=_relative(target), fault=fault)
+        response = self.people.page(
+            request, "sign_in.html", None, next=_relative(target), fault=fault
+        )
         response.status_code = 401 if fault else 200
         return response
 

@@ -59,7 +59,8 @@ class _Headers:
 class GithubEvents:
     """The ASGI application behind `POST /webhooks/github`.
 
-    `store` commits a delivery durably and says whether it is new; `ring` wakes the inbox.
+    `store` commits a delivery durably and says whether it is new; `ring` wakes the inbox; `see`
+    notes that a delivery came which is not kept, without waiting: it proves that GitHub reaches us.
     """
 
     def __init__(
@@ -68,11 +69,12 @@ class GithubEvents:
         secrets: tuple[bytes, ...],
         store: Store,
         ring: Callable[[], None],
+        see: Callable[[], object] = lambda: None,
         body_limit_s: float = BODY_LIMIT_S,
     ) -> None:
         if not secrets:
             raise ValueError("deliveries cannot be verified without a secret")
-        self._secrets, self._store, self._ring = secrets, store, ring
+        self._secrets, self._store, self._ring, self._see = secrets, store, ring, see
         self._body_limit_s = body_limit_s
         self._held_bytes = 0
 
@@ -96,6 +98,7 @@ class GithubEvents:
         if not _looks_like_an_object(body):
             raise _Refusal(400, "body: should be a JSON object in UTF-8.")
         if headers.event == "ping":  # says "the hook works": there is nothing to keep
+            self._see()
             return 202, "pong"
         return await self._keep(headers, body)
 
@@ -136,6 +139,7 @@ class GithubEvents:
             log.exception("delivery not stored guid=%s event=%s", headers.guid, headers.event)
             raise _Refusal(503, "the delivery could not be stored. Deliver it again.") from None
         if not new:
+            self._see()
             return 202, "known already"
         self._ring()
         return 202, "accepted"

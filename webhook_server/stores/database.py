@@ -115,12 +115,16 @@ class Database:
 
     def set_state(self, key: str, value: str) -> None:
         """Remember a small fact of the server itself. Safe to repeat."""
+        self.set_state_async(key, value).result()
+
+    def set_state_async(self, key: str, value: str) -> Future[None]:
+        """As `set_state`, for a caller that must not wait in its thread."""
 
         def work(connection: Connection) -> None:
             connection.execute(delete(server_state).where(server_state.c.key == key))
             insert_once(connection, server_state, {"key": key, "value": value})
 
-        self.write(work)
+        return self.write_async(work)
 
 
 def _free_claims(connection: Connection) -> None:

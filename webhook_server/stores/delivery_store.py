@@ -15,6 +15,8 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import deliveries, handled_intents
 
+_SEEN = "delivery_seen_at"  # server_state
+
 
 class DeliveryState(StrEnum):
     """Where a delivery stands."""
@@ -62,6 +64,17 @@ class DeliveryStore:
             "due_at": now,
         }
         return self._db.write_async(lambda connection: insert_once(connection, deliveries, values))
+
+    def see_async(self, now: datetime) -> Future[None]:
+        """Note that a signed delivery arrived which is not kept: a ping, or a known one again."""
+        return self._db.set_state_async(_SEEN, now.isoformat())
+
+    def arrived_since(self, moment: datetime) -> bool:
+        """Say whether a signed delivery came to any of this server's doors since `moment`."""
+        seen = self._db.state(_SEEN)
+        if seen is not None and datetime.fromisoformat(seen) >= moment:
+            return True
+        return any(at >= moment for _, at in self.last_guid_times(1))
 
     def claim(self, limit: int, lease: timedelta, now: datetime) -> list[Delivery]:
         """Take due deliveries, oldest first, for `lease`. Nobody else gets them meanwhile."""

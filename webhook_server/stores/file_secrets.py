@@ -35,15 +35,21 @@ class FileSecrets:
         return SecretValue(text=self._open(sealed, repository_id, name))
 
     def set(self, repository_id: int, name: str, value: str) -> None:
-        """Store or replace a value."""
+        """Store or replace a value. Raises: UserError; SecretUnreadable, the disk refuses."""
         check(name, value)
         path = self._path(repository_id, name)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + _cipher(self._key).encrypt(
             nonce, value.encode(), _place(repository_id, name)
         )
-        _replace(path, sealed)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _replace(path, sealed)
+        except OSError as error:
+            raise SecretUnreadable(
+                f"{self._root}: should be a folder that can be written, found: {error.strerror}."
+                " Let the server write there, or name another with CYNTHUS_SECRETS_URL."
+            ) from error
 
     def names(self, repository_id: int) -> list[str]:
         """Return the names, sorted."""

@@ -3,7 +3,8 @@
 A repository's own secret NAME is `cynthus-<repository id>-NAME`; one that several share is `NAME`
 itself. Either counts only while it wears the label `cynthus_repository_<id>: allowed`: the id
 comes from GitHub, not from a name, and a name in a spec has no `-`, so that no repository can
-spell another's secret. https://cloud.google.com/secret-manager/docs/best-practices
+spell another's secret. The server's own are `cynthus-server-NAME`, labelled `cynthus_server`.
+https://cloud.google.com/secret-manager/docs/best-practices
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from google.cloud import secretmanager_v1 as manager
 from cynthus.errors import Transient, UserError
 from webhook_server.settings import Settings
 from webhook_server.stores.google_access import ASK_RETRY, open_credentials, spoken
-from webhook_server.stores.secret_protocol import NAME, SecretUnreadable, SecretValue, check
+from webhook_server.stores.secret_protocol import (
+    NAME,
+    SERVER_SCOPE,
+    SecretUnreadable,
+    SecretValue,
+    check,
+)
 
 # With underscores: a filter reads `labels.a-b` as a subtraction in some of Google's APIs.
 _LABEL = "cynthus_repository_{}"
@@ -190,10 +197,13 @@ class ManagerSecrets:
 
 
 def _own(repository_id: int, name: str) -> str:
-    return f"cynthus-{int(repository_id)}-{name}"
+    scope = "server" if repository_id == SERVER_SCOPE else str(int(repository_id))
+    return f"cynthus-{scope}-{name}"
 
 
 def _label(repository_id: int) -> str:
+    if repository_id == SERVER_SCOPE:
+        return "cynthus_server"
     return _LABEL.format(int(repository_id))
 
 

@@ -10,6 +10,7 @@ from cynthus.errors import CynthusError, UserError
 
 SHORTEST = 8  # shorter text occurs in logs by chance and could not be masked without harm
 LONGEST_BYTES = 64 * 1024  # Secret Manager's limit; GitHub's 48 KB fit: keys, service accounts
+SERVER_SCOPE = -1  # the server's own secrets: GitHub numbers repositories from 1, 0 is none
 NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]{0,127}\Z", re.ASCII)
 _RESERVED = ("CYNTHUS_", "GITHUB_", "LD_")
 
