@@ -45,6 +45,7 @@ class GithubSide:
     jobs: GithubJobs
     inbox: Inbox
     redelivery: Redelivery
+    policies: Policies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,6 @@ def open_github(ground: Ground) -> GithubSide:
     settings, database, bell, now = ground.settings, ground.database, ground.bell, ground.now
     api = _api(settings, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
-    runs = RunStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
     verifier = OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, fetch=fetch, now=now
@@ -104,6 +104,7 @@ def open_github(ground: Ground) -> GithubSide:
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),
+        policies=policies,
     )
 
 
