@@ -105,7 +105,7 @@ class World:
         """Plan the head as the inbox does, and let the publisher look."""
         server = self.server
         pull = server.api.pull(self.place, self.number)
-        found = server.plans.make(server.inbox_parts, self.place, self.facts, pull)
+        found = server.plans.make(server.parts, self.place, self.facts, pull)
         if found is not None:
             self.change(PublicationKind.PLAN, plan=found)
         server.publisher.step()
@@ -125,7 +125,7 @@ class World:
             at=server.clock(),
             key="comment/1/0",
         )
-        return server.inbox_parts.answer(server.inbox_parts, asked, ask)
+        return server.parts.answer(server.parts, asked, ask)
 
     def comments(self) -> list[str]:
         issue = self.client.get_repo(self.repo).get_issue(self.number)
