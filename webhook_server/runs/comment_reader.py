@@ -53,8 +53,14 @@ def asks_of(body: str) -> tuple[Line, ...]:
         if not isinstance(ask, Misread) and ask.verb in STARTING:
             ask = Misread(verb=ask.verb, text=_SECOND_START) if started else ask
             started = True
-        found.append(Line(number=number, written=text.strip()[:LONGEST_KEPT], ask=ask))
+        found.append(Line(number=number, written=_kept(text), ask=ask))
     return tuple(found)
+
+
+def _kept(text: str) -> str:
+    """Return the line as it stood there, without what cannot be seen, nor kept in a database."""
+    kept = text.replace("\t", " ").strip()[:LONGEST_KEPT]
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in kept)
 
 
 def written(ask: Ask) -> str:

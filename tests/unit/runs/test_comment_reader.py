@@ -210,6 +210,12 @@ def test_of_a_long_line_enough_is_kept_to_recognise_it() -> None:
     assert len(line.written) == LONGEST_KEPT
 
 
+def test_what_cannot_be_seen_or_stored_is_not_kept() -> None:
+    (line,) = asks_of("/cynthus\trun A=\x00\ud800\u202e")
+    assert line.written == "/cynthus run A=\ufffd\ufffd\ufffd"
+    assert isinstance(line.ask, Misread)
+
+
 # ── what holds of every ask ─────────────────────────────────────────────────────────────────────
 
 VISIBLE = st.text(st.characters(codec="utf-8").filter(lambda sign: sign.isprintable()), max_size=12)
