@@ -16,14 +16,20 @@ from cynthus.errors import Transient
 from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
+from tests.fake_provider import FakeProvider
 from tests.github_fixture import App, GithubSimulator, WebhookSink
 from webhook_server.auth.allowed import Allowed
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
-from webhook_server.github_api import AppHooks, AppSettings, GithubApi, PullFacts
+from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.inbox.plans import Plans
+from webhook_server.inbox.reading import Reader
 from webhook_server.intents import Place
+from webhook_server.planning import Planner
 from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import (
     Cause,
     Decision,
@@ -35,11 +41,13 @@ from webhook_server.runs.model import (
     SpecFault,
     State,
 )
-from webhook_server.runs.pull import PlanResult
+from webhook_server.stores.budget_store import BudgetStore
+from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -81,6 +89,10 @@ def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
     return f"{repository_id}/{run_id}/{attempt}/{path}"
 
 
+def page_of(run_id: str) -> str:
+    return f"https://cynthus.test/runs/{run_id}"
+
+
 class Server:
     """All parts, stepped by the test."""
 
@@ -90,7 +102,6 @@ class Server:
         self.waited: list[float] = []
         self.policy: RepositoryPolicy | None = RepositoryPolicy()
         self.policy_faults: tuple[SpecFault, ...] = ()
-        self.planned: list[tuple[str, int]] = []
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
         self.db.migrate()
         self.runs, self.events = RunStore(self.db), EventStore(self.db)
@@ -99,6 +110,18 @@ class Server:
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
         self.shelf = Shelf()
+        self.lender = FakeProvider(self.clock)
+        self.planner = Planner(
+            providers={self.lender.name: self.lender},
+            default_provider=self.lender.name,
+            longest=timedelta(days=7),
+            budgets=BudgetStore(self.db, BudgetLimits()).of_repository,
+            cooling=CoolDownStore(self.db).current,
+            now=self.clock,
+        )
+        self.baselines = Baselines(
+            runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
+        )
         self.app = app
         self.restart()
 
@@ -115,6 +138,7 @@ class Server:
             now=self.clock,
             wait=self.waited.append,
         )
+        self.plans = Plans(self.planner, HistoryStore(self.db))
         ids = itertools.count(1)
         begun = int(self.clock().timestamp() * 1000) % 10**9
         self.parts = InboxParts(
@@ -127,9 +151,9 @@ class Server:
             events=self.events,
             warm=WarmStore(self.db),
             policy=self.policy_of,
-            answer=lambda _, asked, ask: f"the answer to {ask.verb} for {asked.by.login}",
-            make_plan=self.plan_of,
-            url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
+            answer=Reader(self.plans, self.baselines).answer,
+            make_plan=self.plans.make,
+            url_of=page_of,
             allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
             bell=self.bell,
             now=self.clock,
@@ -152,7 +176,7 @@ class Server:
                     environment=EnvironmentStore(self.db).texts,
                 ),
                 bell=self.bell,
-                url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
+                url_of=page_of,
                 now=self.clock,
             ),
             spawn=lambda work: work(),
@@ -163,11 +187,6 @@ class Server:
         if self.policy is None:
             raise Transient("GitHub cannot be asked for the policy.")
         return PolicySeen(policy=self.policy, read_at=self.clock(), faults=self.policy_faults)
-
-    def plan_of(self, _: InboxParts, place: Place, __: object, pull: PullFacts) -> PlanResult:
-        """Return a plan that names its head, as far as the inbox has to know."""
-        self.planned.append((place.full_name, pull.number))
-        return PlanResult(sha=pull.sha, conclusion="neutral", title="a plan", summary="")
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)

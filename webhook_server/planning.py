@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from cynthus.errors import Transient
 from cynthus.spec import Spec
@@ -34,6 +35,7 @@ class PlanWish:
     repository_id: int = 0  # whose budgets; 0: no GitHub repository
     repository: str = ""  # owner/name, for people
     minimum_driver: str | None = None  # of the environment, as far as it is known
+    monthly_usd: Decimal | None = None  # what the repository's policy allows a month
 
 
 class NoProviders(Transient):
@@ -47,7 +49,7 @@ class Planner:
     providers: Mapping[str, Provider]
     default_provider: str
     longest: timedelta  # the server's own limit of a run
-    budgets: Callable[[int, datetime], tuple[BudgetSeen, ...]]
+    budgets: Callable[[int, datetime, Decimal | None], tuple[BudgetSeen, ...]]
     cooling: Callable[[str, datetime], tuple[CoolDown, ...]]
     now: Callable[[], datetime]
 
@@ -71,7 +73,8 @@ class Planner:
             policy=within(policy_of(name), self.longest),
             minimum_driver=wish.minimum_driver,
         )
-        seen = Observations(budgets=self.budgets(wish.repository_id, now))
+        budgets = self.budgets(wish.repository_id, now, wish.monthly_usd)
+        seen = Observations(budgets=budgets)
         return plan(question, self._with_offers(name, wish.spec, seen), now)
 
     def _with_offers(self, name: str, spec: Spec, seen: Observations) -> Observations:

@@ -6,17 +6,31 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cynthus.repository_policy import Verb
+from cynthus.repository_policy import ApprovalLine, Limits, RepositoryPolicy, Role, Verb
+from cynthus.wire import EventKind
 from tests.builders import a_draft, a_key, a_spec
 from tests.github_fixture import GithubSimulator, github_simulator
 from tests.github_parts import Server, a_server
-from webhook_server.runs.model import State
-from webhook_server.runs.pull import Pull, Reply
+from webhook_server.github_api import RepositoryFacts
+from webhook_server.inbox.asked import Asked, Declined
+from webhook_server.intents import Person, Place
+from webhook_server.runs.asks import (
+    AskCompare,
+    AskHelp,
+    AskLogs,
+    AskPlan,
+    AskStatus,
+    AskWhy,
+    Reading,
+)
+from webhook_server.runs.model import Outcome, State
+from webhook_server.runs.pull import PlanResult, Pull, Reply
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,
@@ -64,11 +78,54 @@ class World:
         self.change(PublicationKind.COMMENT, replies=(*known.replies, reply))
         self.server.publisher.step()
 
-    def a_run(self) -> str:
+    def a_run(self, **changes: Any) -> str:
         key = a_key(repository_id=self.repository_id, commit_sha=self.sha)
-        draft = a_draft(key=key, repository=self.repo, pull_request=self.number, spec=a_spec())
+        given = {"key": key, "repository": self.repo, "pull_request": self.number}
+        draft = a_draft(**(given | {"spec": a_spec()} | changes))
         now = self.server.clock()
         return self.server.runs.accept(draft, arrived=None, token_id=None, now=now).run_id
+
+    @property
+    def place(self) -> Place:
+        return Place(
+            id=self.repository_id,
+            owner_id=0,
+            full_name=self.repo,
+            default_branch="main",
+            installation_id=self.installation_id,
+        )
+
+    @property
+    def facts(self) -> RepositoryFacts:
+        return RepositoryFacts(
+            id=self.repository_id, owner_id=0, full_name=self.repo, default_branch="main"
+        )
+
+    def plan(self) -> PlanResult | None:
+        """Plan the head as the inbox does, and let the publisher look."""
+        server = self.server
+        pull = server.api.pull(self.place, self.number)
+        found = server.plans.make(server.parts, self.place, self.facts, pull)
+        if found is not None:
+            self.change(PublicationKind.PLAN, plan=found)
+        server.publisher.step()
+        return found
+
+    def answer(self, ask: Reading, *, role: Role = Role.WRITE) -> str:
+        """Ask as the inbox does."""
+        server = self.server
+        asked = Asked(
+            place=self.place,
+            facts=self.facts,
+            pull=server.api.pull(self.place, self.number),
+            known=self.pull,
+            policy=server.policy_of(self.place),
+            by=Person(id=1, login="ada", bot=False),
+            role=role,
+            at=server.clock(),
+            key="comment/1/0",
+        )
+        return server.parts.answer(server.parts, asked, ask)
 
     def comments(self) -> list[str]:
         issue = self.client.get_repo(self.repo).get_issue(self.number)
@@ -85,6 +142,12 @@ class World:
         found = self.server.publications.get(subject_of(self.repository_id, self.number), kind)
         assert found is not None
         return found
+
+    def reads(self) -> int:
+        """Return how often GitHub was asked since the last look."""
+        sent = self.github.sim("GET", "/requests")
+        self.github.sim("DELETE", "/requests")
+        return sum("/repos/" in one["path"] and one["method"] == "GET" for one in sent)
 
     def writes(self) -> list[str]:
         """Return what was written since the last look, by verb and end of the path."""
@@ -197,3 +260,136 @@ def test_a_locked_conversation_is_asked_again_only_for_a_new_question(world: Wor
     assert [write for write in world.writes() if "comments" in write] == []
     world.reply(2)
     assert len(world.comments()) == 1
+
+
+# ── the plan ────────────────────────────────────────────────────────────────────────────────────
+
+SPEC = "version: 1\nname: digits\nrun: python train.py\nresources: {max_cost: 5.00}\n"
+
+
+def plan_checks(world: World, sha: str) -> list[Any]:
+    return [check for check in world.checks(sha) if check.name == "cynthus/plan"]
+
+
+def test_a_head_with_a_new_spec_has_one_plan(world: World) -> None:
+    sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
+    assert world.plan() is not None
+    assert world.reads() <= 6
+    [check] = plan_checks(world, sha)
+    assert (check.status, check.conclusion) == ("completed", "success")
+    assert check.external_id == subject_of(world.repository_id, world.number)
+    assert check.output.title.startswith("digits · small in here · at most $")
+    assert "The base branch has no such spec." in check.output.summary
+    world.writes()
+    world.plan()  # the same again: nothing is read of the commits, nothing is written
+    assert world.reads() == 1
+    assert len(plan_checks(world, sha)) == 1
+
+
+def test_every_head_has_its_own_plan(world: World) -> None:
+    world.push({"cynthus.yaml": SPEC}, branch="main")
+    first = world.push({"cynthus.yaml": SPEC, "README.md": "hello you"}, branch="patch")
+    world.plan()
+    broken = SPEC.replace("max_cost: 5.00", "max_cost: 5.00, spot: maybe")
+    second = world.push({"cynthus.yaml": broken}, branch="patch")
+    world.plan()
+    [before], [after] = plan_checks(world, first), plan_checks(world, second)
+    assert (before.conclusion, before.output.title) == ("success", "no spec is changed")
+    assert (after.conclusion, after.output.annotations_count) == ("failure", 1)
+    assert after.output.title == "cynthus.yaml has 1 fault"
+
+
+def test_a_repository_without_a_spec_has_no_plan(world: World) -> None:
+    assert world.plan() is None
+    assert world.checks(world.sha) == []
+
+
+def test_a_plan_beyond_the_policys_line_waits_for_a_person(world: World) -> None:
+    sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
+    limits = Limits(monthly_budget_usd=Decimal(300))
+    line = ApprovalLine(cost_usd=Decimal(1))
+    world.server.policy = RepositoryPolicy(limits=limits, approval=line)
+    world.plan()
+    [check] = plan_checks(world, sha)
+    assert check.conclusion == "action_required"
+    assert "needs approval by maintain or admin" in check.output.title
+    assert "$300.00 left of $300.00" in check.output.summary
+
+
+def test_a_plan_whose_answer_was_lost_is_found_again(world: World) -> None:
+    sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
+    match = {"method": "POST", "path": "/check-runs$"}
+    world.github.post("/faults", kind="drop_answer", match=match)
+    world.plan()
+    world.server.restart()
+    world.server.clock.pass_by(minutes=1)
+    world.server.publisher.step()
+    assert len(plan_checks(world, sha)) == 1
+    assert world.publication(PublicationKind.PLAN).state is PublicationState.DONE
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_status_tells_each_run_and_why_it_waits(world: World) -> None:
+    with pytest.raises(Declined, match="no run yet"):
+        world.answer(AskStatus())
+    run_id = world.a_run()
+    text = world.answer(AskStatus(), role=Role.READ)
+    assert text.startswith("- ` digits #1 ` at `")
+    assert f"([live view](https://cynthus.test/runs/{run_id}))" in text
+    assert world.answer(AskStatus(target="digits#1")) == text
+    with pytest.raises(Declined, match="there is no run"):
+        world.answer(AskStatus(target="else"))
+
+
+def test_logs_are_the_end_of_the_newest_attempt_in_a_fence(world: World) -> None:
+    run_id = world.a_run()
+    world.server.run_to_outputs(run_id, {})
+    world.server.tell(run_id, EventKind.LOG, text="epoch 1\n```\n/cynthus run\n")
+    world.server.tell(run_id, EventKind.LOG, text="epoch 2\nloss nan\n")
+    text = world.answer(AskLogs(last=4))
+    assert text.endswith("````text\n```\n/cynthus run\nepoch 2\nloss nan\n````")
+    assert "the last 2 lines with ` epoch `" in world.answer(AskLogs(grep="epoch"))
+    assert "has no line with ` none `" in world.answer(AskLogs(grep="none"))
+
+
+def test_why_tells_the_course(world: World) -> None:
+    run_id = world.a_run()
+    world.server.to_state(run_id, State.QUEUED)
+    text = world.answer(AskWhy())
+    assert "is **queued** since" in text
+    assert "queued: it is queued" in text
+
+
+def test_compare_wants_a_released_result_of_the_default_branch(world: World) -> None:
+    run_id = world.a_run()
+    with pytest.raises(Declined, match="no released result"):
+        world.answer(AskCompare(left=run_id))
+    other = world.a_run(id="other0000001", key=a_key(repository_id=world.repository_id))
+    assert "digits" in world.answer(AskCompare(left=run_id, right=other))
+    world.server.change(
+        other, lambda run: replace(run, ref="refs/heads/main", release_url="https://github.test/r")
+    )
+    world.server.finish(other, Outcome.SUCCEEDED)
+    assert world.answer(AskCompare(left=run_id)).startswith("| |")
+
+
+def test_a_plan_can_be_asked_for_with_changes(world: World) -> None:
+    with pytest.raises(Declined, match="spec"):
+        world.answer(AskPlan())
+    world.push({"cynthus.yaml": SPEC + 'env: {LR: "0.1"}\n'}, branch="patch")
+    plain = world.answer(AskPlan(names=("digits",)))
+    assert "It means the same as on the base branch." in plain
+    changed = world.answer(AskPlan(overrides=(("LR", "0.5"),)))
+    assert "` env/LR `" in changed
+    with pytest.raises(Declined, match="Did you mean"):
+        world.answer(AskPlan(names=("digit",)))
+
+
+def test_help_names_what_this_person_may_ask(world: World) -> None:
+    reader = world.answer(AskHelp(), role=Role.READ)
+    assert "` /cynthus status [run] `" in reader
+    assert "` /cynthus run" not in reader
+    assert "Not by you here: run, logs, cancel" in reader
+    assert "` /cynthus destroy `" in world.answer(AskHelp(), role=Role.ADMIN)

@@ -100,12 +100,16 @@ class Plans:
         try:
             seen = at.parts.policy(at.place)
         except Transient as error:
-            return self._priced(at, replace(planned, verdict=Verdict(unread=str(error))), spec)
+            planned = replace(planned, verdict=Verdict(unread=str(error)))
+            return self._priced(at, planned, spec, None)
         grant = approval.grant_of(spec, seen.policy, fork=at.fork)
-        planned = self._priced(at, planned, approval.granted(spec, grant))
+        wanted = approval.granted(spec, grant)
+        planned = self._priced(at, planned, wanted, seen.policy.limits.monthly_budget_usd)
         return replace(planned, verdict=self._verdict(at, planned, seen, spec))
 
-    def _priced(self, at: _At, planned: Planned, spec: Spec) -> Planned:
+    def _priced(
+        self, at: _At, planned: Planned, spec: Spec, monthly_usd: Decimal | None
+    ) -> Planned:
         """Add what a run by this spec would get: it is what the policy leaves of the file's."""
         before = planned.image.before
         wish = PlanWish(
@@ -113,6 +117,7 @@ class Plans:
             repository_id=at.place.id,
             repository=at.place.full_name,
             minimum_driver=before.about.minimum_driver if before else None,
+            monthly_usd=monthly_usd,
         )
         try:
             view = self.planner.plan(wish)
@@ -184,10 +189,11 @@ class _At:
     def approved_by(self, imagined: Run) -> str | None:
         """Return who has approved a run of exactly this commit and spec, whatever its image."""
         for run in self._runs():
-            given = run.approval
-            if given is None or run.key.spec_path != imagined.key.spec_path:
+            if run.key.spec_path != imagined.key.spec_path:
                 continue
-            if approval.is_for(replace(given, image=None), imagined):
+            # One that the loop has yet to take up counts as well: the person has said yes.
+            given = run.approval or self.parts.runs.wishes(run.id).approval
+            if given is not None and approval.is_for(replace(given, image=None), imagined):
                 return given.by
         return None
 

@@ -32,6 +32,7 @@ from webhook_server.routes.parts import Parts
 from webhook_server.routes.run_requests import check_text, parse_spec
 from webhook_server.stores.database import CONTROL_PLANE
 from webhook_server.stores.instance_store import InstanceRow
+from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.strays import sweep_asked, why_kept
 
 BODY_LIMIT_BYTES = 512 << 10  # a spec of 64 KiB, each character escaped as six
@@ -90,11 +91,18 @@ def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
         repository_id=ask.repository_id,
         repository=ask.repository,
         minimum_driver=ask.minimum_driver,
+        monthly_usd=_monthly_usd(parts, ask.repository_id),
     )
     try:
         return planner.plan(wish)
     except NoProviders as error:
         raise _no_providers() from error
+
+
+def _monthly_usd(parts: Parts, repository_id: int) -> Decimal | None:
+    """Return what the repository's policy allows a month, as it was last read."""
+    kept = PolicyStore(parts.database).get(repository_id)
+    return None if kept is None else kept.seen.policy.limits.monthly_budget_usd
 
 
 def _spec(ask: PlanAsk) -> Spec:
