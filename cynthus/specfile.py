@@ -52,8 +52,17 @@ def parse(text: bytes, path: str) -> Spec:
     return spec
 
 
-def read_tree(text: bytes, faults: Faults) -> Node | None:
-    """Return the file's tree, as far as it can be read; what is wrong goes to `faults`."""
+def read_tree(
+    text: bytes,
+    faults: Faults,
+    *,
+    what: str = "a spec",
+    do: str = "Run `cynthus init` to write one",
+) -> Node | None:
+    """Return the file's tree, as far as it can be read; what is wrong goes to `faults`.
+
+    `what` the file should hold, and what to `do`, is said of an empty one.
+    """
     if len(text) > LARGEST_FILE:
         found = f"{len(text)} bytes"
         _note(
@@ -67,7 +76,7 @@ def read_tree(text: bytes, faults: Faults) -> Node | None:
     decoded = _without_refused_characters(_decode(text, faults), faults)
     tree = _build(decoded, faults)
     if tree is None and not faults.found:
-        _note(faults, "should hold a spec, found nothing. Run `cynthus init` to write one")
+        _note(faults, f"should hold {what}, found nothing. {do}")
     return tree
 
 
@@ -104,6 +113,12 @@ _REFUSED = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff"
     "\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff" + REFUSED_CHARACTER + "]|\r(?!\n)"
 )
+
+
+def refused_character(text: str) -> str | None:
+    """Return the first character that no value may hold, or None."""
+    found = _REFUSED.search(text.replace("\r\n", "\n"))
+    return None if found is None else found[0]
 
 
 def _without_refused_characters(text: str, faults: Faults) -> str:
@@ -261,11 +276,11 @@ class _Builder:
 
     def _text_is_clean(self, text: str, mark: Mark) -> bool:
         """Refuse what escapes bring in; raw characters were refused before."""
-        match = _REFUSED.search(text.replace("\r\n", "\n"))
-        if match is None:
+        found = refused_character(text)
+        if found is None:
             return True
-        if match[0] != REFUSED_CHARACTER:
-            number = f"U+{ord(match[0]):04X}"
+        if found != REFUSED_CHARACTER:
+            number = f"U+{ord(found):04X}"
             message = f"should be plain text, found an escape for the character {number}. Remove it"
             _note(self._faults, message, mark)
         return False

@@ -174,6 +174,7 @@ def _reconciler(
         listening_since=ground.now(),
         budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
         waiting=WarmStore(ground.database).waiting,
+        policy=ground.github.policies.of_run if ground.github is not None else None,
     )
     hands = Hands(
         instances=instances,

@@ -8,9 +8,11 @@ from datetime import timedelta
 
 from webhook_server.publish.builds import Builds
 from webhook_server.publish.check_runs import CheckRuns
+from webhook_server.publish.comments import Comments
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.parts import Outside, Parts, Show
 from webhook_server.publish.places import Places
+from webhook_server.publish.plans import Plans
 from webhook_server.publish.releases import Releases, Spawn, in_background
 from webhook_server.stores.publication_store import (
     Publication,
@@ -66,5 +68,7 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
     return {
         PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
+        PublicationKind.COMMENT: Comments(parts, outside, failures),
+        PublicationKind.PLAN: Plans(parts, outside),
         PublicationKind.BUILD: Builds(parts, outside, failures),
     }

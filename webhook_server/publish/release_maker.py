@@ -17,9 +17,9 @@ from webhook_server.github_api import Asset, GithubApi, NotFound, Release, Relea
 from webhook_server.intents import Place
 from webhook_server.publish.assets import AssetFile, Blobs, digest_of, output_key
 from webhook_server.runs import release as shape
+from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.model import Run
 from webhook_server.runs.release import AssetPlan, OwnFile
-from webhook_server.runs.report import Feed
 from webhook_server.stores.environment_store import Texts
 from webhook_server.stores.event_store import EventStore
 

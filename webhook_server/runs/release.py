@@ -15,7 +15,7 @@ from cynthus.wire import Output
 from webhook_server.runs.environments import image_digest
 from webhook_server.runs.hostile import code, cut_middle, inline
 from webhook_server.runs.model import Attempt, Run
-from webhook_server.runs.report import sparkline
+from webhook_server.runs.spark import sparkline
 
 # https://docs.github.com/repositories/releasing-projects-on-github/about-releases#storage-and-bandwidth-quotas
 PART_BYTES = 2_000_000_000  # "each file must be under 2 GiB"

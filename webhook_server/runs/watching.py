@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from webhook_server.runs.extending import prolonged
 from webhook_server.runs.faults import (
     address_of,
     fault_of,
@@ -138,7 +139,7 @@ def _state(at: Try, member: Member) -> AgentState | None:
 def _stop_if_due(at: Try) -> Try:
     cancel, limit = at.seen.cancel, limit_reached(at.run, at.spec, at.now, at.policy)
     if cancel is not None:
-        return _ending(at, cancelled(cancel.by))
+        return _ending(at, cancelled(at, cancel))
     if limit is not None:
         return _ending(at, stopped(limit.cause, limit.text))
     return at
@@ -176,7 +177,7 @@ def _go_on(at: Try, *deadlines: datetime) -> Decision:
             text = f"the host of {member.name} will be maintained: {agent.maintenance}"
             at = replace(at, run=notice(at.run, text))
     decision = ask(at, [(m, next_question_at(at, m)) for m in watched], *looks)
-    return replace(decision, commands=(*_meet(at), *decision.commands))
+    return replace(decision, commands=(*_meet(at), *prolonged(at), *decision.commands))
 
 
 _BEFORE_RUNNING = {AgentState.PREPARING, AgentState.READY}
