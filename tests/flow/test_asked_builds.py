@@ -1,21 +1,16 @@
-"""A comment's run gets its image: dispatch, workflow, Action, run request, all as processes."""
+"""A comment becomes a run: dispatch, workflow, Action, run request, all as processes."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from cynthus import specfile
 from cynthus.wire import RunView
-from demo.stage import OWNER, Stage, standing
+from demo.stage import OWNER, PERSON, Stage, standing
 from tests.flow.conftest import HASTE, judge
-from webhook_server.runs.model import Origin, RunDraft, RunKey
-from webhook_server.stores.database import Database
-from webhook_server.stores.run_store import RunStore
 
 SPEC = """version: 1
 name: asked
@@ -49,9 +44,9 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         judge(stage)
 
 
-def a_repository(stage: Stage, name: str, folder: Path) -> tuple[int, str]:
-    """Push the workflow to the default branch, and a change to a topic; return id and its head."""
-    repository_id = stage.create_repository(name)
+def a_pull_request(stage: Stage, name: str, folder: Path) -> str:
+    """Push the workflow to the default branch, and a change to a topic; return its head."""
+    stage.create_repository(name)
     (folder / ".github/workflows").mkdir(parents=True)
     (folder / ".github/workflows/cynthus.yml").write_text(WORKFLOW)
     (folder / "cynthus.yaml").write_text(SPEC)
@@ -61,38 +56,11 @@ def a_repository(stage: Stage, name: str, folder: Path) -> tuple[int, str]:
     (work / "main.py").write_text("print('of the topic')\n")
     stage.git(work, "commit", "--quiet", "--all", "--message", "A change")
     stage.git(work, "push", "--quiet", "origin", "HEAD:topic")
-    stage.github.control("POST", "pulls", {"repo": f"{OWNER}/{name}", "head": "topic"})
-    return repository_id, stage.git(work, "rev-parse", "HEAD").strip()
-
-
-def asked_by_a_comment(stage: Stage, name: str, repository_id: int, sha: str) -> str:
-    """Accept a run as a comment starts one, while the server is away: nothing built its image."""
-    draft = RunDraft(
-        id=f"{name}00000001"[:12],
-        key=RunKey(
-            repository_id=repository_id,
-            commit_sha=sha,
-            spec_path="cynthus.yaml",
-            trigger="comment/2500000001/0",
-        ),
-        repository=f"{OWNER}/{name}",
-        ref="refs/pull/1/head",
-        event="issue_comment",
-        default_branch="main",
-        pull_request=1,
-        workflow_run_url=None,
-        spec=specfile.parse(SPEC.encode(), "cynthus.yaml"),
-        spec_text=SPEC,
-        origin=Origin(asked_by="mira", wants_build=True),
-    )
-    assert stage.server.program is not None
-    stage.server.program.stop()
-    now = datetime.now(UTC)
-    database = Database(f"sqlite:///{stage.server.state}/cynthus.db", now=lambda: now)
-    run_id = RunStore(database).accept(draft, arrived=None, token_id=None, now=now).run_id
-    database.close()
-    stage.server.start()
-    return run_id
+    wish = {"repo": f"{OWNER}/{name}", "head": "topic", "user": PERSON}
+    stage.github.control("POST", "pulls", wish)
+    # GitHub's moments are whole seconds: a comment is of a head that is surely older.
+    stage.github.control("POST", "clock", {"advance_s": 2})
+    return stage.git(work, "rev-parse", "HEAD").strip()
 
 
 def until_built(stage: Stage, run_id: str) -> RunView:
@@ -105,14 +73,15 @@ def until_built(stage: Stage, run_id: str) -> RunView:
     raise AssertionError(f"run {run_id} is still building:\n{stage.runner.tail()}")
 
 
-def test_a_run_that_nothing_builds_is_built_by_the_default_branch_s_workflow(
+def test_a_comment_has_the_default_branch_s_workflow_build_its_commit(
     light: Stage, tmp_path: Path
 ) -> None:
-    repository_id, sha = a_repository(light, "asked", tmp_path)
-    run_id = asked_by_a_comment(light, "asked", repository_id, sha)
-    view = until_built(light, run_id)
+    sha = a_pull_request(light, "asked", tmp_path)
+    wish = {"repo": f"{OWNER}/asked", "number": 1, "user": PERSON, "body": "/cynthus run"}
+    comment = light.github.control("POST", "comments", wish)
+    view = until_built(light, light.wait_for_run(sha))
     assert view.image is not None, view.reason
     workspace = Path(view.image.removeprefix("file://")) / "workspace"
     assert (workspace / "main.py").read_text() == "print('of the topic')\n"
-    assert view.trigger == "comment/2500000001/0"
-    assert [row["id"] for row in light.client.list(limit=20)] == [run_id]
+    assert view.trigger == f"comment/{comment['id']}/0"
+    assert [row["id"] for row in light.client.list(limit=20)] == [view.id]
