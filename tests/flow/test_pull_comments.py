@@ -245,6 +245,15 @@ def test_a_deleted_comment_comes_back_only_for_a_new_question(world: World) -> N
     assert "answer 2" in text
 
 
+def test_a_comment_that_was_only_hidden_for_a_while_gets_no_second_one(world: World) -> None:
+    world.reply(1)
+    match = {"method": "PATCH", "path": "/issues/comments/"}
+    world.github.post("/faults", kind="error", status=404, match=match)
+    world.reply(2)
+    [text] = world.comments()
+    assert "answer 2" in text
+
+
 def test_a_locked_conversation_is_asked_again_only_for_a_new_question(world: World) -> None:
     run_id = world.a_run()
     match = {"method": "POST", "path": "/issues/[0-9]+/comments$"}
