@@ -19,7 +19,8 @@ from webhook_server.runs import approval
 from webhook_server.runs.differences import differences
 from webhook_server.runs.images import reusable
 from webhook_server.runs.model import Cause, Origin, PolicySeen, Reason, Run, RunKey, State
-from webhook_server.runs.plan_check import Image, Planned, Verdict, plan_result
+from webhook_server.runs.plan_check import plan_result
+from webhook_server.runs.planned import Image, Planned, Verdict
 from webhook_server.runs.pull import PlanResult
 from webhook_server.stores.history_store import HistoryStore
 
