@@ -159,13 +159,13 @@ def shared(github: GithubSimulator, tmp_path_factory: pytest.TempPathFactory) ->
         app = github.create_app(webhook_url=sink.url)
         github.post("/owners", login="octo")
         made = github.post("/repos", owner="octo", name="digits", private=True, open=True)
-        github.post("/installations", app_id=app.id, owner="octo")
         with a_server(github, app, "octo", folder / "server") as server:
             world = Worlds(github, server, sink, folder)
             world.repository_id = made["id"]
             world.people()
             world.push({"README.md": "hello"})
             world.bases()
+            github.post("/installations", app_id=app.id, owner="octo")  # tells of nothing before
             world.common = world.push({"cynthus.yaml": ASKED}, branch="common")
             yield world
 
@@ -195,11 +195,11 @@ def own(world: Worlds) -> Pull:
 #: What each role may by default, of a verb that reads, one that starts, one that destroys.
 MAY = {
     "none": set(),
-    "read": {"status"},
-    "triage": {"status"},
-    "write": {"status", "run"},
-    "maintain": {"status", "run", "destroy"},
-    "admin": {"status", "run", "destroy"},
+    "read": {"help"},
+    "triage": {"help"},
+    "write": {"help", "run"},
+    "maintain": {"help", "run", "destroy"},
+    "admin": {"help", "run", "destroy"},
 }
 
 
@@ -207,7 +207,7 @@ MAY = {
 def test_c1_only_who_has_the_right_is_served_and_others_are_told_once(
     world: Worlds, pull: Pull, role: str
 ) -> None:
-    replies = pull.asks(role, "/cynthus status\n/cynthus run\n/cynthus destroy")
+    replies = pull.asks(role, "/cynthus help\n/cynthus run\n/cynthus destroy")
     admitted = {reply.verb for reply in replies if not reply.refused}
     assert admitted == MAY[role]
     assert len(pull.runs) == ("run" in MAY[role])
@@ -273,11 +273,11 @@ def test_a_policy_with_faults_starts_nothing_that_costs_and_answers_all_the_same
     world: Worlds, pull: Pull
 ) -> None:
     world.server.policy_faults = (SpecFault(line=3, column=1, text="limits: <b>should be"),)
-    run, status = pull.asks("write", "/cynthus run\n/cynthus status")
+    run, answer = pull.asks("write", "/cynthus run\n/cynthus help")
     assert run.refused
     assert "cynthus-policy.yml:3:1" in run.text
     assert "<b>" not in run.text
-    assert not status.refused
+    assert not answer.refused
     assert pull.runs == []
 
 
@@ -337,8 +337,7 @@ def test_c7_a_slash_that_only_looks_like_one_costs_not_one_request(
 def test_c8_of_200_lines_one_starts_a_run_and_ten_are_answered(world: Worlds, pull: Pull) -> None:
     replies = pull.asks("write", "/cynthus run\n" * 200)
     assert len(pull.runs) == 1
-    assert [reply.refused for reply in replies] == [False, *[True] * 10]
-    assert "first 10 lines" in replies[-1].text
+    assert [reply.refused for reply in replies] == [False, *[True] * 9]
 
 
 def test_c9_overrides_are_judged_as_the_file_is(world: Worlds, pull: Pull) -> None:
@@ -841,10 +840,10 @@ def test_an_approved_fork_runs_with_less_of_everything(world: Worlds, fork: Pull
 # ── buttons ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def shown_as(world: Worlds, run: Run) -> int:
-    """Note that a run is shown by a check run, as the publisher would; return its id."""
-    check_run_id = zlib.crc32(run.id.encode())
-    its = publications.c.subject == run.id, publications.c.kind == PublicationKind.CHECK_RUN.value
+def shown_as(world: Worlds, subject: str, kind: PublicationKind) -> int:
+    """Note that something is shown by a check run, as the publisher would; return its id."""
+    check_run_id = zlib.crc32(subject.encode())
+    its = publications.c.subject == subject, publications.c.kind == kind.value
     statement = update(publications).where(*its).values(external_id=check_run_id)
     world.server.db.write(lambda connection: connection.execute(statement))
     return check_run_id
@@ -852,19 +851,19 @@ def shown_as(world: Worlds, run: Run) -> int:
 
 def pressed(world: Worlds, run: Run, identifier: str, login: str, **more: Any) -> None:
     """Let GitHub tell that somebody pressed a button, with a body as it signs them."""
-    check_run_id = shown_as(world, run)
+    check_run_id = shown_as(world, run.id, PublicationKind.CHECK_RUN)
+    shown = {"id": check_run_id, "head_sha": run.key.commit_sha, "external_id": run.id}
+    press(world, shown | more, identifier, login)
+
+
+def press(world: Worlds, shown: dict[str, Any], identifier: str, login: str) -> None:
     user = world.github.post("/users", login=login)
     place = world.server.repositories.get(world.repository_id)
     assert place is not None
     payload = {
         "action": "requested_action",
         "requested_action": {"identifier": identifier},
-        "check_run": {
-            "id": check_run_id,
-            "head_sha": run.key.commit_sha,
-            "external_id": run.id,
-        }
-        | more,
+        "check_run": shown,
         "repository": {
             "id": place.id,
             "full_name": place.full_name,
@@ -934,3 +933,19 @@ def test_the_approve_button_approves_the_run_that_it_stands_at(world: Worlds, pu
     known = len(pull.replies)
     pressed(world, run, "approve", "write")
     assert len(pull.replies) == known
+
+
+def test_the_approve_button_of_a_forks_plan_lets_that_commit_run(world: Worlds, fork: Pull) -> None:
+    subject = f"pull/{world.repository_id}/{fork.number}"
+    shown = {
+        "id": shown_as(world, subject, PublicationKind.PLAN),
+        "head_sha": fork.sha,
+        "external_id": subject,
+    }
+    press(world, shown | {"id": 1}, "approve", "write")  # not the one that we show
+    press(world, shown, "approve", "read")
+    assert fork.runs == []
+    press(world, shown, "approve", "write")
+    [run] = fork.runs
+    assert run.approval is not None
+    assert (run.approval.by, run.key.commit_sha) == ("write", fork.sha)
