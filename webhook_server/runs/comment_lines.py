@@ -103,6 +103,7 @@ class _Reading:
     html: bool = False  # an HTML block, until a blank line
     perhaps_html: bool = False  # that, or a paragraph
     quoted: bool = False  # a quote, and what lazily goes on with it, until a blank line
+    quoted_html: bool = False  # perhaps a block of HTML in it
     span: bool = False  # the paragraph left something open
     hiding: Counter[str] = field(default_factory=Counter)  # open elements
 
@@ -127,7 +128,7 @@ class _Reading:
 
     def _blank(self) -> None:
         if not self.comment and not self.raw and self.fence is None:
-            self.html = self.perhaps_html = self.quoted = self.span = False
+            self.html = self.perhaps_html = self.quoted = self.quoted_html = self.span = False
 
     # ── inside blocks ───────────────────────────────────────────────────────────────────────────
 
@@ -180,8 +181,7 @@ class _Reading:
             return True
         quote = _QUOTE.match(line)
         if quote is not None:
-            self.quoted = True
-            self._read_tags(line[quote.end() :])
+            self._quote(line[quote.end() :])
             return True
         if _ANGLE.match(line):
             self._open_html(line)
@@ -194,7 +194,14 @@ class _Reading:
         unsure = re.search(r"[0-9]", lead.replace("1.", "").replace("1)", ""))
         if (unsure or re.search(r"\S {5}", lead)) is not None:
             self.lost = True
-        self.fence = _Fence(found["fence"], len(lead), listed=bool(lead.strip()))
+        # Four spaces before the marker, and it may be a paragraph's text.
+        listed = bool(lead.strip()) and not lead.startswith(" " * _TAB)
+        self.fence = _Fence(found["fence"], len(lead), listed=listed)
+
+    def _quote(self, text: str) -> None:
+        self.quoted = True
+        self.quoted_html = bool(text.strip()) and (self.quoted_html or bool(_ANGLE.match(text)))
+        self._read_tags(text, block=self.quoted_html)
 
     def _open_html(self, line: str) -> None:
         raw = _RAW.match(line)
@@ -271,8 +278,8 @@ def _without_comments(line: str, *, block: bool) -> str | None:
     while (begin := line.find("<!--", end)) >= 0:
         kept.append(line[end:begin])
         closing = line.find("-->", begin + 4)
-        doubtful = not block and _DOUBTFUL_COMMENT.search(line[begin + 4 : closing])
-        if closing < 0 or doubtful:
+        doubtful = _DOUBTFUL_COMMENT.search(line[begin + 4 : closing]) or "\\" in line[:begin]
+        if closing < 0 or (doubtful and not block):
             return None
         end = closing + 3
     return "".join([*kept, line[end:]])

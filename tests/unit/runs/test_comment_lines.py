@@ -15,7 +15,7 @@ from webhook_server.runs.comment_lines import MOST_LINES, ask_lines, holds_an_as
 steady = settings(
     deadline=None,
     derandomize=True,
-    max_examples=2500,  # a document of eight lines takes 0.5 ms to judge
+    max_examples=1000,  # a document of eight lines takes 0.5 ms to judge
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -41,6 +41,7 @@ COUNTED = {
     "below a fence that a list item's end ended": "- ```\n  code\n\n/cynthus run",
     "below indented code": "    code ` <b\n\n/cynthus run",
     "below a quote and a blank line": "> it said `x`\n\n/cynthus run",
+    "below a quote with code": "> `a <b`\n\n/cynthus run",
     "below a quoted reply of ours": "> <!-- cynthus: 7 -->\n> started\n\n/cynthus run",
     "below a comment on one line": "<!-- from a template -->\n/cynthus run",
     "below a comment on many": "<!--\nplease fill in\n\n-->\n/cynthus run",
@@ -216,6 +217,9 @@ PARTS = [
 @example(["> <script>", "", "a</script>", "", "/cynthus"])
 @example(["a <!--]<<pre>--->", "/cynthus"])
 @example(["~~~~~a", "/cynthus", "a~~"])
+@example(["\\<!--<kbd>-->", "/cynthus"])
+@example(["> <b>", "> `a <b", "", "/cynthus"])
+@example(["a", "    - ```", "/cynthus", "a```"])
 def test_no_line_counts_that_github_does_not_show_as_text(parts: list[str]) -> None:
     marked = [
         part + f" n{n}." if part.endswith("/cynthus") else part for n, part in enumerate(parts)
