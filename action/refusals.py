@@ -52,8 +52,8 @@ def fork(job: Job) -> str | None:
         return None
     return (
         "This pull request comes from a fork, and GitHub gives such jobs no identity token and no "
-        "secrets, so no run starts from here. A maintainer can start one after a look at the code "
-        f"by commenting `/cynthus run {job.pull_request.head_sha[:7]}`."
+        "secrets, so no run starts from here. Somebody with write access can let this commit run, "
+        f"after a look at it, by commenting `/cynthus approve {job.pull_request.head_sha[:7]}`."
     )
 
 
