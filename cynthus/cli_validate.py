@@ -1,4 +1,4 @@
-"""`cynthus validate FILE…`: every fault of spec files, for people, GitHub or programs."""
+"""`cynthus validate FILE…`: every fault of specs and policies, for people, GitHub, programs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import argparse
 import json
 import sys
 
+from cynthus import policyfile, specfile
 from cynthus.errors import Fault, UserError
 from cynthus.nodes import MOST_FAULTS, harmless
-from cynthus.specfile import LARGEST_FILE, parse
+from cynthus.specfile import LARGEST_FILE
 
 FORMATS = ("text", "github", "json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a spec, or - for standard input")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a spec, a cynthus-policy.yml, or - for standard input",
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -51,6 +57,7 @@ def _print_text(faults: list[Fault], files: list[str]) -> None:
 
 def faults_of(path: str) -> tuple[Fault, ...]:
     """Return the faults of one file, its being unreadable among them."""
+    parse = policyfile.parse if policyfile.is_policy(path) else specfile.parse
     try:
         parse(read_bytes(path), _name(path))
     except UserError as error:

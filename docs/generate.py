@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/spec.md, docs/settings.md, docs/catalogue.md."""
+"""Write the generated pages: docs/{spec,policy,settings,catalogue}.md."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from cynthus.example import SHOWN, commented
 from cynthus.schema import load
 
 SPEC_PAGE = Path(__file__).parent / "spec.md"
+POLICY_PAGE = Path(__file__).parent / "policy.md"
+POLICY_EXAMPLE = Path(__file__).parent.parent / "examples" / "cynthus-policy.yml"
 
 _HEAD = """\
 # The spec: `cynthus.yaml`
@@ -47,15 +49,64 @@ and `secrets` share no name.
 """
 
 
+_POLICY_HEAD = """\
+# The repository's policy: `.github/cynthus-policy.yml`
+
+What a repository lets its people and runs do. Only the file of the **default branch** counts, so
+that no branch and no pull request can widen it for itself; the server's own limits win over it.
+Without the file every key has its default. A push that changes it takes effect at once, and the
+commit gets a check run `cynthus/policy` with every fault on its line. While the file cannot be
+used, nothing that costs starts, and every refusal names the faults. `cynthus validate
+.github/cynthus-policy.yml` shows them before you push.
+
+This page is generated: change `schemas/cynthus_policy.schema.json`, then run `make docs`.
+
+```yaml
+{example}```
+"""
+
+_POLICY_RULES = """
+## What the lines do
+
+*Refused*: a run whose provider, GPU or number of instances lies beyond `limits` ends before it
+costs anything, and says which line it was. *Lowered*: its `max_cost`, `max_duration` and
+`keep_warm` are cut down to theirs, and a notice says so. *Held*: beyond a line of `approval`, and
+always for a commit of a fork, a run waits without an instance; its check run is `action_required`.
+It looks again every hour, since prices and policies change, and ends when nobody has approved it
+within 7 days.
+
+An approval is for exactly one commit, one spec with its overrides, one image and one most cost.
+Any other of these voids it. All attempts together stay within that cost; where a later one cannot,
+the run is held again. Repeated attempts of an approved run need no second approval otherwise.
+
+More time (`/cynthus extend`) is ordered from the start, since an instance's own hard end cannot be
+moved while it runs. It never passes the line of `approval.duration` of a run that was not approved.
+
+Times, money and lists are read as in [the spec](spec.md#how-the-file-is-read).
+"""
+
+
+def policy_page() -> str:
+    """Return the whole reference page of a repository's policy."""
+    schema = load("cynthus_policy")
+    head = _POLICY_HEAD.format(example=POLICY_EXAMPLE.read_text("utf-8"))
+    return head + "".join(_sections(schema, schema, "", seen=set())) + _POLICY_RULES
+
+
 def spec_page() -> str:
     """Return the whole reference page of the spec."""
     schema = load("cynthus")
     head = _HEAD.format(example=commented(SHOWN))
-    return head + "".join(_sections(schema, schema, "")) + _RULES
+    return head + "".join(_sections(schema, schema, "", seen=set())) + _RULES
 
 
-def _sections(schema: dict[str, Any], root: dict[str, Any], where: str) -> Iterator[str]:
-    """Yield one table for an object, then the sections of the objects inside it."""
+def _sections(
+    schema: dict[str, Any], root: dict[str, Any], where: str, *, seen: set[int]
+) -> Iterator[str]:
+    """Yield one table for an object, then the sections of the objects inside it, each once."""
+    if id(schema) in seen:
+        return
+    seen.add(id(schema))
     title = f"`{where}`" if where else "Top level"
     yield f"\n## {title}\n\n"
     if where:
@@ -67,7 +118,7 @@ def _sections(schema: dict[str, Any], root: dict[str, Any], where: str) -> Itera
     for key, rule in schema["properties"].items():
         inner = _object_inside(rule, root)
         if inner:
-            yield from _sections(inner, root, f"{where}.{key}" if where else key)
+            yield from _sections(inner, root, f"{where}.{key}" if where else key, seen=seen)
 
 
 def _object_inside(rule: dict[str, Any], root: dict[str, Any]) -> dict[str, Any] | None:
@@ -100,6 +151,9 @@ _TYPES = {
 }
 
 
+_FORMS = {"one_gpu": "text or group", "allowance": "role or group", "role": "role"}
+
+
 def _value(rule: dict[str, Any]) -> str:
     if "const" in rule:
         return f"`{json.dumps(rule['const'])}`"
@@ -108,7 +162,7 @@ def _value(rule: dict[str, Any]) -> str:
     if "type" in rule:
         return _TYPES[rule["type"]] + _bounds(rule)
     if "$ref" in rule:
-        return "text or group" if rule["$ref"].endswith("/one_gpu") else "text"
+        return _FORMS.get(rule["$ref"].rpartition("/")[2], "text")
     return " or ".join(dict.fromkeys(_value(form) for form in rule["anyOf"]))
 
 
@@ -130,5 +184,6 @@ if __name__ == "__main__":
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")
+    POLICY_PAGE.write_text(policy_page(), "utf-8")
     generate_catalogue.PAGE.write_text(generate_catalogue.catalogue_page(), "utf-8")
     PAGE.write_text(settings_page(), "utf-8")

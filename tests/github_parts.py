@@ -48,6 +48,7 @@ from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.history_store import HistoryStore
+from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -151,6 +152,7 @@ class Server:
             events=self.events,
             warm=WarmStore(self.db),
             policy=self.policy_of,
+            policies=PolicyStore(self.db),
             answer=Reader(self.plans, self.baselines).answer,
             make_plan=self.plans.make,
             url_of=page_of,

@@ -74,7 +74,8 @@ def open_github(ground: Ground) -> GithubSide:
     runs, events = RunStore(database), EventStore(database)
     baselines = Baselines(runs=runs, events=events, environments=EnvironmentStore(database))
     places = Places(api, repositories, now)
-    policies = Policies(api, PolicyStore(database), places.find, now)
+    policy_store = PolicyStore(database)
+    policies = Policies(api, policy_store, places.find, now)
     return GithubSide(
         api=api,
         events=GithubEvents(
@@ -98,6 +99,7 @@ def open_github(ground: Ground) -> GithubSide:
                 events=events,
                 warm=WarmStore(database),
                 policy=policies.of,
+                policies=policy_store,
                 answer=Reader(plans, baselines).answer,
                 make_plan=plans.make,
                 url_of=ground.url_of,

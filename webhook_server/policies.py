@@ -9,7 +9,7 @@ from cynthus import policyfile
 from cynthus.errors import Fault, Refused, Transient, UserError
 from cynthus.repository_policy import POLICY_PATH, RepositoryPolicy
 from webhook_server.github_api import GithubApi, NotFound
-from webhook_server.intents import Place, StartRun
+from webhook_server.intents import Place
 from webhook_server.runs.model import PolicySeen, Run, SpecFault
 from webhook_server.stores.policy_store import PolicyKept, PolicyStore
 
@@ -52,10 +52,6 @@ class Policies:
         except (Transient, Refused) as error:
             return self._old(kept, error)
         return self._read(place, kept)
-
-    def mark_stale(self, repository_id: int) -> None:
-        """Note that a push has changed the file. Safe to repeat."""
-        self._store.mark_stale(repository_id)
 
     def _fresh(self, kept: PolicyKept | None) -> PolicySeen | None:
         if kept is None or kept.stale or self._now() - kept.seen.read_at >= FRESH:
@@ -113,10 +109,3 @@ def _unusable(faults: tuple[SpecFault, ...], now: datetime) -> PolicySeen:
 def _fault(fault: Fault) -> SpecFault:
     text = f"{fault.where}: {fault.message}" if fault.where else fault.message
     return SpecFault(line=fault.line, column=fault.column, text=text)
-
-
-def touches_policy(pushed: StartRun) -> bool:
-    """Say whether a push may have changed what counts: the file on the default branch."""
-    if pushed.branch != pushed.place.default_branch:
-        return False
-    return pushed.changed is None or POLICY_PATH in pushed.changed

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.spec import Resources
 from cynthus.wire import AgentState
 from tests.builders import an_exit, an_offer, some_facts
@@ -23,7 +24,9 @@ from webhook_server.providers.provider import (
     ProviderUnavailable,
     Scope,
 )
-from webhook_server.runs.model import Offer, Order, Run
+from webhook_server.runs.approval import granted
+from webhook_server.runs.limits import price
+from webhook_server.runs.model import Attempt, Extension, Offer, Order, Run
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.instance_store import Enrolling
 
@@ -378,3 +381,67 @@ class History:
         if budget.booked_usd > self.booked_usd:
             assert len(run.attempts) > self.ordered, "what is booked rises only by an order"
         self.booked_usd, self.ordered = budget.booked_usd, len(run.attempts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """One order, and whether the run might be ordered at that moment."""
+
+    at: datetime
+    allowed: bool
+
+
+@dataclass
+class GovernedHistory(History):
+    """A history in which policies change, people approve or stay away, and ask for more time."""
+
+    rules: tuple[RepositoryPolicy, ...] = ()
+    held_at: datetime | None = None
+    was_held: bool = False
+    begun: list[Begun] = field(default_factory=list)
+    asked: int = 0
+    standing: RepositoryPolicy | None = None  # while the server decided
+
+    def _turn(self) -> None:
+        self.standing = self.world.rules
+        super()._turn()
+
+    def _people(self) -> None:
+        super()._people()
+        luck, run = self.chance.random(), self.run or self.world.run()
+        if luck < 0.01 and not self.cloud.healed:
+            self.world.govern(self.chance.choice(self.rules))
+        self.world.away = not self.cloud.healed and self.chance.random() < 0.1
+        if run.hold is not None and (self.cloud.healed or luck < 0.1):
+            self.world.approve()
+        if luck > 0.98:
+            more = timedelta(minutes=self.chance.choice([1, 5, 60]))
+            wish = Extension(key=f"comment/{self.asked}/0", by="ada", at=self.world.now, more=more)
+            self.asked += 1
+            self.world.runs.extend(RUN, wish)
+
+    def check(self) -> Run:
+        """Hold what must hold, and that nothing is ordered while somebody has yet to say yes."""
+        before = len(self.begun)
+        run = super().check()
+        self.begun += [
+            Begun(at=attempt.ordered_at, allowed=self._allowed(run, attempt))
+            for attempt in run.attempts[before:]
+        ]
+        self.held_at = self.world.now if run.hold is not None else None
+        self.was_held = self.was_held or run.hold is not None
+        if run.approval is not None:
+            spent = Decimal(self.cloud.cost_usd(self.world.now))
+            assert spent <= run.approval.cap_usd, "what was approved bounds all attempts together"
+        return run
+
+    def _allowed(self, run: Run, attempt: Attempt) -> bool:
+        """Say whether an order lies within the policy's lines, or somebody has approved it."""
+        assert self.standing is not None
+        assert run.spec is not None
+        assert run.hold is None, "what is held is not ordered"
+        line, need = self.standing.approval, granted(run.spec, run.grant).resources
+        life_usd = price(attempt.offer.usd_per_hour, attempt.max_life)
+        dear = line.cost_usd is not None and life_usd > line.cost_usd
+        long = line.duration is not None and need.max_duration > line.duration
+        return run.approval is not None or not (dear or long)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from cynthus.repository_policy import ApprovalLine, Limits, RepositoryPolicy
 from cynthus.spec import Resources, Retry
 from cynthus.wire import EventKind
 from tests.builders import a_key, a_spec, seconds
-from tests.engine.chaos import LATE, BadCloud, History
+from tests.engine.chaos import LATE, BadCloud, GovernedHistory, History
 from tests.engine.test_money import with_budgets
 from tests.engine.world import RUN, World
 from webhook_server.runs.model import Cause, Outcome, Run
@@ -36,6 +37,8 @@ POLICY = replace(
 )
 HEALS = timedelta(minutes=25)
 ENDS = timedelta(hours=3)
+HOURLY = timedelta(hours=1)
+GOVERNED = SEEDS[:4] if len(SEEDS) == len(FEW) else SEEDS
 reached: Counter[str] = Counter()
 
 
@@ -61,6 +64,48 @@ def a_history(folder: Path, seed: int, nodes: int) -> History:
     spec = a_spec(resources=Resources(nodes=nodes), retry=Retry(3), outputs=())
     world.submit(spec=spec, key=a_key(trigger=f"push/{RUN}", repository_id=0))
     return History(world, cloud, chance, budgets)
+
+
+#: A run of ten minutes may come to $9 here, its margins included.
+RULES = (
+    RepositoryPolicy(approval=ApprovalLine(cost_usd=Decimal(5)), limits=Limits(extend=HOURLY)),
+    RepositoryPolicy(limits=Limits(max_cost_usd=Decimal(8), max_duration=HOURLY / 4)),
+    RepositoryPolicy(approval=ApprovalLine(duration=HOURLY / 12)),
+    RepositoryPolicy(limits=Limits(extend=HOURLY / 6, live_runs=1)),
+)
+
+
+@pytest.mark.parametrize("seed", GOVERNED)
+def test_every_governed_history_keeps_the_promises_and_what_was_approved(
+    folder: Path, seed: int
+) -> None:
+    history = a_governed(folder, seed)
+    history.live(ENDS, HEALS)
+    run = history.world.run()
+    assert run.state.value == "finished", run.reason
+    assert (run.hold, history.held_at) == (None, None)
+    for begun in history.begun:
+        assert begun.allowed, f"ordered while it waited for a person: {begun}"
+    if run.approval is not None:
+        spent = history.cloud.cost_usd(history.world.now)
+        assert spent <= float(run.approval.cap_usd), "all attempts together cost what was approved"
+    mark(run, history)
+    reached.update(["held"] if history.was_held else [])
+    reached.update(["approved"] if run.approval is not None else [])
+    reached.update(["extended"] if any(one.more for one in run.extensions) else [])
+    history.world.db.close()
+
+
+def a_governed(folder: Path, seed: int) -> GovernedHistory:
+    chance = random.Random(1000 + seed)
+    world = World(f"sqlite:///{folder}/cynthus.db", {"fake": POLICY})
+    cloud = BadCloud(world, chance)
+    world.providers["fake"] = cloud  # type: ignore[assignment]
+    budgets = with_budgets(world, "1000")
+    world.govern(RULES[0])
+    spec = a_spec(resources=Resources(max_duration=HOURLY / 6), retry=Retry(3), outputs=())
+    world.submit(spec=spec, key=a_key(trigger=f"push/{RUN}"))
+    return GovernedHistory(world, cloud, chance, budgets, rules=RULES)
 
 
 def mark(run: Run, history: History) -> None:
@@ -97,9 +142,10 @@ def test_every_history_keeps_the_promises(folder: Path, seed: int, nodes: int) -
 
 
 def test_the_histories_have_seen_what_they_are_made_for() -> None:
-    if sum(reached.values()) < 4 * len(SEEDS):
+    if sum(reached.values()) < 4 * (len(SEEDS) + len(GOVERNED)):
         pytest.skip("only a part of the histories was run")
     wanted = {f"lost: {cause}" for cause in (Cause.PREEMPTED, Cause.SILENT, Cause.NO_CAPACITY)}
     wanted |= {"lost: host_error", "lost: boot", "refused", "two at once"}
     wanted |= {f"outcome: {o}" for o in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.OVER_BUDGET)}
+    wanted |= {"held", "approved", "extended"}
     assert wanted <= set(reached), f"never seen: {wanted - set(reached)}"

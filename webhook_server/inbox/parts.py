@@ -17,6 +17,7 @@ from webhook_server.runs.model import PolicySeen
 from webhook_server.runs.pull import PlanResult
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -59,6 +60,7 @@ class InboxParts:
     allowed: Allowed
     bell: Bell
     policy: Callable[[Place], PolicySeen]  # raises Transient where it was never read
+    policies: PolicyStore
     answer: Answer
     make_plan: MakePlan
     url_of: Callable[[str], str]  # a run's page

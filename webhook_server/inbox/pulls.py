@@ -63,6 +63,8 @@ class Pulls:
         if pull.sha != intent.sha:
             raise Skip("the pull request has a newer head by now")
         self._superseding.by_head(place, pull)
+        if pull.head_repository_id != place.id:  # no push told of a fork's commit
+            parts.policies.pushed(place.id, pull.sha, parts.now(), touched=False, counts=False)
         try:
             note = self._start(place, pull, default_branch=facts.default_branch)
         except Skip as skip:

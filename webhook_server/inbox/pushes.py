@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from cynthus.repository_policy import POLICY_PATH
 from cynthus.spec import Spec
 from cynthus.triggers import push_refusal
 from webhook_server.github_api import RepositoryFacts
@@ -34,6 +35,7 @@ class Pushes:
         old = pushed_at is None or self._now() - pushed_at > _FRESH
         if old and self._parts.api.branch_head(place, intent.branch) is None:
             raise Skip("the branch was deleted since")
+        self._note_policy(intent, facts)
         found = read_spec(self._parts.api, place, intent.sha)
         spec = found.spec
         if spec is not None:
@@ -61,6 +63,20 @@ class Pushes:
             ),
         )
         return f"{note}; {self._superseding.by_push(place, intent.branch)}"
+
+    def _note_policy(self, intent: StartRun, facts: RepositoryFacts) -> None:
+        """Let a changed policy be read again, and be shown at its commit."""
+        changed = intent.changed
+        if changed is not None and POLICY_PATH not in changed:
+            return
+        self._parts.policies.pushed(
+            intent.place.id,
+            intent.sha,
+            self._now(),
+            touched=changed is not None,
+            counts=intent.branch == facts.default_branch,
+        )
+        self._parts.bell.ring("publications")
 
     def _check_triggers(self, intent: StartRun, spec: Spec, facts: RepositoryFacts) -> None:
         refusal = push_refusal(

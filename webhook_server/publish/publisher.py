@@ -13,6 +13,7 @@ from webhook_server.publish.failures import Failures
 from webhook_server.publish.parts import Outside, Parts, Show
 from webhook_server.publish.places import Places
 from webhook_server.publish.plans import Plans
+from webhook_server.publish.policy_checks import PolicyChecks
 from webhook_server.publish.releases import Releases, Spawn, in_background
 from webhook_server.stores.publication_store import (
     Publication,
@@ -70,5 +71,6 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
         PublicationKind.COMMENT: Comments(parts, outside, failures),
         PublicationKind.PLAN: Plans(parts, outside),
+        PublicationKind.POLICY: PolicyChecks(parts, outside),
         PublicationKind.BUILD: Builds(parts, outside, failures),
     }

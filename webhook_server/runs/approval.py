@@ -215,9 +215,10 @@ def _gpus(needs: Sequence[GpuNeed]) -> str:
 
 
 def _who(allowance: Allowance) -> str:
+    # Plain text, unlike `rights.who_may`: a reason is made harmless where it is shown.
     roles = [role.value for role in Role if role.reaches(allowance.role)]
-    people = f"; or {', '.join(allowance.people)}" if allowance.people else ""
-    return " or ".join(roles) + people
+    enough = " or ".join(filter(None, [", ".join(roles[:-1]), roles[-1]]))
+    return f"{enough}; or {', '.join(allowance.people)}" if allowance.people else enough
 
 
 # ── the yes ─────────────────────────────────────────────────────────────────────────────────────

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
 from cynthus.codec import decode, encode
 from webhook_server.runs.model import PolicySeen
 from webhook_server.stores.database import Database, insert_once
+from webhook_server.stores.publication_store import make_commit_due
 from webhook_server.stores.tables import policies
 
 
@@ -53,9 +55,26 @@ class PolicyStore:
 
         self._db.write(work)
 
-    def mark_stale(self, repository_id: int) -> None:
-        """Note that the file has changed: the next reader asks GitHub. Safe to repeat."""
-        statement = (
-            update(policies).where(policies.c.repository_id == repository_id).values(stale=True)
-        )
-        self._db.write(lambda connection: connection.execute(statement).rowcount)
+    def pushed(
+        self, repository_id: int, sha: str, now: datetime, *, touched: bool, counts: bool
+    ) -> None:
+        """Note that a commit may have another policy file. Safe to repeat.
+
+        `touched`: it has, for certain. `counts`: it is on the default branch, so the next reader
+        asks GitHub. The commit's check run becomes due in the same transaction, where it may be
+        of another file than the one that counts.
+        """
+
+        def work(connection: Connection) -> None:
+            if counts:
+                _mark_stale(connection, repository_id)
+            if touched or not counts:
+                make_commit_due(connection, repository_id, sha, touched=touched, now=now)
+
+        self._db.write(work)
+
+
+def _mark_stale(connection: Connection, repository_id: int) -> None:
+    connection.execute(
+        update(policies).where(policies.c.repository_id == repository_id).values(stale=True)
+    )

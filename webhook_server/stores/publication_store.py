@@ -25,7 +25,7 @@ class PublicationKind(StrEnum):
     BUILD = "build"  #: of a run: a workflow run is asked for its image
     COMMENT = "comment"  #: of a pull request: the sticky one
     PLAN = "plan"  #: of a pull request: the check run of its head's plan
-    POLICY = "policy"  #: of a pull request or a branch: the check run of its policy file
+    POLICY = "policy"  #: of a commit: the check run of its policy file
 
 
 class PublicationState(StrEnum):
@@ -40,7 +40,7 @@ class PublicationState(StrEnum):
 class Publication:
     """One thing shown of one subject, as far as it was sent."""
 
-    subject: str  # a run's id, or `pull/<repository id>/<number>`, `branch/<repository id>`
+    subject: str  # a run's id, `pull/<repository id>/<number>`, `commit/<repository id>/<sha>`
     kind: PublicationKind
     repository_id: int
     external_id: int | None = None  # check-run id, release id
@@ -163,6 +163,33 @@ def pull_of(subject: str) -> tuple[int, int]:
     """Return the repository's id and the number of the pull request that a subject names."""
     _, repository_id, number = subject.split("/")
     return int(repository_id), int(number)
+
+
+def commit_subject(repository_id: int, sha: str) -> str:
+    """Name a commit, as publications do."""
+    return f"commit/{repository_id}/{sha}"
+
+
+def commit_of(subject: str) -> str:
+    """Return the sha that a subject names."""
+    return subject.rpartition("/")[2]
+
+
+def make_commit_due(
+    connection: Connection, repository_id: int, sha: str, *, touched: bool, now: datetime
+) -> None:
+    """Let the publisher look at a commit's policy file, once. Safe to repeat.
+
+    `touched` False: it is not known whether the commit changes the file.
+    """
+    values = {
+        "subject": commit_subject(repository_id, sha),
+        "kind": PublicationKind.POLICY.value,
+        "repository_id": repository_id,
+        "sent": {"touched": touched},
+        "due_at": now,
+    }
+    insert_once(connection, publications, values)
 
 
 def make_pull_due(

@@ -240,7 +240,7 @@ events = Table(
 publications = Table(
     "publications",
     metadata,
-    Column("subject", String(64), primary_key=True),  # a run's id, pull/<repository id>/<number>
+    Column("subject", String(96), primary_key=True),  # a run's id, pull/<repository id>/<number> …
     Column("kind", String(16), primary_key=True),  # check_run, release, comment, plan, …
     Column("repository_id", BigInteger, nullable=False),
     Column("external_id", BigInteger),  # check-run id, release id, comment id

@@ -197,7 +197,7 @@ def test_a_fork_s_commit_always_waits_for_those_who_may_approve() -> None:
     run = a_run(State.QUEUED, origin=Origin(fork=True))
     hold = hold_for(run, needing(), RepositoryPolicy(), Decimal(1))
     assert hold is not None
-    assert hold.who == "write or maintain or admin"
+    assert hold.who == "write, maintain or admin"
 
 
 def test_the_approver_of_a_crossed_line_is_whom_it_names() -> None:

@@ -147,7 +147,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "publications",
-        sa.Column("subject", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=96), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("repository_id", sa.BigInteger(), nullable=False),
         sa.Column("external_id", sa.BigInteger(), nullable=True),
