@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from webhook_server.advisor import Advisor
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
@@ -152,7 +153,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         loops.append(Loop("prices", _spaced(price_step(keepers, now), now), "prices"))
     if ground.github is not None or PublicationStore(database).next_due() is not None:
         # Without GitHub it only ends what an earlier server with GitHub left to be published.
-        loops.append(Loop("publish", _publish_step(ground, runs), "publications"))
+        loops.append(Loop("publish", _publish_step(ground, providers, runs), "publications"))
     if ground.github is not None:
         loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
         loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
@@ -205,7 +206,9 @@ def _policy(settings: Settings, provider: str) -> Policy:
     return replace(policy, build_limit=settings.build_limit)
 
 
-def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
+def _publish_step(
+    ground: Ground, providers: Mapping[str, Provider], runs: RunStore
+) -> Callable[[], float]:
     # Imported late: GitHub's library is large, and many servers have no GitHub.
     from webhook_server.publish import Parts, Publisher
     from webhook_server.publish.release_maker import ReleaseSources
@@ -228,6 +231,7 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
             bell=ground.bell,
             url_of=lambda run_id: f"{ground.base_url}/runs/{run_id}",
             now=ground.now,
+            advise=Advisor(providers).advise,
         )
     )
     return publisher.step

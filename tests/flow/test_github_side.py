@@ -369,7 +369,7 @@ def test_a_check_run_follows_its_run_to_the_end(world: World) -> None:
     server.publisher.step()
     [check] = world.check_runs(run.key.commit_sha)
     assert check.status == "in_progress"
-    assert check.output.title.startswith("running · train · accuracy 0.9 · ")
+    assert check.output.title == "running · train · accuracy 0.9"
     assert "▁▃▄▆█" in check.output.summary
     assert "````text" in check.output.text
     server.finish(run.id)

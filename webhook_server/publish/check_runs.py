@@ -7,12 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place
+from webhook_server.publish.advices import Advices, advice_of, kept_of, settled, with_advice
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
-from webhook_server.publish.parts import Outside, Parts
+from webhook_server.publish.parts import Outside, Parts, Spawn
+from webhook_server.runs.check_summary import Around
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.report import BATCH, CheckRun, check_run
+from webhook_server.runs.sizing import wish
+from webhook_server.runs.standing import shown_as
 from webhook_server.stores.publication_store import Publication, PublicationState
 from webhook_server.stores.run_store import RunUnreadable
 
@@ -26,14 +30,17 @@ _SHARE = timedelta(seconds=2)
 _COALESCE = timedelta(seconds=30)  # short states are shown only when they last
 _URGENT = frozenset({State.BUILDING, State.RUNNING, State.FINISHED})
 _LIVE_AGE = timedelta(seconds=30)
+_ADVICE_TAKES = timedelta(seconds=1)  # between two looks whether it came; the bell is sooner
+_HELD = "held"
 
 
 class CheckRuns:
     """The check runs of runs."""
 
-    def __init__(self, parts: Parts, outside: Outside, failures: Failures) -> None:
+    def __init__(self, parts: Parts, outside: Outside, failures: Failures, spawn: Spawn) -> None:
         self._parts, self._outside, self._failures = parts, outside, failures
         self._store, self._now = parts.publications, parts.now
+        self._advices = Advices(parts, spawn)
         self._feeds = Feeds(parts.sources.events)
         self._creating = Creating(parts.publications, parts.now)
         self._live = (0, datetime.min.replace(tzinfo=UTC))
@@ -61,8 +68,11 @@ class CheckRuns:
 
     def _show(self, item: Publication, run: Run) -> None:
         api = self._outside.api
-        wanted = self._wanted(run)
+        item = self._with_advice(item, run)
+        wanted = self._wanted(item, run)
         due_at = self._when(item, run, wanted)
+        if due_at is None:
+            self._feeds.forget(run.id)
         if due_at is None or due_at > self._now():
             self._store.save(replace(item, due_at=due_at, failures=0))
             return
@@ -75,9 +85,27 @@ class CheckRuns:
             return
         self._send(item, run, wanted, (api, place))
 
-    def _wanted(self, run: Run) -> CheckRun:
-        feed = self._feeds.read(run.id)
-        return check_run(run, feed, url=self._parts.url_of(run.id), now=self._now())
+    def _with_advice(self, item: Publication, run: Run) -> Publication:
+        """Return the publication with the advice on a finished run: its end is shown before."""
+        if run.state is not State.FINISHED or settled(item):
+            return item
+        usage = self._feeds.read(run.id).usage
+        if wish(run, usage) is None:
+            return with_advice(item, None)
+        end_is_shown = item.sent.get("state") == shown_as(run)
+        return self._advices.added(item, run, usage) if end_is_shown else item
+
+    def _wanted(self, item: Publication, run: Run) -> CheckRun:
+        around = Around(original=self._original(run), advice=advice_of(item))
+        feed, url = self._feeds.read(run.id), self._parts.url_of(run.id)
+        return check_run(run, feed, url=url, now=self._now(), around=around)
+
+    def _original(self, run: Run) -> Run | None:
+        try:
+            found = self._parts.runs.get(run.origin.reproduces) if run.origin.reproduces else None
+        except RunUnreadable:
+            return None
+        return found if found and found.key.repository_id == run.key.repository_id else None
 
     def _when(self, item: Publication, run: Run, wanted: CheckRun) -> datetime | None:
         """Return when this should be sent; None: it is shown already and nothing will change."""
@@ -85,13 +113,19 @@ class CheckRuns:
         unsent = int(item.sent.get("annotations", 0)) < len(wanted.annotations)
         if item.external_id is None or item.sent_at is None:
             return now
-        finished = run.state is State.FINISHED
+        shown, told = shown_as(run), item.sent.get("state")
         if item.sent_digest == wanted.digest and not unsent:
-            return None if finished else now + self._interval(item)
-        new_state = item.sent.get("state") != run.state.value
-        if (new_state and run.state in _URGENT) or (unsent and finished):
+            return self._next_look(item, run)
+        urgent = run.state in _URGENT or _HELD in (shown, told)  # a person waits for it
+        if (shown != told and urgent) or run.state is State.FINISHED:
             return now
-        return item.sent_at + (_COALESCE if new_state else self._interval(item))
+        return item.sent_at + (_COALESCE if shown != told else self._interval(item))
+
+    def _next_look(self, item: Publication, run: Run) -> datetime | None:
+        """Return when a run whose newest state is shown may have news; None: never again."""
+        if run.state is not State.FINISHED:
+            return self._now() + self._interval(item)
+        return None if settled(item) else self._now() + _ADVICE_TAKES
 
     def _interval(self, item: Publication) -> timedelta:
         times = min(int(item.sent.get("times", 0)), 10)
@@ -147,17 +181,12 @@ class CheckRuns:
     ) -> None:
         now = self._now()
         shown = min(int(item.sent.get("annotations", 0)) + BATCH, len(wanted.annotations))
-        same_state = item.sent.get("state") == run.state.value
+        same_state = item.sent.get("state") == shown_as(run)
         times = int(item.sent.get("times", 0)) + 1 if same_state else 0
-        sent = {
-            "begun": True,
-            "annotations": shown,
-            "state": run.state.value,
-            "times": times,
-        }
+        sent = {"begun": True, "annotations": shown, "state": shown_as(run), "times": times}
         new = replace(
             item,
-            sent=sent,
+            sent={**kept_of(item), **sent},
             sent_digest=wanted.digest,
             sent_at=now,
             failures=0,
@@ -166,11 +195,10 @@ class CheckRuns:
             if run.state is State.FINISHED
             else PublicationState.PENDING,
         )
-        due_at = now if shown < len(wanted.annotations) else now + self._interval(new)
-        finished = run.state is State.FINISHED and shown == len(wanted.annotations)
-        if finished:
+        due_at = now if shown < len(wanted.annotations) else self._next_look(new, run)
+        if due_at is None:
             self._feeds.forget(run.id)
-        if not self._store.save(replace(new, due_at=None if finished else due_at)):
+        if not self._store.save(replace(new, due_at=due_at)):
             self._repair(new, run, to)
 
     def _repair(self, item: Publication, sent: Run, to: tuple[GithubApi, Place]) -> None:
@@ -179,6 +207,6 @@ class CheckRuns:
         if run is None or item.external_id is None or run.state is sent.state:
             return
         api, place = to
-        wanted = self._wanted(run)
+        wanted = self._wanted(item, run)
         body = wanted.body(len(wanted.annotations))
         api.update_check_run(place, item.external_id, body)

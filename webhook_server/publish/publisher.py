@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from webhook_server.publish.check_runs import CheckRuns
 from webhook_server.publish.failures import Failures
-from webhook_server.publish.parts import Outside, Parts, Show
+from webhook_server.publish.parts import Outside, Parts, Show, Spawn
 from webhook_server.publish.places import Places
-from webhook_server.publish.releases import Releases, Spawn, in_background
+from webhook_server.publish.releases import Releases, in_background
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,
@@ -63,6 +63,6 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
         return {}
     outside = Outside(api=parts.api, places=Places(parts.api, parts.repositories, parts.now))
     return {
-        PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures),
+        PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures, spawn),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
     }
