@@ -98,14 +98,14 @@ def test_the_origin_is_told_whole() -> None:
     )
     lines = plain(check_facts.origin(run, a_run(number=3))).splitlines()[1:]
     assert lines == [
-        "- asked for by bob",
-        "- run 1 of 3 of a sweep",
-        "- reproduces digits #3",
-        "- runs ` arun00000008 ` again",
+        "- asked for by: bob",
+        "- of a sweep: run 1 of 3",
+        "- reproduces: digits #3",
+        "- runs again: arun00000008",
         "- a fork's commit: no secrets, caches of its own, lower limits",
-        "- ` env.LR=1e-4 ` instead of the file's value",
-        "- approved by ada, 2026-01-31 12:00 UTC, up to $2.00",
-        "- eve gave it 1:00:00 more, 2026-01-31 12:00 UTC",
+        "- instead of the file's value: ` env.LR=1e-4 `",
+        "- approved by: ada, 2026-01-31 12:00 UTC, up to $2.00",
+        "- more time: 1:00:00 by eve, 2026-01-31 12:00 UTC",
     ]
     assert check_facts.origin(a_run(), None) == ""
 
