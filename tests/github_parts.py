@@ -20,6 +20,7 @@ from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
 from webhook_server.publish import Parts, Publisher
+from webhook_server.publish.parts import no_advice
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.runs.model import (
     Cause,
@@ -30,6 +31,8 @@ from webhook_server.runs.model import (
     Run,
     State,
 )
+from webhook_server.runs.sizing import Advice
+from webhook_server.runs.usage import Usage
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
@@ -89,6 +92,7 @@ class Server:
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
         self.shelf = Shelf()
+        self.advise: Callable[[Run, Usage], Advice | None] = no_advice
         self.app = app
         self.restart()
 
@@ -139,9 +143,13 @@ class Server:
                 bell=self.bell,
                 url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
                 now=self.clock,
+                advise=self._advice,
             ),
             spawn=lambda work: work(),
         )
+
+    def _advice(self, run: Run, usage: Usage) -> Advice | None:
+        return self.advise(run, usage)
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import requests
 
 from cynthus.wire import EventKind, RunRequest
-from tests.builders import an_environment
+from tests.builders import an_attempt, an_environment, an_offer
 from tests.github_fixture import (
     GithubSimulator,
     WebhookSink,
@@ -30,7 +31,9 @@ from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier, authorise
 from webhook_server.publish import Places
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Outcome, Run, State
+from webhook_server.runs.model import Hold, Outcome, Run, State
+from webhook_server.runs.sizing import Advice
+from webhook_server.runs.usage import Usage
 from webhook_server.stores import environment_store
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
@@ -376,6 +379,65 @@ def test_a_check_run_follows_its_run_to_the_end(world: World) -> None:
     server.publisher.step()
     [check] = world.check_runs(run.key.commit_sha)
     assert (check.status, check.conclusion) == ("completed", "success")
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert (row.state, row.due_at) == (PublicationState.DONE, None)
+
+
+def test_a_held_run_asks_for_a_person_and_goes_on_after_the_yes(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    hold = Hold(reasons=("it may cost up to $9.00",), cap_usd=Decimal(9), who="admin")
+    server.to_state(run.id, State.QUEUED, hold=hold)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.status, check.conclusion) == ("completed", "action_required")
+    assert check.output.title == "waiting for approval"
+    assert "### Waiting for approval" in check.output.summary
+    server.to_state(run.id, State.QUEUED, hold=None)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.status, check.conclusion) == ("queued", None)
+
+
+def test_the_end_is_shown_first_and_the_advice_is_a_later_edit(world: World) -> None:
+    server = world.server
+    spec = f"{SPEC}resources:\n  gpu: l4\n"
+    run = world.a_run({"cynthus.yaml": spec, "train.py": "print()\n"})
+    began = server.clock() - timedelta(hours=1)
+    offer = an_offer(gpu_type="l4", gpu_count=1)
+    ran = an_attempt(
+        offer=offer, ordered_at=began, started_at=began, ended_at=server.clock(), number=1
+    )
+    gpu = {"utilization_pct": 9, "memory_bytes": 1e9, "memory_total_bytes": 24e9}
+    server.tell(run.id, EventKind.SAMPLE, gpus=[gpu])
+    server.to_state(run.id, State.RELEASING, outcome=Outcome.SUCCEEDED, attempts=(ran,))
+    shown_before: list[str] = []
+
+    def advise(_: Run, usage: Usage) -> Advice:
+        assert usage.samples == 1
+        [check] = world.check_runs(run.key.commit_sha)
+        shown_before.append(check.conclusion)
+        return Advice(text="A T4 would do.", gpu="t4")
+
+    server.advise = advise
+    server.finish(run.id)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert check.conclusion == "success"
+    for _ in range(3):
+        server.clock.pass_by(seconds=2)
+        server.publisher.step()
+    assert shown_before == ["success"]
+    [check] = world.check_runs(run.key.commit_sha)
+    assert "A T4 would do." in check.output.summary
+    [remark] = check.get_annotations()
+    line = spec.splitlines().index("  gpu: l4") + 1
+    assert (remark.path, remark.start_line, remark.annotation_level) == (
+        "cynthus.yaml",
+        line,
+        "notice",
+    )
     row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
     assert row is not None
     assert (row.state, row.due_at) == (PublicationState.DONE, None)

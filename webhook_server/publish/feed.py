@@ -104,7 +104,7 @@ def _add_progress(found: _Followed, event: RunEvent) -> None:
     if share is None:
         return
     first = found.pace
-    if first is None or share < first.first:  # it begins again: a new epoch, a new file
+    if first is None or share < first.newest:  # it begins again: another phase, another file
         first = Pace(first_at=event.at, first=share, newest_at=event.at, newest=share)
     found.pace = replace(first, newest_at=event.at, newest=share)
 
