@@ -90,6 +90,23 @@ def test_what_is_just_within_the_rules_is_taken(town: Town) -> None:
     assert town.repo_call("POST", "/check-runs", body).status_code == 201
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [{"status": "queued"}, {"status": "in_progress"}, {"conclusion": "success"}],
+)
+def test_a_completed_run_takes_updates_and_stays_as_it_was_concluded(
+    town: Town, wish: dict[str, str]
+) -> None:
+    body = a_run(head_sha=town.sha, conclusion="action_required", **output())
+    run = town.repo_call("POST", "/check-runs", body).json()
+    more = {"output": {"title": "t", "summary": "news"}}
+    answer = town.repo_call("PATCH", f"/check-runs/{run['id']}", wish | more)
+    assert answer.status_code == 200
+    after = town.repo_call("GET", f"/check-runs/{run['id']}").json()
+    assert (after["status"], after["conclusion"]) == ("completed", "action_required")
+    assert after["output"]["summary"] == "news"
+
+
 def test_an_unfinished_run_is_stale_after_fourteen_days(town: Town) -> None:
     run = town.repo_call("POST", "/check-runs", a_run(head_sha=town.sha)).json()
     town.github.post("/clock", advance_s=14 * 86400 + 1)

@@ -395,9 +395,19 @@ def test_a_held_run_asks_for_a_person_and_goes_on_after_the_yes(world: World) ->
     assert check.output.title == "waiting for approval"
     assert "### Waiting for approval" in check.output.summary
     server.to_state(run.id, State.QUEUED, hold=None)
-    server.publisher.step()
-    [check] = world.check_runs(run.key.commit_sha)
-    assert (check.status, check.conclusion) == ("queued", None)
+    world.fault(kind="drop_answer", match={"method": "POST", "path": "check-runs"})
+    for _ in range(2):
+        server.publisher.step()
+        server.clock.pass_by(minutes=1)
+    # GitHub opens no completed check run again: one of the same name stands in its place.
+    [after] = world.check_runs(run.key.commit_sha)
+    assert (after.status, after.conclusion, after.name) == ("queued", None, check.name)
+    assert after.id > check.id
+    every = world.client.get_repo(world.repo).get_commit(run.key.commit_sha)
+    assert len(list(every.get_check_runs(filter="all"))) == 2
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert row.external_id == after.id
 
 
 def test_the_end_is_shown_first_and_the_advice_is_a_later_edit(world: World) -> None:

@@ -360,10 +360,15 @@ class GithubApi:
 
     # ── check runs ──────────────────────────────────────────────────────────────────────────────
 
-    def find_check_run(self, place: Place, sha: str, external_id: str) -> CheckRunRef | None:
-        """Return our check run of this commit with this external id, if GitHub has one."""
+    def find_check_run(
+        self, place: Place, sha: str, external_id: str, *, newer_than: int = 0
+    ) -> CheckRunRef | None:
+        """Return our check run of this commit with this external id, if GitHub has one.
+
+        `newer_than` is the id of an earlier one that no longer counts.
+        """
         found = self._check_runs(place, f"commits/{sha}/check-runs")
-        ours = [check_run for check_run in found if check_run.external_id == external_id]
+        ours = [c for c in found if c.external_id == external_id and c.id > newer_than]
         return min(ours, key=lambda check_run: check_run.id, default=None)
 
     def check_runs_of_suite(self, place: Place, suite_id: int) -> tuple[CheckRunRef, ...]:

@@ -70,6 +70,7 @@ class CheckRuns:
         api = self._outside.api
         item = self._with_advice(item, run)
         wanted = self._wanted(item, run)
+        item = _anew(item) if _is_over(item, wanted) else item
         due_at = self._when(item, run, wanted)
         if due_at is None:
             self._feeds.forget(run.id)
@@ -148,8 +149,9 @@ class CheckRuns:
         item = self._without_doubt(item, wanted, to)
         sent = int(item.sent.get("annotations", 0))
         if item.external_id is None:
+            older = int(item.sent.get("older", 0))
             found = (
-                api.find_check_run(place, wanted.head_sha, wanted.external_id)
+                api.find_check_run(place, wanted.head_sha, wanted.external_id, newer_than=older)
                 if self._creating.in_doubt(item)
                 else None
             )
@@ -183,7 +185,13 @@ class CheckRuns:
         shown = min(int(item.sent.get("annotations", 0)) + BATCH, len(wanted.annotations))
         same_state = item.sent.get("state") == shown_as(run)
         times = int(item.sent.get("times", 0)) + 1 if same_state else 0
-        sent = {"begun": True, "annotations": shown, "state": shown_as(run), "times": times}
+        sent = {
+            "begun": True,
+            "annotations": shown,
+            "state": shown_as(run),
+            "times": times,
+            "conclusion": wanted.conclusion,
+        }
         new = replace(
             item,
             sent={**kept_of(item), **sent},
@@ -210,3 +218,22 @@ class CheckRuns:
         wanted = self._wanted(item, run)
         body = wanted.body(len(wanted.annotations))
         api.update_check_run(place, item.external_id, body)
+
+
+def _is_over(item: Publication, wanted: CheckRun) -> bool:
+    """Say whether what GitHub shows was concluded otherwise: a held run that goes on, or ends.
+
+    A check run that is completed stays so: GitHub takes an update of its status or conclusion and
+    does nothing. https://github.com/orgs/community/discussions/24761
+    """
+    concluded = item.sent.get("conclusion")
+    return bool(item.external_id and concluded and concluded != wanted.conclusion)
+
+
+def _anew(item: Publication) -> Publication:
+    """Return the publication without its check run: one of the same name takes its place.
+
+    Of checks of one name the newest counts.
+    """
+    sent = {**kept_of(item), "older": item.external_id}
+    return replace(item, external_id=None, sent_digest=None, sent_at=None, url=None, sent=sent)
