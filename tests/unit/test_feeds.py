@@ -10,7 +10,7 @@ import pytest
 from cynthus.wire import EventKind
 from tests.builders import NOON, seconds
 from webhook_server.publish.feed import Feeds
-from webhook_server.runs.feed_facts import Pace
+from webhook_server.runs.feed_facts import Headway
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 
@@ -55,20 +55,20 @@ def test_progress_keeps_where_it_began(events: EventStore) -> None:
     feeds = Feeds(events)
     for after, value in ((0, 0.2), (60, 0.4), (120, "x"), (180, 0.6)):
         events.append(RUN, 1, EventKind.PROGRESS, {"value": value}, NOON + seconds(after))
-    pace = feeds.read(RUN).pace
-    assert pace == Pace(first_at=NOON, first=0.2, newest_at=NOON + seconds(180), newest=0.6)
+    headway = feeds.read(RUN).headway
+    assert headway == Headway(first_at=NOON, first=0.2, newest_at=NOON + seconds(180), newest=0.6)
 
 
 def test_progress_that_begins_again_is_counted_anew(events: EventStore) -> None:
     feeds = Feeds(events)
     for after, value in ((0, 0.5), (60, 0.9), (70, 0.1)):
         events.append(RUN, 1, EventKind.PROGRESS, {"value": value}, NOON + seconds(after))
-    pace = feeds.read(RUN).pace
-    assert pace is not None
-    assert (pace.first_at, pace.first) == (NOON + seconds(70), 0.1)
+    headway = feeds.read(RUN).headway
+    assert headway is not None
+    assert (headway.first_at, headway.first) == (NOON + seconds(70), 0.1)
     events.append(RUN, 1, EventKind.STATE, {"state": "queued"}, NOON + seconds(80))
     feed = feeds.read(RUN)
-    assert (feed.pace, feed.progress) == (None, None)
+    assert (feed.headway, feed.progress) == (None, None)
 
 
 def test_the_first_word_of_each_kind_is_followed(events: EventStore) -> None:

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 from cynthus.money import of_limit, usd
 from webhook_server.runs.feed_facts import Feed, Moment
+from webhook_server.runs.forecast import Left, expected_usd, remaining
 from webhook_server.runs.headline import left_text
 from webhook_server.runs.hostile import code, fenced, inline, title
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.origins import OVERRIDE, origin_facts
-from webhook_server.runs.pace import Left, expected_usd, remaining
 from webhook_server.runs.spark import bar, sparkline
 from webhook_server.runs.terms import is_held, longest, most_usd, usd_per_hour
 from webhook_server.runs.usage import rows
@@ -101,11 +101,11 @@ def cost(run: Run, feed: Feed) -> str:
     if rate > 0 and run.state is not State.FINISHED:
         facts.append(f"{usd(rate)} an hour")
     expected = expected_usd(run, feed)
-    rest = remaining(feed.pace)
-    if expected is not None and rest is not None and feed.pace is not None:
+    rest = remaining(feed.headway)
+    if expected is not None and rest is not None and feed.headway is not None:
         left = left_text(Left(time=rest, at_most=False))
         facts.append(
-            f"about {usd(expected)} in the end ({left} at {feed.pace.newest_at:%H:%M} UTC)"
+            f"about {usd(expected)} in the end ({left} at {feed.headway.newest_at:%H:%M} UTC)"
         )
     most = longest(run)
     if most is not None and run.extensions:

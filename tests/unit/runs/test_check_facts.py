@@ -12,7 +12,7 @@ import pytest
 from cynthus.spec import Resources
 from tests.builders import NOON, a_run, a_spec, an_attempt, an_offer, seconds
 from webhook_server.runs import check_facts
-from webhook_server.runs.feed_facts import Feed, Moment, Pace
+from webhook_server.runs.feed_facts import Feed, Headway, Moment
 from webhook_server.runs.model import Approval, Extension, Hold, Origin, State, SweepPart
 from webhook_server.runs.usage import UsageMeter
 
@@ -144,17 +144,17 @@ def test_use_is_a_table_from_nothing_to_all() -> None:
 
 def test_cost_is_told_with_its_limit_its_rate_and_what_it_will_come_to() -> None:
     spec = a_spec(resources=Resources(max_cost_usd=Decimal(9)))
-    pace = Pace(first_at=NOON, first=0.0, newest_at=NOON + timedelta(minutes=30), newest=0.5)
+    headway = Headway(first_at=NOON, first=0.0, newest_at=NOON + timedelta(minutes=30), newest=0.5)
     run = a_run(
         spec=spec,
         attempts=(an_attempt(started_at=NOON),),
         cost_usd=Decimal("1.8"),
         extensions=(Extension(key="k", by="eve", at=NOON, more=timedelta(hours=1)),),
     )
-    assert check_facts.cost(run, Feed(pace=pace)) == (
+    assert check_facts.cost(run, Feed(headway=headway)) == (
         "cost so far $1.80 of $9.00 · $3.60 an hour"
         " · about $3.60 in the end (30 min left at 12:30 UTC) · at most 1 day, 1:00:00"
     )
     done = replace(run, state=State.FINISHED, extensions=())
-    assert check_facts.cost(done, Feed(pace=pace)) == "cost so far $1.80 of $9.00"
+    assert check_facts.cost(done, Feed(headway=headway)) == "cost so far $1.80 of $9.00"
     assert check_facts.cost(a_run(State.QUEUED), Feed()) == ""
