@@ -22,6 +22,7 @@ from cynthus.spec import (
     WORKSPACE,
     Checkpoint,
     DataSource,
+    Gate,
     GpuNeed,
     ImageSpec,
     Output,
@@ -45,7 +46,7 @@ GUESSED = 100
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("version", "name", "run", "src", "image", "resources", "data", "env", "secrets"),
-        *("outputs", "checkpoint", "retry", "triggers", "keep_warm", "labels"),
+        *("outputs", "checkpoint", "gate", "retry", "triggers", "keep_warm", "labels"),
     ),
     "image": ("base", "python", "requirements", "packages", "system", "dockerfile"),
     "resources": (
@@ -101,6 +102,8 @@ _SYNONYMS = {
     "output": "outputs",
     "results": "outputs",
     "checkpoints": "checkpoint",
+    "gates": "gate",
+    "thresholds": "gate",
     "retries": "retry",
     "on": "triggers",
     "trigger": "triggers",
@@ -112,6 +115,7 @@ MOST_ENV, LARGEST_ENV_VALUE = 64, 32 * 1024
 MOST_SECRETS = 32
 MOST_DATA = 32
 MOST_OUTPUTS = 100
+MOST_GATES = 20
 LARGEST_RUN = 32 * 1024
 MOST_LABELS = 32
 MOST_PACKAGES = 256
@@ -143,6 +147,7 @@ def read_spec(root: Place) -> Spec | None:
         secrets=_read(fields, "secrets", _secrets, ()),
         outputs=_read(fields, "outputs", _outputs, ()),
         checkpoint=_read(fields, "checkpoint", _checkpoint, None),
+        gate=_read(fields, "gate", _gates, ()),
         retry=_read(fields, "retry", _retry, Retry()),
         triggers=_read(fields, "triggers", _triggers, Triggers()),
         keep_warm=_read(fields, "keep_warm", _keep_warm, timedelta(0)),
@@ -624,6 +629,11 @@ def _checkpoint(place: Place) -> Checkpoint | None:
 def _under_path(place: Place, read: Callable[[str], str]) -> str | None:
     fields = _group(place, KEYS["outputs"], required=("path",), what="a group")
     return None if fields is None else _read(fields, "path", _words(read), None)
+
+
+def _gates(place: Place) -> tuple[Gate, ...] | None:
+    values = _list(place, _words(grammar.gate), MOST_GATES, what="gates")
+    return _distinct(place, values, "a gate")
 
 
 def _retry(place: Place) -> Retry | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
@@ -174,6 +175,7 @@ def _reconciler(
         listening_since=ground.now(),
         budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
         waiting=WarmStore(ground.database).waiting,
+        gate=_baselines(ground, runs).gate_seen,
     )
     hands = Hands(
         instances=instances,
@@ -193,6 +195,14 @@ def _reconciler(
         pool=ThreadPoolExecutor(PARALLEL, thread_name_prefix="pass"),
         together=ThreadPoolExecutor(PARALLEL, thread_name_prefix="gang"),
         busy=Busy(),
+    )
+
+
+def _baselines(ground: Ground, runs: RunStore) -> Baselines:
+    return Baselines(
+        runs=runs,
+        events=EventStore(ground.database),
+        environments=EnvironmentStore(ground.database),
     )
 
 

@@ -16,7 +16,7 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
 )
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import InstanceSeen, Kept, Observations, Run, State
+from webhook_server.runs.model import GateSeen, InstanceSeen, Kept, Observations, Run, State
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -36,6 +36,7 @@ class Eyes:
     listening_since: datetime  # when this server began to hear heartbeats
     budgets: Callable[[Run, datetime], tuple[BudgetSeen, ...]] = lambda _run, _now: ()
     waiting: Callable[[int], tuple[Kept, ...]] = lambda _repository_id: ()
+    gate: Callable[[Run], GateSeen | None] = lambda _run: None  # what its metrics are judged by
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
@@ -57,6 +58,8 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
         if _must_wait(run, seen, now):
             return seen
         return _with_offers(eyes, run, _with_own_means(eyes, run, seen, now), now)
+    if run.state is State.COLLECTING and run.spec is not None and run.spec.gate:
+        return replace(seen, gate=eyes.gate(run))
     if run.state is State.RELEASING:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen
