@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cynthus.envelope import Signature
+from cynthus.version import own_version
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
@@ -18,6 +20,7 @@ from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRef
 from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of, within
+from webhook_server.runs.provenance import Builder
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
@@ -62,6 +65,7 @@ class Ground:
     github: GithubSide | None
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    sign: Callable[[bytes], Signature] | None = None  # None: nothing is signed
 
 
 def control_plane(database: Database, new_id: Callable[[], str]) -> str:
@@ -217,6 +221,7 @@ def _policy(settings: Settings, provider: str) -> Policy:
 
 def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
     # Imported late: GitHub's library is large, and many servers have no GitHub.
+    from webhook_server.github_api import web_url
     from webhook_server.publish import Parts, Publisher
     from webhook_server.publish.release_maker import ReleaseSources
 
@@ -226,6 +231,12 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
         blob_key=blob_key,
         spec_text=runs.spec_text,
         environment=EnvironmentStore(ground.database).texts,
+        builder=Builder(
+            url=ground.base_url,
+            version=own_version(),
+            github_url=web_url(ground.settings.github_api_url),
+        ),
+        sign=ground.sign,
     )
     publisher = Publisher(
         Parts(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 
+from cynthus.verifying import verify
 from cynthus.wire import EventKind, RunRequest
 from tests.builders import an_environment
 from tests.github_fixture import (
@@ -746,6 +747,7 @@ def test_a_release_holds_every_output_with_its_digest(world: World) -> None:
         "cynthus.yaml",
         "metrics.json",
         "log.txt",
+        "model-card.md",
     }
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
@@ -834,16 +836,49 @@ def test_a_commit_that_changes_workflows_gets_its_release_on_the_default_branch(
     assert "changes workflow" in release.body
 
 
-def test_a_tag_that_is_taken_is_said(world: World) -> None:
+def test_a_tag_that_is_taken_gives_the_release_the_next_name(world: World) -> None:
     server, run = world.server, world.a_run()
     client = world.client
-    client.get_repo(world.repo).create_git_release("cynthus/digits/1", "mine", "mine")
+    mine = client.get_repo(world.repo).create_git_release("cynthus/digits/1", "mine", "mine")
     server.run_to_outputs(run.id, FILES)
     server.publisher.step()
+    [release] = [one for one in world.releases() if one.id != mine.id]
+    assert (release.tag_name, release.draft) == ("cynthus/digits/1-2", False)
+    assert "gh release download cynthus/digits/1-2 " in release.body
+
+
+def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) -> None:
+    server, run = world.server, world.a_run()
+    world.github.sim("PATCH", f"/repos/{world.repo}", {"immutable_releases": True})
+    repository = world.client.get_repo(world.repo)
+    repository.create_git_release("cynthus/digits/1", "mine", "mine").delete_release()
+    world.fault(kind="drop_answer", match={"method": "PATCH", "path": "releases/"}, times=2, skip=1)
+    server.run_to_outputs(run.id, FILES)
+    for _ in range(4):
+        server.publisher.step()
+        server.clock.pass_by(minutes=6)
+    [release] = world.releases()
+    assert (release.tag_name, release.draft) == ("cynthus/digits/1-2", False)
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
-    assert row.state is PublicationState.REFUSED
-    assert row.note
+    assert row.state is PublicationState.DONE
+
+
+def test_a_downloaded_release_can_be_verified(world: World, tmp_path: Path) -> None:
+    server, run = world.server, world.a_run()
+    server.tell(run.id, EventKind.LOG, text="hello\n")
+    server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    [release] = world.releases()
+    for asset in release.get_assets():
+        (tmp_path / asset.name).write_bytes(_download(world, asset))
+    report = verify(tmp_path, None)
+    assert report.faults == []
+    assert "outputs-model-weights.bin" in report.checked
+    line = json.loads((tmp_path / "provenance.intoto.jsonl").read_text())
+    assert {one["name"] for one in line["subject"]} == {
+        asset.name for asset in release.get_assets()
+    } - {"provenance.intoto.jsonl"}
 
 
 def test_outputs_that_are_gone_are_said(world: World) -> None:
