@@ -39,6 +39,8 @@ _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")  # Debian policy 5.6.1
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _PYTHON = re.compile(r"3\.(?:[89]|1[0-9])(?:\.(?:0|[1-9][0-9]?))?")
+_LOGIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?")
+_BOT_LOGIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9])?\[bot\]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,6 +91,26 @@ def debian_package(text: str) -> str:
     """Return the name of a Debian package."""
     if not _DEBIAN_NAME.fullmatch(text):
         raise Wrong("the name of a Debian package, and nothing else", "Write one such as `ffmpeg`")
+    return text
+
+
+def login(text: str) -> str:
+    """Return the name of a person's account on GitHub; managed ones end in `_` and a short code.
+
+    https://docs.github.com/enterprise-cloud@latest/admin/managing-iam/iam-configuration-reference/username-considerations-for-external-authentication
+    """
+    if not _LOGIN.fullmatch(text):
+        raise Wrong("the name of an account on GitHub, without `@`", "Write one such as `ada`")
+    return text
+
+
+def bot_login(text: str) -> str:
+    """Return the name of a bot's account on GitHub."""
+    if not _BOT_LOGIN.fullmatch(text):
+        raise Wrong(
+            "the name of a bot's account, which ends in `[bot]`",
+            'Write one such as `"renovate[bot]"`',
+        )
     return text
 
 

@@ -180,6 +180,7 @@ def _reconciler(
         budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
         waiting=WarmStore(ground.database).waiting,
         gate=_baselines(ground, runs).gate_seen,
+        policy=ground.github.policies.of_run if ground.github is not None else None,
     )
     hands = Hands(
         instances=instances,
