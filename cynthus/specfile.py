@@ -52,8 +52,17 @@ def parse(text: bytes, path: str) -> Spec:
     return spec
 
 
-def read_tree(text: bytes, faults: Faults) -> Node | None:
-    """Return the file's tree, as far as it can be read; what is wrong goes to `faults`."""
+def read_tree(
+    text: bytes,
+    faults: Faults,
+    *,
+    what: str = "a spec",
+    do: str = "Run `cynthus init` to write one",
+) -> Node | None:
+    """Return the file's tree, as far as it can be read; what is wrong goes to `faults`.
+
+    `what` the file should hold, and what to `do`, is said of an empty one.
+    """
     if len(text) > LARGEST_FILE:
         found = f"{len(text)} bytes"
         _note(
@@ -67,7 +76,7 @@ def read_tree(text: bytes, faults: Faults) -> Node | None:
     decoded = _without_refused_characters(_decode(text, faults), faults)
     tree = _build(decoded, faults)
     if tree is None and not faults.found:
-        _note(faults, "should hold a spec, found nothing. Run `cynthus init` to write one")
+        _note(faults, f"should hold {what}, found nothing. {do}")
     return tree
 
 

@@ -8,12 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from decimal import Decimal
-from typing import TypeVar
 
 from cynthus import grammar
+from cynthus.filereader import (
+    Fields,
+    Reader,
+    Vocabulary,
+    by_grammar,
+    distinct,
+    duration,
+    duration_or_zero,
+    group,
+    list_of,
+    money,
+    pairs_of,
+    read_key,
+    size,
+    text_list,
+    text_of,
+    whole,
+    words,
+)
 from cynthus.grammar import Wrong
-from cynthus.nodes import Broken, Group, Node, Place, Scalar, Sequence, shown
+from cynthus.nodes import Group, Place, Scalar, Sequence, shown
 from cynthus.spec import (
     DATA_FOLDER,
     DEFAULT_ATTEMPTS,
@@ -22,6 +39,7 @@ from cynthus.spec import (
     WORKSPACE,
     Checkpoint,
     DataSource,
+    Gate,
     GpuNeed,
     ImageSpec,
     Output,
@@ -34,18 +52,10 @@ from cynthus.spec import (
     Triggers,
 )
 
-T = TypeVar("T")
-Reader = Callable[[Place], T | None]
-Fields = dict[str, Place]
-
-# Looking for near names costs 0.1 ms a key, and nobody reads the hundredth guess: a file of nothing
-# but unknown keys would take a second.
-GUESSED = 100
-
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("version", "name", "run", "src", "image", "resources", "data", "env", "secrets"),
-        *("outputs", "checkpoint", "retry", "triggers", "keep_warm", "labels"),
+        *("outputs", "checkpoint", "gate", "retry", "triggers", "keep_warm", "labels"),
     ),
     "image": ("base", "python", "requirements", "packages", "system", "dockerfile"),
     "resources": (
@@ -101,10 +111,23 @@ _SYNONYMS = {
     "output": "outputs",
     "results": "outputs",
     "checkpoints": "checkpoint",
+    "gates": "gate",
+    "thresholds": "gate",
     "retries": "retry",
     "on": "triggers",
     "trigger": "triggers",
     "tags": "labels",
+}
+
+_EXAMPLES = {
+    ("", "version"): "version: 1",
+    ("", "name"): "name: digits",
+    ("", "run"): "run: python train.py",
+    ("data", "name"): "name: train",
+    ("data", "source"): "source: hf://datasets/OWNER/NAME",
+    ("outputs", "path"): "path: outputs/model",
+    ("checkpoint", "path"): "path: checkpoints",
+    ("resources/gpu", "type"): "type: l4",
 }
 
 # spec.md, "Limits"; those it does not name are set where no honest spec comes near.
@@ -112,6 +135,7 @@ MOST_ENV, LARGEST_ENV_VALUE = 64, 32 * 1024
 MOST_SECRETS = 32
 MOST_DATA = 32
 MOST_OUTPUTS = 100
+MOST_GATES = 20
 LARGEST_RUN = 32 * 1024
 MOST_LABELS = 32
 MOST_PACKAGES = 256
@@ -125,236 +149,45 @@ MOST_EXIT_CODES = 255
 MOST_ARGUMENTS = 1024
 
 
-def read_spec(root: Place) -> Spec | None:
-    """Return the Spec of a whole file; faults are noted in `root.faults`."""
-    fields = _group(root, KEYS[""], required=("version", "name", "run"), what="a spec")
-    if fields is None:
-        return None
-    _read(fields, "version", _version, VERSION)
-    no_command: str | tuple[str, ...] = ""
-    spec = Spec(
-        name=_read(fields, "name", _words(grammar.run_name), ""),
-        run=_read(fields, "run", _run, no_command),
-        src=_read(fields, "src", _words(grammar.exact_path), "."),
-        image=_read(fields, "image", _image, ImageSpec()),
-        resources=_read(fields, "resources", _resources, Resources()),
-        data=_read(fields, "data", _data, ()),
-        env=_read(fields, "env", _env, ()),
-        secrets=_read(fields, "secrets", _secrets, ()),
-        outputs=_read(fields, "outputs", _outputs, ()),
-        checkpoint=_read(fields, "checkpoint", _checkpoint, None),
-        retry=_read(fields, "retry", _retry, Retry()),
-        triggers=_read(fields, "triggers", _triggers, Triggers()),
-        keep_warm=_read(fields, "keep_warm", _keep_warm, timedelta(0)),
-        labels=_read(fields, "labels", _labels, ()),
-    )
-    _check_across(fields, spec)
-    return spec
-
-
-# --- reading by kind -----------------------------------------------------------------------
-
-
-def _read(fields: Fields, key: str, reader: Reader[T], default: T) -> T:
-    if key not in fields:
-        return default
-    value = reader(fields[key])
-    return default if value is None else value
+_VOCABULARY = Vocabulary(
+    sections={section: KEYS[section] for section in ("", "image", "resources", "triggers")},
+    synonyms=_SYNONYMS,
+    examples=_EXAMPLES,
+)
 
 
 def _group(
     place: Place, keys: tuple[str, ...], required: tuple[str, ...] = (), what: str = "a group"
 ) -> Fields | None:
-    """Return the places of a group's known keys; note unknown, repeated and missing ones."""
-    node = place.node
-    if not isinstance(node, Group):
-        names = ", ".join(f"`{key}`" for key in keys)
-        place.fault(
-            f"{what} with keys such as {names}"[:200], f"Write `{(required or keys)[0]}:` under it"
-        )
+    return group(_VOCABULARY, place, keys, required, what)
+
+
+def read_spec(root: Place) -> Spec | None:
+    """Return the Spec of a whole file; faults are noted in `root.faults`."""
+    fields = _group(root, KEYS[""], required=("version", "name", "run"), what="a spec")
+    if fields is None:
         return None
-    fields: Fields = {}
-    for name, key, value in _pairs(place, node):
-        if name in keys:
-            fields[name] = place.value(name, value)
-        else:
-            _unknown_key(place, key, name, keys)
-    if node.complete:
-        _check_missing(place, fields, required)
-    return fields
-
-
-def _pairs(place: Place, node: Group) -> Iterator[tuple[str, Node, Node]]:
-    """Yield names, keys and values; repeated keys and keys that are no text are noted."""
-    lines: dict[str, int] = {}
-    for number, (key, value) in enumerate(node.pairs, start=1):
-        key_place = Place(node=key, where=place.where, faults=place.faults, hidden=place.hidden)
-        name = _key_name(key_place, value)
-        if name is None:
-            continue
-        if name in lines:
-            found = f"key number {number} again" if place.hidden else f"{shown(name)} again"
-            key_place.fault(
-                "a key of its own", f"Remove it: it stands on line {lines[name]} already", found
-            )
-            continue
-        lines[name] = key.mark.line
-        yield name, key, value
-
-
-def _key_name(place: Place, value: Node) -> str | None:
-    node = place.node
-    if isinstance(node, Broken):
-        return None
-    if not isinstance(node, Scalar):
-        place.fault("a key that is plain text", "Write `key: value`")
-        return None
-    if node.plain and node.text == "<<":
-        if not isinstance(value, Broken):  # an alias was reported already
-            place.fault(
-                "a key", "Merge keys are not read; write the keys out", "a merge key (`<<`)"
-            )
-        return None
-    if not node.reading.is_text:
-        place.fault("a key that is text", "Put the key in quotes")
-        return None
-    return node.text
-
-
-def _unknown_key(place: Place, key: Node, name: str, keys: tuple[str, ...]) -> None:
-    key_place = Place(node=key, where=place.where, faults=place.faults)
-    guess = len(place.faults.found) < GUESSED
-    key_place.fault("a known key", _key_remedy(place.where, name, keys, guess=guess))
-
-
-def _key_remedy(where: str, name: str, keys: tuple[str, ...], *, guess: bool) -> str:
-    import difflib
-
-    word = name.lower().replace("-", "_")[:60]
-    near = _SYNONYMS.get(word, word)
-    if near not in keys and guess:
-        near = next(iter(difflib.get_close_matches(near, keys, n=1)), near)
-    if near in keys:
-        return f"Did you mean `{near}`?"[:-1] + "? Write that, or remove the key"
-    for section in ("", "image", "resources", "triggers"):
-        if near in KEYS[section] and section != where:
-            return f"Write `{near}` " + (f"under `{section}`" if section else "at the top level")
-    return "Remove it, or write one of " + ", ".join(f"`{key}`" for key in keys)
-
-
-def _check_missing(place: Place, fields: Fields, required: tuple[str, ...]) -> None:
-    present = set(fields)
-    for key in required:
-        if key not in present:
-            example = _EXAMPLES[(place.where.rstrip("/0123456789"), key)]
-            at = place.value(key, place.node)
-            at.fault("present", f"Write `{example}`", "nothing")
-
-
-_EXAMPLES = {
-    ("", "version"): "version: 1",
-    ("", "name"): "name: digits",
-    ("", "run"): "run: python train.py",
-    ("data", "name"): "name: train",
-    ("data", "source"): "source: hf://datasets/OWNER/NAME",
-    ("outputs", "path"): "path: outputs/model",
-    ("checkpoint", "path"): "path: checkpoints",
-    ("resources/gpu", "type"): "type: l4",
-}
-
-
-def _text(place: Place) -> str | None:
-    """Return text; a plain word that YAML reads as something else is refused."""
-    node = place.node
-    if not isinstance(node, Scalar):
-        place.fault("text", "Write text here")
-        return None
-    if not node.reading.is_text:
-        place.fault("text", _quote_remedy(place, node))
-        return None
-    return node.text
-
-
-def _quote_remedy(place: Place, node: Scalar) -> str:
-    if not node.text:
-        return "Write a text after the colon" + (
-            ', or `""`' if place.hidden else ", or remove the key"
-        )
-    if place.hidden or len(node.text) > 40:  # noqa: PLR2004 - a long word is not repeated
-        return "Put it in quotes"
-    return f"Put it in quotes: `{shown(node.text)}`"
-
-
-def _words(read: Callable[[str], T]) -> Reader[T]:
-    """Return a reader for text that a grammar must accept."""
-
-    def reader(place: Place) -> T | None:
-        text = _text(place)
-        return None if text is None else _by_grammar(place, text, read)
-
-    return reader
-
-
-def _by_grammar(place: Place, text: str, read: Callable[[str], T]) -> T | None:
-    try:
-        return read(text)
-    except Wrong as wrong:
-        place.wrong(wrong)
-        return None
-
-
-def _number(low: int, high: int, example: str) -> Reader[int]:
-    """Return a reader for a plain whole number."""
-
-    def reader(place: Place) -> int | None:
-        node = place.node
-        number = None
-        if isinstance(node, Scalar) and node.plain:
-            number = grammar.whole_number(node.text)
-        if number is None or not low <= number <= high:
-            place.fault(f"a whole number from {low} to {high}", f"Write `{example}`")
-            return None
-        return number
-
-    return reader
-
-
-def _list(
-    place: Place, reader: Reader[T], most: int, *, what: str, least: int = 0
-) -> tuple[T, ...] | None:
-    """Return a list's items; an item with a fault is left out."""
-    if not isinstance(place.node, Sequence):
-        place.fault(f"a list of {what}", "Write each on its own line after `- `")
-        return None
-    count = len(place.node.items)
-    if not least <= count <= most:
-        do = "Write fewer" if count else "Write one, or remove the key"
-        place.fault(f"a list of {least} to {most} {what}", do, str(count))
-        return None
-    values = (reader(item) for item in place.items())
-    return tuple(value for value in values if value is not None)
-
-
-def _distinct(place: Place, values: tuple[T, ...] | None, what: str) -> tuple[T, ...] | None:
-    """Refuse a value that is there twice; counts only when no item had a fault."""
-    if values is None or len(values) != len(list(place.items())):
-        return values
-    seen: set[T] = set()
-    for item, value in zip(place.items(), values, strict=True):
-        if value in seen:
-            item.fault(f"{what} of its own", "Remove it: it is in the list already")
-        seen.add(value)
-    return values
-
-
-def _text_list(
-    read: Callable[[str], T], most: int, what: str, least: int = 0
-) -> Reader[tuple[T, ...]]:
-    def reader(place: Place) -> tuple[T, ...] | None:
-        values = _list(place, _words(read), most, what=what, least=least)
-        return _distinct(place, values, "an entry")
-
-    return reader
+    read_key(fields, "version", _version, VERSION)
+    no_command: str | tuple[str, ...] = ""
+    spec = Spec(
+        name=read_key(fields, "name", words(grammar.run_name), ""),
+        run=read_key(fields, "run", _run, no_command),
+        src=read_key(fields, "src", words(grammar.exact_path), "."),
+        image=read_key(fields, "image", _image, ImageSpec()),
+        resources=read_key(fields, "resources", _resources, Resources()),
+        data=read_key(fields, "data", _data, ()),
+        env=read_key(fields, "env", _env, ()),
+        secrets=read_key(fields, "secrets", _secrets, ()),
+        outputs=read_key(fields, "outputs", _outputs, ()),
+        checkpoint=read_key(fields, "checkpoint", _checkpoint, None),
+        gate=read_key(fields, "gate", _gates, ()),
+        retry=read_key(fields, "retry", _retry, Retry()),
+        triggers=read_key(fields, "triggers", _triggers, Triggers()),
+        keep_warm=read_key(fields, "keep_warm", duration_or_zero, timedelta(0)),
+        labels=read_key(fields, "labels", _labels, ()),
+    )
+    _check_across(fields, spec)
+    return spec
 
 
 # --- sections ------------------------------------------------------------------------------
@@ -373,7 +206,7 @@ def _version(place: Place) -> int | None:
 def _run(place: Place) -> str | tuple[str, ...] | None:
     if isinstance(place.node, Sequence):
         return _arguments(place)
-    text = _text(place)
+    text = text_of(place)
     if text is None:
         return None
     size = len(text.encode())
@@ -385,7 +218,7 @@ def _run(place: Place) -> str | tuple[str, ...] | None:
 
 
 def _arguments(place: Place) -> tuple[str, ...] | None:
-    values = _list(place, _text, MOST_ARGUMENTS, what="arguments", least=1)
+    values = list_of(place, text_of, MOST_ARGUMENTS, what="arguments", least=1)
     if not values:
         return values
     if not values[0].strip():
@@ -401,19 +234,19 @@ def _image(place: Place) -> ImageSpec | None:
         return None
     _check_dockerfile_alone(fields)
     return ImageSpec(
-        base=_read(fields, "base", _words(grammar.image_reference), None),
-        python=_read(fields, "python", _words(grammar.python_version), None),
-        requirements=_read(fields, "requirements", _words(_file), None),
-        packages=_read(
-            fields, "packages", _text_list(grammar.package, MOST_PACKAGES, "packages"), ()
+        base=read_key(fields, "base", words(grammar.image_reference), None),
+        python=read_key(fields, "python", words(grammar.python_version), None),
+        requirements=read_key(fields, "requirements", words(_file), None),
+        packages=read_key(
+            fields, "packages", text_list(grammar.package, MOST_PACKAGES, "packages"), ()
         ),
-        system=_read(
+        system=read_key(
             fields,
             "system",
-            _text_list(grammar.debian_package, MOST_PACKAGES, "Debian packages"),
+            text_list(grammar.debian_package, MOST_PACKAGES, "Debian packages"),
             (),
         ),
-        dockerfile=_read(fields, "dockerfile", _words(_file), None),
+        dockerfile=read_key(fields, "dockerfile", words(_file), None),
     )
 
 
@@ -439,23 +272,23 @@ def _resources(place: Place) -> Resources | None:
     if fields is None:
         return None
     return Resources(
-        gpu=_read(fields, "gpu", _gpu, ()),
-        cpu=_read(fields, "cpu", _number(1, MOST_CPUS, "cpu: 4"), None),
-        memory_bytes=_read(fields, "memory", _size, None),
-        disk_bytes=_read(fields, "disk", _size, None),
-        nodes=_read(fields, "nodes", _number(1, MOST_NODES, "nodes: 1"), 1),
-        spot=_read(fields, "spot", _spot, Spot.NEVER),
-        provider=_read(fields, "provider", _words(grammar.provider_name), None),
-        places=_read(fields, "places", _text_list(grammar.place_name, MOST_PLACES, "places"), ()),
-        max_duration=_read(fields, "max_duration", _max_duration, DEFAULT_MAX_DURATION),
-        max_cost_usd=_read(fields, "max_cost", _money, None),
+        gpu=read_key(fields, "gpu", _gpu, ()),
+        cpu=read_key(fields, "cpu", whole(1, MOST_CPUS, "cpu: 4"), None),
+        memory_bytes=read_key(fields, "memory", size, None),
+        disk_bytes=read_key(fields, "disk", size, None),
+        nodes=read_key(fields, "nodes", whole(1, MOST_NODES, "nodes: 1"), 1),
+        spot=read_key(fields, "spot", _spot, Spot.NEVER),
+        provider=read_key(fields, "provider", words(grammar.provider_name), None),
+        places=read_key(fields, "places", text_list(grammar.place_name, MOST_PLACES, "places"), ()),
+        max_duration=read_key(fields, "max_duration", duration, DEFAULT_MAX_DURATION),
+        max_cost_usd=read_key(fields, "max_cost", money("max_cost: 5.00"), None),
     )
 
 
 def _gpu(place: Place) -> tuple[GpuNeed, ...] | None:
     if isinstance(place.node, Sequence):
-        needs = _list(place, _one_gpu, MOST_GPU_CHOICES, what="GPUs", least=1)
-        return _distinct(place, needs, "a GPU")
+        needs = list_of(place, _one_gpu, MOST_GPU_CHOICES, what="GPUs", least=1)
+        return distinct(place, needs, "a GPU")
     need = _one_gpu(place)
     return None if need is None else (need,)
 
@@ -466,8 +299,8 @@ def _one_gpu(place: Place) -> GpuNeed | None:
     fields = _group(place, KEYS["gpu"], required=("type",), what="a GPU such as `l4`, or a group")
     if fields is None:
         return None
-    kind = _read(fields, "type", _words(grammar.gpu_type), "")
-    count = _read(fields, "count", _number(1, grammar.MOST_GPUS, "count: 1"), 1)
+    kind = read_key(fields, "type", words(grammar.gpu_type), "")
+    count = read_key(fields, "count", whole(1, grammar.MOST_GPUS, "count: 1"), 1)
     return GpuNeed(kind, count) if kind else None
 
 
@@ -477,48 +310,7 @@ def _gpu_word(place: Place) -> GpuNeed | None:
         do = "Write one such as `l4` or `l4:2`, or leave `gpu` out for a run without GPU"
         place.fault("a GPU type with an optional count", do)
         return None
-    return _words(grammar.gpu)(place)
-
-
-def _amount_text(place: Place, wanted: str, example: str) -> str | None:
-    """Return an amount with a unit; a bare number is no text, and its message names the unit."""
-    node = place.node
-    if not isinstance(node, Scalar) or not node.text:
-        place.fault(wanted, f"Write `{example}`")
-        return None
-    return node.text
-
-
-def _size(place: Place) -> int | None:
-    text = _amount_text(place, "a size with its unit", "16GB")
-    return None if text is None else _by_grammar(place, text, grammar.size)
-
-
-def _max_duration(place: Place) -> timedelta | None:
-    text = _amount_text(place, "a length of time", "2h")
-    if text is None:
-        return None
-    return _by_grammar(place, text, lambda word: grammar.duration(word, grammar.LONGEST_DURATION))
-
-
-def _keep_warm(place: Place) -> timedelta | None:
-    text = _amount_text(place, "a length of time", "10m")
-    if text is None:
-        return None
-    if text == "0" and isinstance(place.node, Scalar) and place.node.plain:
-        return timedelta(0)
-    longest = grammar.LONGEST_KEEP_WARM
-    return _by_grammar(
-        place, text, lambda word: grammar.duration(word, longest, zero_is_meant=True)
-    )
-
-
-def _money(place: Place) -> Decimal | None:
-    node = place.node
-    if isinstance(node, Scalar) and node.plain:
-        return _by_grammar(place, node.text, grammar.money)
-    place.fault("US dollars as a plain number", "Write `max_cost: 5.00`, without quotes or sign")
-    return None
+    return words(grammar.gpu)(place)
 
 
 _SPOT_WORDS = {"true": Spot.ALWAYS, "false": Spot.NEVER, "prefer": Spot.PREFER}
@@ -538,17 +330,17 @@ def _spot(place: Place) -> Spot | None:
 
 
 def _data(place: Place) -> tuple[DataSource, ...] | None:
-    return _list(place, _one_source, MOST_DATA, what="data entries")
+    return list_of(place, _one_source, MOST_DATA, what="data entries")
 
 
 def _one_source(place: Place) -> DataSource | None:
     fields = _group(place, KEYS["data"], required=("name", "source"), what="a group")
     if fields is None:
         return None
-    name = _read(fields, "name", _words(grammar.data_name), "")
-    source = _read(fields, "source", _words(grammar.source), "")
-    mount = _read(fields, "mount", _words(grammar.mount), "")
-    digest = _read(fields, "sha256", _words(grammar.sha256), None)
+    name = read_key(fields, "name", words(grammar.data_name), "")
+    source = read_key(fields, "source", words(grammar.source), "")
+    mount = read_key(fields, "mount", words(grammar.mount), "")
+    digest = read_key(fields, "sha256", words(grammar.sha256), None)
     if "sha256" in fields and source and not source.startswith("https://"):
         do = "Remove it: other sources are pinned by their revision"
         fields["sha256"].fault("only beside an https source", do, "a digest")
@@ -566,7 +358,7 @@ def _env(place: Place) -> tuple[tuple[str, str], ...] | None:
 
 
 def _env_value(place: Place) -> str | None:
-    text = _text(place)
+    text = text_of(place)
     if text is not None and len(text.encode()) > LARGEST_ENV_VALUE:
         place.fault(f"at most {LARGEST_ENV_VALUE} bytes", "Put it in a file", "more")
         return None
@@ -574,7 +366,7 @@ def _env_value(place: Place) -> str | None:
 
 
 def _labels(place: Place) -> tuple[tuple[str, str], ...] | None:
-    return _named_texts(place, grammar.label_key, _words(grammar.label_value), MOST_LABELS)
+    return _named_texts(place, grammar.label_key, words(grammar.label_value), MOST_LABELS)
 
 
 def _named_texts(
@@ -589,9 +381,9 @@ def _named_texts(
         place.fault(f"at most {most} entries", "Write fewer", f"{len(node.pairs)}")
         return None
     pairs: list[tuple[str, str]] = []
-    for name, key, value in _pairs(place, node):
+    for name, key, value in pairs_of(place, node):
         key_place = Place(node=key, where=place.where, faults=place.faults, hidden=place.hidden)
-        known = _by_grammar(key_place, name, read_name)
+        known = by_grammar(key_place, name, read_name)
         # A name that is none may hold a value, so its place is not named after it.
         at = place.value(name, value) if known else key_place.value("…", value)
         text = read_value(at)
@@ -602,13 +394,13 @@ def _named_texts(
 
 def _secrets(place: Place) -> tuple[str, ...] | None:
     hidden = _hide(place)
-    names = _list(hidden, _words(grammar.env_name), MOST_SECRETS, what="names of secrets")
-    return _distinct(hidden, names, "a name")
+    names = list_of(hidden, words(grammar.env_name), MOST_SECRETS, what="names of secrets")
+    return distinct(hidden, names, "a name")
 
 
 def _outputs(place: Place) -> tuple[Output, ...] | None:
-    values = _list(place, _one_output, MOST_OUTPUTS, what="outputs")
-    return _distinct(place, values, "an output")
+    values = list_of(place, _one_output, MOST_OUTPUTS, what="outputs")
+    return distinct(place, values, "an output")
 
 
 def _one_output(place: Place) -> Output | None:
@@ -623,23 +415,28 @@ def _checkpoint(place: Place) -> Checkpoint | None:
 
 def _under_path(place: Place, read: Callable[[str], str]) -> str | None:
     fields = _group(place, KEYS["outputs"], required=("path",), what="a group")
-    return None if fields is None else _read(fields, "path", _words(read), None)
+    return None if fields is None else read_key(fields, "path", words(read), None)
+
+
+def _gates(place: Place) -> tuple[Gate, ...] | None:
+    values = list_of(place, words(grammar.gate), MOST_GATES, what="gates")
+    return distinct(place, values, "a gate")
 
 
 def _retry(place: Place) -> Retry | None:
     fields = _group(place, KEYS["retry"], what="a group")
     if fields is None:
         return None
-    attempts = _number(1, MOST_ATTEMPTS, "attempts: 3")
+    attempts = whole(1, MOST_ATTEMPTS, "attempts: 3")
     return Retry(
-        attempts=_read(fields, "attempts", attempts, DEFAULT_ATTEMPTS),
-        on_exit=_read(fields, "on_exit", _exit_codes, ()),
+        attempts=read_key(fields, "attempts", attempts, DEFAULT_ATTEMPTS),
+        on_exit=read_key(fields, "on_exit", _exit_codes, ()),
     )
 
 
 def _exit_codes(place: Place) -> tuple[int, ...] | None:
-    code = _number(1, 255, "75")  # POSIX: an exit code is one byte, and 0 is success
-    return _distinct(place, _list(place, code, MOST_EXIT_CODES, what="exit codes"), "a code")
+    code = whole(1, 255, "75")  # POSIX: an exit code is one byte, and 0 is success
+    return distinct(place, list_of(place, code, MOST_EXIT_CODES, what="exit codes"), "a code")
 
 
 def _triggers(place: Place) -> Triggers | None:
@@ -647,8 +444,8 @@ def _triggers(place: Place) -> Triggers | None:
     if fields is None:
         return None
     return Triggers(
-        push=_read(fields, "push", _push, PushTrigger()),
-        pull_request=_read(fields, "pull_request", _pull_request, PullRequestTrigger.COMMENT),
+        push=read_key(fields, "push", _push, PushTrigger()),
+        pull_request=read_key(fields, "pull_request", _pull_request, PullRequestTrigger.COMMENT),
     )
 
 
@@ -656,11 +453,11 @@ def _push(place: Place) -> PushTrigger | None:
     fields = _group(place, KEYS["push"], what="a group")
     if fields is None:
         return None
-    branches = _text_list(grammar.branch_pattern, MOST_PATTERNS, "branches", least=1)
-    paths = _text_list(grammar.path_pattern, MOST_PATTERNS, "patterns", least=1)
+    branches = text_list(grammar.branch_pattern, MOST_PATTERNS, "branches", least=1)
+    paths = text_list(grammar.path_pattern, MOST_PATTERNS, "patterns", least=1)
     return PushTrigger(
-        branches=_read(fields, "branches", branches, ()),
-        paths=_read(fields, "paths", paths, PushTrigger().paths),
+        branches=read_key(fields, "branches", branches, ()),
+        paths=read_key(fields, "paths", paths, PushTrigger().paths),
     )
 
 

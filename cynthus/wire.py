@@ -348,6 +348,7 @@ class HeartbeatAnswer:
     stop: str | None = None  # a sentence: stop the command (SIGTERM, grace, SIGKILL), then report
     masks: tuple[str, ...] = field(default=())
     rendezvous: Rendezvous | None = None  # repeated until the agent runs
+    deadline_s: float | None = None  # from now, instead of the work's: it was given more time
 
 
 @dataclass(frozen=True, kw_only=True)

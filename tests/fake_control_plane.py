@@ -61,6 +61,7 @@ class ControlPlane:
     fail_puts: int = 0
     identity: str | None = None  # the token that the enrolment must bring instead of the secret
     rendezvous: Rendezvous | None = None
+    deadline_s: float | None = None  # from now, once the run was given more time (or less)
     next_answers: list[int | Work] = field(default_factory=list)  # to /agent/v1/next, in order
     nexts: list[dict[str, Any]] = field(default_factory=list)
     past: list[list[dict[str, Any]]] = field(default_factory=list)  # beats of earlier attempts
@@ -145,7 +146,8 @@ class ControlPlane:
             self.drop_answers -= 1
             return 0, None
         meet = encode(self.rendezvous)
-        return 200, {"accepted_seq": accepted, "stop": self.stop, "masks": [], "rendezvous": meet}
+        answer = {"accepted_seq": accepted, "stop": self.stop, "masks": [], "rendezvous": meet}
+        return 200, answer | ({} if self.deadline_s is None else {"deadline_s": self.deadline_s})
 
     def next(self, message: dict[str, Any]) -> tuple[int, Any]:
         self.nexts.append(message)

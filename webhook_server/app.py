@@ -61,6 +61,7 @@ from webhook_server.stores.session_store import SessionStore
 from webhook_server.stores.warm_store import WarmStore
 
 if TYPE_CHECKING:
+    from webhook_server.auth.signing import Signer
     from webhook_server.github_side import GithubSide
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Ground:
     blobs: BlobStore
     secrets: SecretStore
     bell: Bell
+    signer: Signer | None = None  # None: nothing is signed
 
 
 @contextmanager
@@ -131,6 +133,7 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
+    signer = _signer(settings)  # a key that cannot be used ends the start
     blobs = open_blob_store(settings, state_dir)
     kept_secrets = open_secret_store(settings, state_dir, key)
     url = settings.database_url or f"sqlite:///{state_dir / 'cynthus.db'}"
@@ -145,11 +148,20 @@ def ground(settings: Settings, listening: socket.socket | None) -> Iterator[Grou
             blobs=blobs,
             secrets=kept_secrets,
             bell=Bell(),
+            signer=signer,
         )
     finally:
         database.close()
         blobs.close()
         kept_secrets.close()
+
+
+def _signer(settings: Settings) -> Signer | None:
+    if not settings.signing_key:
+        return None
+    from webhook_server.auth.signing import signer  # late: cryptography is large
+
+    return signer(settings.signing_key)
 
 
 def open_parts(
@@ -187,6 +199,7 @@ def open_parts(
         jobs=jobs,
         machines=machine_gate(settings, found.base_url, providers or {}),
         alive=alive,
+        public_key=found.signer.public_pem if found.signer else None,
     )
 
 
@@ -268,12 +281,14 @@ def _pages(parts: Parts, masking: Masking) -> Door:
     from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
+    from webhook_server.routes.signing_key import signing_router
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
         agent_router(parts, masking, program),
         client_router(parts),
         image_router(parts),
+        signing_router(parts),
         money_router(parts),
         dashboard_router(parts),
     )
@@ -398,6 +413,7 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
         bell=found.bell,
         blobs=found.blobs,
         github=github,
+        sign=found.signer.sign if found.signer else None,
         now=clock,
         new_id=new_id,
     )

@@ -14,12 +14,14 @@ from webhook_server.auth.oidc import Caller, OidcVerifier
 from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.policies import Policies
 from webhook_server.publish.places import Places
 from webhook_server.routes.github_events import GithubEvents
 from webhook_server.routes.jobs import GithubJobs
 from webhook_server.settings import Settings
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
@@ -35,6 +37,7 @@ class GithubSide:
     jobs: GithubJobs
     inbox: Inbox
     redelivery: Redelivery
+    policies: Policies
 
 
 def open_github(
@@ -52,6 +55,8 @@ def open_github(
     verifier = OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, fetch=fetch, now=now
     )
+    places = Places(api, repositories, now)
+    policies = Policies(api, PolicyStore(database), places.find, now)
     return GithubSide(
         api=api,
         events=GithubEvents(
@@ -59,7 +64,7 @@ def open_github(
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
         ),
-        jobs=GithubJobs(verifier, allowed, _Jobs(Places(api, repositories, now))),
+        jobs=GithubJobs(verifier, allowed, _Jobs(places)),
         inbox=Inbox(
             InboxParts(
                 api=api,
@@ -75,6 +80,7 @@ def open_github(
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),
+        policies=policies,
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
+from cynthus.errors import Transient
 from cynthus.spec import Resources
 from webhook_server.providers.provider import (
     Misconfigured,
@@ -16,7 +18,15 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
 )
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import InstanceSeen, Kept, Observations, Run, State
+from webhook_server.runs.model import (
+    GateSeen,
+    InstanceSeen,
+    Kept,
+    Observations,
+    PolicySeen,
+    Run,
+    State,
+)
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -34,8 +44,13 @@ class Eyes:
     providers: Mapping[str, Provider]
     default_provider: str
     listening_since: datetime  # when this server began to hear heartbeats
-    budgets: Callable[[Run, datetime], tuple[BudgetSeen, ...]] = lambda _run, _now: ()
+    #: What the run is paid from; the amount is the most of a month by its repository's policy.
+    budgets: Callable[[Run, datetime, Decimal | None], tuple[BudgetSeen, ...]] = (
+        lambda _run, _now, _monthly_usd: ()
+    )
     waiting: Callable[[int], tuple[Kept, ...]] = lambda _repository_id: ()
+    gate: Callable[[Run], GateSeen | None] = lambda _run: None  # what its metrics are judged by
+    policy: Callable[[Run], PolicySeen] | None = None  # None: the server has no GitHub App
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
@@ -56,16 +71,41 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     if run.state is State.QUEUED:
         if _must_wait(run, seen, now):
             return seen
-        return _with_offers(eyes, run, _with_own_means(eyes, run, seen, now), now)
+        return _queued(eyes, run, seen, now)
+    if run.state is State.COLLECTING and run.spec is not None and run.spec.gate:
+        return replace(seen, gate=eyes.gate(run))
     if run.state is State.RELEASING:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen
 
 
+def _queued(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Observations:
+    seen = _with_policy(eyes, run, seen)
+    if seen.policy_detail or (seen.policy is not None and seen.policy.faults):
+        return seen  # nothing can be ordered: no cloud is asked
+    return _with_offers(eyes, run, _with_own_means(eyes, run, seen, now), now)
+
+
+def _with_policy(eyes: Eyes, run: Run, seen: Observations) -> Observations:
+    """Look at what the repository lets its runs do, as it stands now."""
+    if eyes.policy is None or run.key.repository_id == 0:
+        return seen
+    try:
+        found = eyes.policy(run)
+    except Transient as error:
+        return replace(seen, policy_detail=str(error))
+    live = 0
+    if found.policy.limits.live_runs is not None:
+        live = eyes.runs.count_live(run.key.repository_id, but=run.id)
+    provider = provider_of(run, eyes.default_provider)
+    return replace(seen, policy=found, live_runs=live, provider=provider)
+
+
 def _with_own_means(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Observations:
     """Look at what the repository has already: money, and instances that wait for it."""
     kept = eyes.waiting(run.key.repository_id)
-    return replace(seen, budgets=eyes.budgets(run, now), kept=kept)
+    monthly = seen.policy.policy.limits.monthly_budget_usd if seen.policy is not None else None
+    return replace(seen, budgets=eyes.budgets(run, now, monthly), kept=kept)
 
 
 def _instance_seen(row: InstanceRow) -> InstanceSeen:
@@ -74,6 +114,7 @@ def _instance_seen(row: InstanceRow) -> InstanceSeen:
         provider=row.provider,
         create=row.create,
         closed=row.closed_at is not None,
+        deadline_at=row.deadline_at,
     )
 
 

@@ -33,6 +33,7 @@ from webhook_server.runs.model import (
     Meet,
     Offer,
     Order,
+    Prolong,
     ProviderSeen,
     Refusal,
     Scope,
@@ -75,6 +76,9 @@ def perform(hands: Hands, command: Command) -> CreateSeen | ProviderSeen | None:
             return None
         case Meet():
             hands.instances.meet(command.name, command.rendezvous)
+            return None
+        case Prolong():
+            hands.instances.prolong(command.name, command.deadline_at)
             return None
         case CloseAttempt():
             hands.instances.close(command.name, hands.now())

@@ -193,4 +193,5 @@ class _Orders:
             over=lambda reason: self.attempt.abandon(reason) if self.attempt else None,
             mask=masks.add,
             meet=lambda rendezvous: self.attempt.meet(rendezvous) if self.attempt else None,
+            prolong=lambda left_s: self.attempt.prolong(left_s) if self.attempt else None,
         )

@@ -69,7 +69,7 @@ class Attempt:
         self._taken = False  # the machine goes away: the report has to be short
         self._rendezvous: Rendezvous | None = None
         self._wake = threading.Event()
-        self._began = around.clock()
+        self._deadline = around.clock() + work.deadline_s
         self._started = False
         self._summary = b""
         self._removing: threading.Thread | None = None
@@ -95,6 +95,10 @@ class Attempt:
         if self._rendezvous is None:
             self._rendezvous = rendezvous
             self._wake.set()
+
+    def prolong(self, left_s: float) -> None:
+        """Let the command run for so many seconds from now. Safe to repeat."""
+        self._deadline = self._around.clock() + left_s
 
     def abandon(self, reason: str) -> None:
         """End everything at once: the report is not wanted."""
@@ -230,7 +234,7 @@ class Attempt:
     def _stop_wanted(self) -> str | None:
         if self._stop_reason is not None:
             return self._stop_reason
-        if self._around.clock() - self._began > self._work.deadline_s:
+        if self._around.clock() > self._deadline:
             self._stop_reason = "the time limit is reached"
         elif self._around.uplink.silent_s() > self._work.silence_limit_s:
             self.stop("cut off from the server for too long", machines_fault=True)

@@ -87,6 +87,7 @@ class Orders:
     over: Callable[[str], None]  # end everything at once: nobody wants the report
     mask: Callable[[str], object]
     meet: Callable[[Rendezvous], None]  # a gang may start
+    prolong: Callable[[float], None]  # seconds from now until the hard stop, instead of the work's
 
 
 class Uplink:
@@ -228,5 +229,7 @@ class Uplink:
             self._orders.stop(answer.stop)
         if answer.rendezvous is not None:
             self._orders.meet(answer.rendezvous)
+        if answer.deadline_s is not None:
+            self._orders.prolong(answer.deadline_s)
         if beat["state"] == AgentState.DONE.value:
             self.ended.set()

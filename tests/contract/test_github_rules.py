@@ -308,6 +308,36 @@ def test_an_immutable_release_keeps_its_tag_and_files(town: Town) -> None:
         git(town.folder, "push", town.github.git_url(town.name), ":refs/tags/v1")
 
 
+def test_the_name_of_a_deleted_immutable_release_is_nobodys_again(town: Town) -> None:
+    town.github.sim("PATCH", f"/repos/{town.name}", {"immutable_releases": True})
+    release = town.repo_call("POST", "/releases", {"tag_name": "v1"}).json()
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 422
+    assert town.repo_call("DELETE", f"/releases/{release['id']}").status_code == 204
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 204
+    town.github.sim("PATCH", f"/repos/{town.name}", {"immutable_releases": False})
+    refused = town.repo_call("POST", "/releases", {"tag_name": "v1"})
+    assert refused.status_code == 422
+    told = [error["message"] for error in refused.json()["errors"]]
+    assert "tag_name was used by an immutable release" in told
+    draft = town.repo_call("POST", "/releases", {"tag_name": "v1", "draft": True})
+    assert draft.status_code == 201
+    path = f"/releases/{draft.json()['id']}"
+    assert town.repo_call("PATCH", path, {"draft": False}).status_code == 422
+    renamed = town.repo_call("PATCH", path, {"tag_name": "v1-2", "draft": True})
+    assert renamed.status_code == 200
+    assert town.repo_call("PATCH", path, {"draft": False}).json()["tag_name"] == "v1-2"
+
+
+def test_a_deleted_release_leaves_its_tag_until_that_is_deleted_too(town: Town) -> None:
+    release = town.repo_call("POST", "/releases", {"tag_name": "v1"}).json()
+    town.repo_call("DELETE", f"/releases/{release['id']}")
+    assert town.repo_call("GET", "/git/ref/tags/v1").status_code == 200
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 204
+    assert town.repo_call("GET", "/git/ref/tags/v1").status_code == 404
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 422
+    assert town.repo_call("POST", "/releases", {"tag_name": "v1"}).status_code == 201
+
+
 def test_a_draft_is_hidden_from_those_who_may_not_write(town: Town) -> None:
     town.repo_call("POST", "/releases", {"tag_name": "v1", "draft": True})
     reader = town.token(permissions={"contents": "read"})

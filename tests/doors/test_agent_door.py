@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -106,6 +107,14 @@ def test_a_stop_wish_travels_with_the_next_answer(site: Site) -> None:
     agent = site.an_agent()
     site.parts.instances.request_stop(agent.instance, "cancelled by ada")
     assert agent.beat().json["stop"] == "cancelled by ada"
+
+
+def test_a_new_deadline_travels_as_seconds_from_now_with_every_answer(site: Site) -> None:
+    agent = site.an_agent()
+    assert agent.beat().json["deadline_s"] is None
+    site.parts.instances.prolong(agent.instance, site.parts.now() + timedelta(hours=1))
+    for _ in range(2):
+        assert 0 < agent.beat().json["deadline_s"] <= timedelta(hours=1).total_seconds()
 
 
 def test_a_heartbeat_wakes_whoever_waits_only_when_there_is_news(site: Site) -> None:

@@ -8,14 +8,18 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from cynthus.errors import Transient
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import AgentState, Exit, Heartbeat, Output
 from tests.builders import IMAGE, NOON, a_draft, a_key, some_facts
 from tests.fake_provider import FakeProvider
 from webhook_server.bell import Bell
+from webhook_server.intents import Person
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
-from webhook_server.runs.model import ImageArrived, Run, State
+from webhook_server.runs.approval import approve
+from webhook_server.runs.model import Approval, ImageArrived, PolicySeen, Run, State
 from webhook_server.runs.policy import Policy
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
@@ -53,6 +57,9 @@ class World:
         self.policies = policies or {}
         self.provider = FakeProvider(lambda: self.now)
         self.seqs: dict[str, int] = {}
+        #: Of every repository; None: the server has no GitHub, and nobody has a policy.
+        self.rules: RepositoryPolicy | None = None
+        self.away = False  # GitHub is, and nothing was read before
         self.start()
 
     def start(self) -> None:
@@ -77,6 +84,7 @@ class World:
                 default_provider="fake",
                 listening_since=self.now,
                 waiting=self.warm.waiting,
+                policy=None if self.rules is None else self._policy,
             ),
             hands=Hands(
                 instances=self.instances,
@@ -101,6 +109,24 @@ class World:
             now=lambda: self.now,
         )
         self.keeper = WarmKeeper(self.warm, providers, lambda: self.now)
+
+    def govern(self, rules: RepositoryPolicy) -> None:
+        """Let the repositories have this policy from now on."""
+        began, self.rules = self.rules is None, rules
+        if began:
+            eyes = replace(self.reconciler.eyes, policy=self._policy)
+            self.reconciler = replace(self.reconciler, eyes=eyes)
+
+    def _policy(self, run: Run) -> PolicySeen:  # noqa: ARG002 - all have the same
+        if self.away or self.rules is None:
+            raise Transient("the policy cannot be read now")
+        return PolicySeen(policy=self.rules, read_at=self.now)
+
+    def approve(self, run_id: str = RUN) -> None:
+        """Say yes to what the run waits for, as a person with the right to it."""
+        yes = approve(self.run(run_id), Person(id=5, login="ada", bot=False), self.now)
+        assert isinstance(yes, Approval), yes
+        self.runs.approve(run_id, yes)
 
     def restart(self) -> None:
         self.db.close()

@@ -185,3 +185,12 @@ def test_a_bundle_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert plane.exit["code"] is None
     assert "absent" in plane.exit["error"]
     assert not plane.exit["infrastructure"]
+
+
+def test_the_deadline_that_an_answer_names_counts_instead_of_the_work_s(
+    image: str, tmp_path: Path
+) -> None:
+    longer = a_work(image=image, command="sleep 1.5; echo done", deadline_s=1.0, stop_grace_s=0.2)
+    with ControlPlane(longer, heartbeat_s=0.2, deadline_s=60.0) as plane:
+        finished(plane, tmp_path / "longer", engine="process")
+    assert (plane.exit["code"], plane.log) == (0, "done\n")

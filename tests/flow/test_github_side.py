@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from cynthus.verifying import verify
 from cynthus.wire import EventKind, RunRequest
 from tests.builders import an_attempt, an_environment, an_offer
 from tests.github_fixture import (
@@ -31,7 +32,7 @@ from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier, authorise
 from webhook_server.publish import Places
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Hold, Outcome, Run, State
+from webhook_server.runs.model import Hold, Origin, Outcome, Run, State
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.usage import Usage
 from webhook_server.stores import environment_store
@@ -408,6 +409,22 @@ def test_a_held_run_asks_for_a_person_and_goes_on_after_the_yes(world: World) ->
     row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
     assert row is not None
     assert row.external_id == after.id
+
+
+def test_a_reproduction_has_a_name_of_its_own_and_ends_beside_the_original(world: World) -> None:
+    server, original = world.server, world.a_run()
+    server.finish(original.id)
+    again = world.a_run({"train.py": "print(2)\n"})
+    server.to_state(again.id, State.RUNNING, origin=Origin(reproduces=original.id))
+    server.publisher.step()
+    [check] = world.check_runs(again.key.commit_sha)
+    assert check.name == f"cynthus/digits (reproduces digits #{original.number})"
+    assert "### Beside" not in check.output.summary
+    server.finish(again.id)
+    server.publisher.step()
+    [check] = world.check_runs(again.key.commit_sha)
+    assert "### Beside digits" in check.output.summary
+    assert (check.conclusion, check.name[:15]) == ("success", "cynthus/digits ")
 
 
 def test_the_end_is_shown_first_and_the_advice_is_a_later_edit(world: World) -> None:
@@ -818,6 +835,7 @@ def test_a_release_holds_every_output_with_its_digest(world: World) -> None:
         "cynthus.yaml",
         "metrics.json",
         "log.txt",
+        "model-card.md",
     }
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
@@ -906,16 +924,49 @@ def test_a_commit_that_changes_workflows_gets_its_release_on_the_default_branch(
     assert "changes workflow" in release.body
 
 
-def test_a_tag_that_is_taken_is_said(world: World) -> None:
+def test_a_tag_that_is_taken_gives_the_release_the_next_name(world: World) -> None:
     server, run = world.server, world.a_run()
     client = world.client
-    client.get_repo(world.repo).create_git_release("cynthus/digits/1", "mine", "mine")
+    mine = client.get_repo(world.repo).create_git_release("cynthus/digits/1", "mine", "mine")
     server.run_to_outputs(run.id, FILES)
     server.publisher.step()
+    [release] = [one for one in world.releases() if one.id != mine.id]
+    assert (release.tag_name, release.draft) == ("cynthus/digits/1-2", False)
+    assert "gh release download cynthus/digits/1-2 " in release.body
+
+
+def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) -> None:
+    server, run = world.server, world.a_run()
+    world.github.sim("PATCH", f"/repos/{world.repo}", {"immutable_releases": True})
+    repository = world.client.get_repo(world.repo)
+    repository.create_git_release("cynthus/digits/1", "mine", "mine").delete_release()
+    world.fault(kind="drop_answer", match={"method": "PATCH", "path": "releases/"}, times=2)
+    server.run_to_outputs(run.id, FILES)
+    for _ in range(4):
+        server.publisher.step()
+        server.clock.pass_by(minutes=6)
+    [release] = world.releases()
+    assert (release.tag_name, release.draft) == ("cynthus/digits/1-2", False)
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
-    assert row.state is PublicationState.REFUSED
-    assert row.note
+    assert row.state is PublicationState.DONE
+
+
+def test_a_downloaded_release_can_be_verified(world: World, tmp_path: Path) -> None:
+    server, run = world.server, world.a_run()
+    server.tell(run.id, EventKind.LOG, text="hello\n")
+    server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    [release] = world.releases()
+    for asset in release.get_assets():
+        (tmp_path / asset.name).write_bytes(_download(world, asset))
+    report = verify(tmp_path, None)
+    assert report.faults == []
+    assert "outputs-model-weights.bin" in report.checked
+    line = json.loads((tmp_path / "provenance.intoto.jsonl").read_text())
+    assert {one["name"] for one in line["subject"]} == {
+        asset.name for asset in release.get_assets()
+    } - {"provenance.intoto.jsonl"}
 
 
 def test_outputs_that_are_gone_are_said(world: World) -> None:

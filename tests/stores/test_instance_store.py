@@ -196,6 +196,16 @@ def test_a_stop_is_answered_and_its_first_sentence_stays(store: InstanceStore) -
     assert beat(store, 1).stop == beat(store, 2).stop == "cancelled by ann"
 
 
+def test_a_new_deadline_is_answered_in_seconds_from_now(store: InstanceStore) -> None:
+    enrol(store)
+    assert beat(store, 1).deadline_s is None
+    store.prolong(NAME, NOON + timedelta(hours=2))
+    assert beat(store, 1, at=NOON).deadline_s == 7200.0
+    assert beat(store, 2, at=NOON + timedelta(hours=1)).deadline_s == 3600.0
+    [row] = store.rows([NAME])
+    assert row.deadline_at == NOON + timedelta(hours=2)
+
+
 def test_nothing_is_taken_from_a_closed_or_unknown_agent(
     store: InstanceStore, db: Database
 ) -> None:

@@ -24,6 +24,7 @@ from webhook_server.runs.model import (
     Approval,
     Cause,
     Extension,
+    GateLine,
     Hold,
     Origin,
     Outcome,
@@ -117,11 +118,14 @@ def test_what_was_sent_before_the_advice_came_keeps_its_place() -> None:
     assert "### A cheaper machine would do\nThe GPU was busy 3 % of the time." in found.summary
 
 
-def test_sections_of_others_stand_before_the_tables() -> None:
-    around = Around(sections=("### Gates\nall held",))
+def test_gates_and_comparisons_stand_before_the_tables() -> None:
+    missed = GateLine(text="accuracy >= 0.9", found=0.5, wanted=0.9, passed=False)
+    around = Around(sections=("### Beside digits #3\nthe same",))
     feed = Feed(metrics={"loss": (1.0,)})
-    text = check_run(a_run(), feed, url=URL, now=LATER, around=around).summary
-    assert text.index("### Gates\nall held") < text.index("### Metrics")
+    run = a_run(gate_lines=(missed,))
+    text = check_run(run, feed, url=URL, now=LATER, around=around).summary
+    places = [text.index(part) for part in ("**not met**", "### Beside digits #3", "### Metrics")]
+    assert places == sorted(places)
 
 
 HOSTILE = (
@@ -159,6 +163,9 @@ def everywhere(text: str) -> tuple[str, ...]:
             spec_sha256=text,
             image=text,
             cap_usd=Decimal(1),
+        ),
+        gate_lines=(
+            GateLine(text=f"{text} >= 1", found=None, wanted=None, passed=True, note=text),
         ),
         extensions=(Extension(key=text, by=text, at=NOON, more=timedelta(hours=1)),),
     )

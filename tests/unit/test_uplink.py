@@ -26,6 +26,7 @@ class Told:
         self.stops: list[str] = []
         self.over: list[str] = []
         self.meetings: list[Rendezvous] = []
+        self.prolonged: list[float] = []
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def start(plane: ControlPlane, outbox: Outbox) -> Iterator[Callable[..., tuple[U
             over=told.over.append,
             mask=lambda _: None,
             meet=told.meetings.append,
+            prolong=told.prolonged.append,
         )
         uplink = Uplink(
             door, outbox, orders, Times(beat_s=beat_s, clock=elapsed_s, now=lambda: NOON)
@@ -188,3 +190,18 @@ def test_where_the_gang_meets_is_passed_on(
     uplink.report(AgentState.READY)
     plane.wait(lambda: len(told.meetings) > 0)
     assert set(told.meetings) == {meeting}
+
+
+def test_more_time_is_passed_on_with_each_answer(start: Start, plane: ControlPlane) -> None:
+    plane.deadline_s = 5400.0
+    _, told = start(beat_s=0.05)
+    plane.wait(lambda: len(plane.beats) >= 3)
+    assert set(told.prolonged) == {5400.0}
+
+
+def test_an_answer_of_a_server_that_knows_of_no_extensions_changes_nothing(
+    start: Start, plane: ControlPlane
+) -> None:
+    _, told = start(beat_s=0.05)
+    plane.wait(lambda: len(plane.beats) >= 3)
+    assert told.prolonged == []

@@ -8,6 +8,7 @@ from webhook_server.github_api.api import (
     GithubApi,
     PullFacts,
     RepositoryFacts,
+    web_url,
 )
 from webhook_server.github_api.app_hooks import AppHooks, FailedDelivery
 from webhook_server.github_api.door import Invalid, NotFound
@@ -28,4 +29,5 @@ __all__ = [
     "Release",
     "Releases",
     "RepositoryFacts",
+    "web_url",
 ]

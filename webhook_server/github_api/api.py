@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from github import Auth
 
@@ -397,6 +397,17 @@ class GithubApi:
         """Change a check run; safe to repeat, but that annotations are added each time."""
         path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
         self.door(place).write("PATCH", path, body)
+
+
+def web_url(api_url: str) -> str:
+    """Return where people see what the API at this address tells of.
+
+    https://docs.github.com/enterprise-server/rest/quickstart: a server of one's own has its API
+    below the address that people use.
+    """
+    parts = urlsplit(api_url)
+    host = parts.netloc.removeprefix("api.")
+    return f"{parts.scheme}://{host}"
 
 
 def _pem(key: str) -> str:

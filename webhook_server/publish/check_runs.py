@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place
-from webhook_server.publish.advices import Advices, advice_of, kept_of, settled, with_advice
+from webhook_server.publish.advices import Advices, kept_of, settled, with_advice
+from webhook_server.publish.beside import around
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
 from webhook_server.publish.parts import Outside, Parts, Spawn
-from webhook_server.runs.check_summary import Around
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.report import BATCH, CheckRun, check_run
 from webhook_server.runs.sizing import wish
@@ -97,16 +97,9 @@ class CheckRuns:
         return self._advices.added(item, run, usage) if end_is_shown else item
 
     def _wanted(self, item: Publication, run: Run) -> CheckRun:
-        around = Around(original=self._original(run), advice=advice_of(item))
         feed, url = self._feeds.read(run.id), self._parts.url_of(run.id)
-        return check_run(run, feed, url=url, now=self._now(), around=around)
-
-    def _original(self, run: Run) -> Run | None:
-        try:
-            found = self._parts.runs.get(run.origin.reproduces) if run.origin.reproduces else None
-        except RunUnreadable:
-            return None
-        return found if found and found.key.repository_id == run.key.repository_id else None
+        beside = around(self._parts, item, run)
+        return check_run(run, feed, url=url, now=self._now(), around=beside)
 
     def _when(self, item: Publication, run: Run, wanted: CheckRun) -> datetime | None:
         """Return when this should be sent; None: it is shown already and nothing will change."""

@@ -47,7 +47,10 @@ def heartbeat_door(parts: Parts, masking: Masking) -> Door:
             raise HttpRefusal(410, "attempt: is over. Stop everything.")
         _ring(parts, result)
         told = HeartbeatAnswer(
-            accepted_seq=result.accepted_seq, stop=result.stop, rendezvous=result.rendezvous
+            accepted_seq=result.accepted_seq,
+            stop=result.stop,
+            rendezvous=result.rendezvous,
+            deadline_s=result.deadline_s,
         )
         await answer_json(send, 200, encode(told))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+
+from cynthus.repository_policy import POLICY_PATH
 
 
 class BudgetScope(StrEnum):
@@ -29,6 +31,14 @@ class BudgetLimits:
 
     repository_usd: Decimal | None = None
     owner_usd: Decimal | None = None
+    by_policy: bool = False  # the repository's own policy is the stricter one
+
+    def under(self, monthly_usd: Decimal | None) -> BudgetLimits:
+        """Return the limits with the repository's own policy's among them: the smaller counts."""
+        own = self.repository_usd
+        if monthly_usd is None or (own is not None and own <= monthly_usd):
+            return self
+        return replace(self, repository_usd=monthly_usd, by_policy=True)
 
     def by_scope(self) -> Iterable[tuple[BudgetScope, Decimal]]:
         """Yield the limits that there are."""
@@ -48,6 +58,14 @@ class BudgetSeen:
     scope: BudgetScope
     limit_usd: Decimal
     booked_usd: Decimal
+    by_policy: bool = False  # it is the repository's own policy that says so
+
+    @property
+    def setting(self) -> str:
+        """Name where it can be raised."""
+        if self.by_policy:
+            return f"`limits/monthly_budget` in {POLICY_PATH}"
+        return SETTINGS[self.scope]
 
     @property
     def left_usd(self) -> Decimal:

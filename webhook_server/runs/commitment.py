@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from cynthus.money import usd, usd_left
 from cynthus.spec import Spec
-from webhook_server.runs.budget import SETTINGS, BudgetScope, BudgetSeen, month_turns_at
+from webhook_server.runs.budget import BudgetScope, BudgetSeen, month_turns_at
 from webhook_server.runs.limits import (
     affordable_life,
     cost,
@@ -132,7 +132,7 @@ def _over(run: Run, attempt: Attempt, budget: BudgetSeen, need: Decimal) -> str:
         f" {usd(budget.limit_usd)}, and this run on {attempt.offer.machine} at"
         f" {attempt.offer.usd_per_hour} USD an hour may need {usd(need)}. Lower"
         " resources/max_duration, set resources/max_cost, name a cheaper machine, wait until"
-        f" {turns_at:%Y-%m-%d} (UTC), or have {SETTINGS[budget.scope]} raised."
+        f" {turns_at:%Y-%m-%d} (UTC), or have {budget.setting} raised."
     )
 
 

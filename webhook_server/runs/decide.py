@@ -18,9 +18,10 @@ from datetime import datetime
 from cynthus.spec import Spec
 from webhook_server.runs.booting import provision
 from webhook_server.runs.commitment import committed_usd
+from webhook_server.runs.extending import take_up
 from webhook_server.runs.giving_back import Cleared, clear, release
 from webhook_server.runs.honour import notices, refusal
-from webhook_server.runs.limits import allowed, cost
+from webhook_server.runs.limits import cost, effective
 from webhook_server.runs.look import Look, Try, finish, give_back, noted, notice, step
 from webhook_server.runs.model import (
     Attempt,
@@ -46,7 +47,8 @@ def decide(run: Run, seen: Observations, now: datetime, policy: Policy = CLOUD) 
     cleared = clear(noted(run, seen), seen, now, policy)
     decision = _join(_decide(cleared.run, run.spec, seen, now, policy), cleared)
     decided = replace(decision.run, cost_usd=cost(decision.run, now))
-    most = committed_usd(decided, allowed(run.spec, policy), now, policy)
+    spec = effective(decided, run.spec, policy)
+    most = committed_usd(decided, spec, now, policy)
     return replace(decision, run=decided, commitment_usd=most)
 
 
@@ -63,7 +65,8 @@ def _decide(run: Run, spec: Spec, seen: Observations, now: datetime, policy: Pol
             return finish(run, failed(Cause.REFUSED, refused), now)
         for text in notices(spec, policy.powers):
             run = notice(run, text)
-    spec = allowed(spec, policy)
+    # What is queued may be approved for more: its last approval's price is looked at there.
+    spec = effective(run, spec, policy, capped=run.state is not State.QUEUED)
     if run.state is State.BUILDING:
         return build(Look(run=run, spec=spec, seen=seen, now=now, policy=policy))
     if run.state is State.QUEUED:
@@ -76,7 +79,12 @@ def _decide(run: Run, spec: Spec, seen: Observations, now: datetime, policy: Pol
         State.COLLECTING: collect,
         State.RELEASING: release,
     }[run.state]
-    return look(Try(run=run, spec=spec, attempt=run.attempt, seen=seen, now=now, policy=policy))
+    at = Try(run=run, spec=spec, attempt=run.attempt, seen=seen, now=now, policy=policy)
+    return look(take_up(at) if run.state in _EXTENDED else at)
+
+
+#: Once the command has ended more time is of no use.
+_EXTENDED = frozenset({State.PROVISIONING, State.RUNNING})
 
 
 def park(run: Run, now: datetime, why: Verdict | None = None) -> Decision:

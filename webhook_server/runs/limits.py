@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
 from cynthus.spec import Spec
+from webhook_server.runs.approval import granted
 from webhook_server.runs.model import Attempt, Cause, Run, State
 from webhook_server.runs.policy import Policy
 
@@ -60,6 +61,34 @@ def allowed(spec: Spec, policy: Policy) -> Spec:
     return replace(spec, resources=replace(need, max_duration=longest))
 
 
+def effective(run: Run, spec: Spec, policy: Policy, *, capped: bool = True) -> Spec:
+    """Return what holds of the run's spec: what was granted, approved, extended and is allowed.
+
+    `capped` False: without the approval's most price, for what would need another approval.
+    """
+    spec = granted(spec, run.grant)
+    need = spec.resources
+    most = need.max_cost_usd
+    if capped and run.approval is not None:
+        cap = run.approval.cap_usd
+        most = cap if most is None else min(most, cap)
+    need = replace(need, max_duration=need.max_duration + extended_by(run), max_cost_usd=most)
+    return allowed(replace(spec, resources=need), policy)
+
+
+def extended_by(run: Run) -> timedelta:
+    """Return how much time was added to the run so far."""
+    return sum((extension.more for extension in run.extensions), timedelta(0))
+
+
+def room_to_extend(run: Run, spec: Spec, policy: Policy) -> timedelta:
+    """Return how much time may still be added; `spec` is the effective one."""
+    left = (run.grant.extend or timedelta(0)) - extended_by(run)
+    if policy.powers.longest is not None:
+        left = min(left, policy.powers.longest - spec.resources.max_duration)
+    return max(timedelta(0), left)
+
+
 def deadline(run: Run, spec: Spec) -> datetime | None:
     """Return when `max_duration` is over: it counts from the first sign of the first agent."""
     started = [attempt.started_at for attempt in run.attempts if attempt.started_at]
@@ -97,11 +126,15 @@ def _duration(run: Run, spec: Spec) -> Limit | None:
 
 
 def duration_text(run: Run, spec: Spec) -> str:
-    """Say that the time is over, and whose limit it was; `spec` is what the server allows."""
-    most = spec.resources.max_duration
-    if run.spec is not None and run.spec.resources.max_duration > most:
+    """Say that the time is over, and whose limit it was; `spec` is the effective one."""
+    most, added = spec.resources.max_duration, extended_by(run)
+    own = granted(run.spec, run.grant).resources.max_duration if run.spec is not None else most
+    if own + added > most:
         return f"this server's limit for a run is over: {most} (CYNTHUS_MAX_DURATION)"
-    return f"resources/max_duration: {most} is over"
+    extended = f", {added} of it added while it ran" if added else ""
+    if run.grant.max_duration is not None:
+        return f"the repository's policy's limit for a run is over: {most}{extended}"
+    return f"resources/max_duration: {most} is over{extended}"
 
 
 def _money(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
@@ -113,9 +146,17 @@ def _money(run: Run, spec: Spec, now: datetime, policy: Policy) -> Limit | None:
     left = most - cost(run, now)
     if left > 0 and rate == 0:
         return None
-    text = f"resources/max_cost: {most} USD are spent, counting what the deletion costs"
+    text = f"{_whose_money(run, most)}: {most} USD are spent, counting what the deletion costs"
     at = now if left <= 0 else now + _later(left / rate * _HOUR) - _end_takes(run, policy)
     return Limit(cause=Cause.MAX_COST, at=at, text=text)
+
+
+def _whose_money(run: Run, most: Decimal) -> str:
+    if run.approval is not None and run.approval.cap_usd == most:
+        return f"what {run.approval.by} approved"
+    if run.grant.max_cost_usd == most:
+        return "the repository's policy's limit of a run's cost"
+    return "resources/max_cost"
 
 
 def _end_takes(run: Run, policy: Policy) -> timedelta:
@@ -140,10 +181,12 @@ def max_life(run: Run, spec: Spec, attempt: Attempt, policy: Policy) -> timedelt
     """Return the instance's own hard end, counted from its creation.
 
     It is later than every limit of ours, so that ours come first; but never later than what
-    `max_cost` pays for, so that this limit holds though nobody here lives to enforce it.
+    `max_cost` pays for, so that this limit holds though nobody here lives to enforce it. What
+    people may add to the run's time is within it: it cannot be moved later.
     """
     at, now = deadline(run, spec), attempt.ordered_at
     left = max(timedelta(0), at - now) if at else spec.resources.max_duration
+    left += room_to_extend(run, spec, policy)
     by_time = policy.boot_limit + left + policy.collect_limit + policy.life_margin
     by_money = affordable_life(run, spec, attempt, policy)
     # A whole second: providers take no part of one.

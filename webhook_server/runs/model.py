@@ -335,6 +335,17 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateLine:
+    """One gate of the spec, judged."""
+
+    text: str  # as the spec says it, in its normal form
+    found: float | None  # None: the run told no such number
+    wanted: float | None  # None: there is no baseline to make it from
+    passed: bool
+    note: str = ""  # why it was judged without both numbers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One request to execute a spec at a commit. Immutable; `decide` returns the next one."""
 
@@ -370,8 +381,9 @@ class Run:
     grant: Grant = field(default_factory=Grant)  # what the policy left, when it was last looked at
     hold: Hold | None = None  # only while queued
     approval: Approval | None = None  # the one that counts; None: none was needed, or is there
-    extensions: tuple[Extension, ...] = ()  # those that took effect
+    extensions: tuple[Extension, ...] = ()  # those taken up, with what was granted of each
     baseline_run: str | None = None  # whose metrics its gates were compared with
+    gate_lines: tuple[GateLine, ...] = ()  # how its gates were judged; none before that
 
     @property
     def attempt(self) -> Attempt | None:
@@ -507,6 +519,7 @@ class InstanceSeen:
     provider: ProviderSeen | None = None
     create: CreateSeen | None = None
     closed: bool = False  #: its agent is refused: one that never enrolled never will
+    deadline_at: datetime | None = None  #: what its agent is told instead of its work's deadline
 
 
 class ReleaseState(StrEnum):
@@ -563,6 +576,7 @@ class Observations:
     policy: PolicySeen | None = None
     policy_detail: str = ""
     live_runs: int = 0  # others of the repository that have an instance; with the policy
+    provider: str = ""  # who would lend; with the policy
     approval: Approval | None = None
     extensions: tuple[Extension, ...] = ()  # all that were wished for
     gate: GateSeen | None = (
@@ -627,7 +641,15 @@ class Meet:
     rendezvous: Rendezvous
 
 
-Command = CreateInstance | DeleteInstance | AskProvider | StopWork | CloseAttempt | Meet
+@dataclass(frozen=True, kw_only=True)
+class Prolong:
+    """Tell the agent, with its next heartbeat's answer, that it has more time."""
+
+    name: str
+    deadline_at: datetime
+
+
+Command = CreateInstance | DeleteInstance | AskProvider | StopWork | CloseAttempt | Meet | Prolong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -639,3 +661,5 @@ class Decision:
     look_again_at: datetime | None = None
     commitment_usd: Decimal | None = None  # what the run may come to cost; None: as it was
     budgets: tuple[BudgetSeen, ...] = ()  # saved only while each of them allows that
+    #: Saved only while fewer other runs of the repository than this have instances; None: any.
+    live_limit: int | None = None

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from webhook_server.runs import warm
+from webhook_server.runs import permission, warm
+from webhook_server.runs.approval import bound
 from webhook_server.runs.commitment import Purse, next_attempt
 from webhook_server.runs.commitment import refusal as money_refusal
 from webhook_server.runs.environments import new_enough, too_old_text
+from webhook_server.runs.extending import take_up
 from webhook_server.runs.limits import limit_reached
 from webhook_server.runs.look import Look, between, cancelled, clock, finish, soonest, step
 from webhook_server.runs.model import (
@@ -35,7 +37,12 @@ def build(at: Look) -> Decision:
     if image is not None and image.image is not None:
         reason = Reason(cause=Cause.PROGRESS, text="waiting for an instance")
         queued = step(run, State.QUEUED, reason, now)
-        queued = replace(queued, image=image.image, environment=image.environment)
+        queued = replace(
+            queued,
+            image=image.image,
+            environment=image.environment,
+            approval=bound(queued.approval, image.image),
+        )
         return Decision(run=queued, look_again_at=now)
     if image is not None:
         return finish(run, failed(Cause.BUILD, image.failure or "the build failed"), now)
@@ -53,22 +60,41 @@ def build(at: Look) -> Decision:
 
 def queue(at: Look) -> Decision:
     """Wait for an instance, then order it."""
-    run, now, seen = at.run, at.now, at.seen
+    now, seen = at.now, at.seen
     if seen.cancel is not None:
-        return finish(run, cancelled(seen.cancel.by), now)
+        return finish(replace(at.run, hold=None), cancelled(seen.cancel.by), now)
+    at = take_up(at)
+    run = at.run
     limit = limit_reached(run, at.spec, now, at.policy)
     if limit is not None:
         return finish(run, stopped(limit.cause, limit.text), now)
     if run.not_before is not None and now < run.not_before:
         return Decision(run=run, look_again_at=soonest(at, run.not_before))
+    if seen.policy_detail:
+        return _wait_for_policy(at)
+    admitted = permission.admit(at)
+    return admitted if isinstance(admitted, Decision) else _order_admitted(admitted)
+
+
+def _order_admitted(at: Look) -> Decision:
+    """Order for a run that the repository's policy has nothing against."""
     taken = _take_over(at)
     if taken is not None:
         return taken
-    if seen.offers_refusal is not None:
-        return finish(run, failed(Cause.REFUSED, seen.offers_refusal), now)
-    if not seen.offers:
-        return _wait_for_offers(at)
-    return _order_fitting(at, seen.offers)
+    if at.seen.offers_refusal is not None:
+        return finish(at.run, failed(Cause.REFUSED, at.seen.offers_refusal), at.now)
+    if at.seen.offers:
+        return _order_fitting(at, at.seen.offers)
+    if at.run.hold is not None:  # its price is not known now; whoever may approve it still may
+        return permission.still_held(at, at.run.hold)
+    return _wait_for_offers(at)
+
+
+def _wait_for_policy(at: Look) -> Decision:
+    """Wait until it is known what the repository allows: a policy is never guessed."""
+    if at.run.hold is not None:
+        return permission.still_held(at, at.run.hold)
+    return _wait(at, at.seen.policy_detail, _pause(at), cause=Cause.POLICY)
 
 
 def _order_fitting(at: Look, offers: Sequence[Offer]) -> Decision:
@@ -91,7 +117,8 @@ def _take_over(at: Look) -> Decision | None:
         attempt = next_attempt(at.run, offer, purse, at.now)
         life_left = warm.remaining(at.seen.kept, offer.warm, at.now)
         attempt = replace(attempt, max_life=life_left)
-        if offer.warm not in tried and money_refusal(at.run, attempt, purse) is None:
+        useful = offer.warm not in tried and money_refusal(at.run, attempt, purse) is None
+        if useful and permission.hold_of(at, attempt) is None and not permission.turn_text(at):
             return _order(at, attempt)
     return None
 
@@ -100,9 +127,13 @@ def _wait_for_offers(at: Look) -> Decision:
     text = "the provider does not answer" if at.seen.offers is None else "no instance is free"
     if at.seen.offers_detail:
         text = f"{text}: {at.seen.offers_detail}"
+    return _wait(at, text, _pause(at))
+
+
+def _pause(at: Look) -> timedelta:
     # As long again as it has waited: 1, 2, 4 … s without a counter.
     waited = at.now - at.run.state_since
-    return _wait(at, text, between(timedelta(seconds=1), waited, at.policy.slowest_offer_look))
+    return between(timedelta(seconds=1), waited, at.policy.slowest_offer_look)
 
 
 def _wait_for_a_free_place(at: Look, offers: Sequence[Offer]) -> Decision:
@@ -118,12 +149,24 @@ def _wait_for_a_free_place(at: Look, offers: Sequence[Offer]) -> Decision:
     return _wait(waiting, text, pause)
 
 
-def _wait(at: Look, text: str, pause: timedelta) -> Decision:
-    late_at = at.run.state_since + at.policy.capacity_limit
+def _wait_for_turn(at: Look, text: str) -> Decision:
+    """Wait until fewer runs of the repository have instances: as long as people are waited for."""
+    return _wait(at, text, _pause(at), cause=Cause.POLICY, limit=permission.HELD_LIMIT)
+
+
+def _wait(
+    at: Look,
+    text: str,
+    pause: timedelta,
+    *,
+    cause: Cause = Cause.NO_CAPACITY,
+    limit: timedelta | None = None,
+) -> Decision:
+    limit = limit or at.policy.capacity_limit
+    late_at = at.run.state_since + limit
     if at.now >= late_at:
-        text = f"{text} (for {at.policy.capacity_limit})"
-        return finish(at.run, lost(Cause.NO_CAPACITY, text), at.now)
-    waiting = replace(at.run, reason=Reason(cause=Cause.NO_CAPACITY, text=text))
+        return finish(at.run, lost(cause, f"{text} (for {limit})"), at.now)
+    waiting = replace(at.run, reason=Reason(cause=cause, text=text))
     return Decision(run=waiting, look_again_at=soonest(at, min(at.now + pause, late_at)))
 
 
@@ -140,8 +183,18 @@ def _order_payable(at: Look, offers: Sequence[Offer]) -> Decision:
         why = refused[offers[0]]
         assert why is not None  # noqa: S101 - none of them is payable
         return finish(run, stopped(why.cause, why.text), at.now)
-    offer = pick(run, payable, at.seen.cooling)
-    return _wait_for_a_free_place(at, payable) if offer is None else _order(at, tries[offer])
+    affordable = {offer: tries[offer] for offer in payable}
+    free = permission.permitted(at, affordable)
+    if not free:
+        return permission.held(at, affordable)
+    at = replace(at, run=replace(run, hold=None))
+    not_yet = permission.turn_text(at)
+    if not_yet is not None:
+        return _wait_for_turn(at, not_yet)
+    offer = pick(run, free, at.seen.cooling)
+    if offer is None:
+        return _wait_for_a_free_place(at, free)
+    return _order(at, permission.ordered_as(at, offer))
 
 
 def _order(at: Look, attempt: Attempt) -> Decision:
@@ -153,6 +206,7 @@ def _order(at: Look, attempt: Attempt) -> Decision:
         step(run, State.PROVISIONING, reason, now),
         attempts=(*run.attempts, attempt),
         not_before=None,
+        hold=None,
     )
     at = replace(at, run=ordered)
     return Decision(
@@ -163,6 +217,7 @@ def _order(at: Look, attempt: Attempt) -> Decision:
         else tuple(create(at, attempt, member) for member in attempt.members),
         look_again_at=soonest(at, now + at.policy.create_patience),
         budgets=at.seen.budgets,
+        live_limit=permission.live_limit(at),
     )
 
 

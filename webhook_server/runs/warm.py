@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from cynthus.spec import Resources, Spec, Spot
 from cynthus.wire import AgentState
+from webhook_server.runs.approval import granted
 from webhook_server.runs.limits import deadline, price
 from webhook_server.runs.model import (
     AgentSeen,
@@ -36,14 +37,14 @@ SHORTEST = timedelta(seconds=30)
 HEARD_WITHIN = timedelta(seconds=30)
 
 #: Ends after which a machine is as good as before. Whoever cancels wants to pay no more.
-_OWN_ENDS = frozenset({Cause.EXIT, Cause.OUT_OF_MEMORY})
+_OWN_ENDS = frozenset({Cause.EXIT, Cause.OUT_OF_MEMORY, Cause.GATE})
 
 
 def keep_until(
     run: Run, attempt: Attempt, why: Verdict, agent: AgentSeen | None, now: datetime
 ) -> datetime | None:
     """Return until when the attempt's instance may wait for another run; None: not at all."""
-    keep_warm = run.spec.keep_warm if run.spec is not None else timedelta(0)
+    keep_warm = granted(run.spec, run.grant).keep_warm if run.spec is not None else timedelta(0)
     by_itself = why.reason.cause in _OWN_ENDS and why.outcome in {
         Outcome.SUCCEEDED,
         Outcome.FAILED,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from webhook_server.runs.extending import prolonged
 from webhook_server.runs.faults import (
     address_of,
     fault_of,
@@ -176,7 +177,7 @@ def _go_on(at: Try, *deadlines: datetime) -> Decision:
             text = f"the host of {member.name} will be maintained: {agent.maintenance}"
             at = replace(at, run=notice(at.run, text))
     decision = ask(at, [(m, next_question_at(at, m)) for m in watched], *looks)
-    return replace(decision, commands=(*_meet(at), *decision.commands))
+    return replace(decision, commands=(*_meet(at), *prolonged(at), *decision.commands))
 
 
 _BEFORE_RUNNING = {AgentState.PREPARING, AgentState.READY}

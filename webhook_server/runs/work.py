@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cynthus.wire import Gang, Work
+from webhook_server.runs.approval import granted
+from webhook_server.runs.limits import extended_by
 from webhook_server.runs.model import Attempt, Run
 from webhook_server.runs.policy import policy_of
 
@@ -93,7 +95,7 @@ def _keep_warm(run: Run, attempt: Attempt) -> timedelta:
     able = policy_of(attempt.offer.provider).powers.keep_warm
     if run.spec is None or not able or len(attempt.members) > 1 or run.key.repository_id == 0:
         return timedelta(0)
-    return run.spec.keep_warm
+    return granted(run.spec, run.grant).keep_warm
 
 
 def rank_path(rank: int, path: str) -> str:
@@ -121,7 +123,8 @@ def _own_env(run: Run, attempt: Attempt) -> dict[str, str]:
 
 def _left(run: Run, limits: Limits, now: datetime) -> timedelta:
     assert run.spec is not None  # noqa: S101 - work_for has looked
-    longest = min(run.spec.resources.max_duration, limits.max_duration)
+    wanted = granted(run.spec, run.grant).resources.max_duration + extended_by(run)
+    longest = min(wanted, limits.max_duration)
     started = [attempt.started_at for attempt in run.attempts if attempt.started_at]
     return max(longest - (now - min(started, default=now)), timedelta(0))
 

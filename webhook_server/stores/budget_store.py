@@ -34,17 +34,27 @@ class BudgetStore:
         self._db = db
         self._limits = limits
 
-    def of_run(self, run: Run, now: datetime) -> tuple[BudgetSeen, ...]:
-        """Return the budgets that a run is paid from, without its own part of them."""
-        return self._seen(run.key.repository_id, run.id, now)
+    def of_run(
+        self, run: Run, now: datetime, monthly_usd: Decimal | None = None
+    ) -> tuple[BudgetSeen, ...]:
+        """Return the budgets that a run is paid from, without its own part of them.
 
-    def of_repository(self, repository_id: int, now: datetime) -> tuple[BudgetSeen, ...]:
-        """Return the budgets that a new run of the repository would be paid from."""
-        return self._seen(repository_id, "", now)
+        `monthly_usd` is what the repository's own policy allows: the smaller limit counts.
+        """
+        limits = self._limits.under(monthly_usd)
+        return self._seen(limits, run.key.repository_id, run.id, now)
 
-    def _seen(self, repository_id: int, but: str, now: datetime) -> tuple[BudgetSeen, ...]:
-        limits = tuple(self._limits.by_scope())
-        if not limits:
+    def of_repository(
+        self, repository_id: int, now: datetime, monthly_usd: Decimal | None = None
+    ) -> tuple[BudgetSeen, ...]:
+        """Return the budgets that a new run of the repository would be paid from. As `of_run`."""
+        return self._seen(self._limits.under(monthly_usd), repository_id, "", now)
+
+    def _seen(
+        self, limits: BudgetLimits, repository_id: int, but: str, now: datetime
+    ) -> tuple[BudgetSeen, ...]:
+        scopes = tuple(limits.by_scope())
+        if not scopes:
             return ()
         with self._db.read() as connection:
             return tuple(
@@ -52,8 +62,9 @@ class BudgetStore:
                     scope=scope,
                     limit_usd=limit,
                     booked_usd=_booked(connection, scope, repository_id, but, now),
+                    by_policy=limits.by_policy and scope is BudgetScope.REPOSITORY,
                 )
-                for scope, limit in limits
+                for scope, limit in scopes
             )
 
 

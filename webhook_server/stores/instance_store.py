@@ -47,6 +47,7 @@ class InstanceRow:
     create: CreateSeen | None
     provider: ProviderSeen | None
     stop: str | None
+    deadline_at: datetime | None
     closed_at: datetime | None
     heartbeat_seq: int
     log_bytes: int
@@ -69,6 +70,7 @@ class BeatResult:
     accepted_seq: int = 0
     stop: str | None = None
     rendezvous: Rendezvous | None = None
+    deadline_s: float | None = None  # from now
     closed: bool = False
     unknown: bool = False
     run_id: str = ""
@@ -142,6 +144,13 @@ class InstanceStore:
         """Let heartbeat answers say where the gang meets. Safe to repeat."""
         statement = (
             update(instances).where(instances.c.name == name).values(rendezvous=encode(rendezvous))
+        )
+        self._db.write(lambda connection: connection.execute(statement).rowcount)
+
+    def prolong(self, name: str, deadline_at: datetime) -> None:
+        """Let heartbeat answers name another deadline than the work did. Safe to repeat."""
+        statement = (
+            update(instances).where(instances.c.name == name).values(deadline_at=deadline_at)
         )
         self._db.write(lambda connection: connection.execute(statement).rowcount)
 
@@ -276,6 +285,7 @@ _HEARD = select(
     instances.c.agent,
     instances.c.rendezvous,
     instances.c.stop,
+    instances.c.deadline_at,
     instances.c.closed_at,
     instances.c.log_bytes,
 )
@@ -306,6 +316,7 @@ def _take(
             accepted_seq=row.heartbeat_seq,
             stop=row.stop,
             rendezvous=_rendezvous(row, beat),
+            deadline_s=_deadline_s(row, now),
             run_id=row.run_id,
         )
     return _take_new(connection, row, beat, log_limit, now)
@@ -331,6 +342,7 @@ def _take_new(
         accepted_seq=beat.seq,
         stop=row.stop,
         rendezvous=_rendezvous(row, beat),
+        deadline_s=_deadline_s(row, now),
         run_id=row.run_id,
         fed=bool(beat.events),
         news=news,
@@ -355,6 +367,10 @@ _ONE_VOICE = {
 def _rendezvous(row: Row[*tuple[Any, ...]], beat: Heartbeat) -> Rendezvous | None:
     waits = beat.state is AgentState.READY and row.rendezvous is not None
     return decode(Rendezvous, row.rendezvous) if waits else None
+
+
+def _deadline_s(row: Row[*tuple[Any, ...]], now: datetime) -> float | None:
+    return None if row.deadline_at is None else (row.deadline_at - now).total_seconds()
 
 
 def _has_news(agent: Mapping[str, Any], beat: Heartbeat) -> bool:
@@ -459,6 +475,7 @@ def _instance(row: Row[*tuple[Any, ...]]) -> InstanceRow:
         create=None if row.create_seen is None else decode(CreateSeen, row.create_seen),
         provider=None if row.provider_seen is None else decode(ProviderSeen, row.provider_seen),
         stop=row.stop,
+        deadline_at=row.deadline_at,
         closed_at=row.closed_at,
         heartbeat_seq=row.heartbeat_seq,
         log_bytes=row.log_bytes,

@@ -93,6 +93,9 @@ class RunUnreadable(Refused):
     """The row is damaged, or of a version that this server does not know."""
 
 
+_WITH_INSTANCES = (State.PROVISIONING, State.RUNNING, State.COLLECTING, State.RELEASING)
+
+
 class TokenReused(CynthusError):  # noqa: N818 - reads as what happened
     """The job's token was used before: ask GitHub for another one."""
 
@@ -229,6 +232,23 @@ class RunStore:
         if number is not None:
             query = query.where(runs.c.number == number)
         return self._readable(query.order_by(runs.c.number.desc()).limit(limit))
+
+    def of_branch(
+        self, repository_id: int, name: str, branch: str, *, limit: int
+    ) -> builtins.list[Run]:
+        """Return the newest succeeded runs of a spec's name on a branch, newest first."""
+        query = (
+            select(runs.c.doc)
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.name == name,
+                runs.c.ref == f"refs/heads/{branch}",
+                runs.c.outcome == Outcome.SUCCEEDED.value,
+            )
+            .order_by(runs.c.number.desc())
+            .limit(limit)
+        )
+        return self._readable(query)
 
     def of_commit(self, repository_id: int, commit_sha: str) -> builtins.list[Run]:
         """Return all runs of a commit, newest first."""
@@ -368,12 +388,16 @@ class RunStore:
         """Store the decision if the claim still holds, and end the claim. One transaction.
 
         False: somebody else has changed the run, booked what was left of a budget that the
-        decision counts on, or taken the instance that it takes over. Then nothing of it was
-        stored, and the run is due as it was. A repeat of a save that was stored is such a case.
+        decision counts on, taken its turn among the repository's live runs, or taken the
+        instance that it takes over. Then nothing of it was stored, and the run is due as it was.
+        A repeat of a save that was stored is such a case.
         """
 
         def work(connection: Connection) -> bool:
             if not _pays(connection, claim.run, decision, now):
+                _unlock(connection, claim)
+                return False
+            if not _has_turn(connection, claim.run, decision.live_limit):
                 _unlock(connection, claim)
                 return False
             if not _takes(connection, claim, decision.run, now):
@@ -449,6 +473,11 @@ class RunStore:
         """Return what people and the Action asked of the run."""
         with self._db.read() as connection:
             return _wishes(connection, run_id)
+
+    def count_live(self, repository_id: int, *, but: str) -> int:
+        """Return how many other runs of the repository have an instance, or had until now."""
+        with self._db.read() as connection:
+            return _count_live(connection, repository_id, but)
 
     def states(self, run_ids: builtins.list[str]) -> dict[str, State]:
         """Return the state of each run that exists."""
@@ -681,6 +710,25 @@ def _pays(connection: Connection, run: Run, decision: Decision, now: datetime) -
     """Say whether the budgets allow what the decision commits to."""
     need = decision.commitment_usd
     return need is None or may_book(connection, run, need, decision.budgets, now)
+
+
+def _has_turn(connection: Connection, run: Run, limit: int | None) -> bool:
+    """Say whether so few other runs of the repository have instances, after all other saves."""
+    if limit is None:
+        return True
+    _take_turn(connection)
+    return _count_live(connection, run.key.repository_id, run.id) < limit
+
+
+def _count_live(connection: Connection, repository_id: int, but: str) -> int:
+    query = select(func.count()).where(
+        runs.c.repository_id == repository_id,
+        runs.c.finished_at.is_(None),
+        runs.c.state.in_([state.value for state in _WITH_INSTANCES]),
+        runs.c.id != but,
+    )
+    found: int = connection.execute(query).scalar_one()
+    return found
 
 
 def _books(decision: Decision) -> dict[str, Any]:

@@ -199,6 +199,7 @@ instances = Table(
     Column("provider_seen", JSON),  # ProviderSeen
     Column("rendezvous", JSON),  # Rendezvous, which heartbeat answers repeat until the agent runs
     Column("stop", Text),  # the sentence that the next heartbeat's answer carries
+    Column("deadline_at", Moment),  # the new one of a run that was given more time
     Column("closed_at", Moment),  # from here on its agent gets 410
     Column("log_bytes", BigInteger, nullable=False, default=0),
     Column("counts", JSON, nullable=False, default=dict),  # Counts: the run's, carried along

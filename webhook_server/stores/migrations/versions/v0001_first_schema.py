@@ -107,6 +107,7 @@ def upgrade() -> None:
         sa.Column("provider_seen", sa.JSON(), nullable=True),
         sa.Column("rendezvous", sa.JSON(), nullable=True),
         sa.Column("stop", sa.Text(), nullable=True),
+        sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("log_bytes", sa.BigInteger(), nullable=False),
         sa.Column("counts", sa.JSON(), nullable=False),
