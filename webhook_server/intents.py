@@ -10,17 +10,40 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from webhook_server.payloads import (
+    NOTHING,
+    Odd,
+    branch_of,
+    fits,
+    id_of,
+    ids_of,
+    is_id,
+    member,
+    moment_of,
+    sha_of,
+    text_of,
+)
+from webhook_server.runs.comment_lines import holds_an_ask
 
 # GitHub lists the commits of a push up to this number; then what changed is not known from it.
 MAX_COMMITS = 2048
-CANCEL = "cancel"  # identifier of the button on an unfinished check run
-_MAX_ID = 2**63 - 1  # what the database's BIGINT holds
-_SHA = re.compile(r"[0-9a-f]{40}")
+# Identifiers of the buttons on our check runs: what GitHub sends back when one is pressed.
+CANCEL = "cancel"
+EXTEND = "extend"
+RETRY_ON_DEMAND = "retry_on_demand"
+APPROVE = "approve"
+LOGS = "logs"
+_OTHER_BUTTONS = frozenset({EXTEND, RETRY_ON_DEMAND, APPROVE, LOGS})
 _FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
-_NOTHING = "0" * 40  # GitHub's "no commit": a branch that began or ended
-_PULL_ACTIONS = frozenset({"opened", "synchronize", "reopened"})
+_LOGIN = re.compile(r"[A-Za-z0-9_\[\]-]{1,100}")
+_RUN_ID = re.compile(r"[a-z0-9]{1,16}")
+_PULL_SUBJECT = re.compile(r"pull/[1-9][0-9]{0,18}/[1-9][0-9]{0,18}")
+# "Ready for review" brings no commit, but what waited for it may run from now on.
+_HEAD_ACTIONS = frozenset({"opened", "synchronize", "reopened", "ready_for_review"})
+_END_ACTIONS = frozenset({"closed", "converted_to_draft"})
 _REPOSITORY_ACTIONS = frozenset(
     {"renamed", "transferred", "deleted", "edited", "privatized", "publicized", "archived"}
 )
@@ -199,10 +222,6 @@ Intent = (
 )
 
 
-class _Odd(Exception):  # noqa: N818 - reads as what it is
-    """The payload is not what the event's name says."""
-
-
 def intent_of(event: str, payload: Any) -> Intent:
     """Return what the delivery asks for."""
     if not isinstance(payload, Mapping):
@@ -212,7 +231,7 @@ def intent_of(event: str, payload: Any) -> Intent:
         return Ignored(reason=f"{event}: not an event that asks for anything")
     try:
         return reader(payload)
-    except _Odd as odd:
+    except Odd as odd:
         return Ignored(reason=f"{event}: {odd}")
 
 
@@ -221,19 +240,19 @@ def intent_of(event: str, payload: Any) -> Intent:
 
 def _push(payload: Mapping[str, Any]) -> Intent:
     place = _place(payload)
-    ref = _text(payload, "ref")
+    ref = text_of(payload, "ref")
     if "commits" not in payload or "action" in payload:
-        raise _Odd("the payload is not one of a push")
+        raise Odd("the payload is not one of a push")
     if not ref.startswith("refs/heads/"):
         return Ignored(reason="a tag was pushed")
-    if payload.get("deleted") is True or payload.get("after") == _NOTHING:
+    if payload.get("deleted") is True or payload.get("after") == NOTHING:
         return Ignored(reason="the branch was deleted")
     return StartRun(
         place=place,
-        branch=_branch(ref.removeprefix("refs/heads/")),
-        sha=_sha(payload.get("after")),
+        branch=branch_of(ref.removeprefix("refs/heads/")),
+        sha=sha_of(payload.get("after")),
         changed=_changed(payload),
-        pushed_at=_moment(_object(payload, "repository").get("pushed_at")),
+        pushed_at=moment_of(member(payload, "repository").get("pushed_at")),
     )
 
 
@@ -258,29 +277,76 @@ def _changed(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def _pull_request(payload: Mapping[str, Any]) -> Intent:
     place, action = _place(payload), payload.get("action")
-    pull = _object(payload, "pull_request")
-    if not isinstance(action, str) or action not in _PULL_ACTIONS:
+    pull = member(payload, "pull_request")
+    if isinstance(action, str) and action in _END_ACTIONS:
+        return PullEnded(
+            place=place,
+            number=id_of(pull.get("number"), "number"),
+            sha=sha_of(member(pull, "head").get("sha")),
+            drafted=action != "closed",
+        )
+    if not isinstance(action, str) or action not in _HEAD_ACTIONS:
         return Ignored(reason="the pull request has no new head")
     if pull.get("state") == "closed":
         return Ignored(reason="the pull request is closed")
-    head = _object(pull, "head")
+    return _new_head(payload, place, pull)
+
+
+def _new_head(payload: Mapping[str, Any], place: Place, pull: Mapping[str, Any]) -> PullRequest:
+    head = member(pull, "head")
     repository = head.get("repo")  # null when the fork was deleted
+    author = _person(pull.get("user"))
     return PullRequest(
         place=place,
-        number=_id(pull.get("number"), "number"),
-        sha=_sha(head.get("sha")),
+        number=id_of(pull.get("number"), "number"),
+        sha=sha_of(head.get("sha")),
         head_repository_id=(
-            _id(repository.get("id"), "head") if isinstance(repository, Mapping) else None
+            id_of(repository.get("id"), "head") if isinstance(repository, Mapping) else None
         ),
-        sender=_sender(payload),
+        sender=_person(payload.get("sender")),
+        at=moment_of(pull.get("updated_at")),
+        author=author.login if author is not None else "",
+        draft=pull.get("draft") is True,
+    )
+
+
+def _issue_comment(payload: Mapping[str, Any]) -> Intent:
+    """Read a comment; one at an issue, and one without an ask, costs nothing further.
+
+    Only new comments count: who may edit a comment is not always who wrote it.
+    """
+    place = _place(payload)
+    issue, comment = member(payload, "issue"), member(payload, "comment")
+    if payload.get("action") != "created":
+        return Ignored(reason="the comment is not a new one")
+    if not isinstance(issue.get("pull_request"), Mapping):
+        return Ignored(reason="the comment is at an issue")
+    body = text_of(comment, "body")
+    if not holds_an_ask(body):
+        return Ignored(reason="the comment asks for nothing")
+    sender, author = _need_sender(payload), _person(comment.get("user"))
+    if author is None or author.id != sender.id:
+        raise Odd("comment/user: should be the sender")
+    created_at = moment_of(comment.get("created_at"))
+    if created_at is None:
+        raise Odd("comment/created_at: should be a moment")
+    return Commented(
+        place=place,
+        number=id_of(issue.get("number"), "issue/number"),
+        comment_id=id_of(comment.get("id"), "comment/id"),
+        body=body,
+        created_at=created_at,
+        sender=sender,
     )
 
 
 def _check_run(payload: Mapping[str, Any]) -> Intent:
     place, action = _place(payload), payload.get("action")
-    check_run = _object(payload, "check_run")
-    sha, check_run_id = _sha(check_run.get("head_sha")), _id(check_run.get("id"), "check_run/id")
-    run_id = _run_id(check_run.get("external_id"))
+    check_run = member(payload, "check_run")
+    sha = sha_of(check_run.get("head_sha"))
+    check_run_id = id_of(check_run.get("id"), "check_run/id")
+    external_id = check_run.get("external_id")
+    run_id = external_id if fits(external_id, _RUN_ID) else None
     if action == "rerequested":
         return Rerun(
             place=place,
@@ -290,7 +356,8 @@ def _check_run(payload: Mapping[str, Any]) -> Intent:
             run_id=run_id,
             sender=_need_sender(payload),
         )
-    if action == "requested_action" and _pressed(payload) == CANCEL:
+    pressed = _pressed(payload) if action == "requested_action" else ""
+    if pressed == CANCEL:
         return Cancel(
             place=place,
             sha=sha,
@@ -298,23 +365,34 @@ def _check_run(payload: Mapping[str, Any]) -> Intent:
             run_id=run_id,
             sender=_need_sender(payload),
         )
+    subject = external_id if fits(external_id, _PULL_SUBJECT) else run_id
+    if pressed in _OTHER_BUTTONS and subject is not None:
+        return Pressed(
+            place=place,
+            sha=sha,
+            check_run_id=check_run_id,
+            identifier=pressed,
+            external_id=subject,
+            sender=_need_sender(payload),
+        )
     return Ignored(reason="nobody asked for anything")
 
 
-def _pressed(payload: Mapping[str, Any]) -> object:
+def _pressed(payload: Mapping[str, Any]) -> str:
     asked = payload.get("requested_action")
-    return asked.get("identifier") if isinstance(asked, Mapping) else None
+    identifier = asked.get("identifier") if isinstance(asked, Mapping) else None
+    return identifier if isinstance(identifier, str) else ""  # other apps' words come here too
 
 
 def _check_suite(payload: Mapping[str, Any]) -> Intent:
-    place, suite = _place(payload), _object(payload, "check_suite")
+    place, suite = _place(payload), member(payload, "check_suite")
     if payload.get("action") != "rerequested":
         return Ignored(reason="nobody asked for anything")
     return Rerun(
         place=place,
-        sha=_sha(suite.get("head_sha")),
+        sha=sha_of(suite.get("head_sha")),
         check_run_id=None,
-        check_suite_id=_id(suite.get("id"), "check_suite/id"),
+        check_suite_id=id_of(suite.get("id"), "check_suite/id"),
         run_id=None,
         sender=_need_sender(payload),
     )
@@ -329,13 +407,13 @@ def _repository(payload: Mapping[str, Any]) -> Intent:
 
 def _installation(payload: Mapping[str, Any]) -> Intent:
     if "repositories_added" in payload or "repository" in payload:
-        raise _Odd("the payload is not one of an installation")
+        raise Odd("the payload is not one of an installation")
     return _installation_changed(payload, added="repositories", removed="")
 
 
 def _installation_repositories(payload: Mapping[str, Any]) -> Intent:
     if "repositories_added" not in payload or "repositories_removed" not in payload:
-        raise _Odd("the payload is not one of an installation's repositories")
+        raise Odd("the payload is not one of an installation's repositories")
     return _installation_changed(
         payload, added="repositories_added", removed="repositories_removed"
     )
@@ -344,18 +422,19 @@ def _installation_repositories(payload: Mapping[str, Any]) -> Intent:
 def _installation_changed(payload: Mapping[str, Any], *, added: str, removed: str) -> Intent:
     action = payload.get("action")
     if not isinstance(action, str):
-        raise _Odd("action: should be text")
+        raise Odd("action: should be text")
     return InstallationChanged(
-        installation_id=_id(_object(payload, "installation").get("id"), "installation/id"),
+        installation_id=id_of(member(payload, "installation").get("id"), "installation/id"),
         gone=action in _GONE,
-        removed=_ids(payload.get(removed)),
-        added=_ids(payload.get(added)),
+        removed=ids_of(payload.get(removed)),
+        added=ids_of(payload.get(added)),
     )
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Intent]] = {
     "push": _push,
     "pull_request": _pull_request,
+    "issue_comment": _issue_comment,
     "check_run": _check_run,
     "check_suite": _check_suite,
     "repository": _repository,
@@ -368,15 +447,15 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Intent]] = {
 
 
 def _place(payload: Mapping[str, Any]) -> Place:
-    repository = _object(payload, "repository")
-    full_name = _text(repository, "full_name")
+    repository = member(payload, "repository")
+    full_name = text_of(repository, "full_name")
     if _FULL_NAME.fullmatch(full_name) is None:
-        raise _Odd("repository/full_name: should be owner/name")
+        raise Odd("repository/full_name: should be owner/name")
     return Place(
-        id=_id(repository.get("id"), "repository/id"),
-        owner_id=_id(_object(repository, "owner").get("id"), "repository/owner/id"),
+        id=id_of(repository.get("id"), "repository/id"),
+        owner_id=id_of(member(repository, "owner").get("id"), "repository/owner/id"),
         full_name=full_name,
-        default_branch=_branch(_text(repository, "default_branch")),
+        default_branch=branch_of(text_of(repository, "default_branch")),
         installation_id=_installation_id(payload),
     )
 
@@ -384,83 +463,20 @@ def _place(payload: Mapping[str, Any]) -> Place:
 def _installation_id(payload: Mapping[str, Any]) -> int | None:
     installation = payload.get("installation")
     found = installation.get("id") if isinstance(installation, Mapping) else None
-    return found if _is_id(found) else None
+    return found if is_id(found) else None
 
 
-def _sender(payload: Mapping[str, Any]) -> Person | None:
-    sender = payload.get("sender")  # null for a deleted account
-    if not isinstance(sender, Mapping):
+def _person(value: object) -> Person | None:
+    if not isinstance(value, Mapping):  # null for a deleted account
         return None
-    login, kind = sender.get("login"), sender.get("type")
-    if not isinstance(login, str) or not re.fullmatch(r"[A-Za-z0-9_\[\]-]{1,100}", login):
+    login, kind = value.get("login"), value.get("type")
+    if not fits(login, _LOGIN) or not is_id(value.get("id")):
         return None
-    if not _is_id(sender.get("id")):
-        return None
-    return Person(id=sender["id"], login=login, bot=kind != "User")
+    return Person(id=value["id"], login=login, bot=kind != "User")
 
 
 def _need_sender(payload: Mapping[str, Any]) -> Person:
-    sender = _sender(payload)
+    sender = _person(payload.get("sender"))
     if sender is None:
-        raise _Odd("sender: should be somebody")
+        raise Odd("sender: should be somebody")
     return sender
-
-
-def _run_id(value: object) -> str | None:
-    return value if isinstance(value, str) and re.fullmatch(r"[a-z0-9]{1,16}", value) else None
-
-
-def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = parent.get(name)
-    if not isinstance(value, Mapping):
-        raise _Odd(f"{name}: should be an object")
-    return value
-
-
-def _text(parent: Mapping[str, Any], name: str) -> str:
-    value = parent.get(name)
-    if not isinstance(value, str):
-        raise _Odd(f"{name}: should be text")
-    return value
-
-
-def _branch(text: str) -> str:
-    # Lone surrogates and NUL can be written in JSON but not in a database or a URL.
-    if not 1 <= len(text) <= 244 or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", text):  # noqa: PLR2004
-        raise _Odd("ref: should be the name of a branch")
-    return text
-
-
-def _sha(value: object) -> str:
-    if not isinstance(value, str) or _SHA.fullmatch(value) is None or value == _NOTHING:
-        raise _Odd("sha: should be 40 hex digits")
-    return value
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MAX_ID
-
-
-def _id(value: Any, where: str) -> int:
-    if not _is_id(value):
-        raise _Odd(f"{where}: should be an id")
-    return int(value)
-
-
-def _ids(value: object) -> tuple[int, ...]:
-    items = value if isinstance(value, list) else []
-    found = (item.get("id") for item in items if isinstance(item, Mapping))
-    return tuple(item for item in found if isinstance(item, int) and _is_id(item))
-
-
-def _moment(value: object) -> datetime | None:
-    """Read GitHub's moments: text, or in pushes seconds since 1970."""
-    try:
-        if isinstance(value, str):
-            found = datetime.fromisoformat(value)
-            return found.astimezone(UTC) if found.tzinfo else None
-        if isinstance(value, int) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return None

@@ -17,6 +17,7 @@ from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
 from webhook_server.runs.attempts import span
 from webhook_server.runs.check_summary import TEXT_LIMIT, Around
+from webhook_server.runs.comment_reader import asks_of
 from webhook_server.runs.feed_facts import Feed, Moment
 from webhook_server.runs.headline import TITLE_LIMIT
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
@@ -197,6 +198,7 @@ def test_hostile_text_neither_notifies_nor_hides_nor_commands() -> None:
     for text in everywhere(HOSTILE):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e\ud800]", text)
         assert not re.search(r"(?m)^\s*(::|##\[)", text)
+    assert [asks_of(part) for part in everywhere(HOSTILE) if asks_of(part)] == []
     for outside in map(not_code, everywhere(HOSTILE)):
         assert "@octocat" not in outside
         assert "javascript:" not in outside
@@ -219,10 +221,11 @@ def test_a_log_cannot_leave_its_fence() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text())
+@given(st.text() | st.text(alphabet="/cynthus run`~\n >-*#@<!", max_size=80))
 def test_no_text_breaks_a_report(text: str) -> None:
     for part in everywhere(text):
         assert len(part.encode()) <= TEXT_LIMIT
+        assert asks_of(part) == ()
         assert not re.search(r"@[A-Za-z0-9]", not_code(part))
 
 

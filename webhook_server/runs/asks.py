@@ -162,5 +162,5 @@ class Line:
     """One line of a comment that is meant for us."""
 
     number: int  # among such lines of its comment, from 0: with the comment's id its identity
-    written: str  # as it stands there, at most a few hundred characters
+    written: str  # as it stands there, at most a few hundred characters; foreign, but printable
     ask: Ask | Misread
