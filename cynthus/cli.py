@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "cancel": ("cynthus.cli_cancel", "stop a run"),
     "pull": ("cynthus.cli_pull", "download a run's outputs"),
     "doctor": ("cynthus.cli_doctor", "look for what keeps runs from working, and say what to do"),
+    "verify": ("cynthus.cli_verify", "check the downloaded files of a release"),
     "gcp": ("cynthus.cli_gcp", "set up what the server keeps on Google Cloud"),
     "agent": ("cynthus.cli_agent", "be the program on an instance: agent run | poll"),
 }
@@ -65,11 +66,7 @@ class _Version(argparse.Action):
 
     def __call__(self, *_: object) -> None:
         """Print it and end."""
-        from importlib.metadata import PackageNotFoundError, version
+        from cynthus.version import own_version
 
-        try:
-            found = version("cynthus")
-        except PackageNotFoundError:
-            found = "(a checkout)"
-        print(f"cynthus {found}")
+        print(f"cynthus {own_version()}")
         sys.exit(0)

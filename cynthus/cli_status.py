@@ -83,6 +83,10 @@ def told_text(view: RunView) -> str:
         f"  commit     {view.repository} {view.commit_sha[:7]} ({view.trigger})",
         f"  cost       {of_limit(view.cost_usd, view.max_cost_usd)}{_estimate(view)}",
     ]
+    lines += _hold(view)
+    if view.asked_by:
+        lines.append(f"  asked by   {view.asked_by}")
+    lines += [f"  override   {key}={value}" for key, value in view.overrides.items()]
     if view.phase or view.progress is not None:
         done = "" if view.progress is None else f" {view.progress:.0%}"
         lines.append(f"  progress   {view.phase or ''}{done}")
@@ -94,6 +98,13 @@ def told_text(view: RunView) -> str:
         lines.append(f"  release    {view.release_url}")
     lines.append(f"  page       {view.url}")
     return "\n".join(harmless(line) for line in lines)
+
+
+def _hold(view: RunView) -> list[str]:
+    if view.hold is None:
+        return []
+    who = f"  held       {view.hold.who} may approve it, up to {usd(view.hold.cap_usd)}"
+    return [who, *(f"             {reason}" for reason in view.hold.reasons)]
 
 
 def _attempt(told: AttemptView) -> str:

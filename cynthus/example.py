@@ -73,6 +73,7 @@ outputs:                 # become assets of the release
   - path: {_word(answers.outputs)}
 
 {checkpoint}
+# gate: [accuracy >= baseline - 0.01]     # what the metrics must reach; see docs/releases.md
 # retry: {{attempts: 3}}   # after a preemption or a lost instance
 # triggers: {{pull_request: comment}}     # or push; comment means `/cynthus run`
 # keep_warm: 10m         # keep the instance for the next run

@@ -11,7 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from cynthus.hosts import host_complaint
-from cynthus.spec import WORKSPACE, GpuNeed
+from cynthus.spec import WORKSPACE, Gate, GpuNeed, Relation
 
 
 class Wrong(ValueError):  # noqa: N818 - read as "raise Wrong(...)"
@@ -276,6 +276,39 @@ def gpu_type(text: str) -> str:
     if text in ("none", "no-gpu", "cpu", "false", "0"):
         raise Wrong("a GPU type", "Leave `gpu` out for a run without GPU")
     return text
+
+
+# --- gates ---------------------------------------------------------------------------------
+
+_METRIC = r"[A-Za-z_][A-Za-z0-9_./-]{0,99}"  # what frameworks print: `val_acc`, `eval/loss`
+_NUMBER = r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?(?:[eE][+-]?[0-9]{1,2})?"
+# Names may hold dashes, so that arithmetic needs its spaces.
+_GATE = re.compile(
+    rf"({_METRIC}) *(>=|<=|==|>|<) *"
+    rf"(?:(-?{_NUMBER})|baseline(?:\.({_METRIC}))?(?: +([-+*]) +({_NUMBER}))?)"
+)
+
+
+def gate(text: str) -> Gate:
+    """Return what a metric must reach, written as `accuracy >= baseline - 0.01`."""
+    match = _GATE.fullmatch(text)
+    if match is None:
+        raise Wrong(
+            "NAME OP TERM, where OP is >=, <=, >, < or ==, and TERM a number or `baseline`, with"
+            " ` + `, ` - ` or ` * ` and a number after it",
+            'Write one such as `"accuracy >= 0.9"` or `"loss <= baseline * 1.02"`',
+        )
+    metric, relation, number, other, sign, amount = match.groups()
+    if number is not None:
+        return Gate(metric=metric, relation=Relation(relation), offset=Decimal(number))
+    operand = Decimal(amount or 0)
+    return Gate(
+        metric=metric,
+        relation=Relation(relation),
+        baseline=other or metric,
+        factor=operand if sign == "*" else Decimal(1),
+        offset={"+": operand, "-": -operand}.get(sign, Decimal(0)),
+    )
 
 
 # --- paths ---------------------------------------------------------------------------------

@@ -127,6 +127,45 @@ class Triggers:
     pull_request: PullRequestTrigger = PullRequestTrigger.COMMENT
 
 
+class Relation(StrEnum):
+    """How a metric must stand to what is wanted of it."""
+
+    AT_LEAST = ">="
+    AT_MOST = "<="
+    ABOVE = ">"
+    BELOW = "<"
+    EQUAL = "=="
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a metric must reach: a number, or one made from the baseline's metric.
+
+    Wanted is `factor` x the baseline's metric + `offset`; without a baseline `offset` alone.
+    """
+
+    metric: str
+    relation: Relation
+    baseline: str | None = None  # the baseline's metric; None: the number counts
+    factor: Decimal = Decimal(1)
+    offset: Decimal = Decimal(0)
+
+    @property
+    def text(self) -> str:
+        """Return it as people write it."""
+        return f"{self.metric} {self.relation} {self._wanted()}"
+
+    def _wanted(self) -> str:
+        if self.baseline is None:
+            return str(self.offset)
+        whose = "baseline" if self.baseline == self.metric else f"baseline.{self.baseline}"
+        if self.factor != 1:
+            return f"{whose} * {self.factor}"
+        if self.offset:
+            return f"{whose} {'-' if self.offset < 0 else '+'} {abs(self.offset)}"
+        return whose
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """One `cynthus.yaml`, with its defaults filled in."""
@@ -142,6 +181,7 @@ class Spec:
     secrets: tuple[str, ...] = ()
     outputs: tuple[Output, ...] = ()
     checkpoint: Checkpoint | None = None
+    gate: tuple[Gate, ...] = ()
     retry: Retry = field(default_factory=Retry)
     triggers: Triggers = field(default_factory=Triggers)
     keep_warm: timedelta = timedelta(0)
@@ -169,6 +209,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
         "secrets": list(spec.secrets),
         "outputs": [{"path": output.path} for output in spec.outputs],
         "checkpoint": {"path": spec.checkpoint.path} if spec.checkpoint else None,
+        "gate": [_gate_to_json(gate) for gate in spec.gate],
         "retry": {"attempts": spec.retry.attempts, "on_exit": list(spec.retry.on_exit)},
         "triggers": {
             "push": {
@@ -218,6 +259,16 @@ def _data_to_json(source: DataSource) -> dict[str, Any]:
     }
 
 
+def _gate_to_json(gate: Gate) -> dict[str, Any]:
+    return {
+        "metric": gate.metric,
+        "relation": gate.relation.value,
+        "baseline": gate.baseline,
+        "factor": str(gate.factor),  # text: exact in every language
+        "offset": str(gate.offset),
+    }
+
+
 def _whole_seconds(duration: timedelta) -> int:
     return duration // timedelta(seconds=1)
 
@@ -245,6 +296,7 @@ def spec_from_json(value: Mapping[str, Any]) -> Spec:
         secrets=top.texts("secrets"),
         outputs=tuple(Output(item.text("path")) for item in top.groups("outputs")),
         checkpoint=_checkpoint_from_json(top),
+        gate=tuple(_gate_from_json(item) for item in top.groups("gate")),
         retry=_retry_from_json(top.group("retry")),
         triggers=_triggers_from_json(top.group("triggers")),
         keep_warm=top.duration("keep_warm_s"),
@@ -292,6 +344,16 @@ def _data_from_json(item: _Fields) -> DataSource:
         source=item.text("source"),
         mount=item.text("mount"),
         sha256=item.maybe_text("sha256"),
+    )
+
+
+def _gate_from_json(item: _Fields) -> Gate:
+    return Gate(
+        metric=item.text("metric"),
+        relation=item.choice("relation", Relation),
+        baseline=item.maybe_text("baseline"),
+        factor=item.number("factor"),
+        offset=item.number("offset"),
     )
 
 
@@ -366,14 +428,20 @@ class _Fields:
             self._refuse(f"{self._where}/{key}", f"at most {_LONGEST_S}")
         return timedelta(seconds=seconds)
 
+    def number(self, key: str) -> Decimal:
+        try:
+            number = Decimal(self.text(key))
+        except InvalidOperation:
+            self._refuse(f"{self._where}/{key}", "a number as text")
+        if not number.is_finite():
+            self._refuse(f"{self._where}/{key}", "a finite number")
+        return number
+
     def maybe_amount(self, key: str) -> Decimal | None:
         if self.get(key) is None:
             return None
-        try:
-            amount = Decimal(self.text(key))
-        except InvalidOperation:
-            self._refuse(f"{self._where}/{key}", "an amount as text")
-        if not amount.is_finite() or amount <= 0:
+        amount = self.number(key)
+        if amount <= 0:
             self._refuse(f"{self._where}/{key}", "an amount above zero")
         return amount
 

@@ -39,6 +39,7 @@ from cynthus.spec import (
     WORKSPACE,
     Checkpoint,
     DataSource,
+    Gate,
     GpuNeed,
     ImageSpec,
     Output,
@@ -54,7 +55,7 @@ from cynthus.spec import (
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("version", "name", "run", "src", "image", "resources", "data", "env", "secrets"),
-        *("outputs", "checkpoint", "retry", "triggers", "keep_warm", "labels"),
+        *("outputs", "checkpoint", "gate", "retry", "triggers", "keep_warm", "labels"),
     ),
     "image": ("base", "python", "requirements", "packages", "system", "dockerfile"),
     "resources": (
@@ -110,6 +111,8 @@ _SYNONYMS = {
     "output": "outputs",
     "results": "outputs",
     "checkpoints": "checkpoint",
+    "gates": "gate",
+    "thresholds": "gate",
     "retries": "retry",
     "on": "triggers",
     "trigger": "triggers",
@@ -132,6 +135,7 @@ MOST_ENV, LARGEST_ENV_VALUE = 64, 32 * 1024
 MOST_SECRETS = 32
 MOST_DATA = 32
 MOST_OUTPUTS = 100
+MOST_GATES = 20
 LARGEST_RUN = 32 * 1024
 MOST_LABELS = 32
 MOST_PACKAGES = 256
@@ -176,6 +180,7 @@ def read_spec(root: Place) -> Spec | None:
         secrets=read_key(fields, "secrets", _secrets, ()),
         outputs=read_key(fields, "outputs", _outputs, ()),
         checkpoint=read_key(fields, "checkpoint", _checkpoint, None),
+        gate=read_key(fields, "gate", _gates, ()),
         retry=read_key(fields, "retry", _retry, Retry()),
         triggers=read_key(fields, "triggers", _triggers, Triggers()),
         keep_warm=read_key(fields, "keep_warm", duration_or_zero, timedelta(0)),
@@ -411,6 +416,11 @@ def _checkpoint(place: Place) -> Checkpoint | None:
 def _under_path(place: Place, read: Callable[[str], str]) -> str | None:
     fields = _group(place, KEYS["outputs"], required=("path",), what="a group")
     return None if fields is None else read_key(fields, "path", words(read), None)
+
+
+def _gates(place: Place) -> tuple[Gate, ...] | None:
+    values = list_of(place, words(grammar.gate), MOST_GATES, what="gates")
+    return distinct(place, values, "a gate")
 
 
 def _retry(place: Place) -> Retry | None:

@@ -111,6 +111,15 @@ class OutputView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HoldView:
+    """Why a run waits for a person, and for whom."""
+
+    reasons: tuple[str, ...]
+    cap_usd: Decimal  # what an approval lets it cost, all attempts together
+    who: str  # who may approve it
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunView:
     """GET /api/v1/runs/{id}."""
 
@@ -136,9 +145,12 @@ class RunView:
     outputs: tuple[OutputView, ...]
     release_url: str | None
     url: str
-    max_cost_usd: Decimal | None = None  # the spec's own limit, all attempts
+    max_cost_usd: Decimal | None = None  # all attempts: the spec's, the policy's or the approval's
     price_source: str = ""  # of the newest attempt: the cost is an estimate by it; "": certain
     environment: EnvironmentView | None = None  # what `image` consists of below the source
+    hold: HoldView | None = None  # it waits for a person's yes
+    asked_by: str | None = None  # login of the person whose comment or button started it
+    overrides: dict[str, str] = field(default_factory=dict)  # instead of the file's values
 
 
 class EventKind(StrEnum):

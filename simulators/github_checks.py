@@ -233,11 +233,17 @@ def _take_output(run: Doc, output: Doc | None) -> None:
 
 
 def update(world: World, run: Doc, wish: Doc) -> None:
-    """Change a check run; annotations are added to those it has."""
+    """Change a check run; annotations are added to those it has.
+
+    A completed one keeps status and conclusion: the update is taken, and they stay as they were.
+    https://github.com/orgs/community/discussions/24761
+    """
     names = ("name", "external_id", "details_url", "started_at", "completed_at", "actions")
     run |= {name: wish[name] for name in names if name in wish}
     was = run["status"]
-    if wish.get("conclusion") is not None:
+    if was == "completed":
+        run["completed_at"] = wish.get("completed_at") or run["completed_at"]
+    elif wish.get("conclusion") is not None:
         run |= {"status": "completed", "conclusion": wish["conclusion"]}
         run["completed_at"] = wish.get("completed_at") or world.store.stamp()
     elif wish.get("status") is not None:

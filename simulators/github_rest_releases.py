@@ -151,6 +151,26 @@ def _free_tag(call: Call, repo: Doc, tag: str, *, draft: bool, own: int | None) 
     others = [r for r in taken if not r["draft"] and r["id"] != own]
     if others and not draft:
         raise invalid("Release", "tag_name", "already_exists")
+    if not draft and tag in repo.get("reserved_tags", []):
+        raise _reserved()
+
+
+def _reserved() -> ApiError:
+    """Return GitHub's answer for the name of a deleted immutable release, as people quote it.
+
+    https://docs.github.com/code-security/concepts/supply-chain-security/immutable-releases: "you
+    cannot reuse the same tag name".
+    """
+    rule = (
+        "Repository rule violations found\n\nCannot create ref due to creations being restricted."
+    )
+    told = [
+        {"field": "pre_receive", "message": f"pre_receive {rule}\n\n"},
+        {"field": "tag_name", "message": "tag_name was used by an immutable release"},
+        {"message": "Published releases must have a valid tag"},
+    ]
+    errors = [{"resource": "Release", "code": "custom", **one} for one in told]
+    return ApiError(422, "Validation Failed", errors=errors)
 
 
 def _checked_target(call: Call, repo: Doc, wish: Doc) -> None:
@@ -202,6 +222,8 @@ def _publish(call: Call, repo: Doc, release: Doc) -> None:
     call.store.put("release", release)
     if release["immutable"]:
         git.run("config", "--add", "receive.hideRefs", ref)  # the tag can never be moved
+        reserved = {*repo.get("reserved_tags", []), release["tag_name"]}
+        call.store.put("repo", repo | {"reserved_tags": sorted(reserved)})
     _emit(call, repo, release, "published")
     _emit(call, repo, release, "prereleased" if release["prerelease"] else "released")
 
@@ -271,6 +293,23 @@ def delete_release(call: Call) -> Answer:
     return Answer(status=204)
 
 
+def delete_tag(call: Call) -> Answer:
+    """DELETE /repos/{owner}/{repo}/git/refs/tags/{tag}; an immutable release keeps its own."""
+    repo = _writable(call)
+    git, tag = call.world.git(repo), call.args["tag"]
+    ref = f"refs/tags/{tag}"
+    if ref not in git.refs():
+        raise ApiError(422, "Reference does not exist")
+    found = call.store.find("release", repo_id=repo["id"], tag_name=tag)
+    if any(release["immutable"] for release in found):
+        rule = "Repository rule violations found\n\nCannot delete this tag\n\n"
+        raise ApiError(422, rule)
+    git.delete_ref(ref)
+    known = {name: sha for name, sha in repo["known_refs"].items() if name != ref}
+    call.store.put("repo", repo | {"known_refs": known})
+    return Answer(status=204)
+
+
 def get_immutable(call: Call) -> Answer:
     """GET /repos/{owner}/{repo}/immutable-releases."""
     repo = _administered(call, "read")
@@ -308,6 +347,7 @@ ROUTES = (
     Route(method="GET", template=f"{_RELEASES}/{{release_id}}", handler=get_release),
     Route(method="PATCH", template=f"{_RELEASES}/{{release_id}}", handler=update_release),
     Route(method="DELETE", template=f"{_RELEASES}/{{release_id}}", handler=delete_release),
+    Route(method="DELETE", template=f"{_REPO}/git/refs/tags/{{tag...}}", handler=delete_tag),
     Route(method="GET", template=_IMMUTABLE, handler=get_immutable),
     Route(method="PUT", template=_IMMUTABLE, handler=set_immutable),
     Route(method="DELETE", template=_IMMUTABLE, handler=set_immutable),

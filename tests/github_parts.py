@@ -28,6 +28,7 @@ from webhook_server.inbox.reading import Reader
 from webhook_server.intents import Place
 from webhook_server.planning import Planner
 from webhook_server.publish import Parts, Publisher
+from webhook_server.publish.parts import no_advice
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import (
@@ -41,6 +42,8 @@ from webhook_server.runs.model import (
     SpecFault,
     State,
 )
+from webhook_server.runs.sizing import Advice
+from webhook_server.runs.usage import Usage
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
@@ -130,6 +133,7 @@ class Server:
         self.baselines = Baselines(
             runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
         )
+        self.advise: Callable[[Run, Usage], Advice | None] = no_advice
         self.app = app
         self.restart()
 
@@ -187,6 +191,7 @@ class Server:
                 bell=self.bell,
                 url_of=page_of,
                 now=self.clock,
+                advise=self._advice,
             ),
             spawn=lambda work: work(),
         )
@@ -196,6 +201,9 @@ class Server:
         if self.policy is None:
             raise Transient("GitHub cannot be asked for the policy.")
         return PolicySeen(policy=self.policy, read_at=self.clock(), faults=self.policy_faults)
+
+    def _advice(self, run: Run, usage: Usage) -> Advice | None:
+        return self.advise(run, usage)
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)

@@ -65,6 +65,7 @@ from webhook_server.stores.session_store import SessionStore
 from webhook_server.stores.warm_store import WarmStore
 
 if TYPE_CHECKING:
+    from webhook_server.auth.signing import Signer
     from webhook_server.doctor.outside import Outside
     from webhook_server.github_side import GithubSide
 
@@ -130,6 +131,7 @@ class Ground:
     bell: Bell
     app: AppStore
     remarks: tuple[str, ...] = ()  # what the operator should know of the App that set-up made
+    signer: Signer | None = None  # None: nothing is signed
 
 
 @contextmanager
@@ -143,6 +145,7 @@ def ground(
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = server_key(settings.server_key, state_dir)
+    signer = _signer(settings)  # a key that cannot be used ends the start
     blobs = open_blob_store(settings, state_dir)
     kept_secrets = open_secret_store(settings, state_dir, key)
     url = settings.database_url or f"sqlite:///{state_dir / 'cynthus.db'}"
@@ -161,6 +164,7 @@ def ground(
             bell=Bell(),
             app=app,
             remarks=remarks,
+            signer=signer,
         )
     finally:
         database.close()
@@ -174,6 +178,14 @@ def _completed(settings: Settings, app: AppStore) -> tuple[Settings, tuple[str, 
         return settings, ()
     keys = None if settings.github_app_id else app.keys(stored)
     return with_app(settings, stored, keys)
+
+
+def _signer(settings: Settings) -> Signer | None:
+    if not settings.signing_key:
+        return None
+    from webhook_server.auth.signing import signer  # late: cryptography is large
+
+    return signer(settings.signing_key)
 
 
 def open_parts(
@@ -213,6 +225,7 @@ def open_parts(
         jobs=jobs,
         machines=machine_gate(settings, found.base_url, providers or {}),
         alive=alive,
+        public_key=found.signer.public_pem if found.signer else None,
     )
 
 
@@ -296,12 +309,14 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     from webhook_server.routes.money_api import money_router
     from webhook_server.routes.pages import build_pages
     from webhook_server.routes.setup_pages import setup_router
+    from webhook_server.routes.signing_key import signing_router
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
         agent_router(parts, masking, program),
         client_router(parts),
         image_router(parts),
+        signing_router(parts),
         money_router(parts),
         dashboard_router(parts),
         doctor_router(parts, _outside(parts, github)),
@@ -476,6 +491,7 @@ def _ground_of_loops(found: Ground, github: GithubSide | None) -> loops.Ground:
         bell=found.bell,
         blobs=found.blobs,
         github=github,
+        sign=found.signer.sign if found.signer else None,
         now=clock,
         new_id=new_id,
     )

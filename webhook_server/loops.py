@@ -10,6 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cynthus.envelope import Signature
+from cynthus.version import own_version
+from webhook_server.advisor import Advisor
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
@@ -17,6 +21,7 @@ from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRef
 from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
 from webhook_server.runs.policy import Policy, policy_of, within
+from webhook_server.runs.provenance import Builder
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
@@ -62,6 +67,7 @@ class Ground:
     github: GithubSide | None
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    sign: Callable[[bytes], Signature] | None = None  # None: nothing is signed
 
 
 def control_plane(database: Database, new_id: Callable[[], str]) -> str:
@@ -153,7 +159,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         loops.append(Loop("prices", _spaced(price_step(keepers, now), now), "prices"))
     if ground.github is not None or PublicationStore(database).next_due() is not None:
         # Without GitHub it only ends what an earlier server with GitHub left to be published.
-        loops.append(Loop("publish", _publish_step(ground, runs), "publications"))
+        loops.append(Loop("publish", _publish_step(ground, providers, runs), "publications"))
     if ground.github is not None:
         loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
         loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
@@ -175,6 +181,7 @@ def _reconciler(
         listening_since=ground.now(),
         budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
         waiting=WarmStore(ground.database).waiting,
+        gate=_baselines(ground, runs).gate_seen,
         policy=ground.github.policies.of_run if ground.github is not None else None,
     )
     hands = Hands(
@@ -198,6 +205,14 @@ def _reconciler(
     )
 
 
+def _baselines(ground: Ground, runs: RunStore) -> Baselines:
+    return Baselines(
+        runs=runs,
+        events=EventStore(ground.database),
+        environments=EnvironmentStore(ground.database),
+    )
+
+
 def _policies(settings: Settings, providers: Mapping[str, Provider]) -> dict[str, Policy]:
     return {name: _policy(settings, name) for name in providers}
 
@@ -207,8 +222,11 @@ def _policy(settings: Settings, provider: str) -> Policy:
     return replace(policy, build_limit=settings.build_limit)
 
 
-def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
+def _publish_step(
+    ground: Ground, providers: Mapping[str, Provider], runs: RunStore
+) -> Callable[[], float]:
     # Imported late: GitHub's library is large, and many servers have no GitHub.
+    from webhook_server.github_api import web_url
     from webhook_server.publish import Parts, Publisher
     from webhook_server.publish.release_maker import ReleaseSources
 
@@ -218,6 +236,12 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
         blob_key=blob_key,
         spec_text=runs.spec_text,
         environment=EnvironmentStore(ground.database).texts,
+        builder=Builder(
+            url=ground.base_url,
+            version=own_version(),
+            github_url=web_url(ground.settings.github_api_url),
+        ),
+        sign=ground.sign,
     )
     publisher = Publisher(
         Parts(
@@ -230,6 +254,7 @@ def _publish_step(ground: Ground, runs: RunStore) -> Callable[[], float]:
             bell=ground.bell,
             url_of=lambda run_id: f"{ground.base_url}/runs/{run_id}",
             now=ground.now,
+            advise=Advisor(providers).advise,
         )
     )
     return publisher.step

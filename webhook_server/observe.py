@@ -18,7 +18,15 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
 )
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import InstanceSeen, Kept, Observations, PolicySeen, Run, State
+from webhook_server.runs.model import (
+    GateSeen,
+    InstanceSeen,
+    Kept,
+    Observations,
+    PolicySeen,
+    Run,
+    State,
+)
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
@@ -41,6 +49,7 @@ class Eyes:
         lambda _run, _now, _monthly_usd: ()
     )
     waiting: Callable[[int], tuple[Kept, ...]] = lambda _repository_id: ()
+    gate: Callable[[Run], GateSeen | None] = lambda _run: None  # what its metrics are judged by
     policy: Callable[[Run], PolicySeen] | None = None  # None: the server has no GitHub App
 
 
@@ -63,6 +72,8 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
         if _must_wait(run, seen, now):
             return seen
         return _queued(eyes, run, seen, now)
+    if run.state is State.COLLECTING and run.spec is not None and run.spec.gate:
+        return replace(seen, gate=eyes.gate(run))
     if run.state is State.RELEASING:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen

@@ -94,6 +94,12 @@ class Settings:
         "the key from which all tokens are derived, 64 hex digits, the same for every replica;"
         " default: made once in the state folder",
     )
+    signing_key: Secret = _setting(
+        "SIGNING_KEY",
+        Secret(),
+        "private key that signs the provenance of releases: Ed25519 or ECDSA P-256, PEM text or the"
+        " path of a PEM file; empty: they are not signed",
+    )
     allowed: tuple[str, ...] = _setting(
         "ALLOWED",
         (),

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from cynthus.wire import AttemptView, Mark, OutputView, RunView
+from cynthus.wire import AttemptView, HoldView, Mark, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
 from webhook_server.runs.attempts import boot_marks, kept_notice, lost_time
 from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
+from webhook_server.runs.terms import is_held, most_usd
 from webhook_server.stores.blob_protocol import blob_key
 
 OUTPUT_URL_LIFE = timedelta(hours=1)  # long enough for a slow download to begin, no keepsake
@@ -48,7 +49,7 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         phase=told.phase,
         metrics=dict(told.metrics),
         cost_usd=cost(run, now),
-        max_cost_usd=run.spec.resources.max_cost_usd if run.spec else None,
+        max_cost_usd=most_usd(run),
         price_source=run.attempt.offer.price_source if run.attempt else "",
         image=run.image,
         environment=run.environment.about if run.environment else None,
@@ -57,7 +58,16 @@ def run_view(run: Run, told: Told, *, base_url: str, now: datetime) -> RunView:
         outputs=output_views(run),
         release_url=run.release_url,
         url=f"{base_url}/runs/{run.id}",
+        hold=_hold_view(run),
+        asked_by=run.origin.asked_by,
+        overrides=dict(run.origin.overrides),
     )
+
+
+def _hold_view(run: Run) -> HoldView | None:
+    if run.hold is None or not is_held(run):
+        return None
+    return HoldView(reasons=run.hold.reasons, cap_usd=run.hold.cap_usd, who=run.hold.who)
 
 
 def _attempt_view(

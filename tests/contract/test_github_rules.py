@@ -90,6 +90,23 @@ def test_what_is_just_within_the_rules_is_taken(town: Town) -> None:
     assert town.repo_call("POST", "/check-runs", body).status_code == 201
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [{"status": "queued"}, {"status": "in_progress"}, {"conclusion": "success"}],
+)
+def test_a_completed_run_takes_updates_and_stays_as_it_was_concluded(
+    town: Town, wish: dict[str, str]
+) -> None:
+    body = a_run(head_sha=town.sha, conclusion="action_required", **output())
+    run = town.repo_call("POST", "/check-runs", body).json()
+    more = {"output": {"title": "t", "summary": "news"}}
+    answer = town.repo_call("PATCH", f"/check-runs/{run['id']}", wish | more)
+    assert answer.status_code == 200
+    after = town.repo_call("GET", f"/check-runs/{run['id']}").json()
+    assert (after["status"], after["conclusion"]) == ("completed", "action_required")
+    assert after["output"]["summary"] == "news"
+
+
 def test_an_unfinished_run_is_stale_after_fourteen_days(town: Town) -> None:
     run = town.repo_call("POST", "/check-runs", a_run(head_sha=town.sha)).json()
     town.github.post("/clock", advance_s=14 * 86400 + 1)
@@ -289,6 +306,36 @@ def test_an_immutable_release_keeps_its_tag_and_files(town: Town) -> None:
     assert sent.status_code == 422
     with pytest.raises(RuntimeError, match="hidden ref"):
         git(town.folder, "push", town.github.git_url(town.name), ":refs/tags/v1")
+
+
+def test_the_name_of_a_deleted_immutable_release_is_nobodys_again(town: Town) -> None:
+    town.github.sim("PATCH", f"/repos/{town.name}", {"immutable_releases": True})
+    release = town.repo_call("POST", "/releases", {"tag_name": "v1"}).json()
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 422
+    assert town.repo_call("DELETE", f"/releases/{release['id']}").status_code == 204
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 204
+    town.github.sim("PATCH", f"/repos/{town.name}", {"immutable_releases": False})
+    refused = town.repo_call("POST", "/releases", {"tag_name": "v1"})
+    assert refused.status_code == 422
+    told = [error["message"] for error in refused.json()["errors"]]
+    assert "tag_name was used by an immutable release" in told
+    draft = town.repo_call("POST", "/releases", {"tag_name": "v1", "draft": True})
+    assert draft.status_code == 201
+    path = f"/releases/{draft.json()['id']}"
+    assert town.repo_call("PATCH", path, {"draft": False}).status_code == 422
+    renamed = town.repo_call("PATCH", path, {"tag_name": "v1-2", "draft": True})
+    assert renamed.status_code == 200
+    assert town.repo_call("PATCH", path, {"draft": False}).json()["tag_name"] == "v1-2"
+
+
+def test_a_deleted_release_leaves_its_tag_until_that_is_deleted_too(town: Town) -> None:
+    release = town.repo_call("POST", "/releases", {"tag_name": "v1"}).json()
+    town.repo_call("DELETE", f"/releases/{release['id']}")
+    assert town.repo_call("GET", "/git/ref/tags/v1").status_code == 200
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 204
+    assert town.repo_call("GET", "/git/ref/tags/v1").status_code == 404
+    assert town.repo_call("DELETE", "/git/refs/tags/v1").status_code == 422
+    assert town.repo_call("POST", "/releases", {"tag_name": "v1"}).status_code == 201
 
 
 def test_a_draft_is_hidden_from_those_who_may_not_write(town: Town) -> None:

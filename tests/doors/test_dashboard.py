@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from cynthus.codec import decode
+from cynthus.wire import HoldView, RunView
 from tests.doors.conftest import Answer, Site, open_site
-from webhook_server.runs.model import State
+from webhook_server.runs.model import Hold, Origin, State
 from webhook_server.settings import Secret, Settings
 
 TOKEN = "operator-token-0123456789abcdef"
@@ -71,6 +74,37 @@ def test_a_runs_page_tells_everything_without_a_script(site: Site) -> None:
         "Cancel run",
     ):
         assert told in html
+
+
+def test_a_held_run_says_who_may_let_it_go_and_where_it_comes_from(site: Site) -> None:
+    run_id = site.a_run()
+    page = site.ask("GET", f"/runs/{run_id}").body.decode()
+    assert re.search(r'id="hold"[^>]* hidden>', page)
+    assert "Where it comes from" not in page
+    hold = Hold(reasons=("it may cost <b>$9.00</b>",), cap_usd=Decimal(9), who="admin; or ada")
+    origin = Origin(asked_by="bob", overrides=(("env.LR", "<i>"),), reproduces=site.a_run())
+    site.enter(run_id, State.QUEUED, "it waits for approval", hold=hold, origin=origin)
+    page = site.ask("GET", f"/runs/{run_id}").body.decode()
+    assert not re.search(r'id="hold"[^>]* hidden>', page)
+    assert "<b>$9.00" not in page
+    for told in (
+        "admin; or ada</span> may approve it on GitHub, up to",
+        "$9.00</span>",
+        "<dt>asked for by</dt><dd>bob</dd>",
+        "<dd>env.LR=&lt;i&gt;</dd>",
+        "<dt>reproduces</dt><dd>digits #",
+    ):
+        assert told in page
+    view = decode(RunView, site.ask("GET", f"/api/v1/runs/{run_id}").json)
+    assert view.hold == HoldView(reasons=hold.reasons, cap_usd=Decimal(9), who="admin; or ada")
+    assert (view.asked_by, view.overrides) == ("bob", {"env.LR": "<i>"})
+
+
+def test_what_the_newest_attempt_uses_is_summed_up(site: Site) -> None:
+    agent = site.an_agent()
+    agent.beat(*[("sample", {"gpus": [{"utilization_pct": busy}]}) for busy in (20, 40)])
+    page = site.ask("GET", f"/runs/{agent.run_id}").body.decode()
+    assert '<td>GPU 0 busy</td><td class="num">30 %</td><td class="num">40 %</td>' in page
 
 
 def test_the_list_shows_runs_without_a_script(site: Site) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cynthus.grammar import gate
 from cynthus.spec import Resources, Retry
 from cynthus.wire import AgentState
 from tests.builders import (
@@ -121,6 +122,7 @@ SPECS = [
         resources=Resources(max_cost_usd=Decimal("0.05"), max_duration=timedelta(minutes=30)),
         retry=Retry(1, (3,)),
         outputs=(),
+        gate=(gate("accuracy > 0.5"),),
     ),
 ]
 
@@ -213,6 +215,9 @@ def check_end(run: Run, after: Run, decision: Decision) -> None:
         assert after.attempt is not None
         assert after.attempt.members[0].last_try_at > run.created_at - seconds(1)
         assert after.attempt.ended_at is None
+    if after.outcome is Outcome.SUCCEEDED:
+        assert all(line.passed for line in after.gate_lines), "success means that no gate failed"
+        assert run.outcome or not after.spec.gate or after.gate_lines, "no gate is passed over"
     if after.state is not State.FINISHED:
         assert after.finished_at is None
         return

@@ -9,14 +9,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from cynthus.verifying import verify
 from cynthus.wire import EventKind, RunRequest
-from tests.builders import an_environment
+from tests.builders import an_attempt, an_environment, an_offer
 from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
 from tests.github_parts import SPEC, Server, World, a_server
 from webhook_server.auth.allowed import Allowed
@@ -24,7 +26,9 @@ from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, Forbidden, Lookups, OidcVerifier, authorise
 from webhook_server.publish import Places
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Outcome, Run, State
+from webhook_server.runs.model import Hold, Origin, Outcome, Run, State
+from webhook_server.runs.sizing import Advice
+from webhook_server.runs.usage import Usage
 from webhook_server.stores import environment_store
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
@@ -320,13 +324,98 @@ def test_a_check_run_follows_its_run_to_the_end(world: World) -> None:
     server.publisher.step()
     [check] = world.check_runs(run.key.commit_sha)
     assert check.status == "in_progress"
-    assert check.output.title.startswith("running · train · accuracy 0.9 · ")
+    assert check.output.title == "running · train · accuracy 0.9"
     assert "▁▃▄▆█" in check.output.summary
     assert "````text" in check.output.text
     server.finish(run.id)
     server.publisher.step()
     [check] = world.check_runs(run.key.commit_sha)
     assert (check.status, check.conclusion) == ("completed", "success")
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert (row.state, row.due_at) == (PublicationState.DONE, None)
+
+
+def test_a_held_run_asks_for_a_person_and_goes_on_after_the_yes(world: World) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    hold = Hold(reasons=("it may cost up to $9.00",), cap_usd=Decimal(9), who="admin")
+    server.to_state(run.id, State.QUEUED, hold=hold)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.status, check.conclusion) == ("completed", "action_required")
+    assert check.output.title == "waiting for approval"
+    assert "### Waiting for approval" in check.output.summary
+    server.to_state(run.id, State.QUEUED, hold=None)
+    world.fault(kind="drop_answer", match={"method": "POST", "path": "check-runs"})
+    for _ in range(2):
+        server.publisher.step()
+        server.clock.pass_by(minutes=1)
+    # GitHub opens no completed check run again: one of the same name stands in its place.
+    [after] = world.check_runs(run.key.commit_sha)
+    assert (after.status, after.conclusion, after.name) == ("queued", None, check.name)
+    assert after.id > check.id
+    every = world.client.get_repo(world.repo).get_commit(run.key.commit_sha)
+    assert len(list(every.get_check_runs(filter="all"))) == 2
+    row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
+    assert row is not None
+    assert row.external_id == after.id
+
+
+def test_a_reproduction_has_a_name_of_its_own_and_ends_beside_the_original(world: World) -> None:
+    server, original = world.server, world.a_run()
+    server.finish(original.id)
+    again = world.a_run({"train.py": "print(2)\n"})
+    server.to_state(again.id, State.RUNNING, origin=Origin(reproduces=original.id))
+    server.publisher.step()
+    [check] = world.check_runs(again.key.commit_sha)
+    assert check.name == f"cynthus/digits (reproduces digits #{original.number})"
+    assert "### Beside" not in check.output.summary
+    server.finish(again.id)
+    server.publisher.step()
+    [check] = world.check_runs(again.key.commit_sha)
+    assert "### Beside digits" in check.output.summary
+    assert (check.conclusion, check.name[:15]) == ("success", "cynthus/digits ")
+
+
+def test_the_end_is_shown_first_and_the_advice_is_a_later_edit(world: World) -> None:
+    server = world.server
+    spec = f"{SPEC}resources:\n  gpu: l4\n"
+    run = world.a_run({"cynthus.yaml": spec, "train.py": "print()\n"})
+    began = server.clock() - timedelta(hours=1)
+    offer = an_offer(gpu_type="l4", gpu_count=1)
+    ran = an_attempt(
+        offer=offer, ordered_at=began, started_at=began, ended_at=server.clock(), number=1
+    )
+    gpu = {"utilization_pct": 9, "memory_bytes": 1e9, "memory_total_bytes": 24e9}
+    server.tell(run.id, EventKind.SAMPLE, gpus=[gpu])
+    server.to_state(run.id, State.RELEASING, outcome=Outcome.SUCCEEDED, attempts=(ran,))
+    shown_before: list[str] = []
+
+    def advise(_: Run, usage: Usage) -> Advice:
+        assert usage.samples == 1
+        [check] = world.check_runs(run.key.commit_sha)
+        shown_before.append(check.conclusion)
+        return Advice(text="A T4 would do.", gpu="t4")
+
+    server.advise = advise
+    server.finish(run.id)
+    server.publisher.step()
+    [check] = world.check_runs(run.key.commit_sha)
+    assert check.conclusion == "success"
+    for _ in range(3):
+        server.clock.pass_by(seconds=2)
+        server.publisher.step()
+    assert shown_before == ["success"]
+    [check] = world.check_runs(run.key.commit_sha)
+    assert "A T4 would do." in check.output.summary
+    [remark] = check.get_annotations()
+    line = spec.splitlines().index("  gpu: l4") + 1
+    assert (remark.path, remark.start_line, remark.annotation_level) == (
+        "cynthus.yaml",
+        line,
+        "notice",
+    )
     row = server.publications.get(run.id, PublicationKind.CHECK_RUN)
     assert row is not None
     assert (row.state, row.due_at) == (PublicationState.DONE, None)
@@ -697,6 +786,7 @@ def test_a_release_holds_every_output_with_its_digest(world: World) -> None:
         "cynthus.yaml",
         "metrics.json",
         "log.txt",
+        "model-card.md",
     }
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
@@ -785,16 +875,49 @@ def test_a_commit_that_changes_workflows_gets_its_release_on_the_default_branch(
     assert "changes workflow" in release.body
 
 
-def test_a_tag_that_is_taken_is_said(world: World) -> None:
+def test_a_tag_that_is_taken_gives_the_release_the_next_name(world: World) -> None:
     server, run = world.server, world.a_run()
     client = world.client
-    client.get_repo(world.repo).create_git_release("cynthus/digits/1", "mine", "mine")
+    mine = client.get_repo(world.repo).create_git_release("cynthus/digits/1", "mine", "mine")
     server.run_to_outputs(run.id, FILES)
     server.publisher.step()
+    [release] = [one for one in world.releases() if one.id != mine.id]
+    assert (release.tag_name, release.draft) == ("cynthus/digits/1-2", False)
+    assert "gh release download cynthus/digits/1-2 " in release.body
+
+
+def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) -> None:
+    server, run = world.server, world.a_run()
+    world.github.sim("PATCH", f"/repos/{world.repo}", {"immutable_releases": True})
+    repository = world.client.get_repo(world.repo)
+    repository.create_git_release("cynthus/digits/1", "mine", "mine").delete_release()
+    world.fault(kind="drop_answer", match={"method": "PATCH", "path": "releases/"}, times=2)
+    server.run_to_outputs(run.id, FILES)
+    for _ in range(4):
+        server.publisher.step()
+        server.clock.pass_by(minutes=6)
+    [release] = world.releases()
+    assert (release.tag_name, release.draft) == ("cynthus/digits/1-2", False)
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
-    assert row.state is PublicationState.REFUSED
-    assert row.note
+    assert row.state is PublicationState.DONE
+
+
+def test_a_downloaded_release_can_be_verified(world: World, tmp_path: Path) -> None:
+    server, run = world.server, world.a_run()
+    server.tell(run.id, EventKind.LOG, text="hello\n")
+    server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    [release] = world.releases()
+    for asset in release.get_assets():
+        (tmp_path / asset.name).write_bytes(_download(world, asset))
+    report = verify(tmp_path, None)
+    assert report.faults == []
+    assert "outputs-model-weights.bin" in report.checked
+    line = json.loads((tmp_path / "provenance.intoto.jsonl").read_text())
+    assert {one["name"] for one in line["subject"]} == {
+        asset.name for asset in release.get_assets()
+    } - {"provenance.intoto.jsonl"}
 
 
 def test_outputs_that_are_gone_are_said(world: World) -> None:

@@ -6,14 +6,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
-from tests.builders import NOON, SPEC_TEXT, a_draft, a_key
+from cynthus.grammar import gate
+from tests.builders import NOON, SPEC_TEXT, a_draft, a_key, a_spec, an_attempt
 from webhook_server.baselines import Baselines
 from webhook_server.runs.model import Decision, Origin, Outcome, Run, State
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.tables import instances
 
 LEASE = timedelta(minutes=1)
 
@@ -37,11 +40,19 @@ def finished(runs: RunStore, number: int, **changes: object) -> Run:
         "state": State.FINISHED,
         "outcome": Outcome.SUCCEEDED,
         "finished_at": NOON,
+        "attempts": (an_attempt(names=(f"cynthus-{number}",), gone_at=NOON, ended_at=NOON),),
         "release_url": f"https://github.test/r/{number}",
     }
     run = replace(claim.run, **(given | changes))  # type: ignore[arg-type]
     assert runs.save(claim, Decision(run=run), NOON)
     return run
+
+
+def told(db: Database, run: Run, metrics: dict[str, float]) -> None:
+    """Let the run's agent have told these last values."""
+    counts = {"kinds": {}, "metrics": metrics}
+    query = update(instances).where(instances.c.run_id == run.id).values(counts=counts)
+    db.write(lambda connection: connection.execute(query))
 
 
 def test_the_newest_released_run_of_the_default_branch_counts(baselines: Baselines) -> None:
@@ -58,6 +69,21 @@ def test_the_newest_released_run_of_the_default_branch_counts(baselines: Baselin
     assert found is not None
     assert found.run.id == wanted.id
     assert (found.metrics, found.lock) == ({}, None)
+
+
+def test_gates_are_judged_by_the_last_values_and_look_up_a_baseline_only_if_they_name_one(
+    baselines: Baselines, db: Database
+) -> None:
+    base = finished(baselines.runs, 1)
+    told(db, base, {"accuracy": 0.9})
+    run = finished(baselines.runs, 2, spec=a_spec(gate=(gate("accuracy >= baseline"),)))
+    told(db, run, {"accuracy": 0.95})
+    # The run itself has a release by now, as any finished one here: it is its own baseline.
+    seen = baselines.gate_seen(replace(run, default_branch="main"))
+    assert seen.metrics == {"accuracy": 0.95}
+    assert seen.baseline_run == run.id
+    plain = replace(run, spec=a_spec(gate=(gate("accuracy >= 0.5"),)))
+    assert baselines.gate_seen(plain).baseline is None
 
 
 def test_there_may_be_none(baselines: Baselines) -> None:

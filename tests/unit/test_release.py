@@ -9,17 +9,22 @@ import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import BinaryIO
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cynthus.spec import DataSource
 from cynthus.wire import Output
-from tests.builders import a_kept, a_run, an_attempt, an_environment
+from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_environment
 from webhook_server.publish.assets import AssetFile, digest_of
+from webhook_server.runs import provenance, release_texts
 from webhook_server.runs import release as shape
-from webhook_server.runs.model import Run, State
+from webhook_server.runs.model import Approval, GateLine, Origin, Run, State
+from webhook_server.runs.provenance import Builder, Subject
 from webhook_server.runs.release import PART_BYTES, AssetPlan, Stretch, plan
 
 
@@ -136,7 +141,7 @@ def test_what_is_left_out_or_empty_is_told_and_not_attached() -> None:
 def test_the_manifest_says_what_it_takes_to_repeat_the_run() -> None:
     run = run_with(stored("a"))
     own = [shape.OwnFile(name="log.txt", size_bytes=3, sha256="0" * 64)]
-    found = json.loads(shape.manifest(run, plan(run), own))
+    found = json.loads(release_texts.manifest(run, plan(run), own))
     assert found["commit"] == run.key.commit_sha
     assert found["image"] == run.image
     assert found["image_digest"] == "sha256:" + "a" * 64
@@ -153,7 +158,7 @@ def test_the_manifest_names_what_the_image_consists_of() -> None:
     environment = a_kept()
     run = replace(run_with(stored("requirements.lock")), environment=environment)
     planned = plan(run)
-    told = json.loads(shape.manifest(run, planned, []))["environment"]
+    told = json.loads(release_texts.manifest(run, planned, []))["environment"]
     lock = hashlib.sha256((an_environment().lock or "").encode()).hexdigest()
     assert (told["key"], told["lock_sha256"]) == (environment.about.key, lock)
     assert told["base_digest"] == "sha256:" + "e" * 64
@@ -165,11 +170,102 @@ def test_the_manifest_names_what_the_image_consists_of() -> None:
 
 def test_the_notes_show_metrics_and_how_to_repeat_and_carry_the_marker() -> None:
     run = run_with(stored("a"))
-    text = shape.notes(
+    text = release_texts.notes(
         run, plan(run), {"acc|uracy @ada": (0.1, 0.9)}, url="https://x.test/r", base=False
     )
-    assert f"git checkout {run.key.commit_sha} && cynthus run cynthus.yaml" in text
+    assert f"git checkout {run.key.commit_sha} && cynthus run --spec cynthus.yaml" in text
     assert "acc\\|uracy @ada" not in text
     assert "▁█" in text
     assert text.rstrip().endswith(shape.marker_of(run))
     assert shape.tag_of(run) == "cynthus/digits/1"
+
+
+def told_run(**changes: object) -> Run:
+    """Return a run of which everything is known."""
+    run = replace(
+        run_with(stored("a")),
+        environment=a_kept(),
+        origin=Origin(asked_by="ada", overrides=(("env.LR", "0.1"),), reproduces="arun00000009"),
+        approval=Approval(
+            by="grace",
+            by_id=1,
+            at=NOON,
+            commit_sha="b" * 40,
+            spec_sha256="d" * 64,
+            image=None,
+            cap_usd=Decimal(5),
+        ),
+        gate_lines=(GateLine(text="f1 > 0.5", found=0.6, wanted=0.5, passed=True),),
+        baseline_run="base",
+        spec=a_spec(
+            data=(DataSource(name="t", source="hf://datasets/o/d@v1", mount="/data/t"),),
+        ),
+    )
+    return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def test_the_manifest_tells_who_wanted_the_run_who_allowed_it_and_how_it_was_judged() -> None:
+    run = told_run()
+    found = json.loads(release_texts.manifest(run, plan(run), []))
+    assert found["overrides"] == {"env.LR": "0.1"}
+    assert found["origin"]["reproduces"] == "arun00000009"
+    assert found["approval"] == {"by": "grace", "at": "2026-01-31T12:00:00Z", "cap_usd": "5"}
+    assert found["gate"]["lines"][0]["passed"] is True
+    assert found["gate"]["baseline_run"] == "base"
+    assert found["data"][0]["source"] == "hf://datasets/o/d@v1"
+
+
+def test_the_notes_tell_overrides_gate_and_how_to_check() -> None:
+    run = told_run()
+    text = release_texts.notes(run, plan(run), {}, url="", base=False)
+    assert "```text\nenv.LR=0.1\n```" in text
+    assert "`/cynthus reproduce cynthus/digits/1`" in text
+    assert "gh release download cynthus/digits/1 --dir release && cynthus verify release" in text
+    assert "| passed | f1 \\> 0.5 | 0.6 | above 0.5 |" in text
+
+
+def test_a_release_under_another_name_says_why_and_names_it_everywhere() -> None:
+    run = told_run()
+    text = release_texts.notes(run, plan(run), {}, url="", base=False)
+    again = release_texts.renamed(run, shape.tag_of(run, 2), text)
+    assert again.startswith("> The tag ` cynthus/digits/1 ` is taken")
+    assert "gh release download cynthus/digits/1-2 --dir" in again
+    assert "reproduce cynthus/digits/1-2`" in again
+    assert again.rstrip().endswith(shape.marker_of(run))
+
+
+def test_a_model_card_has_facts_and_the_head_that_the_hub_reads() -> None:
+    evil = replace(told_run(), spec=a_spec(run="python x.py\n---\n# <b>"))
+    card = release_texts.model_card(told_run(), {"acc": (0.5, 0.9)}).decode()
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head == {"datasets": ["o/d"], "tags": ["cynthus"]}
+    assert "| acc | 0.9 |" in card
+    assert "torch 2.7.0" in card
+    lines = release_texts.model_card(evil, {}).decode().splitlines()
+    assert lines.count("---") == 2, "the head cannot be ended or begun by a name"
+    assert "The run told no metrics." in lines
+
+
+def test_the_statement_is_in_toto_with_slsa_provenance() -> None:
+    run = told_run()
+    builder = Builder(url="https://c.test", version="1.2", github_url="https://github.com")
+    subjects = [Subject(name="a", sha256="0" * 64)]
+    line = provenance.statement(run, subjects, builder)
+    assert line == provenance.statement(run, subjects, builder)
+    assert line.count(b"\n") == 1
+    found = json.loads(line)
+    assert found["_type"] == "https://in-toto.io/Statement/v1"
+    assert found["predicateType"] == "https://slsa.dev/provenance/v1"
+    assert found["subject"] == [{"name": "a", "digest": {"sha256": "0" * 64}}]
+    build = found["predicate"]["buildDefinition"]
+    assert build["externalParameters"]["commit"] == run.key.commit_sha
+    assert build["externalParameters"]["overrides"] == {"env.LR": "0.1"}
+    dependencies = {one.get("name", "git"): one for one in build["resolvedDependencies"]}
+    assert dependencies["git"]["digest"] == {"gitCommit": run.key.commit_sha}
+    assert dependencies["git"]["uri"].startswith("git+https://github.com/acme/vision@")
+    assert dependencies["image"]["digest"] == {"sha256": "a" * 64}
+    assert dependencies["base"]["digest"] == {"sha256": "e" * 64}
+    assert dependencies["data/t"]["uri"] == "hf://datasets/o/d@v1"
+    details = found["predicate"]["runDetails"]
+    assert details["builder"] == {"id": "https://c.test", "version": {"cynthus": "1.2"}}
+    assert details["metadata"]["invocationId"] == "https://c.test/runs/arun00000001"

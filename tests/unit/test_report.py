@@ -17,6 +17,7 @@ from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
 from webhook_server.runs.attempts import span
 from webhook_server.runs.check_summary import TEXT_LIMIT, Around
+from webhook_server.runs.comment_reader import asks_of
 from webhook_server.runs.feed_facts import Feed, Moment
 from webhook_server.runs.headline import TITLE_LIMIT
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
@@ -24,6 +25,7 @@ from webhook_server.runs.model import (
     Approval,
     Cause,
     Extension,
+    GateLine,
     Hold,
     Origin,
     Outcome,
@@ -117,11 +119,14 @@ def test_what_was_sent_before_the_advice_came_keeps_its_place() -> None:
     assert "### A cheaper machine would do\nThe GPU was busy 3 % of the time." in found.summary
 
 
-def test_sections_of_others_stand_before_the_tables() -> None:
-    around = Around(sections=("### Gates\nall held",))
+def test_gates_and_comparisons_stand_before_the_tables() -> None:
+    missed = GateLine(text="accuracy >= 0.9", found=0.5, wanted=0.9, passed=False)
+    around = Around(sections=("### Beside digits #3\nthe same",))
     feed = Feed(metrics={"loss": (1.0,)})
-    text = check_run(a_run(), feed, url=URL, now=LATER, around=around).summary
-    assert text.index("### Gates\nall held") < text.index("### Metrics")
+    run = a_run(gate_lines=(missed,))
+    text = check_run(run, feed, url=URL, now=LATER, around=around).summary
+    places = [text.index(part) for part in ("**not met**", "### Beside digits #3", "### Metrics")]
+    assert places == sorted(places)
 
 
 HOSTILE = (
@@ -160,6 +165,9 @@ def everywhere(text: str) -> tuple[str, ...]:
             image=text,
             cap_usd=Decimal(1),
         ),
+        gate_lines=(
+            GateLine(text=f"{text} >= 1", found=None, wanted=None, passed=True, note=text),
+        ),
         extensions=(Extension(key=text, by=text, at=NOON, more=timedelta(hours=1)),),
     )
     held = replace(
@@ -190,6 +198,7 @@ def test_hostile_text_neither_notifies_nor_hides_nor_commands() -> None:
     for text in everywhere(HOSTILE):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e\ud800]", text)
         assert not re.search(r"(?m)^\s*(::|##\[)", text)
+    assert [asks_of(part) for part in everywhere(HOSTILE) if asks_of(part)] == []
     for outside in map(not_code, everywhere(HOSTILE)):
         assert "@octocat" not in outside
         assert "javascript:" not in outside
@@ -212,10 +221,11 @@ def test_a_log_cannot_leave_its_fence() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text())
+@given(st.text() | st.text(alphabet="/cynthus run`~\n >-*#@<!", max_size=80))
 def test_no_text_breaks_a_report(text: str) -> None:
     for part in everywhere(text):
         assert len(part.encode()) <= TEXT_LIMIT
+        assert asks_of(part) == ()
         assert not re.search(r"@[A-Za-z0-9]", not_code(part))
 
 

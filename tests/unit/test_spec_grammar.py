@@ -143,6 +143,25 @@ def test_money_is_exact(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("accuracy >= baseline - 0.01", "accuracy >= baseline - 0.01"),
+        ("loss<0.5", "loss < 0.5"),
+        ("eval/loss  <=  baseline  *  1.02", "eval/loss <= baseline * 1.02"),
+        ("f1 == baseline.f1-macro + 0", "f1 == baseline.f1-macro"),
+        ("loss > -1.5e-3", "loss > -0.0015"),
+        ("a >= baseline.a", "a >= baseline"),
+        ("baseline > baseline", "baseline > baseline"),
+        ("a < 1e99", "a < 1E+99"),
+    ],
+)
+def test_gates_are_read_and_written_in_one_form(text, written):
+    gate = grammar.gate(text)
+    assert gate.text == written
+    assert grammar.gate(gate.text) == gate
+
+
+@pytest.mark.parametrize(
     ("text", "need"),
     [
         ("l4", GpuNeed("l4", 1)),

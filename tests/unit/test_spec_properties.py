@@ -224,6 +224,13 @@ resources = st.builds(
     max_duration=st.integers(1, 120 * 86400).map(lambda s: timedelta(seconds=s)),
     max_cost_usd=st.none() | st.decimals("0.01", "1000000", places=2).map(Decimal),
 )
+gates = st.builds(
+    grammar.gate,
+    st.from_regex(
+        r"\A[a-z_]{1,5} ?(>=|<=|==|>|<) ?(-?[1-9][0-9]?(\.[0-9]{1,3})?(e-?[1-9])?"
+        r"|baseline(\.[a-z][a-z/-]{0,5}[a-z])?( [-+*] [1-9]\.[0-9])?)\Z"
+    ),
+)
 specs = st.builds(
     Spec,
     name=names,
@@ -237,6 +244,7 @@ specs = st.builds(
     secrets=st.just(()) | st.just(("SECRET_0",)),
     outputs=st.lists(paths.map(Output), max_size=3, unique=True).map(tuple),
     checkpoint=st.none() | st.builds(Checkpoint, paths),
+    gate=st.lists(gates, max_size=3, unique=True).map(tuple),
     retry=st.builds(
         Retry, st.integers(1, 10), st.lists(st.integers(1, 255), max_size=3, unique=True).map(tuple)
     ),
@@ -282,6 +290,7 @@ def _written(spec: Spec) -> dict[str, object]:
     cost = needs.pop("max_cost_usd")
     needs["max_cost"] = Decimal(cost) if cost else None
     needs["spot"] = {"never": False, "always": True, "prefer": "prefer"}[needs["spot"]]
+    file["gate"] = [gate.text for gate in spec.gate]
     file["keep_warm"] = f"{file.pop('keep_warm_s')}s"
     kept = _without_empty(file)
     assert isinstance(kept, dict)

@@ -8,6 +8,7 @@ from webhook_server.github_api.api import (
     GithubApi,
     PullFacts,
     RepositoryFacts,
+    web_url,
 )
 from webhook_server.github_api.app_hooks import AppHooks, FailedDelivery
 from webhook_server.github_api.app_reader import (
@@ -44,4 +45,5 @@ __all__ = [
     "Releases",
     "RepositoryFacts",
     "convert",
+    "web_url",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from github import Auth
 
@@ -381,10 +381,15 @@ class GithubApi:
 
     # ── check runs ──────────────────────────────────────────────────────────────────────────────
 
-    def find_check_run(self, place: Place, sha: str, external_id: str) -> CheckRunRef | None:
-        """Return our check run of this commit with this external id, if GitHub has one."""
+    def find_check_run(
+        self, place: Place, sha: str, external_id: str, *, newer_than: int = 0
+    ) -> CheckRunRef | None:
+        """Return our check run of this commit with this external id, if GitHub has one.
+
+        `newer_than` is the id of an earlier one that no longer counts.
+        """
         found = self._check_runs(place, f"commits/{sha}/check-runs")
-        ours = [check_run for check_run in found if check_run.external_id == external_id]
+        ours = [c for c in found if c.external_id == external_id and c.id > newer_than]
         return min(ours, key=lambda check_run: check_run.id, default=None)
 
     def check_runs_of_suite(self, place: Place, suite_id: int) -> tuple[CheckRunRef, ...]:
@@ -413,6 +418,17 @@ class GithubApi:
         """Change a check run; safe to repeat, but that annotations are added each time."""
         path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
         self.door(place).write("PATCH", path, body)
+
+
+def web_url(api_url: str) -> str:
+    """Return where people see what the API at this address tells of.
+
+    https://docs.github.com/enterprise-server/rest/quickstart: a server of one's own has its API
+    below the address that people use.
+    """
+    parts = urlsplit(api_url)
+    host = parts.netloc.removeprefix("api.")
+    return f"{parts.scheme}://{host}"
 
 
 def _pem(key: str) -> str:

@@ -76,10 +76,14 @@ class Releases:
     def find(self, *, tag: str, marker: str) -> Release | None:
         """Return the release of this tag, or the draft of ours that carries `marker`.
 
-        A draft has no tag yet, so only the list of all releases shows it.
+        A draft has no tag yet, so only the list of all releases shows it. One whose tag was taken
+        stands under the next free name, `…-2`.
         """
         for item in self._pages(self._path, _PAGES):
-            if item.get("tag_name") == tag and marker in str(item.get("body") or ""):
+            name = str(item.get("tag_name") or "")
+            if (name == tag or name.startswith(f"{tag}-")) and marker in str(
+                item.get("body") or ""
+            ):
                 return _release(item)
         return None
 
@@ -132,6 +136,11 @@ class Releases:
     def delete_asset(self, asset_id: int) -> None:
         """Delete one asset."""
         self._door.write("DELETE", f"{self._path}/assets/{asset_id}")
+
+    def rename(self, release_id: int, *, tag: str, notes: str) -> Release:
+        """Give a draft another tag, and other notes; safe to repeat."""
+        body = {"tag_name": tag, "body": notes, "draft": True}
+        return _release(self._door.write("PATCH", f"{self._path}/{release_id}", body).value)
 
     def publish(self, release_id: int) -> Release:
         """Publish the draft; safe to repeat."""

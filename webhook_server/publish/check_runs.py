@@ -7,13 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place
+from webhook_server.publish.advices import Advices, kept_of, settled, with_advice
+from webhook_server.publish.beside import around
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
 from webhook_server.publish.line import left
-from webhook_server.publish.parts import Outside, Parts
+from webhook_server.publish.parts import Outside, Parts, Spawn
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.report import BATCH, CheckRun, check_run
+from webhook_server.runs.sizing import wish
+from webhook_server.runs.standing import shown_as
 from webhook_server.stores.publication_store import Publication, PublicationState
 from webhook_server.stores.run_store import RunUnreadable
 
@@ -28,14 +32,17 @@ _SHARE = timedelta(seconds=2)
 _COALESCE = timedelta(seconds=30)  # short states are shown only when they last
 _URGENT = frozenset({State.BUILDING, State.RUNNING, State.FINISHED})
 _LIVE_AGE = timedelta(seconds=30)
+_ADVICE_TAKES = timedelta(seconds=1)  # between two looks whether it came; the bell is sooner
+_HELD = "held"
 
 
 class CheckRuns:
     """The check runs of runs."""
 
-    def __init__(self, parts: Parts, outside: Outside, failures: Failures) -> None:
+    def __init__(self, parts: Parts, outside: Outside, failures: Failures, spawn: Spawn) -> None:
         self._parts, self._outside, self._failures = parts, outside, failures
         self._store, self._now = parts.publications, parts.now
+        self._advices = Advices(parts, spawn)
         self._feeds = Feeds(parts.sources.events)
         self._creating = Creating(parts.publications, parts.now)
         self._live: dict[int, int] = {}  # by installation
@@ -64,8 +71,12 @@ class CheckRuns:
 
     def _show(self, item: Publication, run: Run) -> None:
         api = self._outside.api
-        wanted = self._wanted(run)
+        item = self._with_advice(item, run)
+        wanted = self._wanted(item, run)
+        item = _anew(item) if _is_over(item, wanted) else item
         due_at = self._when(item, run, wanted)
+        if due_at is None:
+            self._feeds.forget(run.id)
         if due_at is None or due_at > self._now():
             self._store.save(replace(item, due_at=due_at, failures=0))
             return
@@ -81,11 +92,22 @@ class CheckRuns:
 
     def _is_urgent(self, item: Publication, run: Run) -> bool:
         """Say whether GitHub shows something wrong: progress alone can wait."""
-        return item.sent.get("state") != run.state.value or run.state is State.FINISHED
+        return item.sent.get("state") != shown_as(run) or run.state is State.FINISHED
 
-    def _wanted(self, run: Run) -> CheckRun:
-        feed = self._feeds.read(run.id)
-        return check_run(run, feed, url=self._parts.url_of(run.id), now=self._now())
+    def _with_advice(self, item: Publication, run: Run) -> Publication:
+        """Return the publication with the advice on a finished run: its end is shown before."""
+        if run.state is not State.FINISHED or settled(item):
+            return item
+        usage = self._feeds.read(run.id).usage
+        if wish(run, usage) is None:
+            return with_advice(item, None)
+        end_is_shown = item.sent.get("state") == shown_as(run)
+        return self._advices.added(item, run, usage) if end_is_shown else item
+
+    def _wanted(self, item: Publication, run: Run) -> CheckRun:
+        feed, url = self._feeds.read(run.id), self._parts.url_of(run.id)
+        beside = around(self._parts, item, run)
+        return check_run(run, feed, url=url, now=self._now(), around=beside)
 
     def _when(self, item: Publication, run: Run, wanted: CheckRun) -> datetime | None:
         """Return when this should be sent; None: it is shown already and nothing will change."""
@@ -93,13 +115,19 @@ class CheckRuns:
         unsent = int(item.sent.get("annotations", 0)) < len(wanted.annotations)
         if item.external_id is None or item.sent_at is None:
             return now
-        finished = run.state is State.FINISHED
+        shown, told = shown_as(run), item.sent.get("state")
         if item.sent_digest == wanted.digest and not unsent:
-            return None if finished else now + self._interval(item)
-        new_state = item.sent.get("state") != run.state.value
-        if (new_state and run.state in _URGENT) or (unsent and finished):
+            return self._next_look(item, run)
+        urgent = run.state in _URGENT or _HELD in (shown, told)  # a person waits for it
+        if (shown != told and urgent) or run.state is State.FINISHED:
             return now
-        return item.sent_at + (_COALESCE if new_state else self._interval(item))
+        return item.sent_at + (_COALESCE if shown != told else self._interval(item))
+
+    def _next_look(self, item: Publication, run: Run) -> datetime | None:
+        """Return when a run whose newest state is shown may have news; None: never again."""
+        if run.state is not State.FINISHED:
+            return self._now() + self._interval(item)
+        return None if settled(item) else self._now() + _ADVICE_TAKES
 
     def _interval(self, item: Publication) -> timedelta:
         times = min(int(item.sent.get("times", 0)), 10)
@@ -122,8 +150,9 @@ class CheckRuns:
         item = self._without_doubt(item, wanted, to)
         sent = int(item.sent.get("annotations", 0))
         if item.external_id is None:
+            older = int(item.sent.get("older", 0))
             found = (
-                api.find_check_run(place, wanted.head_sha, wanted.external_id)
+                api.find_check_run(place, wanted.head_sha, wanted.external_id, newer_than=older)
                 if self._creating.in_doubt(item)
                 else None
             )
@@ -155,17 +184,18 @@ class CheckRuns:
     ) -> None:
         now = self._now()
         shown = min(int(item.sent.get("annotations", 0)) + BATCH, len(wanted.annotations))
-        same_state = item.sent.get("state") == run.state.value
+        same_state = item.sent.get("state") == shown_as(run)
         times = int(item.sent.get("times", 0)) + 1 if same_state else 0
         sent = {
             "begun": True,
             "annotations": shown,
-            "state": run.state.value,
+            "state": shown_as(run),
             "times": times,
+            "conclusion": wanted.conclusion,
         }
         new = replace(
             item,
-            sent=sent,
+            sent={**kept_of(item), **sent},
             sent_digest=wanted.digest,
             sent_at=now,
             failures=0,
@@ -174,11 +204,10 @@ class CheckRuns:
             if run.state is State.FINISHED
             else PublicationState.PENDING,
         )
-        due_at = now if shown < len(wanted.annotations) else now + self._interval(new)
-        finished = run.state is State.FINISHED and shown == len(wanted.annotations)
-        if finished:
+        due_at = now if shown < len(wanted.annotations) else self._next_look(new, run)
+        if due_at is None:
             self._feeds.forget(run.id)
-        if not self._store.save(replace(new, due_at=None if finished else due_at)):
+        if not self._store.save(replace(new, due_at=due_at)):
             self._repair(new, run, to)
 
     def _repair(self, item: Publication, sent: Run, to: tuple[GithubApi, Place]) -> None:
@@ -187,6 +216,25 @@ class CheckRuns:
         if run is None or item.external_id is None or run.state is sent.state:
             return
         api, place = to
-        wanted = self._wanted(run)
+        wanted = self._wanted(item, run)
         body = wanted.body(len(wanted.annotations))
         api.update_check_run(place, item.external_id, body)
+
+
+def _is_over(item: Publication, wanted: CheckRun) -> bool:
+    """Say whether what GitHub shows was concluded otherwise: a held run that goes on, or ends.
+
+    A check run that is completed stays so: GitHub takes an update of its status or conclusion and
+    does nothing. https://github.com/orgs/community/discussions/24761
+    """
+    concluded = item.sent.get("conclusion")
+    return bool(item.external_id and concluded and concluded != wanted.conclusion)
+
+
+def _anew(item: Publication) -> Publication:
+    """Return the publication without its check run: one of the same name takes its place.
+
+    Of checks of one name the newest counts.
+    """
+    sent = {**kept_of(item), "older": item.external_id}
+    return replace(item, external_id=None, sent_digest=None, sent_at=None, url=None, sent=sent)

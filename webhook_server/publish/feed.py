@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cynthus.wire import EventKind, Mark, RunEvent
-from webhook_server.runs.feed_facts import Feed, Moment, Pace
+from webhook_server.runs.feed_facts import Feed, Headway, Moment
 from webhook_server.runs.usage import UsageMeter
 from webhook_server.stores.event_store import EventStore
 
@@ -24,7 +24,7 @@ _MARKS = 20  # of one attempt: a boot has seven steps
 class _Followed:
     seq: int = 0
     progress: float | None = None
-    pace: Pace | None = None
+    headway: Headway | None = None
     phase: str | None = None
     summary: str | None = None
     metrics: dict[str, list[float]] = field(default_factory=dict)
@@ -107,10 +107,10 @@ def _add_progress(found: _Followed, event: RunEvent) -> None:
     found.progress = share
     if share is None:
         return
-    first = found.pace
-    if first is None or share < first.first:  # it begins again: a new epoch, a new file
-        first = Pace(first_at=event.at, first=share, newest_at=event.at, newest=share)
-    found.pace = replace(first, newest_at=event.at, newest=share)
+    first = found.headway
+    if first is None or share < first.newest:  # it begins again: another phase, another file
+        first = Headway(first_at=event.at, first=share, newest_at=event.at, newest=share)
+    found.headway = replace(first, newest_at=event.at, newest=share)
 
 
 def _add_sample(found: _Followed, event: RunEvent) -> None:
@@ -133,7 +133,7 @@ def _add_mark(found: _Followed, event: RunEvent) -> None:
 def _add_state(found: _Followed, event: RunEvent) -> None:
     state = str(event.body.get("state", ""))
     if state == "queued":  # a new attempt begins from nothing
-        found.progress = found.pace = found.phase = None
+        found.progress = found.headway = found.phase = None
     _add_moment(found, event.at, state)
 
 
@@ -160,7 +160,7 @@ _TAKERS: Mapping[EventKind, Callable[[_Followed, RunEvent], None]] = {
 def _feed(found: _Followed) -> Feed:
     return Feed(
         progress=found.progress,
-        pace=found.pace,
+        headway=found.headway,
         phase=found.phase,
         metrics={name: tuple(points) for name, points in found.metrics.items()},
         summary=found.summary,

@@ -12,10 +12,20 @@ from webhook_server.github_api import GithubApi
 from webhook_server.publish.line import Line
 from webhook_server.publish.places import Places
 from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.runs.model import Run
+from webhook_server.runs.sizing import Advice
+from webhook_server.runs.usage import Usage
 from webhook_server.stores.publication_store import Publication, PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
+
+Spawn = Callable[[Callable[[], None]], None]
+
+
+def no_advice(_run: Run, _usage: Usage) -> Advice | None:
+    """Advise nothing: this process knows no providers."""
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +41,7 @@ class Parts:
     bell: Bell
     url_of: Callable[[str], str]  # run id → the dashboard's page
     now: Callable[[], datetime]
+    advise: Callable[[Run, Usage], Advice | None] = no_advice  # may take seconds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,11 @@ from webhook_server.publish.check_runs import CheckRuns
 from webhook_server.publish.comments import Comments
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.line import Line
-from webhook_server.publish.parts import Outside, Parts, Show
+from webhook_server.publish.parts import Outside, Parts, Show, Spawn
 from webhook_server.publish.places import Places
 from webhook_server.publish.plans import Plans
 from webhook_server.publish.policy_checks import PolicyChecks
-from webhook_server.publish.releases import Releases, Spawn, in_background
+from webhook_server.publish.releases import Releases, in_background
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,
@@ -114,7 +114,7 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
         line=Line(parts.api, parts.now),
     )
     return {
-        PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures),
+        PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures, spawn),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
         PublicationKind.COMMENT: Comments(parts, outside, failures),
         PublicationKind.PLAN: Plans(parts, outside),

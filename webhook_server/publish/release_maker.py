@@ -11,20 +11,25 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from cynthus.codec import encode
+from cynthus.envelope import Signature, seal
 from cynthus.errors import Refused, Transient
 from cynthus.wire import EventKind
-from webhook_server.github_api import Asset, GithubApi, NotFound, Release, Releases
+from webhook_server.github_api import Asset, GithubApi, Invalid, NotFound, Release, Releases
 from webhook_server.intents import Place
 from webhook_server.publish.assets import AssetFile, Blobs, digest_of, output_key
+from webhook_server.runs import provenance, release_texts
 from webhook_server.runs import release as shape
 from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.model import Run
+from webhook_server.runs.provenance import Builder, Subject
 from webhook_server.runs.release import AssetPlan, OwnFile
 from webhook_server.stores.environment_store import Texts
 from webhook_server.stores.event_store import EventStore
 
 _PAGE = 500
+_NAMES = 9  # of one release; more were deleted by somebody who wants none
 _CHUNK = 1 << 20
+_NOBODY = Builder(url="http://localhost", version="0", github_url="https://github.com")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,8 @@ class ReleaseSources:
     blob_key: Callable[[int, str, int, str], str]
     spec_text: Callable[[str], str | None]
     environment: Callable[[str], Texts]
+    builder: Builder = _NOBODY
+    sign: Callable[[bytes], Signature] | None = None  # None: statements stay bare
 
 
 class ReleaseMaker:
@@ -45,6 +52,7 @@ class ReleaseMaker:
         self._place, self._run, self._sources = place, run, sources
         self._releases = Releases(api, place)
         self._plan = shape.plan(run)
+        self._subjects: list[Subject] = []  # what the release holds by now
 
     def make(self, feed: Feed, *, url: str, release_id: int | None, in_doubt: bool) -> Release:
         """Return the published release; safe to repeat with `in_doubt`.
@@ -57,10 +65,11 @@ class ReleaseMaker:
         there = {asset.name: asset for asset in self._releases.assets(release.id)}
         for planned in self._plan.assets:
             self._put_planned(release, planned, there)
-        own = [self._put_own(release, name, file, there) for name, file in self._own_files()]
-        text = shape.manifest(self._run, self._plan, own)
-        with _file_of([text]) as file:
-            self._put_own(release, shape.MANIFEST, file, there)
+        files = self._own_files(feed)
+        own = [self._put_own(release, name, file, there) for name, file in files]
+        text = release_texts.manifest(self._run, self._plan, own)
+        self._put_text(release, shape.MANIFEST, text, there)
+        self._put_text(release, provenance.PROVENANCE, self._provenance(), there)
         return self._published(release)
 
     # ── the draft ───────────────────────────────────────────────────────────────────────────────
@@ -93,16 +102,34 @@ class ReleaseMaker:
 
     def _create(self, feed: Feed, url: str, *, base: bool) -> Release:
         commit = self._place.default_branch if base else self._run.key.commit_sha
-        text = shape.notes(self._run, self._plan, feed.metrics, url=url, base=base)
+        text = release_texts.notes(self._run, self._plan, feed.metrics, url=url, base=base)
         return self._releases.create_draft(
             tag=shape.tag_of(self._run), commit=commit, title=shape.title_of(self._run), notes=text
         )
 
     def _published(self, release: Release) -> Release:
-        published = self._releases.publish(release.id)
-        if published.draft:
-            raise Transient("GitHub still shows the release as a draft.")
-        return published
+        """Publish the draft, under the next name that GitHub gives where its own is taken."""
+        for again in range(1, _NAMES + 1):
+            tag = shape.tag_of(self._run, again)
+            try:
+                published = self._publish(release, tag)
+            except Invalid as error:
+                # The name is another release's, or was a deleted immutable one's: "you cannot
+                # reuse the same tag name",
+                # https://docs.github.com/code-security/concepts/supply-chain-security/immutable-releases
+                if again == _NAMES or not _is_taken(error):
+                    raise
+                continue
+            if published.draft:
+                raise Transient("GitHub still shows the release as a draft.")
+            return published
+        raise AssertionError("the last name is published or refused")
+
+    def _publish(self, release: Release, tag: str) -> Release:
+        if tag != shape.tag_of(self._run):
+            text = release_texts.renamed(self._run, tag, release.body)
+            self._releases.rename(release.id, tag=tag, notes=text)
+        return self._releases.publish(release.id)
 
     # ── assets ──────────────────────────────────────────────────────────────────────────────────
 
@@ -110,6 +137,7 @@ class ReleaseMaker:
         if plan.name in there:
             digest = digest_of(plan, self._open_output)
             if self._is_there(there[plan.name], plan.size_bytes, digest):
+                self._subjects.append(Subject(name=plan.name, sha256=digest))
                 return
         file = AssetFile(plan, self._open_output)
         asset = self._send(release, plan.name, cast("BinaryIO", file), plan.size_bytes)
@@ -120,12 +148,18 @@ class ReleaseMaker:
                 f"output for {plan.name!r} is not what was collected: its digest differs."
             )
         self._check(asset, plan.name, plan.size_bytes, digest)
+        self._subjects.append(Subject(name=plan.name, sha256=digest))
+
+    def _put_text(self, release: Release, name: str, text: bytes, there: dict[str, Asset]) -> None:
+        with _file_of([text]) as file:
+            self._put_own(release, name, file, there)
 
     def _put_own(
         self, release: Release, name: str, file: BinaryIO, there: dict[str, Asset]
     ) -> OwnFile:
         size_bytes, digest = _measured(file)
         own = OwnFile(name=name, size_bytes=size_bytes, sha256=digest)
+        self._subjects.append(Subject(name=name, sha256=digest))
         if name in there and self._is_there(there[name], size_bytes, digest):
             return own
         asset = self._send(release, name, file, size_bytes)
@@ -159,8 +193,16 @@ class ReleaseMaker:
 
     # ── our own files ───────────────────────────────────────────────────────────────────────────
 
-    def _own_files(self) -> Iterator[tuple[str, BinaryIO]]:
+    def _provenance(self) -> bytes:
+        """Return the statement about all that was put there, signed where there is a key."""
+        text = provenance.statement(self._run, self._subjects, self._sources.builder)
+        sign = self._sources.sign
+        return text if sign is None else seal(text.rstrip(b"\n"), sign)
+
+    def _own_files(self, feed: Feed) -> Iterator[tuple[str, BinaryIO]]:
+        card = release_texts.model_card(self._run, feed.metrics)
         texts: list[tuple[str, Iterator[bytes]]] = [
+            (shape.CARD, iter((card,))),
             (shape.spec_name(self._run), self._spec()),
             (shape.METRICS, self._metrics()),
             (shape.LOG, self._log()),
@@ -202,6 +244,12 @@ class ReleaseMaker:
                 yield f"=== attempt {attempt.number} ===\n".encode()
             for text in self._sources.events.log_text(self._run.id, attempt.number):
                 yield text.encode("utf-8", "replace")
+
+
+def _is_taken(error: Invalid) -> bool:
+    # GitHub's own words; the last one is what its rule for names of immutable releases says.
+    words = ("already_exists", "used by an immutable release", "creations being restricted")
+    return any(word in str(error) for word in words)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
-from webhook_server.publish.parts import Outside, Parts
+from webhook_server.publish.parts import Outside, Parts, Spawn
 from webhook_server.publish.release_maker import ReleaseMaker
 from webhook_server.runs.model import Run
 from webhook_server.stores.publication_store import Publication, PublicationState
@@ -20,8 +20,6 @@ from webhook_server.stores.publication_store import Publication, PublicationStat
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 2  # each may hold a large upload
-
-Spawn = Callable[[Callable[[], None]], None]
 
 
 def in_background(work: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Turn a run's samples and metrics into short series for its page."""
+"""Turn a run's samples and metrics into short series, and a table of what is used, for its page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
+
+from webhook_server.runs.model import Run
+from webhook_server.runs.spark import sparkline
+from webhook_server.runs.usage import Row, UsageMeter, rows
 
 MOST_POINTS = 400  # a chart is 600 pixels wide
 MOST_CHARTS = 24  # more metrics than that are listed by their last value only
@@ -22,6 +26,18 @@ def series_of(points: Iterable[Point]) -> dict[str, Series]:
             if len(found) < MOST_CHARTS or name in found:
                 found[name].append((round(at, 3), value))
     return {name: thin(series) for name, series in found.items()}
+
+
+def use_rows(run: Run, points: Iterable[Point]) -> tuple[tuple[Row, str], ...]:
+    """Return what the newest attempt uses, each line with its course; of a gang all together."""
+    if run.attempt is None:
+        return ()
+    meter = UsageMeter()
+    for kind, attempt, _, body in points:
+        if kind == "sample" and attempt == run.attempt.number:
+            meter.add(body)
+    found = rows(meter.usage(), cpus=run.attempt.offer.cpu)
+    return tuple((row, sparkline(row.course, low=0.0, high=row.full)) for row in found)
 
 
 def _sample(body: dict[str, Any]) -> Iterable[tuple[str, float]]:

@@ -22,7 +22,7 @@ from webhook_server.routes.access import (
 )
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.bodies import limited_body
-from webhook_server.routes.charts import series_of
+from webhook_server.routes.charts import series_of, use_rows
 from webhook_server.routes.client_api import cancel_run, told
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.people import FORM_LIMIT_BYTES, FORM_TYPE, People, fields_of
@@ -31,7 +31,9 @@ from webhook_server.routes.static_files import static_file
 from webhook_server.routes.warm_rows import warm_rows
 from webhook_server.runs.attempts import STEP_WORDS
 from webhook_server.runs.model import Offer, Run, State
+from webhook_server.runs.origins import origin_facts
 from webhook_server.stores.feed_tail import log_tail, newest_seq, points
+from webhook_server.stores.run_store import RunUnreadable
 from webhook_server.stores.session_store import LIFE
 from webhook_server.stores.tally import open_runs
 from webhook_server.views import run_view, signed_outputs
@@ -158,6 +160,7 @@ class _Pages:
         rank = rank if rank is not None and rank < nodes and nodes > 1 else None
         log, cut = log_tail(parts.database, run_id, attempt, LOG_TAIL_BYTES, rank)
         view = run_view(run, told(parts, run_id), base_url=parts.base_url, now=now)
+        found = points(parts.database, run_id)
         return self.people.page(
             request,
             "run.html",
@@ -173,7 +176,9 @@ class _Pages:
             log=plain(log),
             cut=cut,
             steps=steps(run, self._transitions(run_id), now),
-            series=series_of(points(parts.database, run_id)),
+            series=series_of(found),
+            use=use_rows(run, found),
+            origin=origin_facts(run, self._original(run)),
             outputs=signed_outputs(
                 run, base_url=parts.base_url, server_key=parts.server_key, now=now
             ),
@@ -182,6 +187,13 @@ class _Pages:
             release_url=_web_url(run.release_url),
             spec_text=parts.runs.spec_text(run_id) or "",
         )
+
+    def _original(self, run: Run) -> Run | None:
+        try:
+            found = self._parts.runs.get(run.origin.reproduces) if run.origin.reproduces else None
+        except RunUnreadable:
+            return None
+        return found if found and found.key.repository_id == run.key.repository_id else None
 
     def _transitions(self, run_id: str) -> list[RunEvent]:
         return self._parts.events.after(run_id, 0, limit=500, kinds=[EventKind.STATE])

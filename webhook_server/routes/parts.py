@@ -105,3 +105,4 @@ class Parts:
     jobs: JobGate | None  # None: GitHub is not configured
     machines: MachineGate | None = None  # None: no cloud whose instances have an identity
     alive: Callable[[], tuple[str, ...]]  # names of loops that have stopped moving
+    public_key: bytes | None = None  # PEM, of the key that signs; None: nothing is signed

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 from cynthus.money import of_limit, usd
 from webhook_server.runs.feed_facts import Feed, Moment
+from webhook_server.runs.forecast import Left, expected_usd, remaining
 from webhook_server.runs.headline import left_text
 from webhook_server.runs.hostile import code, fenced, inline, title
 from webhook_server.runs.model import Run, State
-from webhook_server.runs.pace import Left, expected_usd, remaining
+from webhook_server.runs.origins import OVERRIDE, origin_facts
 from webhook_server.runs.spark import bar, sparkline
-from webhook_server.runs.standing import reproduced
 from webhook_server.runs.terms import is_held, longest, most_usd, usd_per_hour
 from webhook_server.runs.usage import rows
 
@@ -21,14 +20,14 @@ _BAR = 24
 _TEXT = 60  # signs of a phase's name: the chart's lines must not wrap
 _SHA = 12  # digits of a commit: more than any repository needs to name one
 _LEFT_OUT = 20  # outputs that are named
-_SHOWN = 20  # overrides, extensions
+_REASONS = 20  # of a hold: a policy has fewer lines
 
 
 def hold(run: Run) -> str:
     """Say why a run is held, who may let it go, and what to write for that."""
     if run.hold is None or not is_held(run):
         return ""
-    reasons = [f"- {inline(text, 300)}" for text in run.hold.reasons[:_SHOWN]]
+    reasons = [f"- {inline(text, 300)}" for text in run.hold.reasons[:_REASONS]]
     most = f"An approval lets this run cost up to {usd(run.hold.cap_usd)}, all attempts together."
     do = f"{inline(run.hold.who, 300)} may approve it: press **Approve**"
     if run.pull_request is not None:
@@ -47,30 +46,11 @@ def asking(run: Run) -> str:
 
 def origin(run: Run, original: Run | None) -> str:
     """Say who asked for it, on top of which file's values, as part of what."""
-    lines = [f"- {line}" for line in _origin(run, original)]
+    lines = [
+        f"- {label}: {code(value, 200) if label == OVERRIDE else inline(value, 200)}"
+        for label, value in origin_facts(run, original)
+    ]
     return "\n".join(["### Where it comes from", *lines]) if lines else ""
-
-
-def _origin(run: Run, original: Run | None) -> Iterator[str]:
-    origin = run.origin
-    if origin.asked_by:
-        yield f"asked for by {inline(origin.asked_by, 100)}"
-    if origin.sweep is not None:
-        yield f"run {origin.sweep.index + 1} of {origin.sweep.count} of a sweep"
-    if origin.reproduces:
-        yield f"reproduces {inline(reproduced(run, original), 120)}"
-    if origin.retries:
-        yield f"runs {code(origin.retries, 20)} again"
-    if origin.fork:
-        yield "a fork's commit: no secrets, caches of its own, lower limits"
-    for key, value in origin.overrides[:_SHOWN]:
-        yield f"{code(f'{key}={value}', 200)} instead of the file's value"
-    if run.approval is not None:
-        cap, at = usd(run.approval.cap_usd), f"{run.approval.at:%Y-%m-%d %H:%M} UTC"
-        yield f"approved by {inline(run.approval.by, 100)}, {at}, up to {cap}"
-    for extension in run.extensions[:_SHOWN]:
-        who, at = inline(extension.by, 100), f"{extension.at:%Y-%m-%d %H:%M} UTC"
-        yield f"{who} gave it {extension.more} more, {at}"
 
 
 def timeline(feed: Feed) -> str:
@@ -121,11 +101,11 @@ def cost(run: Run, feed: Feed) -> str:
     if rate > 0 and run.state is not State.FINISHED:
         facts.append(f"{usd(rate)} an hour")
     expected = expected_usd(run, feed)
-    rest = remaining(feed.pace)
-    if expected is not None and rest is not None and feed.pace is not None:
+    rest = remaining(feed.headway)
+    if expected is not None and rest is not None and feed.headway is not None:
         left = left_text(Left(time=rest, at_most=False))
         facts.append(
-            f"about {usd(expected)} in the end ({left} at {feed.pace.newest_at:%H:%M} UTC)"
+            f"about {usd(expected)} in the end ({left} at {feed.headway.newest_at:%H:%M} UTC)"
         )
     most = longest(run)
     if most is not None and run.extensions:

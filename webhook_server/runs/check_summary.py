@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from webhook_server.runs import check_facts
+from webhook_server.runs import check_facts, gate
 from webhook_server.runs.attempts import kept_notice, table
 from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.headline import number
@@ -28,7 +28,7 @@ class Around:
 
     original: Run | None = None  # the run that this one reproduces
     advice: Advice | None = None
-    sections: tuple[str, ...] = ()  # Markdown of ours: the gates, a comparison
+    sections: tuple[str, ...] = ()  # Markdown of ours: how it differs from the original
 
 
 def summary(run: Run, feed: Feed, around: Around, url: str) -> str:
@@ -39,6 +39,7 @@ def summary(run: Run, feed: Feed, around: Around, url: str) -> str:
         check_facts.asking(run),
         _notices(run, feed),
         _faults(run),
+        gate.table(run.gate_lines),
         _advice(around.advice),
         *around.sections,
         _metrics(feed),

@@ -19,7 +19,7 @@ class Moment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Headway:
     """The first and the newest word of the newest attempt on its progress."""
 
     first_at: datetime
@@ -33,7 +33,7 @@ class Feed:
     """What the run's feed tells."""
 
     progress: float | None = None  # 0…1
-    pace: Pace | None = None
+    headway: Headway | None = None
     phase: str | None = None
     metrics: Mapping[str, Sequence[float]] = field(default_factory=dict)
     summary: str | None = None

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from cynthus.spec import Spec
 from cynthus.wire import AgentState
+from webhook_server.runs.gate import failure_text, judge
 from webhook_server.runs.limits import next_limit, used_attempts
 from webhook_server.runs.model import (
     AgentSeen,
@@ -22,10 +23,12 @@ from webhook_server.runs.model import (
     Decision,
     DeleteInstance,
     Fate,
+    GateSeen,
     Gone,
     InstanceSeen,
     Member,
     Observations,
+    Outcome,
     Reason,
     Refusal,
     Run,
@@ -34,7 +37,7 @@ from webhook_server.runs.model import (
 )
 from webhook_server.runs.policy import Policy
 from webhook_server.runs.superseded import saving
-from webhook_server.runs.verdict import stopped
+from webhook_server.runs.verdict import failed, stopped
 from webhook_server.runs.warm import keep_until
 
 #: Where a run may go from each state.
@@ -150,6 +153,8 @@ def refusal_of(seen: InstanceSeen) -> Refusal | None:
 
 def end(at: Try, why: Verdict) -> Decision:
     """End the attempt and begin to give its instances back, or keep one for the next run."""
+    if why.outcome is Outcome.SUCCEEDED and at.spec.gate:
+        at, why = _gated(at, why)
     ended = replace(at.attempt, ended_at=at.now, reason=why.reason, lost=why.outcome is None)
     ended = _kept(at, ended, why)
     run = with_attempt(at, ended).run
@@ -164,6 +169,15 @@ def end(at: Try, why: Verdict) -> Decision:
     at_once = not ended.living or (outcome is None and is_quiet(ended))
     again_at = at.now if at_once else at.now + at.policy.delete_retry
     return Decision(run=run, commands=give_back(ended), look_again_at=again_at)
+
+
+def _gated(at: Try, why: Verdict) -> tuple[Try, Verdict]:
+    """Let a run that ended well fail where its metrics miss what the spec demands of them."""
+    seen = at.seen.gate or GateSeen(metrics={}, baseline=None)  # nothing told: nothing is met
+    result = judge(at.spec.gate, seen)
+    run = replace(at.run, gate_lines=result.lines, baseline_run=seen.baseline_run)
+    why = failed(Cause.GATE, failure_text(result)) if result.failed else why
+    return replace(at, run=run), why
 
 
 def _kept(at: Try, ended: Attempt, why: Verdict) -> Attempt:

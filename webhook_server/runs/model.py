@@ -335,6 +335,17 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateLine:
+    """One gate of the spec, judged."""
+
+    text: str  # as the spec says it, in its normal form
+    found: float | None  # None: the run told no such number
+    wanted: float | None  # None: there is no baseline to make it from
+    passed: bool
+    note: str = ""  # why it was judged without both numbers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One request to execute a spec at a commit. Immutable; `decide` returns the next one."""
 
@@ -372,6 +383,7 @@ class Run:
     approval: Approval | None = None  # the one that counts; None: none was needed, or is there
     extensions: tuple[Extension, ...] = ()  # those taken up, with what was granted of each
     baseline_run: str | None = None  # whose metrics its gates were compared with
+    gate_lines: tuple[GateLine, ...] = ()  # how its gates were judged; none before that
 
     @property
     def attempt(self) -> Attempt | None:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cynthus.codec import encode
-from cynthus.money import usd
 from cynthus.wire import Output
-from webhook_server.runs.environments import image_digest
-from webhook_server.runs.hostile import code, cut_middle, inline
-from webhook_server.runs.model import Attempt, Run
-from webhook_server.runs.spark import sparkline
+from webhook_server.runs.model import Run
+from webhook_server.runs.provenance import PROVENANCE
 
 # https://docs.github.com/repositories/releasing-projects-on-github/about-releases#storage-and-bandwidth-quotas
 PART_BYTES = 2_000_000_000  # "each file must be under 2 GiB"
 MAX_ASSETS = 1000
-_OWN_ASSETS = 10  # manifest, metrics, log, spec, lock, SBOM; and room for what GitHub may add
-_NOTES_LIMIT = 60_000  # GitHub takes 125,000 characters
+_OWN_ASSETS = 10  # eight of ours at most; and room for what GitHub may add
 _NAME_LIMIT = 180
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9._-]+")
 MANIFEST, METRICS, LOG = "manifest.json", "metrics.json", "log.txt"
 # CycloneDX names its files *.cdx.json: https://cyclonedx.org/specification/overview/
 LOCK, SBOM = "requirements.lock", "sbom.cdx.json"
+CARD = "model-card.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +79,10 @@ class OwnFile:
     sha256: str
 
 
-def tag_of(run: Run) -> str:
-    """Return the tag."""
-    return f"cynthus/{run.spec.name if run.spec else 'run'}/{run.number}"
+def tag_of(run: Run, again: int = 1) -> str:
+    """Return the tag; `again`: of the names for it, the how-manieth, once others are taken."""
+    tag = f"cynthus/{run.spec.name if run.spec else 'run'}/{run.number}"
+    return tag if again == 1 else f"{tag}-{again}"
 
 
 def title_of(run: Run) -> str:
@@ -261,92 +257,4 @@ def _own_names(run: Run) -> tuple[str, ...]:
     about = run.environment.about if run.environment else None
     lock = (LOCK,) if about and about.lock_sha256 else ()
     sbom = (SBOM,) if about and about.sbom_sha256 else ()
-    return (MANIFEST, METRICS, LOG, spec_name(run), *lock, *sbom)
-
-
-def manifest(run: Run, planned: ReleasePlan, own: Sequence[OwnFile]) -> bytes:
-    """Return manifest.json: everything that is needed to check and to repeat the run."""
-    content = {
-        "version": 1,
-        "run": {
-            "id": run.id,
-            "name": run.spec.name if run.spec else "",
-            "number": run.number,
-            "trigger": run.key.trigger,
-            "created_at": run.created_at,
-            "cost_usd": run.cost_usd,
-        },
-        "repository": {"id": run.key.repository_id, "name": run.repository},
-        "commit": run.key.commit_sha,
-        "ref": run.ref,
-        "spec": {"path": run.key.spec_path, "sha256": run.spec_sha256},
-        "image": run.image,
-        "image_digest": image_digest(run.image),
-        "environment": run.environment.about if run.environment else None,
-        "attempts": [_attempt(attempt) for attempt in run.attempts],
-        "files": list(planned.files),
-        "own_files": list(own),
-    }
-    return json.dumps(encode(content), indent=1, ensure_ascii=False).encode() + b"\n"
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    offer = attempt.offer
-    return {
-        "number": attempt.number,
-        "provider": offer.provider,
-        "place": offer.place,
-        "machine": offer.machine,
-        "gpu": f"{offer.gpu_type}:{offer.gpu_count}" if offer.gpu_type else None,
-        "spot": offer.spot,
-        "usd_per_hour": offer.usd_per_hour,
-        "ordered_at": attempt.ordered_at,
-        "started_at": attempt.started_at,
-        "ended_at": attempt.ended_at,
-    }
-
-
-def notes(
-    run: Run, planned: ReleasePlan, metrics: Mapping[str, Sequence[float]], *, url: str, base: bool
-) -> str:
-    """Return the release's text; `base`: its tag could not be put on the run's own commit."""
-    rows = [
-        f"| {inline(name, 60)} | {values[-1]:.6g} | {sparkline(values)} |"
-        for name, values in list(metrics.items())[:40]
-        if values
-    ]
-    table = ["| metric | last | course |", "|---|---:|---|", *rows] if rows else []
-    lines = [
-        f"Outputs of {code(run.key.spec_path)} at {run.key.commit_sha}, "
-        f"{len(planned.files)} files, {usd(run.cost_usd)}.",
-        "",
-        *_base_note(run, base=base),
-        *table,
-        "",
-        f"Every file's size and SHA-256 stand in {code(MANIFEST)}.",
-        "",
-        "To run it again:",
-        "",
-        "```sh",
-        f"git checkout {run.key.commit_sha} && cynthus run {_shell_word(run.key.spec_path)}",
-        "```",
-    ]
-    if run.image:
-        lines += ["", f"Image: {code(run.image)}"]
-    if url.startswith(("https://", "http://")):
-        lines += ["", f"[The run]({url})"]
-    return cut_middle("\n".join(lines), _NOTES_LIMIT) + f"\n\n{marker_of(run)}\n"
-
-
-def _base_note(run: Run, *, base: bool) -> list[str]:
-    if not base:
-        return []
-    return [
-        f"> The tag stands on the default branch: commit {run.key.commit_sha} changes workflow "
-        "files, and GitHub lets this app put no tag there.",
-        "",
-    ]
-
-
-def _shell_word(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z0-9._/-]+", text) else "cynthus.yaml"
+    return (MANIFEST, METRICS, LOG, CARD, PROVENANCE, spec_name(run), *lock, *sbom)

@@ -85,7 +85,7 @@ def advice(run: Run, usage: Usage, offers: Sequence[Offer]) -> Advice | None:
         for offer in new_enough(offers, run.environment)
         if offer.spot == now.spot and offer.usd_per_hour < now.usd_per_hour * WORTH
     ]
-    best = min(cheaper, key=lambda offer: offer.usd_per_hour, default=None)
+    best = min(cheaper, key=lambda o: (o.usd_per_hour, o.place != now.place), default=None)
     if best is None:
         return None
     changed = (best.gpu_type, best.gpu_count) != (now.gpu_type, now.gpu_count)

@@ -1,7 +1,7 @@
 """Say in GitHub's words what a check run is called, where it stands, and what it offers: pure.
 
-A held run is completed with `action_required`, so that its button can be pressed; an update with a
-status opens it again. https://docs.github.com/rest/checks/runs#create-a-check-run
+A held run is completed with `action_required`: only completed check runs show their buttons.
+https://docs.github.com/rest/checks/runs#create-a-check-run
 """
 
 from __future__ import annotations

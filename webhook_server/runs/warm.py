@@ -37,7 +37,7 @@ SHORTEST = timedelta(seconds=30)
 HEARD_WITHIN = timedelta(seconds=30)
 
 #: Ends after which a machine is as good as before. Whoever cancels wants to pay no more.
-_OWN_ENDS = frozenset({Cause.EXIT, Cause.OUT_OF_MEMORY})
+_OWN_ENDS = frozenset({Cause.EXIT, Cause.OUT_OF_MEMORY, Cause.GATE})
 
 
 def keep_until(

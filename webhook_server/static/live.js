@@ -344,11 +344,20 @@
       make("td", {}, make("code", { title: one.sha256 }, `${one.sha256.slice(0, 12)}…`)))));
   }
 
+  function showHold(hold) {
+    by("hold").hidden = !hold;
+    if (!hold) return;
+    by("hold-who").textContent = hold.who;
+    by("hold-cap").textContent = usd(hold.cap_usd);
+    by("hold-reasons").replaceChildren(...hold.reasons.map((text) => make("li", {}, text.replace(ANSI, ""))));
+  }
+
   async function showView(runId) {
     const view = await fetchJson(`/api/v1/runs/${runId}`);
     by("pill").replaceChildren(pill(view));
     by("reason").textContent = view.reason || "";
     by("cost").textContent = usd(view.cost_usd) + (view.max_cost_usd ? ` of ${usd(view.max_cost_usd)}` : "");
+    showHold(view.hold);
     by("estimate").hidden = !view.price_source;
     by("estimate").title = view.price_source;
     by("cancel").hidden = view.state === "finished";

@@ -10,7 +10,7 @@ from cynthus.wire import Mark
 from tests.builders import NOON, a_run, a_spec, an_attempt, an_offer, seconds
 from webhook_server.runs.attempts import boot_marks, kept_notice, lost_time, machine_text, table
 from webhook_server.runs.feed_facts import Feed
-from webhook_server.runs.model import Cause, Reason, State
+from webhook_server.runs.model import Cause, Grant, Hold, Origin, Reason, State
 from webhook_server.runs.report import check_run
 from webhook_server.runs.warm import kept, offers
 from webhook_server.views import Told, run_view
@@ -145,3 +145,25 @@ def test_a_gang_on_one_machine_counts_its_instances() -> None:
     here = an_offer(machine="here", place="here")
     assert machine_text(here, nodes=2) == "2 x instance"
     assert machine_text(here, nodes=1) == ""
+
+
+# ── what else a view tells ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_terminal_says_what_a_run_waits_for_and_who_asked_for_it() -> None:
+    hold = Hold(reasons=("it may cost \x1b[2J$9.00",), cap_usd=Decimal(9), who="admin")
+    origin = Origin(asked_by="ada", overrides=(("env.LR", "1e-4"),))
+    run = a_run(State.QUEUED, hold=hold, origin=origin)
+    lines = told_text(run_view(run, Told(), base_url="https://c.test", now=NOON)).splitlines()
+    assert "  held       admin may approve it, up to $9.00" in lines
+    assert "             it may cost $9.00" in lines
+    assert "  asked by   ada" in lines
+    assert "  override   env.LR=1e-4" in lines
+    going = a_run(State.RUNNING, hold=hold)
+    assert run_view(going, Told(), base_url="https://c.test", now=NOON).hold is None
+
+
+def test_a_view_tells_the_limit_that_holds() -> None:
+    run = a_run(grant=Grant(max_cost_usd=Decimal(3)))
+    view = run_view(run, Told(), base_url="https://c.test", now=NOON)
+    assert view.max_cost_usd == Decimal(3)

@@ -11,7 +11,8 @@ import pytest
 
 from cynthus.spec import Resources
 from tests.builders import NOON, a_run, a_spec, an_attempt, an_offer, seconds
-from webhook_server.runs.feed_facts import Feed, Pace
+from webhook_server.runs.feed_facts import Feed, Headway
+from webhook_server.runs.forecast import Left, expected_usd, remaining, time_left
 from webhook_server.runs.headline import TITLE_LIMIT, lasting, place_text, release_tag, title
 from webhook_server.runs.model import (
     Approval,
@@ -24,7 +25,6 @@ from webhook_server.runs.model import (
     Run,
     State,
 )
-from webhook_server.runs.pace import Left, expected_usd, remaining, time_left
 from webhook_server.runs.terms import ends_by, longest, most_usd
 
 L4 = an_offer(
@@ -44,8 +44,8 @@ def training(**changes: Any) -> Run:
     return replace(a_run(State.RUNNING), **(given | changes))
 
 
-def a_pace(first: float, newest: float, minutes: float) -> Pace:
-    return Pace(
+def a_headway(first: float, newest: float, minutes: float) -> Headway:
+    return Headway(
         first_at=NOON,
         first=first,
         newest_at=NOON + timedelta(minutes=minutes),
@@ -57,7 +57,7 @@ def test_a_running_run_says_all_in_one_line() -> None:
     feed = Feed(
         phase="train",
         progress=0.6,
-        pace=a_pace(0.0, 0.6, 27),
+        headway=a_headway(0.0, 0.6, 27),
         metrics={"loss": (0.4,), "epoch": (11.0, 12.0), "epochs": (20.0,)},
     )
     now = NOON + timedelta(minutes=27)
@@ -141,28 +141,30 @@ def test_a_place_is_told_with_its_gpus(offer: Any, nodes: int, told: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("pace", "minutes"),
+    ("headway", "minutes"),
     [
         (None, None),
-        (a_pace(0.0, 0.5, 10), 10),
-        (a_pace(0.5, 0.75, 10), 10),  # from a checkpoint: only what it did itself counts
-        (a_pace(0.0, 0.05, 10), None),  # 5 % say nothing yet
-        (a_pace(0.0, 0.5, 1), None),  # nor does a minute
-        (a_pace(0.0, 1.0, 10), None),
-        (a_pace(0.0, 0.051, 60 * 24 * 200), None),  # years: no forecast
+        (a_headway(0.0, 0.5, 10), 10),
+        (a_headway(0.5, 0.75, 10), 10),  # from a checkpoint: only what it did itself counts
+        (a_headway(0.0, 0.05, 10), None),  # 5 % say nothing yet
+        (a_headway(0.0, 0.5, 1), None),  # nor does a minute
+        (a_headway(0.0, 1.0, 10), None),
+        (a_headway(0.0, 0.051, 60 * 24 * 200), None),  # years: no forecast
     ],
 )
-def test_the_rest_is_foretold_by_what_was_done(pace: Pace | None, minutes: int | None) -> None:
-    found = remaining(pace)
+def test_the_rest_is_foretold_by_what_was_done(
+    headway: Headway | None, minutes: int | None
+) -> None:
+    found = remaining(headway)
     assert (found and round(found / timedelta(minutes=1))) == minutes
 
 
 def test_the_limits_end_it_when_its_pace_is_too_slow_or_not_known() -> None:
     run, now = training(), NOON + timedelta(minutes=30)
     assert time_left(run, Feed(), now) == Left(time=timedelta(minutes=90), at_most=True)
-    slow = Feed(pace=a_pace(0.0, 0.1, 30))
+    slow = Feed(headway=a_headway(0.0, 0.1, 30))
     assert time_left(run, slow, now) == Left(time=timedelta(minutes=90), at_most=True)
-    fast = Feed(pace=a_pace(0.0, 0.5, 30))
+    fast = Feed(headway=a_headway(0.0, 0.5, 30))
     assert time_left(run, fast, now) == Left(time=timedelta(minutes=30), at_most=False)
     late = time_left(run, fast, NOON + timedelta(minutes=70))
     assert late == Left(time=timedelta(0), at_most=False)
@@ -196,7 +198,7 @@ def test_policy_and_approval_lower_a_limit_and_people_lengthen_it() -> None:
 
 
 def test_the_cost_in_the_end_is_reckoned_from_the_newest_word_not_from_the_clock() -> None:
-    feed = Feed(pace=a_pace(0.0, 0.5, 60))
+    feed = Feed(headway=a_headway(0.0, 0.5, 60))
     assert expected_usd(training(), feed) == Decimal("1.40")
     assert expected_usd(training(), Feed()) is None
     assert expected_usd(training(state=State.COLLECTING), feed) is None
@@ -207,7 +209,7 @@ def test_the_cost_in_the_end_is_reckoned_from_the_newest_word_not_from_the_clock
     [(30, "1 min"), (90, "1 min"), (5399, "89 min"), (5400, "1 h"), (172_800, "2 days")],
 )
 def test_time_is_told_as_roughly_as_it_is_known(left: int, told: str) -> None:
-    feed = Feed(pace=Pace(first_at=NOON, first=0, newest_at=NOON + seconds(left), newest=0.5))
+    feed = Feed(headway=Headway(first_at=NOON, first=0, newest_at=NOON + seconds(left), newest=0.5))
     run = training(spec=a_spec(resources=Resources(max_duration=timedelta(days=30))))
     if left > 60:
         assert title(run, feed, NOON + seconds(left)).endswith(f" · {told} left")
