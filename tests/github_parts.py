@@ -12,20 +12,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
 from tests.github_fixture import App, GithubSimulator
 from webhook_server.auth.allowed import Allowed
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
 from webhook_server.publish import Parts, Publisher
+from webhook_server.publish.parts import Keeping
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.runs.model import (
     Cause,
     Decision,
     ImageArrived,
     Outcome,
+    PolicySeen,
     Reason,
     Run,
     State,
@@ -88,6 +92,10 @@ class Server:
         self.publications = PublicationStore(self.db)
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
+        self.policy = PolicySeen(policy=RepositoryPolicy(), read_at=self.clock())
+        self.baselines = Baselines(
+            runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
+        )
         self.shelf = Shelf()
         self.app = app
         self.restart()
@@ -139,6 +147,7 @@ class Server:
                 bell=self.bell,
                 url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
                 now=self.clock,
+                keeping=Keeping(policy=lambda _place: self.policy, baselines=self.baselines),
             ),
             spawn=lambda work: work(),
         )

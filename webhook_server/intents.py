@@ -24,6 +24,7 @@ _PULL_ACTIONS = frozenset({"opened", "synchronize", "reopened"})
 _REPOSITORY_ACTIONS = frozenset(
     {"renamed", "transferred", "deleted", "edited", "privatized", "publicized", "archived"}
 )
+_RELEASE_ACTIONS = frozenset({"deleted", "unpublished"})
 _GONE = frozenset({"deleted", "suspend"})
 
 
@@ -158,6 +159,16 @@ class Pressed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleaseChanged:
+    """Somebody took a release away: a hint to ask GitHub."""
+
+    place: Place
+    release_id: int
+    what: str  # "deleted" or "unpublished"
+    sender: Person | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryChanged:
     """A repository has other names, another owner, or is gone: a hint to ask GitHub.
 
@@ -193,6 +204,7 @@ Intent = (
     | Rerun
     | Cancel
     | Pressed
+    | ReleaseChanged
     | RepositoryChanged
     | InstallationChanged
     | Ignored
@@ -327,6 +339,19 @@ def _repository(payload: Mapping[str, Any]) -> Intent:
     return RepositoryChanged(place=place, gone=action == "deleted")
 
 
+def _release(payload: Mapping[str, Any]) -> Intent:
+    place, action = _place(payload), payload.get("action")
+    release = _object(payload, "release")
+    if not isinstance(action, str) or action not in _RELEASE_ACTIONS:
+        return Ignored(reason="no release was taken away")
+    return ReleaseChanged(
+        place=place,
+        release_id=_id(release.get("id"), "release/id"),
+        what=action,
+        sender=_sender(payload),
+    )
+
+
 def _installation(payload: Mapping[str, Any]) -> Intent:
     if "repositories_added" in payload or "repository" in payload:
         raise _Odd("the payload is not one of an installation")
@@ -358,6 +383,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Intent]] = {
     "pull_request": _pull_request,
     "check_run": _check_run,
     "check_suite": _check_suite,
+    "release": _release,
     "repository": _repository,
     "installation": _installation,
     "installation_repositories": _installation_repositories,

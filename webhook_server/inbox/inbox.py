@@ -18,6 +18,7 @@ from webhook_server.github_api import NotFound, RepositoryFacts
 from webhook_server.inbox.buttons import Buttons
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
+from webhook_server.inbox.release_changes import ReleaseChanges
 from webhook_server.inbox.spec_at import SPEC_PATH, read_spec
 from webhook_server.intents import (
     Cancel,
@@ -29,6 +30,7 @@ from webhook_server.intents import (
     Pressed,
     PullEnded,
     PullRequest,
+    ReleaseChanged,
     RepositoryChanged,
     Rerun,
     StartRun,
@@ -57,6 +59,7 @@ class Inbox:
     def __init__(self, parts: InboxParts) -> None:
         self._parts, self._now = parts, parts.now
         self._buttons = Buttons(parts)
+        self._releases = ReleaseChanges(parts)
         self._ending: list[Future[bool]] = []
 
     def step(self) -> float:
@@ -157,6 +160,8 @@ class Inbox:
                 return self._buttons.cancel(intent)
             case PullEnded() | Commented() | Pressed():
                 raise Skip("is not carried out yet")
+            case ReleaseChanged():
+                return self._releases.take(intent)
             case RepositoryChanged():
                 return self._repository(intent)
             case InstallationChanged() | Ignored():

@@ -7,14 +7,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.github_api import GithubApi
+from webhook_server.intents import Place
 from webhook_server.publish.places import Places
 from webhook_server.publish.release_maker import ReleaseSources
+from webhook_server.runs.model import PolicySeen
 from webhook_server.stores.publication_store import Publication, PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What says which releases stay."""
+
+    policy: Callable[[Place], PolicySeen]  # raises Transient
+    baselines: Baselines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +41,7 @@ class Parts:
     bell: Bell
     url_of: Callable[[str], str]  # run id → the dashboard's page
     now: Callable[[], datetime]
+    keeping: Keeping | None = None  # None: no release is ever deleted
 
 
 @dataclass(frozen=True, kw_only=True)

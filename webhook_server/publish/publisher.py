@@ -11,6 +11,7 @@ from webhook_server.publish.failures import Failures
 from webhook_server.publish.parts import Outside, Parts, Show
 from webhook_server.publish.places import Places
 from webhook_server.publish.releases import Releases, Spawn, in_background
+from webhook_server.publish.retention import Retention
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,
@@ -62,7 +63,11 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
     if parts.api is None:
         return {}
     outside = Outside(api=parts.api, places=Places(parts.api, parts.repositories, parts.now))
+    more: dict[PublicationKind, Show] = {}
+    if parts.keeping is not None:
+        more[PublicationKind.RETENTION] = Retention(parts, outside, parts.keeping)
     return {
+        **more,
         PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
     }
