@@ -855,6 +855,7 @@ def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) ->
     world.github.sim("PATCH", f"/repos/{world.repo}", {"immutable_releases": True})
     repository = world.client.get_repo(world.repo)
     repository.create_git_release("cynthus/digits/1", "mine", "mine").delete_release()
+    repository.get_git_ref("tags/cynthus/digits/1").delete()
     world.fault(kind="drop_answer", match={"method": "PATCH", "path": "releases/"}, times=2)
     server.run_to_outputs(run.id, FILES)
     for _ in range(4):
@@ -865,6 +866,28 @@ def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) ->
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
     assert row.state is PublicationState.DONE
+
+
+def test_a_tag_that_somebody_put_elsewhere_is_not_taken_for_ours(world: World) -> None:
+    server, run = world.server, world.a_run()
+    git(world.folder / "work", "tag", "cynthus/digits/1", "HEAD")
+    git(world.folder / "work", "push", world.github.git_url(world.repo), "cynthus/digits/1")
+    server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    [release] = world.releases()
+    assert release.tag_name == "cynthus/digits/1-2"
+
+
+def test_a_draft_that_is_deleted_meanwhile_is_made_again(world: World) -> None:
+    server, run = world.server, world.a_run()
+    run = server.run_to_outputs(run.id, FILES)
+    world.fault(kind="error", status=502, match={"method": "POST", "path": "assets"})
+    server.publisher.step()
+    [draft] = world.releases()
+    draft.delete_release()
+    server.clock.pass_by(minutes=6)
+    server.publisher.step()
+    assert_complete(world, run)
 
 
 def test_a_downloaded_release_can_be_verified(world: World, tmp_path: Path) -> None:
