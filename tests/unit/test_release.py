@@ -222,6 +222,7 @@ def test_the_notes_tell_overrides_gate_and_how_to_check() -> None:
     assert "`/cynthus reproduce cynthus/digits/1`" in text
     assert "gh release download cynthus/digits/1 --dir release && cynthus verify release" in text
     assert "| passed | f1 \\> 0.5 | 0.6 | above 0.5 |" in text
+    assert "The baseline is run base." in text
 
 
 def test_a_release_under_another_name_says_why_and_names_it_everywhere() -> None:
@@ -230,7 +231,7 @@ def test_a_release_under_another_name_says_why_and_names_it_everywhere() -> None
     again = release_texts.renamed(run, shape.tag_of(run, 2), text)
     assert again.startswith("> The tag ` cynthus/digits/1 ` is taken")
     assert "gh release download cynthus/digits/1-2 --dir" in again
-    assert "reproduce cynthus/digits/1-2`" in again
+    assert "reproduce cynthus/digits/1`" in again, "a comment names the run, by its number"
     assert again.rstrip().endswith(shape.marker_of(run))
 
 
