@@ -868,16 +868,6 @@ def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) ->
     assert row.state is PublicationState.DONE
 
 
-def test_a_tag_that_somebody_put_elsewhere_is_not_taken_for_ours(world: World) -> None:
-    server, run = world.server, world.a_run()
-    git(world.folder / "work", "tag", "cynthus/digits/1", "HEAD")
-    git(world.folder / "work", "push", world.github.git_url(world.repo), "cynthus/digits/1")
-    server.run_to_outputs(run.id, FILES)
-    server.publisher.step()
-    [release] = world.releases()
-    assert release.tag_name == "cynthus/digits/1-2"
-
-
 def test_a_draft_that_is_deleted_meanwhile_is_made_again(world: World) -> None:
     server, run = world.server, world.a_run()
     run = server.run_to_outputs(run.id, FILES)

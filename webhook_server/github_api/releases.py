@@ -13,7 +13,7 @@ from github import Github
 
 from cynthus.errors import Refused, Transient
 from webhook_server.github_api.api import GithubApi
-from webhook_server.github_api.door import Answer, NotFound
+from webhook_server.github_api.door import Answer
 from webhook_server.intents import Place
 
 UPLOAD_TIMEOUT_S = 60  # silence of the upload host; not the length of an upload
@@ -148,15 +148,6 @@ class Releases:
         https://docs.github.com/rest/releases/releases#delete-a-release
         """
         self._door.write("DELETE", f"{self._path}/{release_id}")
-
-    def has_tag(self, tag: str) -> bool:
-        """Say whether the repository has the tag: https://docs.github.com/rest/git/refs."""
-        repository = self._path.removesuffix("/releases")
-        try:
-            self._door.get(f"{repository}/git/ref/tags/{quote(tag, safe='/')}")
-        except NotFound:
-            return False
-        return True
 
     def delete_tag(self, tag: str) -> None:
         """Delete a tag. Raises: Invalid when there is none, or a rule keeps it.

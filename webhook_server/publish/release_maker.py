@@ -111,9 +111,6 @@ class ReleaseMaker:
         """Publish the draft, under the next name that GitHub gives where its own is taken."""
         for again in range(1, _NAMES + 1):
             tag = shape.tag_of(self._run, again)
-            # GitHub would take a tag that is there as it is, whatever commit it stands on.
-            if again < _NAMES and self._releases.has_tag(tag):
-                continue
             try:
                 published = self._publish(release, tag)
             except Invalid as error:
