@@ -18,7 +18,10 @@ class CynthusError(Exception):
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Fault:
-    """One thing wrong in a user's file, with its place (lines and columns count from 1)."""
+    """One thing wrong in a user's file, with its place (lines and columns count from 1).
+
+    Line 0: it stands in no file, and `where` alone says what is meant.
+    """
 
     path: str
     line: int
@@ -27,6 +30,8 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
+        if not self.line:
+            return f"{self.where}: {self.message}"
         where = f" {self.where}:" if self.where else ""
         return f"{self.path}:{self.line}:{self.column}:{where} {self.message}"
 

@@ -115,6 +115,12 @@ _REFUSED = re.compile(
 )
 
 
+def refused_character(text: str) -> str | None:
+    """Return the first character that no value may hold, or None."""
+    found = _REFUSED.search(text.replace("\r\n", "\n"))
+    return None if found is None else found[0]
+
+
 def _without_refused_characters(text: str, faults: Faults) -> str:
     for match in _REFUSED.finditer(text):
         if match[0] != REFUSED_CHARACTER:
@@ -270,11 +276,11 @@ class _Builder:
 
     def _text_is_clean(self, text: str, mark: Mark) -> bool:
         """Refuse what escapes bring in; raw characters were refused before."""
-        match = _REFUSED.search(text.replace("\r\n", "\n"))
-        if match is None:
+        found = refused_character(text)
+        if found is None:
             return True
-        if match[0] != REFUSED_CHARACTER:
-            number = f"U+{ord(match[0]):04X}"
+        if found != REFUSED_CHARACTER:
+            number = f"U+{ord(found):04X}"
             message = f"should be plain text, found an escape for the character {number}. Remove it"
             _note(self._faults, message, mark)
         return False

@@ -44,6 +44,10 @@ class RunRequest:
     environment: Environment | None = None  # None: not known, such as by an older Action
 
 
+#: The type of the `repository_dispatch` by which the server asks for a run's image.
+DISPATCH_TYPE = "cynthus"
+
+
 def trigger_for(
     event: str, *, pull_request: int | None, workflow_run_id: str, run_attempt: int = 1
 ) -> str:

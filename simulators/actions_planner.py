@@ -12,7 +12,7 @@ from simulators.actions_ledger import Ledger, RunEntry, slug
 from simulators.actions_triggers import Payload, starts
 from simulators.actions_workflow import WorkflowError, parse_workflow
 
-_EVENTS = frozenset({"push", "pull_request", "workflow_dispatch"})
+_EVENTS = frozenset({"push", "pull_request", "workflow_dispatch", "repository_dispatch"})
 
 
 def plan(feed: Feed, ledger: Ledger, event: Event, token: str = "") -> list[RunEntry]:
@@ -45,6 +45,11 @@ def _commit(event: Event, mirror: Mirror) -> tuple[str, str]:
     payload = event.payload
     if event.event == "pull_request":
         return _pull_commit(payload, mirror)
+    if event.event == "repository_dispatch":
+        # The newest commit of the default branch, whatever the payload speaks of:
+        # https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows#repository_dispatch
+        ref = f"refs/heads/{payload['branch']}"
+        return mirror.resolve(ref), ref
     ref = str(payload["ref"])
     if event.event == "workflow_dispatch":
         ref = ref if ref.startswith("refs/") else f"refs/heads/{ref}"

@@ -316,6 +316,17 @@ def rerequest(world: World, run: Doc, account: Doc) -> None:
     emit_run(world, run, repo, "rerequested", account)
 
 
+def press(world: World, run: Doc, account: Doc, identifier: str) -> bool:
+    """Click a button; False where none of that name is shown: only a completed run shows any."""
+    shown = {action["identifier"] for action in run["actions"]}
+    if run["status"] != "completed" or identifier not in shown:
+        return False
+    repo = world.store.must("repo", run["repo_id"])
+    asked = {"requested_action": {"identifier": identifier}}
+    emit_run(world, run, repo, "requested_action", account, **asked)
+    return True
+
+
 def aged(world: World, run: Doc) -> Doc:
     """Return a run, `stale` when it has been incomplete for 14 days."""
     if run["status"] == "completed":

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from simulators import github_checks as checks
-from simulators import github_push as push
-from simulators import github_rest_pulls as pulls
 from simulators import github_shapes as shapes
-from simulators import github_shapes_work as work
 from simulators import github_webhooks as webhooks
 from simulators.github_auth import new_user_token
 from simulators.github_http import Answer, ApiError, Call, Route, not_found
@@ -15,13 +11,15 @@ from simulators.github_state import Doc, Json
 from simulators.github_world import ROLES
 
 
-def _need(wish: Doc, name: str) -> Json:
+def need(wish: Doc, name: str) -> Json:
+    """Return what a control request must say. Raises: ApiError (422)."""
     if name not in wish:
         raise ApiError(422, f"{name}: is missing.")
     return wish[name]
 
 
-def _repo(call: Call, full_name: str | None = None) -> Doc:
+def repo_named(call: Call, full_name: str | None = None) -> Doc:
+    """Return the repository in the path, or of that name. Raises: ApiError (404)."""
     name = full_name or f"{call.args['owner']}/{call.args['repo']}"
     owner, _, short = name.partition("/")
     found = call.world.find_repo(owner, short)
@@ -40,14 +38,14 @@ def create_app(call: Call) -> Answer:
 def create_owner(call: Call) -> Answer:
     """POST /_sim/owners {login, type?}."""
     wish = call.json()
-    account = call.world.account(_need(wish, "login"), type_=wish.get("type", "Organization"))
+    account = call.world.account(need(wish, "login"), type_=wish.get("type", "Organization"))
     return Answer(status=201, json=account)
 
 
 def create_user(call: Call) -> Answer:
     """POST /_sim/users {login, type?}: the account and a token, also its git password."""
     wish = call.json()
-    account = call.world.account(_need(wish, "login"), type_=wish.get("type", "User"))
+    account = call.world.account(need(wish, "login"), type_=wish.get("type", "User"))
     return Answer(status=201, json=account | {"token": new_user_token(call.world, account)})
 
 
@@ -62,10 +60,10 @@ def delete_user(call: Call) -> Answer:
 def create_repo(call: Call) -> Answer:
     """POST /_sim/repos {owner, name, default_branch?, private?, open?, fork_of?, created_at?}."""
     wish = call.json()
-    owner = call.world.account(_need(wish, "owner"))
-    if call.world.find_repo(owner["login"], _need(wish, "name")):
+    owner = call.world.account(need(wish, "owner"))
+    if call.world.find_repo(owner["login"], need(wish, "name")):
         raise ApiError(422, "name: already exists on this account.")
-    parent = _repo(call, wish["fork_of"]) if wish.get("fork_of") else None
+    parent = repo_named(call, wish["fork_of"]) if wish.get("fork_of") else None
     repo = call.world.create_repo(owner, wish | {"fork_of": parent["id"] if parent else None})
     if parent:
         source = str(call.world.git(parent).folder)
@@ -86,7 +84,7 @@ def _shown(call: Call, repo: Doc) -> Doc:
 
 def change_repo(call: Call) -> Answer:
     """PATCH /_sim/repos/{owner}/{repo} {name? | owner?, private?, immutable_releases?, …}."""
-    repo, wish = _repo(call), call.json()
+    repo, wish = repo_named(call), call.json()
     before, owner = call.world.full_name(repo), call.world.owner(repo)
     flags = ("private", "immutable_releases", "open", "immutable_sub", "default_branch")
     repo |= {name: wish[name] for name in flags if name in wish}
@@ -123,19 +121,22 @@ def _tell_repo(call: Call, repo: Doc, action: str, **more: Json) -> None:
 
 def delete_repo(call: Call) -> Answer:
     """DELETE /_sim/repos/{owner}/{repo}."""
-    repo = _repo(call)
+    repo = repo_named(call)
     _tell_repo(call, repo, "deleted")
     call.world.delete_repo(repo)
     return Answer(status=204)
 
 
 def set_collaborator(call: Call) -> Answer:
-    """PUT /_sim/repos/{owner}/{repo}/collaborators/{user} {permission}."""
-    repo, role = _repo(call), call.json().get("permission", "write")
+    """PUT /_sim/repos/{owner}/{repo}/collaborators/{user} {permission, role_name?}."""
+    repo, wish = repo_named(call), call.json()
+    role = wish.get("permission", "write")
     if role not in ROLES:
         raise ApiError(422, f"permission: should be one of {ROLES}, found {role!r}.")
     user = call.world.account(call.args["user"])
     repo["collaborators"][str(user["id"])] = role
+    custom = repo.get("custom_roles", {}) | {str(user["id"]): wish.get("role_name") or role}
+    repo["custom_roles"] = custom
     call.store.put("repo", repo)
     return Answer(status=204)
 
@@ -143,12 +144,14 @@ def set_collaborator(call: Call) -> Answer:
 def install(call: Call) -> Answer:
     """POST /_sim/installations {app_id, owner, repositories?: [names], permissions?, events?}."""
     wish, world = call.json(), call.world
-    app = call.store.get("app", int(_need(wish, "app_id")))
+    app = call.store.get("app", int(need(wish, "app_id")))
     if app is None:
         raise not_found()
-    owner = world.account(_need(wish, "owner"))
+    owner = world.account(need(wish, "owner"))
     names = wish.get("repositories")
-    repos = [_repo(call, f"{owner['login']}/{name.rpartition('/')[2]}") for name in names or []]
+    repos = [
+        repo_named(call, f"{owner['login']}/{name.rpartition('/')[2]}") for name in names or []
+    ]
     now = call.store.stamp()
     installation = call.store.put(
         "installation",
@@ -198,7 +201,7 @@ def change_installation(call: Call) -> Answer:
         installation["permissions"] = wish["permissions"]
     owner = call.store.must("account", installation["account_id"])
     for action in ("add", "remove"):
-        repos = [_repo(call, f"{owner['login']}/{name}") for name in wish.get(action, [])]
+        repos = [repo_named(call, f"{owner['login']}/{name}") for name in wish.get(action, [])]
         if repos:
             _reselect(call, installation, action, repos)
     call.store.put("installation", installation)
@@ -236,136 +239,6 @@ def uninstall(call: Call) -> Answer:
     return Answer(status=204)
 
 
-def open_pull(call: Call) -> Answer:
-    """POST /_sim/pulls {repo, head: a branch, head_repo?, base?, title?, user?}."""
-    wish, world = call.json(), call.world
-    base = _repo(call, _need(wish, "repo"))
-    head = _repo(call, wish["head_repo"]) if wish.get("head_repo") else base
-    branch = str(_need(wish, "head")).rpartition(":")[2]
-    sha = world.git(head).resolve(f"refs/heads/{branch}")
-    base_ref = wish.get("base") or base["default_branch"]
-    base_sha = world.git(base).resolve(f"refs/heads/{base_ref}")
-    if sha is None or base_sha is None:
-        raise ApiError(422, f"head, base: {branch!r} and {base_ref!r} should be branches.")
-    account = world.account(wish.get("user") or world.owner(head)["login"])
-    pull = call.store.put("issue", _new_issue(call, base, account, wish, is_pull=True))
-    pull |= {"head_ref": branch, "base_ref": base_ref, "head_repo_id": head["id"]}
-    pull["base_sha"] = base_sha
-    push.point(world, base, pull, sha)
-    push.emit_pull(world, pull, account, "opened")
-    return Answer(status=201, json=work.pull_full(world, pull))
-
-
-def _new_issue(call: Call, repo: Doc, account: Doc, wish: Doc, *, is_pull: bool) -> Doc:
-    number = repo["next_number"]
-    repo["next_number"] = number + 1
-    call.store.put("repo", repo)
-    now = call.store.stamp()
-    return {
-        "repo_id": repo["id"],
-        "number": number,
-        "is_pull": is_pull,
-        "pull_id": call.store.new_id("issue"),
-        "title": wish.get("title") or "A change",
-        "body": wish.get("body"),
-        "user_id": account["id"],
-        "state": "open",
-        "draft": bool(wish.get("draft", False)),
-        "created_at": now,
-        "updated_at": now,
-        "closed_at": None,
-        "merged_at": None,
-        "merged_by_id": None,
-        "merge_commit_sha": None,
-        "mergeable": None,
-        "head_sha": None,
-        "head_repo_id": None,
-    }
-
-
-def open_issue(call: Call) -> Answer:
-    """POST /_sim/issues {repo, title?, body?, user?}."""
-    wish = call.json()
-    repo = _repo(call, _need(wish, "repo"))
-    account = call.world.account(wish.get("user") or call.world.owner(repo)["login"])
-    issue = call.store.put("issue", _new_issue(call, repo, account, wish, is_pull=False))
-    return Answer(status=201, json=work.issue(call.world, issue))
-
-
-def close_pull(call: Call) -> Answer:
-    """PATCH /_sim/pulls/{owner}/{repo}/{number} {state: open|closed, user?}."""
-    repo, wish = _repo(call), call.json()
-    pull = call.world.pull(repo, call.number("number"))
-    if pull is None:
-        raise not_found()
-    account = call.world.account(wish.get("user") or call.world.owner(repo)["login"])
-    closing = wish.get("state") == "closed"
-    pull |= {
-        "state": "closed" if closing else "open",
-        "closed_at": call.store.stamp() if closing else None,
-    }
-    call.store.put("issue", pull)
-    push.emit_pull(call.world, pull, account, "closed" if closing else "reopened")
-    return Answer(json=work.pull_full(call.world, pull))
-
-
-def comment(call: Call) -> Answer:
-    """POST /_sim/comments {repo, number, user, body}."""
-    wish = call.json()
-    repo = _repo(call, _need(wish, "repo"))
-    issue = call.world.pull(repo, int(_need(wish, "number")))
-    if issue is None:
-        raise not_found()
-    account = call.world.account(_need(wish, "user"))
-    made = pulls.add_comment(call.world, issue, account, _need(wish, "body"), None)
-    return Answer(status=201, json=work.comment(call.world, made))
-
-
-def change_comment(call: Call) -> Answer:
-    """PATCH (a new body) or DELETE /_sim/comments/{id}."""
-    found = call.store.get("comment", call.number("id"))
-    if found is None:
-        raise not_found()
-    account = call.store.must("account", found["user_id"])
-    if call.method == "DELETE":
-        pulls.emit_comment(call.world, found, account, "deleted")
-        call.store.delete("comment", found["id"])
-        return Answer(status=204)
-    before = found["body"]
-    found |= {"body": _need(call.json(), "body"), "updated_at": call.store.stamp()}
-    call.store.put("comment", found)
-    changes = {"body": {"from": before}}
-    pulls.emit_comment(call.world, found, account, "edited", changes=changes)
-    return Answer(json=work.comment(call.world, found))
-
-
-def press(call: Call) -> Answer:
-    """POST /_sim/check-runs/{id}/press {identifier? | rerequest: true, user?}: a person's click."""
-    run = call.store.get("check_run", call.number("id"))
-    if run is None:
-        raise not_found()
-    wish = call.json()
-    repo = call.store.must("repo", run["repo_id"])
-    account = call.world.account(wish.get("user") or call.world.owner(repo)["login"])
-    identifier = wish.get("identifier")
-    if identifier is None:
-        checks.rerequest(call.world, run, account)
-        return Answer(status=202, json={})
-    if run["status"] != "completed" or not any(
-        action["identifier"] == identifier for action in run["actions"]
-    ):
-        raise ApiError(422, f"identifier: the run shows no button {identifier!r}.")
-    checks.emit_run(
-        call.world,
-        run,
-        repo,
-        "requested_action",
-        account,
-        requested_action={"identifier": identifier},
-    )
-    return Answer(status=202, json={})
-
-
 _REPO = "/repos/{owner}/{repo}"
 ROUTES = (
     Route(method="POST", template="/app", handler=create_app),
@@ -379,11 +252,4 @@ ROUTES = (
     Route(method="POST", template="/installations", handler=install),
     Route(method="PATCH", template="/installations/{id}", handler=change_installation),
     Route(method="DELETE", template="/installations/{id}", handler=uninstall),
-    Route(method="POST", template="/pulls", handler=open_pull),
-    Route(method="PATCH", template="/pulls/{owner}/{repo}/{number}", handler=close_pull),
-    Route(method="POST", template="/issues", handler=open_issue),
-    Route(method="POST", template="/comments", handler=comment),
-    Route(method="PATCH", template="/comments/{id}", handler=change_comment),
-    Route(method="DELETE", template="/comments/{id}", handler=change_comment),
-    Route(method="POST", template="/check-runs/{id}/press", handler=press),
 )

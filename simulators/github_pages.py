@@ -9,14 +9,13 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markdown_it import MarkdownIt
-from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from simulators import github_checks as checks
+from simulators import github_markdown
 from simulators import github_shapes_work as work
 from simulators.github_http import ApiError
 from simulators.github_state import Doc, Json
@@ -45,12 +44,10 @@ class Pages:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        # `js-default` leaves raw HTML out, as everything here comes from strangers.
-        self._markdown = MarkdownIt("js-default", {"breaks": True})
         self._templates = Environment(
             loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined
         )
-        self._templates.filters["markdown"] = self._render_markdown
+        self._templates.filters["markdown"] = github_markdown.render
         self._templates.filters["size"] = readable_size
         self._templates.globals["ago"] = self._ago
         self._routes: tuple[tuple[str, str, Callable[..., Response]], ...] = (
@@ -125,9 +122,6 @@ class Pages:
             release_count=sum(not r["draft"] for r in releases),
             **values,
         )
-
-    def _render_markdown(self, text: str | None) -> Markup:
-        return Markup(self._markdown.enable("table").enable("strikethrough").render(text or ""))  # noqa: S704 - markdown-it escapes raw HTML
 
     def _ago(self, stamp: str | None) -> str:
         from simulators.github_state import moment
@@ -217,9 +211,8 @@ class Pages:
         name = form.get("identifier")
         if name is None:
             checks.rerequest(self._world, found, account)
-        elif any(action["identifier"] == name for action in found["actions"]):
-            asked = {"requested_action": {"identifier": name}}
-            checks.emit_run(self._world, found, repo, "requested_action", account, **asked)
+        else:
+            checks.press(self._world, found, account, name)
         page = f"/{self._world.full_name(repo)}/runs/{found['id']}"
         return RedirectResponse(page, 303)
 
@@ -264,6 +257,7 @@ class Pages:
         comments = self._world.store.find("comment", issue_id=found["id"])
         shown = [work.comment(self._world, comment) for comment in comments]
         runs = self._runs(repo, found["head_sha"]) if found["is_pull"] else []
+        source = self._world.head_repo(found) if found["is_pull"] else None
         author = self._world.store.get("account", found["user_id"])
         return self._repo_page(
             "pull.html",
@@ -271,6 +265,8 @@ class Pages:
             issue=found,
             comments=shown,
             runs=runs,
+            standing=_standing(found),
+            source=self._world.full_name(source) if source else "a deleted repository",
             author=author["login"] if author else "ghost",
             reactions=REACTION_FACES,
         )
@@ -294,6 +290,13 @@ class Pages:
         if entry is None or entry.type != "blob":
             raise Missing
         return git.blob(entry.sha)
+
+
+def _standing(issue: Doc) -> str:
+    """Return the word beside an issue's title."""
+    if issue["merged_at"]:
+        return "merged"
+    return "draft" if issue["draft"] and issue["state"] == "open" else str(issue["state"])
 
 
 REACTION_FACES = {

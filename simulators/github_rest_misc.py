@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from simulators import github_events as events
 from simulators import github_shapes as shapes
 from simulators import github_webhooks as webhooks
@@ -18,12 +20,16 @@ from simulators.github_http import (
     page,
     unprocessable,
 )
-from simulators.github_state import Doc, node_id
+from simulators.github_state import Doc, Json, node_id
 
 STATES = ("error", "failure", "pending", "success")
 PER_CONTEXT = 1000
 DESCRIPTION_LIMIT = 140
 INPUTS_LIMIT = 25  # https://docs.github.com/rest/actions/workflows (dispatch event)
+# https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows#repository_dispatch
+EVENT_TYPE_LIMIT = 100
+PAYLOAD_WIDTH = 10  # top-level properties
+PAYLOAD_LIMIT = 65_535  # characters
 
 
 def create_status(call: Call) -> Answer:
@@ -125,9 +131,8 @@ def dispatch_repository(call: Call) -> Answer:
     repo = repo_of(call)
     allowed(call, repo, "contents:write")
     wish = call.json()
-    kind = wish.get("event_type")
-    if not isinstance(kind, str) or not 0 < len(kind) <= 100:
-        raise unprocessable('"event_type" wasn\'t supplied.')
+    kind = _event_type(wish)
+    _check_payload(wish.get("client_payload"))
     payload = webhooks.about(
         call.world,
         repo,
@@ -139,6 +144,35 @@ def dispatch_repository(call: Call) -> Answer:
     webhooks.emit(call.world, "repository_dispatch", payload, repo)
     events.note(call.world, "repository_dispatch", payload)
     return Answer(status=204)
+
+
+def _event_type(wish: Doc) -> str:
+    kind = wish.get("event_type")
+    if not isinstance(kind, str) or not kind:
+        raise unprocessable('"event_type" wasn\'t supplied.')
+    if len(kind) > EVENT_TYPE_LIMIT:
+        raise unprocessable(
+            f"Only {EVENT_TYPE_LIMIT} characters are allowed; {len(kind)} were supplied."
+        )
+    return kind
+
+
+def _check_payload(payload: Json) -> None:
+    """Refuse what is no object, too wide or too large, in the words that GitHub was seen to use.
+
+    https://github.com/prowler-cloud/prowler/pull/12370,
+    https://github.com/mvasigh/dispatch-action/issues/23
+    """
+    if payload is None:
+        return
+    if not isinstance(payload, dict):
+        raise unprocessable(f"For 'properties/client_payload', {payload!r} is not an object.")
+    if len(payload) > PAYLOAD_WIDTH:
+        raise unprocessable(
+            f"No more than {PAYLOAD_WIDTH} properties are allowed; {len(payload)} were supplied."
+        )
+    if len(json.dumps(payload)) > PAYLOAD_LIMIT:
+        raise ApiError(422, "client_payload is too large.")
 
 
 def get_user(call: Call) -> Answer:

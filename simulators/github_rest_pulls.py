@@ -103,6 +103,7 @@ def create_comment(call: Call) -> Answer:
     """POST /repos/{owner}/{repo}/issues/{issue_number}/comments."""
     issue = _issue(call, *_ABOUT_COMMENTS)
     body = _body(call)
+    check_lock(call.world, issue, call.caller.user or {})
     app_id = (call.caller.app or {}).get("id")
     comment = add_comment(call.world, issue, call.caller.user or {}, body, app_id)
     shape = work.comment(call.world, comment)
@@ -116,13 +117,25 @@ def _body(call: Call) -> str:
     if not body.strip():
         raise invalid("IssueComment", "body", "missing_field", "body can't be blank")
     if len(body) > BODY_LIMIT:
-        raise invalid(
-            "IssueComment",
-            "body",
-            "custom",
-            f"body is too long (maximum is {BODY_LIMIT} characters)",
-        )
+        # In the words of https://github.com/reg-viz/reg-actions/issues/123
+        message = f"Body is too long (maximum is {BODY_LIMIT} characters)"
+        error = {"resource": "IssueComment", "code": "unprocessable", "field": "data"}
+        raise ApiError(422, "Validation Failed", errors=[error | {"message": message}])
     return body
+
+
+def check_lock(world: World, issue: Doc, account: Doc) -> None:
+    """Raise GitHub's 403 where the conversation is locked for this account.
+
+    Only people with write access may go on: apps may not, whatever they were granted.
+    https://docs.github.com/communities/moderating-comments-and-conversations/locking-conversations
+    and https://github.com/renovatebot/renovate/issues/6215 for the words.
+    """
+    repo = world.store.must("repo", issue["repo_id"])
+    if not issue.get("locked") or world.may(repo, account, "write"):
+        return
+    page = "https://help.github.com/articles/locking-conversations/"
+    raise ApiError(403, "Unable to create comment because issue is locked.", docs=page)
 
 
 def add_comment(world: World, issue: Doc, account: Doc, body: str, app_id: int | None) -> Doc:
@@ -140,6 +153,7 @@ def add_comment(world: World, issue: Doc, account: Doc, body: str, app_id: int |
             "updated_at": now,
         },
     )
+    world.store.put("issue", issue | {"updated_at": now})
     emit_comment(world, comment, account, "created")
     return comment
 

@@ -35,9 +35,10 @@ def permission(call: Call) -> Answer:
         raise ApiError(401, "Requires authentication")
     if caller.kind == "user" and not call.world.may(repo, caller.user, "write"):
         raise ApiError(403, "Must have push access to view collaborator permission.")
-    account = call.world.find_account(call.args["username"])
-    if account is None:
-        raise not_found()
+    name = call.args["username"]
+    account = call.world.find_account(name)
+    if account is None or account["type"] == "Organization":
+        raise ApiError(404, f"{name} is not a user")
     return Answer(json=shapes.collaborator_permission(call.world, repo, account))
 
 

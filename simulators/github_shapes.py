@@ -183,8 +183,10 @@ def permissions(role: str) -> Doc:
 def collaborator_permission(world: World, repo: Doc, account: Doc) -> Doc:
     """Return `repository-collaborator-permission`."""
     role = world.role(repo, account)
-    person = user(world, account) | {"permissions": permissions(role), "role_name": role}
-    return {"permission": COARSE.get(role, role), "user": person, "role_name": role}
+    # A custom role of the organisation has its own name and the rights of the one it inherits.
+    name = repo.get("custom_roles", {}).get(str(account["id"]), role)
+    person = user(world, account) | {"permissions": permissions(role), "role_name": name}
+    return {"permission": COARSE.get(role, role), "user": person, "role_name": name}
 
 
 def app(world: World, doc: Doc) -> Doc:

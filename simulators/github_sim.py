@@ -7,7 +7,7 @@ One origin serves it all: REST at `/api` (uploads at `/api/uploads/repos/…`), 
 at `/_sim/…`. State lies in DIR and survives `kill -9`.
 
 Control endpoints (JSON in, JSON out; details in docs/simulators.md and at each function of
-`github_control.py`, `github_control_days.py` and `github_jobs.py`):
+`github_control.py`, `github_control_days.py`, `github_control_pulls.py` and `github_jobs.py`):
 
     POST   /_sim/app                      register a GitHub App: id, slug, client_id, pem
     POST   /_sim/owners, /_sim/users      accounts; a user comes with a token
@@ -42,6 +42,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from simulators import (
     github_control,
     github_control_days,
+    github_control_pulls,
     github_events,
     github_jobs,
     github_rest_apps,
@@ -101,6 +102,7 @@ class Simulator:
         control = (
             *github_control.ROUTES,
             *github_control_days.ROUTES,
+            *github_control_pulls.ROUTES,
             *github_jobs.CONTROL_ROUTES,
             *github_rest_packages.CONTROL_ROUTES,
         )

@@ -12,15 +12,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cynthus.errors import Transient
 from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
-from tests.github_fixture import App, GithubSimulator
+from tests.github_fixture import App, GithubSimulator, WebhookSink
 from webhook_server.auth.allowed import Allowed
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
-from webhook_server.github_api import AppHooks, AppSettings, GithubApi
+from webhook_server.github_api import AppHooks, AppSettings, GithubApi, PullFacts
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.intents import Place
 from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.parts import Keeping
 from webhook_server.publish.release_maker import ReleaseSources
@@ -32,8 +34,10 @@ from webhook_server.runs.model import (
     PolicySeen,
     Reason,
     Run,
+    SpecFault,
     State,
 )
+from webhook_server.runs.pull import PlanResult
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
@@ -42,6 +46,7 @@ from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.warm_store import WarmStore
 
 SPEC = """version: 1
 name: digits
@@ -85,6 +90,9 @@ class Server:
         self.owner = owner
         self.github, self.clock, self.bell = github, Clock(), Bell()
         self.waited: list[float] = []
+        self.policy: RepositoryPolicy | None = RepositoryPolicy()
+        self.policy_faults: tuple[SpecFault, ...] = ()
+        self.planned: list[tuple[str, int]] = []
         self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
         self.db.migrate()
         self.runs, self.events = RunStore(self.db), EventStore(self.db)
@@ -92,7 +100,6 @@ class Server:
         self.publications = PublicationStore(self.db)
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
-        self.policy = PolicySeen(policy=RepositoryPolicy(), read_at=self.clock())
         self.baselines = Baselines(
             runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
         )
@@ -115,20 +122,25 @@ class Server:
         )
         ids = itertools.count(1)
         begun = int(self.clock().timestamp() * 1000) % 10**9
-        self.inbox = Inbox(
-            InboxParts(
-                api=self.api,
-                deliveries=self.deliveries,
-                runs=self.runs,
-                pulls=self.pulls,
-                publications=self.publications,
-                repositories=self.repositories,
-                allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
-                bell=self.bell,
-                now=self.clock,
-                new_id=lambda: f"r{begun}{next(ids)}",
-            )
+        self.parts = InboxParts(
+            api=self.api,
+            deliveries=self.deliveries,
+            runs=self.runs,
+            pulls=self.pulls,
+            publications=self.publications,
+            repositories=self.repositories,
+            events=self.events,
+            warm=WarmStore(self.db),
+            policy=self.policy_of,
+            answer=lambda _, asked, ask: f"the answer to {ask.verb} for {asked.by.login}",
+            make_plan=self.plan_of,
+            url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
+            allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
+            bell=self.bell,
+            now=self.clock,
+            new_id=lambda: f"r{begun}{next(ids)}",
         )
+        self.inbox = Inbox(self.parts)
         self.redelivery = Redelivery(AppHooks(self.api.app), self.deliveries, self.db, self.clock)
         self.publisher = Publisher(
             Parts(
@@ -147,10 +159,21 @@ class Server:
                 bell=self.bell,
                 url_of=lambda run_id: f"https://cynthus.test/runs/{run_id}",
                 now=self.clock,
-                keeping=Keeping(policy=lambda _place: self.policy, baselines=self.baselines),
+                keeping=Keeping(policy=self.policy_of, baselines=self.baselines),
             ),
             spawn=lambda work: work(),
         )
+
+    def policy_of(self, _: Place) -> PolicySeen:
+        """Return what the test says stands in the repository's policy file."""
+        if self.policy is None:
+            raise Transient("GitHub cannot be asked for the policy.")
+        return PolicySeen(policy=self.policy, read_at=self.clock(), faults=self.policy_faults)
+
+    def plan_of(self, _: InboxParts, place: Place, __: object, pull: PullFacts) -> PlanResult:
+        """Return a plan that names its head, as far as the inbox has to know."""
+        self.planned.append((place.full_name, pull.number))
+        return PlanResult(sha=pull.sha, conclusion="neutral", title="a plan", summary="")
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
         self.deliveries.store_async(guid, event, body, self.clock()).result(10)
@@ -220,6 +243,58 @@ class Server:
 
     def close(self) -> None:
         self.db.close()
+
+
+class World:
+    """One simulated GitHub with one repository, and a server beside it."""
+
+    def __init__(self, github: GithubSimulator, server: Server, sink: WebhookSink, folder: Path):
+        self.github, self.server, self.sink, self.folder = github, server, sink, folder
+        self.repo = f"{server.owner}/digits"
+
+    def push(self, files: dict[str, str], **more: str) -> str:
+        return self.github.push(self.folder / "work", files, **({"to": self.repo} | more))
+
+    def pass_on(self, name: str) -> Any:
+        """Give the next webhook of this name to the server's inbox."""
+        delivery = self.sink.wait_for(name)
+        guid = delivery.headers["x-github-delivery"]
+        self.server.deliver(guid, delivery.event, delivery.body)
+        return delivery
+
+    def a_run(self, files: dict[str, str] | None = None) -> Run:
+        self.push(files or {"cynthus.yaml": SPEC, "train.py": "print()\n"})
+        self.pass_on("push")
+        rows = self.server.runs.list(repository_id=None, limit=1, before=None)
+        run = self.server.runs.get(rows[0].id)
+        assert run is not None
+        return run
+
+    def check_runs(self, sha: str) -> list[Any]:
+        client = self.github.client(self.server.app, self.installation)
+        return list(client.get_repo(self.repo).get_commit(sha).get_check_runs())
+
+    def releases(self) -> list[Any]:
+        return list(self.client.get_repo(self.repo).get_releases())
+
+    @property
+    def installation(self) -> int:
+        app = self.github.integration(self.server.app)
+        return int(app.get_repo_installation(self.server.owner, "digits").id)
+
+    @property
+    def client(self) -> Any:
+        return self.github.client(self.server.app, self.installation)
+
+    def requests(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.github.sim("GET", "/requests")
+        return found
+
+    def forget_requests(self) -> None:
+        self.github.sim("DELETE", "/requests")
+
+    def fault(self, **wish: Any) -> None:
+        self.github.post("/faults", **wish)
 
 
 @contextmanager

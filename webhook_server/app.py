@@ -29,6 +29,7 @@ from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.logs import set_up
 from webhook_server.loops import Running, gauges
+from webhook_server.planning import open_planner
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.access import host_of
 from webhook_server.routes.answers import Door
@@ -373,8 +374,10 @@ def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
     listening = listen(settings) if role != "worker" else None
     with ground(settings, listening) as found:
         set_up(settings, found.key)
-        github = _open_github(found)
-        with _loops(found, github, role) as running:
+        # First of all, since whatever answers questions about a run's price asks them.
+        providers = {} if role == "api" else loops.open_providers(_ground_of_loops(found, None))
+        github = _open_github(found, providers)
+        with _loops(found, github, providers, role) as running:
             if listening is None:
                 log.info("worker started")
                 _tell_ready(settings, "")
@@ -391,21 +394,27 @@ def serve(settings: Settings, role: str, line: RawIOBase | None = None) -> int:
     return 0
 
 
-def _open_github(found: Ground) -> GithubSide | None:
+def _open_github(found: Ground, providers: dict[str, Provider]) -> GithubSide | None:
     if not found.settings.github_configured:
         return None
     # Imported late: GitHub's library is large, and many servers have no GitHub.
-    from webhook_server.github_side import open_github
+    from webhook_server import github_side
 
-    return open_github(found.settings, found.database, found.bell, now=clock, new_id=new_id)
+    return github_side.open_github(
+        github_side.Ground(
+            settings=found.settings,
+            database=found.database,
+            bell=found.bell,
+            planner=open_planner(found.settings, found.database, providers, clock),
+            url_of=lambda run_id: f"{found.base_url}/runs/{run_id}",
+            now=clock,
+            new_id=new_id,
+        )
+    )
 
 
-@contextmanager
-def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Running | None]:
-    if role == "api":
-        yield None
-        return
-    ground_of_loops = loops.Ground(
+def _ground_of_loops(found: Ground, github: GithubSide | None) -> loops.Ground:
+    return loops.Ground(
         settings=found.settings,
         key=found.key,
         base_url=found.base_url,
@@ -417,8 +426,16 @@ def _loops(found: Ground, github: GithubSide | None, role: str) -> Iterator[Runn
         now=clock,
         new_id=new_id,
     )
-    providers = loops.open_providers(ground_of_loops)
-    running = loops.open_loops(ground_of_loops, providers)
+
+
+@contextmanager
+def _loops(
+    found: Ground, github: GithubSide | None, providers: dict[str, Provider], role: str
+) -> Iterator[Running | None]:
+    if role == "api":
+        yield None
+        return
+    running = loops.open_loops(_ground_of_loops(found, github), providers)
     running.start()
     try:
         yield running

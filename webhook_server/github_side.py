@@ -11,9 +11,13 @@ from cynthus.errors import Refused
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, OidcVerifier
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.github_api import AppHooks, AppSettings, GithubApi
 from webhook_server.inbox import Inbox, InboxParts, Redelivery
+from webhook_server.inbox.plans import Plans
+from webhook_server.inbox.reading import Reader
+from webhook_server.planning import Planner
 from webhook_server.policies import Policies
 from webhook_server.publish.places import Places
 from webhook_server.routes.github_events import GithubEvents
@@ -21,11 +25,15 @@ from webhook_server.routes.jobs import GithubJobs
 from webhook_server.settings import Settings
 from webhook_server.stores.database import Database
 from webhook_server.stores.delivery_store import DeliveryStore
+from webhook_server.stores.environment_store import EnvironmentStore
+from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.warm_store import WarmStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +48,31 @@ class GithubSide:
     policies: Policies
 
 
-def open_github(
-    settings: Settings,
-    database: Database,
-    bell: Bell,
-    *,
-    now: Callable[[], datetime],
-    new_id: Callable[[], str],
-) -> GithubSide:
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the GitHub side stands on."""
+
+    settings: Settings
+    database: Database
+    bell: Bell
+    planner: Planner
+    url_of: Callable[[str], str]  # run id → the dashboard's page
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+def open_github(ground: Ground) -> GithubSide:
     """Return the GitHub side of a server with a GitHub App."""
+    settings, database, bell, now = ground.settings, ground.database, ground.bell, ground.now
     api = _api(settings, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
     allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
     verifier = OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, fetch=fetch, now=now
     )
+    plans = Plans(ground.planner, HistoryStore(database))
+    runs, events = RunStore(database), EventStore(database)
+    baselines = Baselines(runs=runs, events=events, environments=EnvironmentStore(database))
     places = Places(api, repositories, now)
     policies = Policies(api, PolicyStore(database), places.find, now)
     return GithubSide(
@@ -64,19 +82,25 @@ def open_github(
             store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
             ring=lambda: bell.ring("deliveries"),
         ),
-        jobs=GithubJobs(verifier, allowed, _Jobs(places)),
+        jobs=GithubJobs(verifier, allowed, _Jobs(places), runs.waits),
         inbox=Inbox(
             InboxParts(
                 api=api,
                 deliveries=deliveries,
-                runs=RunStore(database),
+                runs=runs,
                 pulls=PullStore(database),
                 publications=PublicationStore(database),
                 repositories=repositories,
                 allowed=allowed,
                 bell=bell,
                 now=now,
-                new_id=new_id,
+                new_id=ground.new_id,
+                events=events,
+                warm=WarmStore(database),
+                policy=policies.of,
+                answer=Reader(plans, baselines).answer,
+                make_plan=plans.make,
+                url_of=ground.url_of,
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),

@@ -11,16 +11,29 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
+
+from webhook_server.runs.comment_lines import holds_an_ask
 
 # GitHub lists the commits of a push up to this number; then what changed is not known from it.
 MAX_COMMITS = 2048
-CANCEL = "cancel"  # identifier of the button on an unfinished check run
+# Identifiers of the buttons on our check runs: what GitHub sends back when one is pressed.
+CANCEL = "cancel"
+EXTEND = "extend"
+RETRY_ON_DEMAND = "retry_on_demand"
+APPROVE = "approve"
+LOGS = "logs"
+_OTHER_BUTTONS = frozenset({EXTEND, RETRY_ON_DEMAND, APPROVE, LOGS})
 _MAX_ID = 2**63 - 1  # what the database's BIGINT holds
 _SHA = re.compile(r"[0-9a-f]{40}")
 _FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 _NOTHING = "0" * 40  # GitHub's "no commit": a branch that began or ended
-_PULL_ACTIONS = frozenset({"opened", "synchronize", "reopened"})
+_LOGIN = re.compile(r"[A-Za-z0-9_\[\]-]{1,100}")
+_RUN_ID = re.compile(r"[a-z0-9]{1,16}")
+_PULL_SUBJECT = re.compile(r"pull/[1-9][0-9]{0,18}/[1-9][0-9]{0,18}")
+# "Ready for review" brings no commit, but what waited for it may run from now on.
+_HEAD_ACTIONS = frozenset({"opened", "synchronize", "reopened", "ready_for_review"})
+_END_ACTIONS = frozenset({"closed", "converted_to_draft"})
 _REPOSITORY_ACTIONS = frozenset(
     {"renamed", "transferred", "deleted", "edited", "privatized", "publicized", "archived"}
 )
@@ -271,12 +284,24 @@ def _changed(payload: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _pull_request(payload: Mapping[str, Any]) -> Intent:
     place, action = _place(payload), payload.get("action")
     pull = _object(payload, "pull_request")
-    if not isinstance(action, str) or action not in _PULL_ACTIONS:
+    if isinstance(action, str) and action in _END_ACTIONS:
+        return PullEnded(
+            place=place,
+            number=_id(pull.get("number"), "number"),
+            sha=_sha(_object(pull, "head").get("sha")),
+            drafted=action != "closed",
+        )
+    if not isinstance(action, str) or action not in _HEAD_ACTIONS:
         return Ignored(reason="the pull request has no new head")
     if pull.get("state") == "closed":
         return Ignored(reason="the pull request is closed")
+    return _new_head(payload, place, pull)
+
+
+def _new_head(payload: Mapping[str, Any], place: Place, pull: Mapping[str, Any]) -> PullRequest:
     head = _object(pull, "head")
     repository = head.get("repo")  # null when the fork was deleted
+    author = _person(pull.get("user"))
     return PullRequest(
         place=place,
         number=_id(pull.get("number"), "number"),
@@ -284,7 +309,40 @@ def _pull_request(payload: Mapping[str, Any]) -> Intent:
         head_repository_id=(
             _id(repository.get("id"), "head") if isinstance(repository, Mapping) else None
         ),
-        sender=_sender(payload),
+        sender=_person(payload.get("sender")),
+        at=_moment(pull.get("updated_at")),
+        author=author.login if author is not None else "",
+        draft=pull.get("draft") is True,
+    )
+
+
+def _issue_comment(payload: Mapping[str, Any]) -> Intent:
+    """Read a comment; one at an issue, and one without an ask, costs nothing further.
+
+    Only new comments count: who may edit a comment is not always who wrote it.
+    """
+    place = _place(payload)
+    issue, comment = _object(payload, "issue"), _object(payload, "comment")
+    if payload.get("action") != "created":
+        return Ignored(reason="the comment is not a new one")
+    if not isinstance(issue.get("pull_request"), Mapping):
+        return Ignored(reason="the comment is at an issue")
+    body = _text(comment, "body")
+    if not holds_an_ask(body):
+        return Ignored(reason="the comment asks for nothing")
+    sender, author = _need_sender(payload), _person(comment.get("user"))
+    if author is None or author.id != sender.id:
+        raise _Odd("comment/user: should be the sender")
+    created_at = _moment(comment.get("created_at"))
+    if created_at is None:
+        raise _Odd("comment/created_at: should be a moment")
+    return Commented(
+        place=place,
+        number=_id(issue.get("number"), "issue/number"),
+        comment_id=_id(comment.get("id"), "comment/id"),
+        body=body,
+        created_at=created_at,
+        sender=sender,
     )
 
 
@@ -292,7 +350,8 @@ def _check_run(payload: Mapping[str, Any]) -> Intent:
     place, action = _place(payload), payload.get("action")
     check_run = _object(payload, "check_run")
     sha, check_run_id = _sha(check_run.get("head_sha")), _id(check_run.get("id"), "check_run/id")
-    run_id = _run_id(check_run.get("external_id"))
+    external_id = check_run.get("external_id")
+    run_id = external_id if _fits(external_id, _RUN_ID) else None
     if action == "rerequested":
         return Rerun(
             place=place,
@@ -302,7 +361,8 @@ def _check_run(payload: Mapping[str, Any]) -> Intent:
             run_id=run_id,
             sender=_need_sender(payload),
         )
-    if action == "requested_action" and _pressed(payload) == CANCEL:
+    pressed = _pressed(payload) if action == "requested_action" else ""
+    if pressed == CANCEL:
         return Cancel(
             place=place,
             sha=sha,
@@ -310,12 +370,23 @@ def _check_run(payload: Mapping[str, Any]) -> Intent:
             run_id=run_id,
             sender=_need_sender(payload),
         )
+    subject = external_id if _fits(external_id, _PULL_SUBJECT) else run_id
+    if pressed in _OTHER_BUTTONS and subject is not None:
+        return Pressed(
+            place=place,
+            sha=sha,
+            check_run_id=check_run_id,
+            identifier=pressed,
+            external_id=subject,
+            sender=_need_sender(payload),
+        )
     return Ignored(reason="nobody asked for anything")
 
 
-def _pressed(payload: Mapping[str, Any]) -> object:
+def _pressed(payload: Mapping[str, Any]) -> str:
     asked = payload.get("requested_action")
-    return asked.get("identifier") if isinstance(asked, Mapping) else None
+    identifier = asked.get("identifier") if isinstance(asked, Mapping) else None
+    return identifier if isinstance(identifier, str) else ""  # other apps' words come here too
 
 
 def _check_suite(payload: Mapping[str, Any]) -> Intent:
@@ -348,7 +419,7 @@ def _release(payload: Mapping[str, Any]) -> Intent:
         place=place,
         release_id=_id(release.get("id"), "release/id"),
         what=action,
-        sender=_sender(payload),
+        sender=_person(payload.get("sender")),
     )
 
 
@@ -381,6 +452,7 @@ def _installation_changed(payload: Mapping[str, Any], *, added: str, removed: st
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Intent]] = {
     "push": _push,
     "pull_request": _pull_request,
+    "issue_comment": _issue_comment,
     "check_run": _check_run,
     "check_suite": _check_suite,
     "release": _release,
@@ -413,27 +485,24 @@ def _installation_id(payload: Mapping[str, Any]) -> int | None:
     return found if _is_id(found) else None
 
 
-def _sender(payload: Mapping[str, Any]) -> Person | None:
-    sender = payload.get("sender")  # null for a deleted account
-    if not isinstance(sender, Mapping):
+def _person(value: object) -> Person | None:
+    if not isinstance(value, Mapping):  # null for a deleted account
         return None
-    login, kind = sender.get("login"), sender.get("type")
-    if not isinstance(login, str) or not re.fullmatch(r"[A-Za-z0-9_\[\]-]{1,100}", login):
+    login, kind = value.get("login"), value.get("type")
+    if not _fits(login, _LOGIN) or not _is_id(value.get("id")):
         return None
-    if not _is_id(sender.get("id")):
-        return None
-    return Person(id=sender["id"], login=login, bot=kind != "User")
+    return Person(id=value["id"], login=login, bot=kind != "User")
 
 
 def _need_sender(payload: Mapping[str, Any]) -> Person:
-    sender = _sender(payload)
+    sender = _person(payload.get("sender"))
     if sender is None:
         raise _Odd("sender: should be somebody")
     return sender
 
 
-def _run_id(value: object) -> str | None:
-    return value if isinstance(value, str) and re.fullmatch(r"[a-z0-9]{1,16}", value) else None
+def _fits(value: object, pattern: re.Pattern[str]) -> TypeGuard[str]:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -698,6 +698,23 @@ def test_a_workflow_started_by_hand_gets_its_inputs(github: FakeGitHub, tmp_path
     assert "hello-world-loud" in said(github.job("job"))
 
 
+def test_a_dispatch_runs_the_default_branch_whatever_its_payload_names(
+    github: FakeGitHub, tmp_path: Path
+) -> None:
+    said_so = "echo got=${{ github.event.client_payload.commit_sha }} at=$GITHUB_REF $GITHUB_SHA"
+    on = "on: {repository_dispatch: {types: [cynthus]}}"
+    tip = github.commit(
+        {WORKFLOW: f"{on}\njobs: {{job: {{runs-on: x, steps: [run: '{said_so}']}}}}"}
+    )
+    payload = {"action": "cynthus", "branch": "main", "client_payload": {"commit_sha": "abc"}}
+    github.happen("repository_dispatch", payload | common_payload())
+    run_once(github, tmp_path / "state")
+    job = github.job("job")
+    assert f"got=abc at=refs/heads/main {tip}" in said(job)
+    assert (job.registration["event"], job.registration["fork"]) == ("repository_dispatch", False)
+    assert (job.registration["ref"], job.registration["sha"]) == ("refs/heads/main", tip)
+
+
 def test_defaults_and_env_at_every_level_reach_the_step(github: FakeGitHub, tmp_path: Path) -> None:
     job = run_steps(
         github,

@@ -57,6 +57,9 @@ def a_pull(action: str = "opened", base: str = "main") -> dict[str, Any]:
     return {"action": action, "pull_request": {"base": {"ref": base}}}
 
 
+BY_TYPE = "{repository_dispatch: {types: [cynthus]}}"
+
+
 @pytest.mark.parametrize(
     ("on", "event", "payload", "started"),
     [
@@ -89,6 +92,9 @@ def a_pull(action: str = "opened", base: str = "main") -> dict[str, Any]:
         ("{pull_request: {branches: ['rel/*']}}", "pull_request", a_pull(base="rel/1"), True),
         ("{pull_request: {branches: ['rel/*']}}", "pull_request", a_pull(), False),
         ("workflow_dispatch", "workflow_dispatch", {}, True),
+        ("repository_dispatch", "repository_dispatch", {"action": "cynthus"}, True),
+        (BY_TYPE, "repository_dispatch", {"action": "cynthus"}, True),
+        (BY_TYPE, "repository_dispatch", {"action": "deploy"}, False),
     ],
 )
 def test_an_event_starts_what_it_should(

@@ -78,3 +78,29 @@ def test_every_page_opens_and_a_missing_one_says_so(town: Town) -> None:
     assert _page(town, "/runs/1").status_code == 404
     raw = _page(town, "/raw/feature/evil.txt")
     assert raw.headers["content-type"].startswith("text/plain")
+
+
+def test_a_pull_request_shows_folded_answers_without_their_marker_and_its_buttons(
+    town: Town,
+) -> None:
+    sha = town.push({"a": "1"}, branch="topic")
+    town.github.post("/pulls", repo=town.name, head="topic", draft=True)
+    sticky = (
+        "<!-- a hidden marker -->\n### Answers\n\n<details><summary>older</summary>\n\n"
+        f"**done**\n\n</details>\n\n{EVIL}\n<details onclick=x>"
+    )
+    town.repo_call("POST", "/issues/1/comments", {"body": sticky})
+    button = {"label": "Approve", "description": "Let it run", "identifier": "approve"}
+    town.repo_call(
+        "POST",
+        "/check-runs",
+        {"name": "c", "head_sha": sha, "conclusion": "action_required", "actions": [button]},
+    )
+    page = _page(town, "/pull/1").text
+    assert "<details><summary>older</summary>" in page
+    assert "<strong>done</strong>" in page
+    assert "hidden marker" not in page
+    assert _harmless(page)
+    assert "<details onclick" not in page
+    assert "Draft</span>" in page
+    assert '<button name="identifier" value="approve"' in page

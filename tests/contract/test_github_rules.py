@@ -262,7 +262,7 @@ def test_an_unchanged_answer_is_304_and_free(town: Town) -> None:
     [
         ({}, "wasn't supplied"),
         ({"body": ""}, "can't be blank"),
-        ({"body": "x" * 65537}, "body is too long (maximum is 65536 characters)"),
+        ({"body": "x" * 65537}, "Body is too long (maximum is 65536 characters)"),
     ],
 )
 def test_a_comment_beyond_the_rules_is_refused(town: Town, body: Any, words: str) -> None:

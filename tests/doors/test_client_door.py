@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from cynthus import specfile
 from cynthus.codec import decode
 from cynthus.wire import RunRequest, RunView
 from tests.doors.conftest import IMAGE, SPEC, Site, open_site
 from tests.stopwatch import Stopwatch
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.answers import HttpRefusal
-from webhook_server.runs.model import State
+from webhook_server.runs.model import Origin, RunDraft, RunKey, State
 from webhook_server.settings import Secret, Settings
 
 TOKEN = "operator-token-0123456789abcdef"
@@ -311,6 +312,99 @@ def test_a_workflow_run_again_is_another_run_and_ends_the_one_that_waits(
         wish = site.parts.runs.wishes(first).cancel
         assert wish is not None
         assert wish.by == "a later attempt of its workflow run"
+
+
+def waiting_run(site: Site, spec: str = SPEC, **origin: Any) -> str:
+    """Accept a run as a comment starts one: its spec changed on top of the file."""
+    read = specfile.parse(spec.encode(), "cynthus.yaml")
+    draft = RunDraft(
+        id=site.parts.new_id(),
+        key=RunKey(
+            repository_id=7,
+            commit_sha=REQUEST["commit_sha"],
+            spec_path="cynthus.yaml",
+            trigger="comment/77/0",
+        ),
+        repository="acme/digits",
+        ref="refs/pull/3/head",
+        event="issue_comment",
+        default_branch="main",
+        pull_request=3,
+        workflow_run_url=None,
+        spec=replace(read, name="changed"),
+        spec_text=spec,
+        origin=Origin(wants_build=True, asked_by="ada", **origin),
+    )
+    now = site.parts.now()
+    return site.parts.runs.accept(draft, arrived=None, token_id=None, now=now).run_id
+
+
+ASKED = {
+    "repository_id": 7,
+    "trigger": "comment/77/0",
+    "event": "repository_dispatch",
+    "ref": "refs/heads/main",
+    "pull_request": 3,
+}
+
+
+def test_a_build_that_was_asked_for_brings_its_image_and_nothing_else(settings: Settings) -> None:
+    with open_site(settings, Jobs()) as site:
+        run_id = waiting_run(site)
+        accepted = submit(site, token="good.token.here", **ASKED)
+        assert (accepted.status, accepted.json["run_id"]) == (202, run_id)
+        run = site.parts.runs.get(run_id)
+        assert run is not None
+        assert run.spec is not None
+        assert (run.spec.name, run.ref, run.event) == (
+            "changed",
+            "refs/pull/3/head",
+            "issue_comment",
+        )
+        assert not run.wants_release  # though the job's own ref is the default branch
+        arrived = site.parts.runs.wishes(run_id).image
+        assert arrived is not None
+        assert arrived.image == REQUEST["image"]
+        assert not site.parts.runs.waits(run.key)
+
+
+def test_a_build_of_other_text_is_not_that_run_s(settings: Settings) -> None:
+    with open_site(settings, Jobs()) as site:
+        waiting_run(site)
+        other = submit(site, token="good.token.here", spec_text=SPEC + "# more\n", **ASKED)
+        assert other.status == 409
+
+
+def test_a_build_that_failed_before_it_had_the_file_is_told_all_the_same(
+    settings: Settings,
+) -> None:
+    with open_site(settings, Jobs()) as site:
+        run_id = waiting_run(site)
+        failed = {"image": None, "failure": "the checkout has another commit", "spec_text": "x"}
+        assert submit(site, token="good.token.here", **{**ASKED, **failed}).status == 202
+        arrived = site.parts.runs.wishes(run_id).image
+        assert arrived is not None
+        assert arrived.failure == "the checkout has another commit"
+
+
+def test_a_fork_s_run_is_not_held_up_by_secrets_that_it_would_not_get(settings: Settings) -> None:
+    wants = SPEC + "secrets: [HF_TOKEN]\n"
+    with open_site(settings, Jobs()) as site:
+        run_id = waiting_run(site, wants, fork=True)
+        run = site.parts.runs.get(run_id)
+        assert run is not None
+        assert "none of its secrets: HF_TOKEN" in run.notices[0]
+        accepted = submit(site, token="good.token.here", spec_text=wants, **ASKED)
+        assert accepted.status == 202
+
+
+def test_its_own_repository_s_run_still_needs_its_secrets(settings: Settings) -> None:
+    wants = SPEC + "secrets: [HF_TOKEN]\n"
+    with open_site(settings, Jobs()) as site:
+        waiting_run(site, wants)
+        refused = submit(site, token="good.token.here", spec_text=wants, **ASKED)
+        assert refused.status == 422
+        assert "HF_TOKEN" in refused.fault
 
 
 # ── showing ─────────────────────────────────────────────────────────────────────────────────────

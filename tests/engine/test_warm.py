@@ -17,7 +17,7 @@ from tests.engine.world import RUN, World
 from webhook_server.audit import Standing, compare
 from webhook_server.providers.provider import ProviderUnavailable
 from webhook_server.runs.budget import BudgetLimits, BudgetScope
-from webhook_server.runs.model import Cause, Kept, Outcome, State
+from webhook_server.runs.model import Cause, Kept, Origin, Outcome, State
 from webhook_server.runs.warm import idle_usd
 from webhook_server.stores.budget_store import BudgetStore
 
@@ -77,6 +77,13 @@ def test_the_next_run_takes_it_over_without_any_order(world: World) -> None:
     world.step()
     assert world.state(NEXT) is State.RUNNING
     assert world.run(NEXT).attempts[0].offer.warm == name
+
+
+def test_a_fork_s_run_neither_takes_nor_leaves_a_warm_instance(world: World) -> None:
+    first = worked(world)
+    name = worked(world, NEXT, origin=Origin(fork=True))
+    assert [made for _, made in world.provider.created] == [first, name]
+    assert [one.machine for one in world.warm.newest()] == [first]
 
 
 def test_it_is_deleted_by_its_own_name_after_the_second_run(world: World) -> None:

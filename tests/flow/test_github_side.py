@@ -19,17 +19,11 @@ from cynthus.repository_policy import RepositoryPolicy, Retention
 from cynthus.verifying import verify
 from cynthus.wire import EventKind, RunRequest
 from tests.builders import an_environment
-from tests.github_fixture import (
-    GithubSimulator,
-    WebhookSink,
-    git,
-    github_simulator,
-    webhook_sink,
-)
-from tests.github_parts import SPEC, Server, a_server
+from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
+from tests.github_parts import SPEC, Server, World, a_server
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
-from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier, authorise
+from webhook_server.auth.oidc import Caller, Forbidden, Lookups, OidcVerifier, authorise
 from webhook_server.publish import Places
 from webhook_server.runs.decide import decide
 from webhook_server.runs.environments import kept
@@ -39,58 +33,6 @@ from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
 _numbers = itertools.count(1)
-
-
-class World:
-    """One simulated GitHub with one repository, and a server beside it."""
-
-    def __init__(self, github: GithubSimulator, server: Server, sink: WebhookSink, folder: Path):
-        self.github, self.server, self.sink, self.folder = github, server, sink, folder
-        self.repo = f"{server.owner}/digits"
-
-    def push(self, files: dict[str, str], **more: str) -> str:
-        return self.github.push(self.folder / "work", files, **({"to": self.repo} | more))
-
-    def pass_on(self, name: str) -> Any:
-        """Give the next webhook of this name to the server's inbox."""
-        delivery = self.sink.wait_for(name)
-        guid = delivery.headers["x-github-delivery"]
-        self.server.deliver(guid, delivery.event, delivery.body)
-        return delivery
-
-    def a_run(self, files: dict[str, str] | None = None) -> Run:
-        self.push(files or {"cynthus.yaml": SPEC, "train.py": "print()\n"})
-        self.pass_on("push")
-        rows = self.server.runs.list(repository_id=None, limit=1, before=None)
-        run = self.server.runs.get(rows[0].id)
-        assert run is not None
-        return run
-
-    def check_runs(self, sha: str) -> list[Any]:
-        client = self.github.client(self.server.app, self.installation)
-        return list(client.get_repo(self.repo).get_commit(sha).get_check_runs())
-
-    def releases(self) -> list[Any]:
-        return list(self.client.get_repo(self.repo).get_releases())
-
-    @property
-    def installation(self) -> int:
-        app = self.github.integration(self.server.app)
-        return int(app.get_repo_installation(self.server.owner, "digits").id)
-
-    @property
-    def client(self) -> Any:
-        return self.github.client(self.server.app, self.installation)
-
-    def requests(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.github.sim("GET", "/requests")
-        return found
-
-    def forget_requests(self) -> None:
-        self.github.sim("DELETE", "/requests")
-
-    def fault(self, **wish: Any) -> None:
-        self.github.post("/faults", **wish)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +277,12 @@ def ask(world: World, caller: Caller, request: RunRequest) -> None:
     server = world.server
     allowed = Allowed((server.owner,), state=server.db.state, set_state=server.db.set_state)
     places = Places(server.api, server.repositories, server.clock)
-    authorise(caller, request, allowed=allowed, pull_head=places.pull_head)
+    lookups = Lookups(
+        pull_head=places.pull_head,
+        default_branch=lambda _: "main",
+        waits=server.runs.waits,
+    )
+    authorise(caller, request, allowed=allowed, lookups=lookups)
 
 
 def test_a_jobs_token_may_ask_for_its_own_commit_only(world: World) -> None:
@@ -968,7 +915,7 @@ def test_older_releases_go_with_their_tags_as_the_policy_says(world: World) -> N
     marked = next(one for one in world.releases() if one.tag_name == "cynthus/digits/2")
     marked.update_release(marked.name, "now it is mine")
     rules = RepositoryPolicy(retention=Retention(releases=1))
-    server.policy = replace(server.policy, policy=rules)
+    server.policy = rules
     runs += [released(world, 3), released(world, 4)]
     server.publisher.step()
     left = {release.tag_name for release in world.releases()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from webhook_server.intents import (
     MAX_COMMITS,
     Cancel,
+    Commented,
     Ignored,
     InstallationChanged,
     Person,
     Place,
+    Pressed,
+    PullEnded,
     PullRequest,
     ReleaseChanged,
     RepositoryChanged,
@@ -67,6 +70,9 @@ PULL: dict[str, Any] = {
     "pull_request": {
         "number": 7,
         "state": "open",
+        "draft": False,
+        "updated_at": "2026-11-22T10:00:00Z",
+        "user": {"id": 2, "login": "ada", "type": "User"},
         "head": {"sha": SHA, "ref": "patch-1", "repo": {"id": 1296269}},
         "base": {"ref": "main"},
     },
@@ -77,6 +83,25 @@ CHECK: dict[str, Any] = {
     "check_run": {"id": 4, "head_sha": SHA, "external_id": "rabc123", "name": "cynthus/digits"},
 }
 BUTTON = {**CHECK, "action": "requested_action", "requested_action": {"identifier": "cancel"}}
+APPROVAL = {
+    **CHECK,
+    "action": "requested_action",
+    "requested_action": {"identifier": "approve"},
+    "check_run": {**CHECK["check_run"], "external_id": "pull/1296269/7"},
+}
+COMMENT: dict[str, Any] = {
+    **COMMON,
+    "action": "created",
+    "issue": {"number": 7, "state": "open", "pull_request": {"url": "x"}},
+    "comment": {
+        "id": 99,
+        "body": "Looks right.\r\n/cynthus run gpu=l4",
+        "created_at": "2026-11-22T10:00:05Z",
+        "user": {**SENDER},
+        "author_association": "NONE",
+    },
+}
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 SUITE: dict[str, Any] = {
     **COMMON,
     "action": "rerequested",
@@ -108,6 +133,7 @@ RELEASED: dict[str, Any] = {
 SAMPLES: dict[str, dict[str, Any]] = {
     "push": PUSH,
     "pull_request": PULL,
+    "issue_comment": COMMENT,
     "check_run": CHECK,
     "check_suite": SUITE,
     "release": RELEASED,
@@ -130,7 +156,37 @@ WANTED: list[tuple[str, dict[str, Any], Any]] = [
     (
         "pull_request",
         PULL,
-        PullRequest(place=PLACE, number=7, sha=SHA, head_repository_id=1296269, sender=PERSON),
+        PullRequest(
+            place=PLACE,
+            number=7,
+            sha=SHA,
+            head_repository_id=1296269,
+            sender=PERSON,
+            at=AT,
+            author="ada",
+        ),
+    ),
+    (
+        "pull_request",
+        {**PULL, "action": "closed", "pull_request": {**PULL["pull_request"], "state": "closed"}},
+        PullEnded(place=PLACE, number=7, sha=SHA, drafted=False),
+    ),
+    (
+        "pull_request",
+        {**PULL, "action": "converted_to_draft"},
+        PullEnded(place=PLACE, number=7, sha=SHA, drafted=True),
+    ),
+    (
+        "issue_comment",
+        COMMENT,
+        Commented(
+            place=PLACE,
+            number=7,
+            comment_id=99,
+            body="Looks right.\r\n/cynthus run gpu=l4",
+            created_at=AT + timedelta(seconds=5),
+            sender=PERSON,
+        ),
     ),
     (
         "check_run",
@@ -148,6 +204,18 @@ WANTED: list[tuple[str, dict[str, Any], Any]] = [
         "check_run",
         BUTTON,
         Cancel(place=PLACE, sha=SHA, check_run_id=4, run_id="rabc123", sender=PERSON),
+    ),
+    (
+        "check_run",
+        APPROVAL,
+        Pressed(
+            place=PLACE,
+            sha=SHA,
+            check_run_id=4,
+            identifier="approve",
+            external_id="pull/1296269/7",
+            sender=PERSON,
+        ),
     ),
     (
         "check_suite",
@@ -218,7 +286,7 @@ NOTHING: list[tuple[str, dict[str, Any]]] = [
     ("push", with_value(PUSH, "repository/id", "1296269")),
     ("push", with_value(PUSH, "repository/full_name", "../..//x")),
     ("push", with_value(PUSH, "repository/owner", None)),
-    ("pull_request", with_value(PULL, "action", "closed")),
+    ("pull_request", with_value(PULL, "action", "labeled")),
     ("pull_request", with_value(PULL, "action", 7)),
     ("pull_request", with_value(PULL, "pull_request/state", "closed")),
     ("check_run", with_value(CHECK, "action", "created")),
@@ -233,6 +301,22 @@ NOTHING: list[tuple[str, dict[str, Any]]] = [
     ("repository", with_value(RENAMED, "action", "starred")),
     ("star", PUSH),
     ("issue_comment", PUSH),
+    ("issue_comment", with_value(COMMENT, "action", "edited")),
+    ("issue_comment", with_value(COMMENT, "action", "deleted")),
+    ("issue_comment", with_value(COMMENT, "issue/pull_request", ...)),
+    ("issue_comment", with_value(COMMENT, "issue/pull_request", None)),
+    ("issue_comment", with_value(COMMENT, "issue/number", 2**63)),
+    ("issue_comment", with_value(COMMENT, "comment/body", "Please say /cynthus run")),
+    ("issue_comment", with_value(COMMENT, "comment/body", "/cynthusrun")),
+    ("issue_comment", with_value(COMMENT, "comment/body", None)),
+    ("issue_comment", with_value(COMMENT, "comment/created_at", "soon")),
+    ("issue_comment", with_value(COMMENT, "comment/user", None)),
+    ("issue_comment", with_value(COMMENT, "comment/user/id", 2)),
+    ("issue_comment", with_value(COMMENT, "sender", None)),
+    ("check_run", with_value(APPROVAL, "requested_action/identifier", "lgtm|26764")),
+    ("check_run", with_value(APPROVAL, "check_run/external_id", "pull/0/7")),
+    ("check_run", with_value(APPROVAL, "check_run/external_id", "pull/1/7/../8")),
+    ("check_run", with_value(APPROVAL, "check_run/external_id", "")),
     ("", PUSH),
 ]
 
@@ -282,6 +366,38 @@ def test_a_bot_is_known_as_one() -> None:
     intent = intent_of("check_run", payload)
     assert isinstance(intent, Rerun)
     assert intent.sender.bot
+
+
+@pytest.mark.parametrize("identifier", ["extend", "retry_on_demand", "approve", "logs"])
+def test_every_button_of_ours_is_known(identifier: str) -> None:
+    payload = with_value(BUTTON, "requested_action/identifier", identifier)
+    intent = intent_of("check_run", payload)
+    assert isinstance(intent, Pressed)
+    assert (intent.identifier, intent.external_id) == (identifier, "rabc123")
+    assert intent.key == f"{identifier}/1296269/check_run/4/{SHA}"
+    assert len(identifier) <= 20  # GitHub's limit of an identifier
+
+
+def test_a_draft_that_is_ready_is_looked_at_like_a_new_head() -> None:
+    intent = intent_of("pull_request", with_value(PULL, "action", "ready_for_review"))
+    assert isinstance(intent, PullRequest)
+    draft = intent_of("pull_request", with_value(PULL, "pull_request/draft", True))
+    assert isinstance(draft, PullRequest)
+    assert (intent.draft, draft.draft) == (False, True)
+
+
+def test_what_is_not_known_of_a_pull_request_is_left_out() -> None:
+    payload = with_value(PULL, "pull_request/user", None)
+    intent = intent_of("pull_request", with_value(payload, "pull_request/updated_at", "later"))
+    assert isinstance(intent, PullRequest)
+    assert (intent.at, intent.author) == (None, "")
+
+
+def test_closed_and_locked_pull_requests_are_judged_later() -> None:
+    payload = with_value(COMMENT, "issue/state", "closed")
+    intent = intent_of("issue_comment", with_value(payload, "issue/locked", True))
+    assert isinstance(intent, Commented)
+    assert intent.key == "comment/1296269/99"
 
 
 def test_the_key_is_the_meaning() -> None:

@@ -10,7 +10,8 @@ import pytest
 from cynthus.money import of_limit, usd, usd_left
 from cynthus.spec import Resources
 from tests.builders import NOON, a_run, a_spec, an_attempt, an_offer, seconds
-from webhook_server.runs.report import Feed, check_run
+from webhook_server.runs.feed_facts import Feed
+from webhook_server.runs.report import check_run
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,10 @@ def test_the_check_run_shows_the_cost_of_now_and_says_that_it_is_an_estimate() -
         cost_usd=Decimal("0.2"),
     )
     shown = check_run(run, Feed(), url="https://c.test/runs/1", now=NOON + seconds(420))
-    assert shown.title.endswith("7m00s · $0.42 of $5.00")
-    assert "cost so far $0.20 of $5.00 · an estimate by the price table" in (shown.summary)
+    assert shown.title.endswith("small here · $0.42 of $5.00 · at most 76 min left")
+    assert "cost so far $0.20 of $5.00 · $3.60 an hour · an estimate by the price table" in (
+        shown.summary
+    )
     later = check_run(run, Feed(), url="https://c.test/runs/1", now=NOON + seconds(900))
     assert later.digest == shown.digest, "the clock alone is no news"
 

@@ -31,6 +31,7 @@ from webhook_server.auth.jwks import COOL_DOWN, MAX_AGE
 from webhook_server.auth.oidc import (
     Caller,
     Forbidden,
+    Lookups,
     OidcVerifier,
     PullHead,
     admit,
@@ -39,6 +40,7 @@ from webhook_server.auth.oidc import (
 from webhook_server.auth.signed_tokens import Unauthorised
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.jobs import GithubJobs
+from webhook_server.runs.model import RunKey
 
 ISSUER = "https://token.actions.githubusercontent.com"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -318,7 +320,7 @@ def test_a_url_in_a_token_is_never_fetched(name: str) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    ["pull_request_target", "workflow_run", "issue_comment", "release", "repository_dispatch"],
+    ["pull_request_target", "workflow_run", "issue_comment", "release", "deployment"],
 )
 def test_events_that_strangers_can_cause_are_refused(event: str) -> None:
     with pytest.raises(Forbidden, match=event):
@@ -567,10 +569,22 @@ def own_pull(caller: Caller, number: int) -> PullHead:
     return PullHead(sha=HEAD, repository_id=41)
 
 
-def ask(text: str, request: RunRequest, *, pull_head: Any = no_pull, entries: str = "41") -> None:
-    authorise(
-        verifier().caller(text), request, allowed=allowed(*entries.split(",")), pull_head=pull_head
-    )
+def no_run(key: RunKey) -> bool:
+    raise AssertionError("runs that wait are looked for upon a dispatch only")
+
+
+def ask(
+    text: str,
+    request: RunRequest,
+    *,
+    pull_head: Any = no_pull,
+    entries: str = "41",
+    branch: str = "main",
+    waits: Callable[[RunKey], bool] = no_run,
+) -> None:
+    lookups = Lookups(pull_head=pull_head, default_branch=lambda _: branch, waits=waits)
+    caller = verifier().caller(text)
+    authorise(caller, request, allowed=allowed(*entries.split(",")), lookups=lookups)
 
 
 @pytest.mark.parametrize("entries", ["41", "7", "acme", "ACME", "acme/Digits", "other,acme"])
@@ -646,6 +660,66 @@ def test_a_stale_head_or_a_fork_is_refused(head: PullHead, request_: RunRequest)
         ask(pull_token(), request_, pull_head=lambda *_: head)
 
 
+# ── a build that the server asked for ───────────────────────────────────────────────────────────
+
+ASKED = replace(
+    PUSH,
+    commit_sha=HEAD,
+    event="repository_dispatch",
+    trigger="comment/77/0",
+    pull_request=3,
+)
+KEY = RunKey(repository_id=41, commit_sha=HEAD, spec_path="cynthus.yaml", trigger="comment/77/0")
+
+
+def dispatched(**changes: Any) -> str:
+    return token(event_name="repository_dispatch", **changes)
+
+
+def test_a_dispatch_may_bring_what_a_run_waits_for() -> None:
+    ask(dispatched(), ASKED, waits=lambda key: key == KEY)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        replace(ASKED, commit_sha=SHA),  # the default branch's own commit, which the token names
+        replace(ASKED, trigger="comment/77/1"),
+        replace(ASKED, trigger="push"),
+        replace(ASKED, spec_path="other.yaml"),
+        replace(ASKED, ref="refs/pull/3/head"),
+        replace(ASKED, event="push"),
+        replace(ASKED, repository_id=42),
+        replace(ASKED, workflow_run_url="https://evil.example/phish"),
+    ],
+)
+def test_a_dispatch_may_bring_nothing_else(request_: RunRequest) -> None:
+    with pytest.raises(Forbidden):
+        ask(dispatched(), request_, waits=lambda key: key == KEY)
+
+
+def test_a_dispatch_for_which_no_run_waits_any_more_is_refused() -> None:
+    with pytest.raises(Forbidden, match="waits for its image"):
+        ask(dispatched(), ASKED, waits=lambda _: False)
+
+
+@pytest.mark.parametrize("branch", ["trunk", "", "main2", "heads/main"])
+def test_a_dispatch_counts_from_the_default_branch_only(branch: str) -> None:
+    with pytest.raises(Forbidden, match="default branch"):
+        ask(dispatched(), ASKED, branch=branch, waits=lambda _: True)
+
+
+def test_a_dispatched_workflow_of_another_branch_is_refused() -> None:
+    path = "acme/digits/.github/workflows/train.yml@refs/heads/evil"
+    with pytest.raises(Forbidden, match="workflow_ref"):
+        verifier().caller(dispatched(workflow_ref=path))
+
+
+def test_a_push_may_not_bring_the_image_of_a_run_that_a_comment_asked_for() -> None:
+    with pytest.raises(Forbidden):
+        ask(token(), replace(ASKED, event="push", commit_sha=SHA, pull_request=None))
+
+
 def test_a_self_hosted_runner_counts_only_in_a_private_repository() -> None:
     ask(token(runner_environment="self-hosted"), PUSH)
     with pytest.raises(Forbidden, match="self-hosted"):
@@ -688,11 +762,11 @@ def test_a_job_without_a_run_request_is_let_in_by_the_same_rules() -> None:
 
 
 def test_the_gate_turns_a_refusal_into_the_doors_answer() -> None:
-    gate = GithubJobs(verifier(), allowed("42"), NoRepositories())
+    gate = GithubJobs(verifier(), allowed("42"), NoRepositories(), no_run)
     with pytest.raises(HttpRefusal, match="not known to this server") as refused:
         gate.admit(gate.identify(token()))
     assert refused.value.status == 403
-    GithubJobs(verifier(), allowed("41"), NoRepositories()).admit(gate.identify(token()))
+    GithubJobs(verifier(), allowed("41"), NoRepositories(), no_run).admit(gate.identify(token()))
 
 
 class NoRepositories:

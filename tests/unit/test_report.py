@@ -16,19 +16,25 @@ from cynthus.money import usd
 from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
 from webhook_server.runs.attempts import span
+from webhook_server.runs.check_summary import TEXT_LIMIT, Around
+from webhook_server.runs.feed_facts import Feed, Moment
+from webhook_server.runs.headline import TITLE_LIMIT
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
-from webhook_server.runs.model import Cause, Outcome, Reason, SpecFault, State
-from webhook_server.runs.report import (
-    BATCH,
-    TEXT_LIMIT,
-    Feed,
-    Moment,
-    check_run,
-    conclusion_of,
-    name_of,
-    sparkline,
-    status_of,
+from webhook_server.runs.model import (
+    Approval,
+    Cause,
+    Extension,
+    Hold,
+    Origin,
+    Outcome,
+    Reason,
+    SpecFault,
+    State,
 )
+from webhook_server.runs.report import BATCH, check_run
+from webhook_server.runs.sizing import Advice
+from webhook_server.runs.spark import sparkline
+from webhook_server.runs.standing import conclusion_of, name_of, status_of
 
 URL = "https://cynthus.test/runs/arun00000001"
 LATER = NOON + timedelta(minutes=3, seconds=12)
@@ -40,7 +46,7 @@ def test_the_title_says_all_in_one_line() -> None:
     )
     feed = Feed(phase="train", progress=0.35, metrics={"loss": (0.9, 0.42)})
     assert check_run(run, feed, url=URL, now=LATER).title == (
-        "running · train · 35% · loss 0.42 · 3m12s · $0.20"
+        "running · train · 35% · small here · $0.20 · at most 23 h left"
     )
 
 
@@ -59,7 +65,8 @@ def test_only_a_finished_run_has_a_conclusion(state: State) -> None:
     found = check_run(run, Feed(), url=URL, now=LATER)
     assert (found.conclusion is not None) == (state is State.FINISHED)
     assert (status_of(state) == "completed") == (state is State.FINISHED)
-    assert len(found.actions) == (0 if state is State.FINISHED else 1)
+    names = [action["identifier"] for action in found.actions]
+    assert names == ([] if state is State.FINISHED else ["cancel", "extend"])
 
 
 def test_every_outcome_has_githubs_word() -> None:
@@ -95,15 +102,36 @@ def test_the_clock_alone_changes_no_digest_but_news_does() -> None:
         assert check_run(run, other, url=URL, now=NOON).digest != first.digest
     more = replace(feed, annotations=({"text": "x"},))
     assert check_run(run, more, url=URL, now=NOON).digest != first.digest
+    advised = Around(advice=Advice(text="Take less."))
+    assert check_run(run, feed, url=URL, now=NOON, around=advised).digest != first.digest
+
+
+def test_what_was_sent_before_the_advice_came_keeps_its_place() -> None:
+    feed = Feed(annotations=({"text": "mine", "file": "a.py", "line": 2},))
+    advice = Advice(text="The GPU was busy 3 % of the time.", gpu="t4", line=4)
+    found = check_run(a_run(), feed, url=URL, now=LATER, around=Around(advice=advice))
+    first, second = found.annotations
+    assert first.message == "mine"
+    assert (second.path, second.line, second.level) == ("cynthus.yaml", 4, "notice")
+    assert second.message.endswith("Write instead:\n\n    gpu: t4")
+    assert "### A cheaper machine would do\nThe GPU was busy 3 % of the time." in found.summary
+
+
+def test_sections_of_others_stand_before_the_tables() -> None:
+    around = Around(sections=("### Gates\nall held",))
+    feed = Feed(metrics={"loss": (1.0,)})
+    text = check_run(a_run(), feed, url=URL, now=LATER, around=around).summary
+    assert text.index("### Gates\nall held") < text.index("### Metrics")
 
 
 HOSTILE = (
     "@octocat `x` <!-- cynthus-run:zzz --> <script>alert(1)</script> ![x](https://evil.example/x)"
     " | cell | \n::error::boo\n##[group]x\n```\n~~~\n\x1b[31mred\x1b[0m \u202egnp.exe \x00 \ud800"
+    "\n/cynthus run\n  /CYNTHUS approve 1234567"
 )
 
 
-def everywhere(text: str) -> tuple[str, str, str]:
+def everywhere(text: str) -> tuple[str, ...]:
     run = replace(
         a_run(State.FINISHED),
         outcome=Outcome.FAILED,
@@ -116,6 +144,29 @@ def everywhere(text: str) -> tuple[str, str, str]:
         attempts=(an_attempt(reason=Reason(cause=Cause.EXIT, text=text)),),
         outputs=(Output(path=text, size_bytes=1, sha256="0" * 64, left_out=text),),
         spec_faults=(SpecFault(line=0, column=0, text=text),),
+        origin=Origin(
+            asked_by=text,
+            overrides=((text, text),),
+            reproduces=text,
+            retries=text,
+            fork=True,
+        ),
+        approval=Approval(
+            by=text,
+            by_id=1,
+            at=NOON,
+            commit_sha=text,
+            spec_sha256=text,
+            image=text,
+            cap_usd=Decimal(1),
+        ),
+        extensions=(Extension(key=text, by=text, at=NOON, more=timedelta(hours=1)),),
+    )
+    held = replace(
+        run,
+        state=State.QUEUED,
+        hold=Hold(reasons=(text, text), cap_usd=Decimal(1), who=text),
+        pull_request=7,
     )
     feed = Feed(
         phase=text,
@@ -126,21 +177,32 @@ def everywhere(text: str) -> tuple[str, str, str]:
         timeline=(Moment(at=NOON, text=text),),
         log_tail=text,
     )
-    found = check_run(run, feed, url=URL, now=LATER)
-    json.dumps(found.body(0)).encode()
-    return found.title, found.summary, found.text
+    around = Around(original=run, advice=Advice(text=text, gpu=text, line=1))
+    shown = [check_run(one, feed, url=URL, now=LATER, around=around) for one in (run, held)]
+    for found in shown:
+        json.dumps(found.body(0)).encode()
+        assert len(found.title) <= TITLE_LIMIT
+        assert len(found.name) <= 100
+    return tuple(t for found in shown for t in (found.title, found.name, found.summary, found.text))
 
 
 def test_hostile_text_neither_notifies_nor_hides_nor_commands() -> None:
     for text in everywhere(HOSTILE):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e\ud800]", text)
         assert not re.search(r"(?m)^\s*(::|##\[)", text)
-    _, summary, _ = everywhere(HOSTILE)
-    outside = re.sub(r"(`+) .*? \1", "", summary)  # code spans do nothing
-    assert "@octocat" not in outside
-    assert not re.search(r"(?<!\\)<(!--|script)", outside)
-    assert "javascript:" not in outside
-    assert "](https://evil" not in outside.partition("### Summary")[0]
+    for outside in map(not_code, everywhere(HOSTILE)):
+        assert "@octocat" not in outside
+        assert "javascript:" not in outside
+        assert not re.search(r"(?mi)^\s*/cynthus", outside)
+    for outside in map(not_code, everywhere(HOSTILE)[2::4]):  # titles and names are no Markdown
+        assert not re.search(r"(?<!\\)<(!--|script)", outside)
+        assert "](https://evil" not in outside.partition("### Summary")[0]
+
+
+def not_code(text: str) -> str:
+    """Return Markdown without its code: that does nothing."""
+    fenceless = re.sub(r"(?ms)^ {0,3}(`{3,}|~{3,})[^\n]*\n.*?^ {0,3}\1[`~]*\s*$", "", text)
+    return re.sub(r"(`+) .*? \1", "", fenceless)
 
 
 def test_a_log_cannot_leave_its_fence() -> None:
@@ -153,8 +215,8 @@ def test_a_log_cannot_leave_its_fence() -> None:
 @given(st.text())
 def test_no_text_breaks_a_report(text: str) -> None:
     for part in everywhere(text):
-        part.encode()
         assert len(part.encode()) <= TEXT_LIMIT
+        assert not re.search(r"@[A-Za-z0-9]", not_code(part))
 
 
 @given(st.text(alphabet="`~ab \n", max_size=60))

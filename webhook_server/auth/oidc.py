@@ -16,6 +16,7 @@ from cynthus.wire import RunRequest, trigger_for
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.jwks import IssuerKeys
 from webhook_server.auth.signed_tokens import LEEWAY, Unauthorised, moment, proven, text
+from webhook_server.runs.model import RunKey
 
 # GitHub's live 5 minutes; nbf lies up to 10 before iat. More is no token of a workflow job.
 MAX_LIFE = timedelta(minutes=20)
@@ -26,8 +27,10 @@ _FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 _JTI = re.compile(r"[\x21-\x7e]{8,255}")
 _MAX_ID = 2**63 - 1  # what the database's BIGINT holds
 # Trusted triggers only: `pull_request_target`, `workflow_run` and `issue_comment` run with the
-# base repository's rights on what a stranger wrote.
-_EVENTS = frozenset({"push", "pull_request", "workflow_dispatch", "schedule"})
+# base repository's rights on what a stranger wrote. A dispatch is sent by who may write contents,
+# and counts only where a run waits for exactly what it brings.
+DISPATCH = "repository_dispatch"
+_EVENTS = frozenset({"push", "pull_request", "workflow_dispatch", "schedule", DISPATCH})
 
 
 class Forbidden(CynthusError):  # noqa: N818 - reads as what it is
@@ -127,13 +130,16 @@ def admit(caller: Caller, *, allowed: Allowed, workflow_run_url: str | None = No
     _check_workflow_run(caller, workflow_run_url)
 
 
-def authorise(
-    caller: Caller,
-    request: RunRequest,
-    *,
-    allowed: Allowed,
-    pull_head: Callable[[Caller, int], PullHead],
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Lookups:
+    """What is asked of others about a job; the first two raise Transient."""
+
+    pull_head: Callable[[Caller, int], PullHead]
+    default_branch: Callable[[Caller], str]  # empty: not known
+    waits: Callable[[RunKey], bool]  # a run of this key wants a build and has no image yet
+
+
+def authorise(caller: Caller, request: RunRequest, *, allowed: Allowed, lookups: Lookups) -> None:
     """Check that this job may ask for exactly this run; the body never overrides the token.
 
     Raises: Forbidden; Transient when GitHub cannot be asked for a pull request's head.
@@ -143,6 +149,9 @@ def authorise(
         raise Forbidden(_UNKNOWN)
     _check_equal("event", request.event, caller.event)
     _check_equal("ref", request.ref, caller.ref)
+    if caller.event == DISPATCH:
+        _check_asked_for(caller, request, lookups)
+        return
     _check_equal("pull_request", request.pull_request, caller.pull_request)
     trigger = trigger_for(
         caller.event,
@@ -151,7 +160,30 @@ def authorise(
         run_attempt=caller.run_attempt,
     )
     _check_equal("trigger", request.trigger, trigger)
-    _check_commit(caller, request, pull_head)
+    _check_commit(caller, request, lookups.pull_head)
+
+
+def _check_asked_for(caller: Caller, request: RunRequest, lookups: Lookups) -> None:
+    """Check that the server itself asked for this build.
+
+    The token of a dispatch speaks of the default branch's newest commit and knows nothing of the
+    commit that was built: what may be brought is what a run waits for, by the whole of its key.
+    https://docs.github.com/actions/reference/workflows-and-actions/events-that-trigger-workflows#repository_dispatch
+    """
+    branch = lookups.default_branch(caller)
+    if not branch or caller.ref != f"refs/heads/{branch}":
+        raise Forbidden("ref: should be the default branch, whose workflows alone are dispatched.")
+    key = RunKey(
+        repository_id=caller.repository_id,
+        commit_sha=request.commit_sha,
+        spec_path=request.spec_path,
+        trigger=request.trigger,
+    )
+    if not lookups.waits(key):
+        raise Forbidden(
+            "trigger: should be of a run that waits for its image, found none. It may have ended, "
+            "or have an image by now."
+        )
 
 
 _UNKNOWN = "repository: is not known to this server. See CYNTHUS_ALLOWED."

@@ -28,7 +28,6 @@ from webhook_server.github_api.door import (
 from webhook_server.github_api.tokens import InstallationTokens
 from webhook_server.intents import Place
 
-_NO_PERMISSION = "none"
 _MOST_FILES = 3000  # GitHub lists no more of a pull request
 _MOST_PAGES = 30  # of comments: 3,000, of which ours is among the first where there is one
 
@@ -208,14 +207,16 @@ class GithubApi:
             default_branch=_text(answer, "default_branch"),
         )
 
-    def branch_exists(self, place: Place, branch: str) -> bool:
-        """Say whether the branch is still there."""
+    def branch_head(self, place: Place, branch: str) -> str | None:
+        """Return the newest commit of the branch; None: it is gone.
+
+        https://docs.github.com/rest/branches/branches#get-a-branch
+        """
         path = f"/repos/{_name(place.full_name)}/branches/{quote(branch, safe='')}"
         try:
-            self.door(place).get(path)
+            return _text(self.door(place).get(path), "commit", "sha")
         except NotFound:
-            return False
-        return True
+            return None
 
     def folder(self, place: Place, path: str, sha: str) -> tuple[Entry, ...]:
         """List a folder at a commit (GitHub stops at 1,000 entries).
@@ -258,17 +259,6 @@ class GithubApi:
             if word in set(Role):
                 return Role(word)
         raise Transient(f"GitHub named a permission that is not known: {permission[:40]!r}.")
-
-    def permission(self, place: Place, login: str) -> str:
-        """Return admin, write, read or none: what this account may do here, at this moment.
-
-        https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
-        """
-        path = f"/repos/{_name(place.full_name)}/collaborators/{quote(login, safe='')}/permission"
-        try:
-            return _text(self.door(place).get(path), "permission")
-        except NotFound:
-            return _NO_PERMISSION
 
     def pull(self, place: Place, number: int) -> PullFacts:
         """Return the pull request as it is now."""

@@ -6,20 +6,21 @@ import json
 import logging
 import random
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from cynthus.errors import CynthusError, Transient
-from cynthus.spec import PullRequestTrigger, Spec
-from cynthus.triggers import push_refusal
-from cynthus.wire import trigger_for
-from webhook_server.github_api import NotFound, RepositoryFacts
+from webhook_server.github_api import NotFound
 from webhook_server.inbox.buttons import Buttons
-from webhook_server.inbox.confirm import confirmed
+from webhook_server.inbox.comments import Comments
+from webhook_server.inbox.installations import Installations
 from webhook_server.inbox.parts import InboxParts, Skip
+from webhook_server.inbox.pressing import Pressing
+from webhook_server.inbox.pulls import Pulls
+from webhook_server.inbox.pushes import Pushes
 from webhook_server.inbox.release_changes import ReleaseChanges
-from webhook_server.inbox.spec_at import SPEC_PATH, read_spec
+from webhook_server.inbox.superseding import Superseding
+from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import (
     Cancel,
     Commented,
@@ -36,10 +37,7 @@ from webhook_server.intents import (
     StartRun,
     intent_of,
 )
-from webhook_server.runs.model import RunDraft, RunKey, State
 from webhook_server.stores.delivery_store import Delivery, DeliveryState
-from webhook_server.stores.repository_store import Repository
-from webhook_server.stores.run_store import SpecDiffers
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +48,6 @@ _IN_HAND_S = 1.0
 MAX_TRIES = 12  # with the waits below: about five hours, then a person must look
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(hours=1)
 _NOT_FOUND_TRIES = 3
-_FRESH = timedelta(minutes=10)  # a push older than this may be to a branch that has gone since
 
 
 class Inbox:
@@ -58,8 +55,12 @@ class Inbox:
 
     def __init__(self, parts: InboxParts) -> None:
         self._parts, self._now = parts, parts.now
-        self._buttons = Buttons(parts)
         self._releases = ReleaseChanges(parts)
+        superseding, verbs = Superseding(parts), Verbs(parts)
+        self._pushes, self._pulls = Pushes(parts, superseding), Pulls(parts, superseding)
+        self._installations = Installations(parts)
+        self._comments = Comments(parts, verbs)
+        self._buttons, self._pressing = Buttons(parts, verbs), Pressing(parts, verbs)
         self._ending: list[Future[bool]] = []
 
     def step(self) -> float:
@@ -139,7 +140,7 @@ class Inbox:
         if isinstance(intent, Ignored):
             raise Skip(intent.reason)
         if isinstance(intent, InstallationChanged):
-            return self._installation(intent)
+            return self._installations.installation(intent)
         self._check_allowed(intent.place)
         return self._effect(intent)
 
@@ -151,165 +152,35 @@ class Inbox:
     def _effect(self, intent: Intent) -> str:
         match intent:
             case StartRun():
-                return self._pushed(intent)
+                return self._pushes.pushed(intent)
             case PullRequest():
-                return self._pull_request(intent)
-            case Rerun():
-                return self._buttons.rerun(intent)
-            case Cancel():
-                return self._buttons.cancel(intent)
-            case PullEnded() | Commented() | Pressed():
-                raise Skip("is not carried out yet")
+                return self._pulls.headed(intent)
+            case PullEnded():
+                return self._pulls.ended(intent)
             case ReleaseChanged():
                 return self._releases.take(intent)
             case RepositoryChanged():
-                return self._repository(intent)
+                return self._installations.repository(intent)
+            case Commented() | Rerun() | Cancel() | Pressed():
+                return self._people(intent)
             case InstallationChanged() | Ignored():
                 raise Skip("handled before")
             case _:
                 assert_never(intent)
 
-    # ── pushes and pull requests ────────────────────────────────────────────────────────────────
-
-    def _pushed(self, intent: StartRun) -> str:
-        place, facts = confirmed(self._parts, intent.place)
-        pushed_at = intent.pushed_at
-        old = pushed_at is None or self._now() - pushed_at > _FRESH
-        if old and not self._parts.api.branch_exists(place, intent.branch):
-            raise Skip("the branch was deleted since")
-        found = read_spec(self._parts.api, place, intent.sha)
-        spec = found.spec
-        if spec is not None:
-            self._check_triggers(intent, spec, facts)
-        return self._accept(
-            RunDraft(
-                id=self._parts.new_id(),
-                key=_key(place, intent.sha, "push"),
-                repository=place.full_name,
-                ref=intent.ref,
-                event="push",
-                default_branch=facts.default_branch,
-                pull_request=None,
-                workflow_run_url=None,
-                spec=spec,
-                spec_text=found.text,
-                spec_faults=found.faults,
-                wants_release=spec is not None and bool(spec.outputs),
-            )
-        )
-
-    def _check_triggers(self, intent: StartRun, spec: Spec, facts: RepositoryFacts) -> None:
-        refusal = push_refusal(
-            spec.triggers.push.branches,
-            spec.triggers.push.paths,
-            branch=intent.branch,
-            default_branch=facts.default_branch,
-            changed=intent.changed,
-        )
-        if refusal is not None:
-            raise Skip(refusal)
-
-    def _pull_request(self, intent: PullRequest) -> str:
-        place, facts = confirmed(self._parts, intent.place)
-        pull = self._parts.api.pull(place, intent.number)
-        if not pull.open:
-            raise Skip("the pull request is closed by now")
-        if pull.head_repository_id != place.id:
-            raise Skip("the pull request comes from a fork; forks do not start runs")
-        if pull.sha != intent.sha:
-            raise Skip("the pull request has a newer head by now")
-        found = read_spec(self._parts.api, place, pull.sha)
-        spec = found.spec
-        if spec is None or spec.triggers.pull_request is not PullRequestTrigger.PUSH:
-            # A broken spec says nothing of pull requests: the push's own check run shows it.
-            raise Skip("triggers/pull_request: pushes to pull requests start no run")
-        trigger = trigger_for("pull_request", pull_request=intent.number, workflow_run_id="")
-        return self._accept(
-            RunDraft(
-                id=self._parts.new_id(),
-                key=_key(place, pull.sha, trigger),
-                repository=place.full_name,
-                ref=f"refs/pull/{intent.number}/merge",
-                event="pull_request",
-                default_branch=facts.default_branch,
-                pull_request=intent.number,
-                workflow_run_url=None,
-                spec=spec,
-                spec_text=found.text,
-                spec_faults=found.faults,
-                wants_release=bool(spec.outputs),
-            )
-        )
-
-    def _accept(self, draft: RunDraft) -> str:
-        try:
-            accepted = self._parts.runs.accept(draft, arrived=None, token_id=None, now=self._now())
-        except SpecDiffers as error:
-            # The commit names one text only, and ours comes from GitHub itself.
-            log.exception(
-                "spec differs repository=%s commit=%s", draft.repository, draft.key.commit_sha
-            )
-            raise Skip(str(error)) from error
-        self._parts.bell.ring("runs")
-        self._parts.bell.ring("publications")
-        return f"run {accepted.run_id}{'' if accepted.created else ' (known)'}"
-
-    # ── what GitHub tells of repositories and installations ─────────────────────────────────────
-
-    def _repository(self, intent: RepositoryChanged) -> str:
-        try:
-            found, _ = confirmed(self._parts, intent.place)
-        except NotFound as error:
-            known = self._parts.repositories.get(intent.place.id)
-            if known is None:
-                raise Skip("an unknown repository has gone") from error
-            self._parts.repositories.upsert(replace(known, installation_id=0), self._now())
-            return f"{known.full_name} is out of reach"
-        return f"now {found.full_name}"
-
-    def _installation(self, intent: InstallationChanged) -> str:
-        store = self._parts.repositories
-        if intent.gone:
-            if self._parts.api.installation_works(intent.installation_id):
-                raise Skip("the installation is back by now")
-            stopped = self._stop_runs(intent.installation_id)
-            store.forget_installation(intent.installation_id)
-            return f"installation {intent.installation_id} is gone, {stopped} runs shall end"
-        for repository_id in intent.removed:
-            known = store.get(repository_id)
-            if known is not None and known.installation_id == intent.installation_id:
-                self._taken_out(known)
-        for repository_id in intent.added:
-            known = store.get(repository_id)
-            if known is not None:
-                changed = replace(known, installation_id=intent.installation_id)
-                store.upsert(changed, self._now())
-        return f"installation {intent.installation_id} noted"
-
-    def _taken_out(self, known: Repository) -> None:
-        """Forget the way to one repository, and end its runs: we may not serve it any more."""
-        try:
-            back = self._parts.api.installation_of(known.full_name)
-        except NotFound:
-            back = 0
-        if not back:
-            self._stop_runs_of(known)
-        self._parts.repositories.upsert(replace(known, installation_id=back), self._now())
-        self._parts.bell.ring("runs")
-
-    def _stop_runs(self, installation_id: int) -> int:
-        """End what runs for repositories that we may not serve any more."""
-        known = self._parts.repositories.by_installation(installation_id)
-        stopped = sum(self._stop_runs_of(repository) for repository in known)
-        self._parts.bell.ring("runs")
-        return stopped
-
-    def _stop_runs_of(self, repository: Repository) -> int:
-        rows = self._parts.runs.list(repository_id=repository.id, limit=1000, before=None)
-        live = [row for row in rows if row.state is not State.FINISHED]
-        for row in live:
-            self._parts.runs.cancel(row.id, "the app's removal", self._now())
-        return len(live)
+    def _people(self, intent: Commented | Rerun | Cancel | Pressed) -> str:
+        """Carry out what a person asks for."""
+        match intent:
+            case Commented():
+                return self._comments.commented(intent)
+            case Rerun():
+                return self._buttons.rerun(intent)
+            case Cancel():
+                return self._buttons.cancel(intent)
+            case Pressed():
+                return self._pressing.pressed(intent)
+            case _:
+                assert_never(intent)
 
 
 def _parsed(body: bytes) -> Any:
@@ -318,7 +189,3 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Skip(f"the payload cannot be read: {type(error).__name__}") from error
-
-
-def _key(place: Place, sha: str, trigger: str) -> RunKey:
-    return RunKey(repository_id=place.id, commit_sha=sha, spec_path=SPEC_PATH, trigger=trigger)

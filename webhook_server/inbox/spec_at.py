@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cynthus import specfile
 from cynthus.errors import Refused, UserError
@@ -25,6 +25,7 @@ class FoundSpec:
     text: str
     spec: Spec | None
     faults: tuple[SpecFault, ...] = ()
+    path: str = SPEC_PATH
 
 
 def read_spec(api: GithubApi, place: Place, sha: str) -> FoundSpec:
@@ -50,7 +51,23 @@ def read_spec(api: GithubApi, place: Place, sha: str) -> FoundSpec:
         )
     if data.startswith(_LFS):
         return _unusable("should be the file itself, found a Git LFS pointer. Track it by git.")
-    return _read(data)
+    return _read(data, SPEC_PATH)
+
+
+def read_other(api: GithubApi, place: Place, sha: str, path: str) -> FoundSpec | None:
+    """Return the spec at another path of this commit; None: there is none.
+
+    Raises: Transient.
+    """
+    try:
+        data = api.file(place, path, sha)
+    except NotFound:
+        return None
+    except Refused as error:
+        return replace(_unusable(str(error)), path=path)
+    if len(data) > MAX_SPEC_BYTES:
+        return replace(_unusable(_too_large(len(data))), path=path)
+    return _read(data, path)
 
 
 def _bytes(api: GithubApi, place: Place, sha: str) -> bytes:
@@ -69,21 +86,22 @@ def _entry_fault(found: Entry | None, other: Entry | None) -> str | None:
     if found.kind != "file":
         return f"should be an ordinary file, found a {found.kind}. Commit the file itself."
     if found.size_bytes > MAX_SPEC_BYTES:
-        return (
-            f"should be at most {MAX_SPEC_BYTES} bytes, found {found.size_bytes}. "
-            "Move text into a script."
-        )
+        return _too_large(found.size_bytes)
     return None
+
+
+def _too_large(size_bytes: int) -> str:
+    return f"should be at most {MAX_SPEC_BYTES} bytes, found {size_bytes}. Move text into a script."
 
 
 def _unusable(text: str) -> FoundSpec:
     return FoundSpec(text="", spec=None, faults=(SpecFault(line=1, column=1, text=text),))
 
 
-def _read(data: bytes) -> FoundSpec:
+def _read(data: bytes, path: str) -> FoundSpec:
     text = data.decode("utf-8", "replace").replace("\x00", "\ufffd")  # PostgreSQL takes no NUL
     try:
-        return FoundSpec(text=text, spec=specfile.parse(data, SPEC_PATH))
+        return FoundSpec(text=text, spec=specfile.parse(data, path), path=path)
     except UserError as error:
         faults = tuple(
             SpecFault(
@@ -94,4 +112,4 @@ def _read(data: bytes) -> FoundSpec:
             for fault in error.faults
         )
         one = (SpecFault(line=1, column=1, text=str(error)),)
-        return FoundSpec(text=text, spec=None, faults=faults or one)
+        return FoundSpec(text=text, spec=None, faults=faults or one, path=path)

@@ -16,7 +16,7 @@ from webhook_server.stores.publication_store import Publication, PublicationStat
 log = logging.getLogger(__name__)
 
 _BACKOFF, _LONGEST_BACKOFF = timedelta(seconds=2), timedelta(minutes=5)
-_NOT_FOUND_TRIES = 3  # right after an installation GitHub may not know it everywhere
+NOT_FOUND_TRIES = 3  # right after an installation GitHub may not know it everywhere
 
 
 class Failures:
@@ -32,7 +32,7 @@ class Failures:
         except Transient as error:
             self._put_off(item, error, error.retry_at)
         except NotFound as error:
-            if item.failures + 1 < _NOT_FOUND_TRIES:
+            if item.failures + 1 < NOT_FOUND_TRIES:
                 self._forget_place(item)
                 self._put_off(item, error, None)
             else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cynthus.wire import EventKind, Mark, RunEvent
-from webhook_server.runs.report import Feed, Moment
+from webhook_server.runs.feed_facts import Feed, Moment, Pace
+from webhook_server.runs.usage import UsageMeter
 from webhook_server.stores.event_store import EventStore
 
 _PAGE = 500
@@ -15,16 +17,13 @@ _LOG_TAIL = 60_000  # characters: what a check run shows of a log
 _POINTS = 2_000  # of one metric; a sparkline has 24
 _ANNOTATIONS = 1_000
 _MARKS = 20  # of one attempt: a boot has seven steps
-# Samples are for the dashboard's charts only.
-_KINDS = tuple(
-    kind for kind in EventKind if kind not in (EventKind.SAMPLE, EventKind.MASK, EventKind.LOG)
-)
 
 
 @dataclass(kw_only=True)
 class _Followed:
     seq: int = 0
     progress: float | None = None
+    pace: Pace | None = None
     phase: str | None = None
     summary: str | None = None
     metrics: dict[str, list[float]] = field(default_factory=dict)
@@ -33,6 +32,8 @@ class _Followed:
     timeline: list[Moment] = field(default_factory=list)
     log: str = ""
     marks: dict[int, list[Mark]] = field(default_factory=dict)
+    sampled: int = 0  # the attempt that `usage` is of
+    usage: UsageMeter = field(default_factory=UsageMeter)
 
 
 class Feeds:
@@ -48,8 +49,7 @@ class Feeds:
         self._followed[run_id] = found
         if len(self._followed) > _KEPT:
             del self._followed[next(iter(self._followed))]
-        kinds = (*_KINDS, EventKind.LOG)
-        while page := self._events.after(run_id, found.seq, limit=_PAGE, kinds=kinds):
+        while page := self._events.after(run_id, found.seq, limit=_PAGE, kinds=_TAKERS):
             for event in page:
                 _add(found, event)
             found.seq = page[-1].seq
@@ -61,33 +61,35 @@ class Feeds:
 
 
 def _add(found: _Followed, event: RunEvent) -> None:
-    body = event.body
-    if event.kind is EventKind.LOG:
-        found.log = (found.log + str(body.get("text", "")))[-_LOG_TAIL:]
-        return
-    match event.kind:
-        case EventKind.METRIC:
-            _add_metric(found, body)
-        case EventKind.PROGRESS:
-            found.progress = _share(body.get("value"))
-        case EventKind.PHASE:
-            found.phase = str(body.get("name", ""))
-            _add_moment(found, event.at, f"phase {found.phase}")
-        case EventKind.SUMMARY:
-            found.summary = str(body.get("text", ""))
-        case EventKind.NOTICE:
-            found.notices[str(body.get("text", ""))] = None
-        case EventKind.ANNOTATION:
-            if len(found.annotations) < _ANNOTATIONS:
-                found.annotations.append(body)
-        case EventKind.STATE | EventKind.MARK:
-            _add_step(found, event)
-        case _:
-            return
+    take = _TAKERS.get(event.kind)
+    if take is not None:
+        take(found, event)
 
 
-def _add_metric(found: _Followed, body: dict[str, object]) -> None:
-    value = body.get("value")
+def _add_log(found: _Followed, event: RunEvent) -> None:
+    found.log = (found.log + str(event.body.get("text", "")))[-_LOG_TAIL:]
+
+
+def _add_phase(found: _Followed, event: RunEvent) -> None:
+    found.phase = str(event.body.get("name", ""))
+    _add_moment(found, event.at, f"phase {found.phase}")
+
+
+def _add_summary(found: _Followed, event: RunEvent) -> None:
+    found.summary = str(event.body.get("text", ""))
+
+
+def _add_notice(found: _Followed, event: RunEvent) -> None:
+    found.notices[str(event.body.get("text", ""))] = None
+
+
+def _add_annotation(found: _Followed, event: RunEvent) -> None:
+    if len(found.annotations) < _ANNOTATIONS:
+        found.annotations.append(event.body)
+
+
+def _add_metric(found: _Followed, event: RunEvent) -> None:
+    body, value = event.body, event.body.get("value")
     if not isinstance(value, (int, float)):
         return
     points = found.metrics.setdefault(str(body.get("name", "")), [])
@@ -96,20 +98,38 @@ def _add_metric(found: _Followed, body: dict[str, object]) -> None:
         del points[1:-1:2]  # every second one: the course stays, first and last too
 
 
+def _add_progress(found: _Followed, event: RunEvent) -> None:
+    share = _share(event.body.get("value"))
+    found.progress = share
+    if share is None:
+        return
+    first = found.pace
+    if first is None or share < first.first:  # it begins again: a new epoch, a new file
+        first = Pace(first_at=event.at, first=share, newest_at=event.at, newest=share)
+    found.pace = replace(first, newest_at=event.at, newest=share)
+
+
+def _add_sample(found: _Followed, event: RunEvent) -> None:
+    if event.attempt > found.sampled:  # another machine, perhaps another kind
+        found.sampled, found.usage = event.attempt, UsageMeter()
+    if event.attempt == found.sampled:
+        found.usage.add(event.body, event.rank or 0)
+
+
 def _share(value: object) -> float | None:
     return min(max(float(value), 0.0), 1.0) if isinstance(value, (int, float)) else None
 
 
-def _add_step(found: _Followed, event: RunEvent) -> None:
-    """Take what tells how far the run, or the boot of its instance, has come."""
-    if event.kind is EventKind.MARK:
-        told = found.marks.setdefault(event.attempt, [])
-        if not event.rank and len(told) < _MARKS:
-            told.append(Mark(name=str(event.body.get("name", "")), at=event.at))
-        return
+def _add_mark(found: _Followed, event: RunEvent) -> None:
+    told = found.marks.setdefault(event.attempt, [])
+    if not event.rank and len(told) < _MARKS:
+        told.append(Mark(name=str(event.body.get("name", "")), at=event.at))
+
+
+def _add_state(found: _Followed, event: RunEvent) -> None:
     state = str(event.body.get("state", ""))
     if state == "queued":  # a new attempt begins from nothing
-        found.progress = found.phase = None
+        found.progress = found.pace = found.phase = None
     _add_moment(found, event.at, state)
 
 
@@ -119,9 +139,24 @@ def _add_moment(found: _Followed, at: datetime, text: str) -> None:
     del found.timeline[:-100]
 
 
+_TAKERS: Mapping[EventKind, Callable[[_Followed, RunEvent], None]] = {
+    EventKind.LOG: _add_log,
+    EventKind.METRIC: _add_metric,
+    EventKind.PROGRESS: _add_progress,
+    EventKind.PHASE: _add_phase,
+    EventKind.SUMMARY: _add_summary,
+    EventKind.NOTICE: _add_notice,
+    EventKind.ANNOTATION: _add_annotation,
+    EventKind.STATE: _add_state,
+    EventKind.MARK: _add_mark,
+    EventKind.SAMPLE: _add_sample,
+}
+
+
 def _feed(found: _Followed) -> Feed:
     return Feed(
         progress=found.progress,
+        pace=found.pace,
         phase=found.phase,
         metrics={name: tuple(points) for name, points in found.metrics.items()},
         summary=found.summary,
@@ -130,4 +165,5 @@ def _feed(found: _Followed) -> Feed:
         timeline=tuple(found.timeline),
         log_tail=found.log,
         marks={attempt: tuple(told) for attempt, told in found.marks.items()},
+        usage=found.usage.usage(),
     )

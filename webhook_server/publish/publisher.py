@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from webhook_server.publish.builds import Builds
 from webhook_server.publish.check_runs import CheckRuns
+from webhook_server.publish.comments import Comments
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.parts import Outside, Parts, Show
 from webhook_server.publish.places import Places
+from webhook_server.publish.plans import Plans
 from webhook_server.publish.releases import Releases, Spawn, in_background
 from webhook_server.publish.retention import Retention
 from webhook_server.stores.publication_store import (
@@ -70,4 +73,7 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
         **more,
         PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
+        PublicationKind.COMMENT: Comments(parts, outside, failures),
+        PublicationKind.PLAN: Plans(parts, outside),
+        PublicationKind.BUILD: Builds(parts, outside, failures),
     }

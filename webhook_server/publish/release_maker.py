@@ -19,10 +19,10 @@ from webhook_server.intents import Place
 from webhook_server.publish.assets import AssetFile, Blobs, digest_of, output_key
 from webhook_server.runs import provenance, release_texts
 from webhook_server.runs import release as shape
+from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.model import Run
 from webhook_server.runs.provenance import Builder, Subject
 from webhook_server.runs.release import AssetPlan, OwnFile
-from webhook_server.runs.report import Feed
 from webhook_server.stores.environment_store import Texts
 from webhook_server.stores.event_store import EventStore
 

@@ -31,6 +31,7 @@ from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
+from webhook_server.runs import forks
 from webhook_server.runs.model import Attempt
 from webhook_server.runs.policy import policy_of
 from webhook_server.runs.work import (
@@ -194,7 +195,7 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     place = find_member(run, instance) if run else None
     if run is None or run.spec is None or place is None:
         raise HttpRefusal(410, "attempt: is over. Stop everything.")
-    found, missing = _secrets(parts, row, run.spec.secrets)
+    found, missing = _secrets(parts, row, forks.secret_names(run))
     if missing and tell:
         text = f"secrets: {', '.join(missing)} not set for this repository; the run goes without."
         _notice(parts, row, text)

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from cynthus.codec import encode
 from cynthus.spec import Spec
 from cynthus.wire import RunAccepted, RunRequest, trigger_for
+from webhook_server.auth.oidc import DISPATCH
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.access import is_operator, require_operator, require_reader
 from webhook_server.routes.answers import HttpRefusal, bearer, parse_json
@@ -139,7 +140,11 @@ def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
     job = _job(parts, request)  # before a byte of the body is believed
     wanted = read_request(parse_json(content))
     _authorise(parts, job, wanted)
-    spec, faults = read_spec(wanted)
+    asked = _asked_for(parts, wanted)
+    if asked is not None:
+        wanted = _answer_to(parts, asked, wanted)
+    # What was asked for has its spec already, with what a person changed on top of the file.
+    spec, faults = (asked.spec, asked.spec_faults) if asked else read_spec(wanted)
     branch = parts.jobs.default_branch(job) if job and parts.jobs else ""
     if spec is not None:
         check_trigger(wanted, spec, branch)
@@ -159,7 +164,7 @@ def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
         spec_faults=faults,
         wants_release=_wants_release(wanted, branch),
     )
-    refusal = _unfit(parts, wanted, spec, job)
+    refusal = _unfit(parts, wanted, spec, job, asked)
     if refusal is not None:  # the run that the webhook made ends with the same words
         wanted = replace(wanted, image=None, failure=refusal.message, environment=None)
     accepted = _accept(parts, draft, wanted, job)
@@ -169,15 +174,28 @@ def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
     return _accepted(parts, accepted.run_id)
 
 
+def _asked_for(parts: Parts, wanted: RunRequest) -> Run | None:
+    """Return the run that had this build asked for; `_authorise` has found it waiting."""
+    return parts.runs.find(_key(wanted)) if wanted.event == DISPATCH else None
+
+
+def _answer_to(parts: Parts, asked: Run, wanted: RunRequest) -> RunRequest:
+    """Return a failure with the run's own spec text: a build may fail before it has the file."""
+    if wanted.failure is None:
+        return wanted
+    return replace(wanted, spec_text=parts.runs.spec_text(asked.id) or wanted.spec_text)
+
+
 def _unfit(
-    parts: Parts, wanted: RunRequest, spec: Spec | None, job: Job | None
+    parts: Parts, wanted: RunRequest, spec: Spec | None, job: Job | None, asked: Run | None
 ) -> HttpRefusal | None:
     """Return why the run cannot be had like this. Raises it where nobody else would tell."""
     try:
         check_image(parts, wanted, spec, local=job is None)
         if spec is not None:
             check_cuda(wanted, spec)
-            check_secrets(parts, wanted, spec)
+            if asked is None or not asked.origin.fork:  # a fork's run gets none in any case
+                check_secrets(parts, wanted, spec)
     except HttpRefusal as refusal:
         if job is None:
             raise
@@ -224,6 +242,7 @@ def _wants_release(wanted: RunRequest, default_branch: str) -> bool:
     """Release outputs of the default branch; those of a pull request are looked at first."""
     return (
         wanted.repository_id != 0
+        and wanted.event != DISPATCH  # comes from the default branch, and speaks of another commit
         and bool(default_branch)
         and (wanted.ref == f"refs/heads/{default_branch}")
     )

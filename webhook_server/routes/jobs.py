@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from cynthus.wire import RunRequest
@@ -9,6 +10,7 @@ from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.oidc import (
     Caller,
     Forbidden,
+    Lookups,
     OidcVerifier,
     PullHead,
     admit,
@@ -17,6 +19,7 @@ from webhook_server.auth.oidc import (
 from webhook_server.auth.signed_tokens import Unauthorised
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.parts import Job
+from webhook_server.runs.model import RunKey
 
 
 class JobRepositories(Protocol):
@@ -33,9 +36,18 @@ class GithubJobs:
     """The gate for jobs of GitHub Actions."""
 
     def __init__(
-        self, verifier: OidcVerifier, allowed: Allowed, repositories: JobRepositories
+        self,
+        verifier: OidcVerifier,
+        allowed: Allowed,
+        repositories: JobRepositories,
+        waits: Callable[[RunKey], bool],
     ) -> None:
         self._verifier, self._allowed, self._repositories = verifier, allowed, repositories
+        self._lookups = Lookups(
+            pull_head=repositories.pull_head,
+            default_branch=repositories.default_branch,
+            waits=waits,
+        )
 
     def identify(self, token: str) -> Job:
         """Return the job that holds the token. Raises: HttpRefusal (401, 403), Transient."""
@@ -55,9 +67,8 @@ class GithubJobs:
 
     def authorise(self, job: Job, request: RunRequest) -> None:
         """Check that the job may ask for this run. Raises: HttpRefusal (403), Transient."""
-        head = self._repositories.pull_head
         try:
-            authorise(_caller(job), request, allowed=self._allowed, pull_head=head)
+            authorise(_caller(job), request, allowed=self._allowed, lookups=self._lookups)
         except Forbidden as error:
             raise HttpRefusal(403, str(error)) from error
 

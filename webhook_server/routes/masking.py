@@ -7,6 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from cynthus.wire import AgentEvent, EventKind, Exit, Heartbeat, Output
+from webhook_server.runs.forks import secret_names
 from webhook_server.runs.redact import Redactor
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.run_secrets import RunSecrets
@@ -91,7 +92,7 @@ class Masking:
         run = self._runs.get(row.run_id) if row else None
         if row is None or run is None or run.spec is None:
             return _Attempt(())
-        found, _ = self._secrets.values(run.id, row.repository_id, run.spec.secrets)
+        found, _ = self._secrets.values(run.id, row.repository_id, secret_names(run))
         secrets = tuple(found.values())
         return _Attempt(secrets, redactor=Redactor(secrets))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -24,18 +23,13 @@ from cynthus.wire_money import (
     UnansweredView,
 )
 from webhook_server.audit import Books, Lent, Listing, Standing, compare, usd_per_hour
-from webhook_server.observe import no_such_provider, with_offers
+from webhook_server.planning import NO_PROVIDERS, NoProviders, PlanWish, open_planner
 from webhook_server.providers.provider import ProviderRefusal
 from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import HttpRefusal, parse_json
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.run_requests import check_text, parse_spec
-from webhook_server.runs.model import Observations
-from webhook_server.runs.plan import Question, plan
-from webhook_server.runs.policy import policy_of, within
-from webhook_server.stores.budget_store import BudgetStore, limits_of
-from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE
 from webhook_server.stores.instance_store import InstanceRow
 from webhook_server.strays import sweep_asked, why_kept
@@ -90,20 +84,17 @@ def read_message(kind: type[T], schema_name: str, content: bytes) -> T:
 
 
 def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
-    spec = _spec(ask)
-    now = parts.now()
-    budgets = BudgetStore(parts.database, limits_of(parts.settings))
-    seen = Observations(budgets=budgets.of_repository(ask.repository_id, now))
-    name = spec.resources.provider or parts.settings.provider
-    question = Question(
-        spec=spec,
+    planner = open_planner(parts.settings, parts.database, parts.providers, parts.now)
+    wish = PlanWish(
+        spec=_spec(ask),
         repository_id=ask.repository_id,
         repository=ask.repository,
-        provider=name,
-        policy=within(policy_of(name), parts.settings.max_duration),
         minimum_driver=ask.minimum_driver,
     )
-    return plan(question, _with_offers(parts, name, spec, seen), now)
+    try:
+        return planner.plan(wish)
+    except NoProviders as error:
+        raise _no_providers() from error
 
 
 def _spec(ask: PlanAsk) -> Spec:
@@ -113,30 +104,16 @@ def _spec(ask: PlanAsk) -> Spec:
     return spec
 
 
-def _with_offers(parts: Parts, name: str, spec: Spec, seen: Observations) -> Observations:
-    _require_providers(parts)
-    refusal = no_such_provider(name, parts.providers)
-    if refusal is not None:
-        return replace(seen, offers=(), offers_refusal=refusal)
-    cooling = CoolDownStore(parts.database).current(name, parts.now())
-    return with_offers(parts.providers[name], spec.resources, replace(seen, cooling=cooling))
-
-
-def _require_providers(parts: Parts) -> None:
-    if not parts.providers:
-        raise HttpRefusal(
-            503,
-            "this door: should be asked of a server that lends instances, found one with doors"
-            " only. Ask one that runs with --role all.",
-            retry_after_s=60,
-        )
+def _no_providers() -> HttpRefusal:
+    return HttpRefusal(503, NO_PROVIDERS, retry_after_s=60)
 
 
 # ── audit ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _books(parts: Parts) -> Books:
-    _require_providers(parts)
+    if not parts.providers:
+        raise _no_providers()
     return Books(
         runs=parts.runs,
         instances=parts.instances,

@@ -156,6 +156,9 @@ Ask = (
     | AskHelp
 )
 
+#: Those that change nothing and ask for an answer.
+Reading = AskStatus | AskLogs | AskWhy | AskPlan | AskCompare | AskHelp
+
 
 @dataclass(frozen=True, kw_only=True)
 class Line:

@@ -88,7 +88,7 @@ def _is_final(refusal: Refusal) -> bool:
 
 def _end_of_boot(at: Try, refused: Refusal | None) -> Verdict | None:
     if at.seen.cancel is not None:
-        return cancelled(at.seen.cancel.by)
+        return cancelled(at, at.seen.cancel)
     limit = limit_reached(at.run, at.spec, at.now, at.policy)
     if limit is not None:
         return stopped(limit.cause, limit.text)

@@ -137,7 +137,7 @@ def _deletion(
 def release(at: Try) -> Decision:
     """Try again once nothing of the run executes; finish it once nothing of it exists."""
     if at.run.outcome is None and at.seen.cancel is not None:
-        why = cancelled(at.seen.cancel.by)
+        why = cancelled(at, at.seen.cancel)
         at = replace(at, run=replace(at.run, outcome=why.outcome, reason=why.reason))
     if at.run.outcome is None:
         return _try_again(at) if is_quiet(at.attempt) else Decision(run=at.run)

@@ -20,6 +20,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
 _LINK = re.compile(r"(https?|ftp)(?=://)|\b(www)(?=\.)", re.IGNORECASE)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_ASK = re.compile(r"^(\s*)/(?=cynthus)", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
@@ -40,6 +41,21 @@ def inline(text: str, limit: int = 1000) -> str:
     return _MARKDOWN.sub(r"\\\1", text)
 
 
+def escaped(text: str, limit: int = 1000) -> str:
+    """Return text for one line of our own HTML, where no Markdown is read."""
+    text = " ".join(clean(text).split())
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    text = _LINK.sub(lambda found: found[0] + _BREAK, _MENTION.sub("@" + _BREAK, text))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def title(text: str, limit: int) -> str:
+    """Return text for a title: one line, read as it is, that notifies nobody."""
+    text = _MENTION.sub("@" + _BREAK, " ".join(clean(text).split()))
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def code(text: str, limit: int = 300) -> str:
     """Return a code span that nothing inside can end."""
     text = " ".join(clean(text).split())[:limit]
@@ -55,7 +71,7 @@ def fenced(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return a user's Markdown: formatted as written, without HTML, comments and mentions.
+    """Return a user's Markdown: formatted as written, without HTML, mentions and asks.
 
     A fence that was left open is closed, so that it swallows nothing of what follows.
     """
@@ -67,7 +83,8 @@ def markdown(text: str) -> str:
             if found and found[1].startswith(fence) and not line.strip(" `~"):
                 fence = ""
             continue
-        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, line)))
+        no_ask = _ASK.sub(lambda found: f"{found[1]}/{_BREAK}", line)
+        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, no_ask)))
         fence = found[1] if found else ""
     return "\n".join([*out, fence] if fence else out)
 
@@ -82,6 +99,24 @@ def cut_middle(text: str, limit_bytes: int, note: str = "") -> str:
     room = max(limit_bytes - len(said.encode()), 0)
     begins, ends = data[: room // 2], data[len(data) - (room - room // 2) :]
     return begins.decode("utf-8", "ignore") + said + ends.decode("utf-8", "ignore")
+
+
+def cut_end(text: str, limit_bytes: int, note: str) -> str:
+    """Return Markdown of ours of about `limit_bytes` in UTF-8; a code block that was cut ends."""
+    if len(text.encode("utf-8", "replace")) <= limit_bytes:
+        return text
+    kept, fence, size = [], "", 0
+    for line in text.split("\n"):
+        size += len(line.encode("utf-8", "replace")) + 1
+        if size > limit_bytes:
+            break
+        kept.append(line)
+        found = _FENCE.match(line)
+        if not fence:
+            fence = found[1] if found else ""
+        elif found and found[1].startswith(fence) and not line.strip(" `~"):
+            fence = ""
+    return "\n".join([*kept, *([fence] if fence else []), "", note])
 
 
 def _longest_run(text: str, character: str) -> int:

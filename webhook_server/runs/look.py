@@ -14,6 +14,7 @@ from webhook_server.runs.model import (
     AgentSeen,
     AskProvider,
     Attempt,
+    CancelWish,
     Cause,
     CloseAttempt,
     Command,
@@ -35,6 +36,7 @@ from webhook_server.runs.model import (
     Verdict,
 )
 from webhook_server.runs.policy import Policy
+from webhook_server.runs.superseded import saving
 from webhook_server.runs.verdict import failed, stopped
 from webhook_server.runs.warm import keep_until
 
@@ -245,9 +247,12 @@ def notice(run: Run, text: str) -> Run:
     return run if text in run.notices else replace(run, notices=(*run.notices, text))
 
 
-def cancelled(by: str) -> Verdict:
-    """Judge a run that somebody ended."""
-    return stopped(Cause.CANCELLED, f"cancelled by {by}")
+def cancelled(at: Look, wish: CancelWish) -> Verdict:
+    """Judge a run that somebody ended, or that the policy ends because it is outdated."""
+    if not wish.superseded:
+        return stopped(Cause.CANCELLED, f"cancelled by {wish.by}")
+    saved = saving(at.run, at.spec, at.now, at.policy)
+    return stopped(Cause.SUPERSEDED, f"superseded by {wish.by}: {saved}")
 
 
 # ── when to look again ──────────────────────────────────────────────────────────────────────────

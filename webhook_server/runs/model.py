@@ -399,7 +399,8 @@ class Run:
 def deserves_release(run: Run) -> bool:
     """Say whether there is something to release, and somebody who wants it."""
     stored = [output for output in run.outputs or () if output.left_out is None]
-    return run.wants_release and run.outcome is Outcome.SUCCEEDED and bool(stored)
+    wanted = run.wants_release and not run.origin.fork
+    return wanted and run.outcome is Outcome.SUCCEEDED and bool(stored)
 
 
 @dataclass(frozen=True, kw_only=True)

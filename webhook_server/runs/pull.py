@@ -1,12 +1,15 @@
-"""What is kept of a pull request: its heads, what was asked there and answered: data only."""
+"""What is kept of a pull request: its head, what was asked there and answered: pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cynthus.repository_policy import Verb
 from webhook_server.runs.model import SpecFault
+
+MOST_REPLIES = 20  # what a comment holds with room for its table; older answers were read long ago
+_SHOWN_SHA = 7  # as GitHub shortens them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,14 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FaultAt:
+    """A fault of one of the specs: an annotation of the plan."""
+
+    path: str
+    fault: SpecFault
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanResult:
     """The plan of one head, as its check run and the answer to `plan` show it."""
 
@@ -43,8 +54,7 @@ class PlanResult:
     conclusion: str  # success, failure, action_required, neutral
     title: str
     summary: str
-    faults: tuple[SpecFault, ...] = ()  # annotations
-    spec_path: str = "cynthus.yaml"
+    faults: tuple[FaultAt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,3 +71,62 @@ class Pull:
     head: Head | None = None
     replies: tuple[Reply, ...] = ()  # oldest first, the newest few
     plan: PlanResult | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unproven:
+    """Nobody can say which commit an ask is about; the text says why, and what helps."""
+
+    text: str
+
+
+# ── heads ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_head(pull: Pull, sha: str, since: datetime | None) -> Pull:
+    """Note that GitHub showed a commit as the head at a moment of its own clock. Repeatable.
+
+    Deliveries come in any order, so an older moment changes nothing. The same commit at a newer
+    moment counts from then on: what was the head in between may never have been told.
+    """
+    if since is None or (pull.head is not None and since <= pull.head.since):
+        return pull
+    return replace(pull, head=Head(sha=sha, since=since))
+
+
+def proven_head(
+    pull: Pull, now_sha: str, *, asked_at: datetime, named: str | None
+) -> str | Unproven:
+    """Return the commit that an ask is about, when that is beyond doubt.
+
+    A comment does not say which commit its author looked at. It is the head of now only if that
+    had been the head before the comment was written, by GitHub's own clock, which counts whole
+    seconds: "before" is strict. Otherwise somebody may have pushed between reading and running.
+    A named commit leaves no doubt, and a fork's must be named: its author is a stranger.
+    https://docs.github.com/webhooks/webhook-events-and-payloads#issue_comment has no head.
+    """
+    short = now_sha[:_SHOWN_SHA]
+    if named is not None:
+        if now_sha.startswith(named.lower()):
+            return now_sha
+        text = f"the head is {short} now, and not {named[:_SHOWN_SHA]}. Look at it and ask again."
+        return Unproven(text=text)
+    if pull.fork:
+        return Unproven(text=f"the commit of a fork must be named: {short} is the head now.")
+    head = pull.head
+    if head is not None and head.sha == now_sha and head.since < asked_at:
+        return now_sha
+    return Unproven(
+        text=f"which commit is meant cannot be proven: the head, {short} now, may have moved. "
+        f"Ask again, or name the commit: `run {short}`."
+    )
+
+
+# ── replies ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_reply(pull: Pull, reply: Reply) -> Pull:
+    """Add an answer, and forget the oldest; one that was given stays as it is. Repeatable."""
+    if any(one.key == reply.key for one in pull.replies):
+        return pull
+    return replace(pull, replies=(*pull.replies, reply)[-MOST_REPLIES:])

@@ -23,7 +23,7 @@ from webhook_server.runs.release import (
     marker_of,
     tag_of,
 )
-from webhook_server.runs.report import sparkline
+from webhook_server.runs.spark import sparkline
 
 _NOTES_LIMIT = 60_000  # GitHub takes 125,000 characters
 _METRICS = 40  # rows; metrics.json has them all

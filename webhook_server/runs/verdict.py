@@ -16,6 +16,7 @@ _DEADLINE_SLACK = timedelta(seconds=30)
 
 _STOPPED = {
     Cause.CANCELLED: Outcome.CANCELLED,
+    Cause.SUPERSEDED: Outcome.CANCELLED,
     Cause.MAX_DURATION: Outcome.TIMED_OUT,
     Cause.MAX_COST: Outcome.OVER_BUDGET,
     Cause.BUDGET: Outcome.OVER_BUDGET,

@@ -33,7 +33,7 @@ def build(at: Look) -> Decision:
     """Wait for the Action's image."""
     run, now, image = at.run, at.now, at.seen.image
     if at.seen.cancel is not None:
-        return finish(run, cancelled(at.seen.cancel.by), now)
+        return finish(run, cancelled(at, at.seen.cancel), now)
     if image is not None and image.image is not None:
         reason = Reason(cause=Cause.PROGRESS, text="waiting for an instance")
         queued = step(run, State.QUEUED, reason, now)
@@ -50,9 +50,19 @@ def build(at: Look) -> Decision:
         return finish(run, failed(Cause.REFUSED, at.seen.offers_refusal), now)
     late_at = run.created_at + at.policy.build_limit
     if now >= late_at:
-        text = f"no image came within {at.policy.build_limit}: look at the workflow run"
-        return finish(run, failed(Cause.BUILD, text), now)
+        return finish(run, failed(Cause.BUILD, _late_text(at)), now)
     return Decision(run=run, look_again_at=late_at)
+
+
+def _late_text(at: Look) -> str:
+    late = f"no image came within {at.policy.build_limit}"
+    if not at.run.origin.wants_build:
+        return f"{late}: look at the workflow run"
+    return (
+        f"{late}, though the repository's workflows were asked for one. A workflow of the default "
+        f"branch must have `on: repository_dispatch: types: [cynthus]` and a step that builds "
+        f"{at.run.key.spec_path}; docs/action.md has one to copy"
+    )
 
 
 # ── queued ──────────────────────────────────────────────────────────────────────────────────────
@@ -62,7 +72,7 @@ def queue(at: Look) -> Decision:
     """Wait for an instance, then order it."""
     now, seen = at.now, at.seen
     if seen.cancel is not None:
-        return finish(replace(at.run, hold=None), cancelled(seen.cancel.by), now)
+        return finish(replace(at.run, hold=None), cancelled(at, seen.cancel), now)
     at = take_up(at)
     run = at.run
     limit = limit_reached(run, at.spec, now, at.policy)
@@ -108,7 +118,12 @@ def _order_fitting(at: Look, offers: Sequence[Offer]) -> Decision:
 
 
 def _take_over(at: Look) -> Decision | None:
-    """Take over an instance that waits for this repository, if one fits and can be paid."""
+    """Take over an instance that waits for this repository, if one fits and can be paid.
+
+    A fork's run never does: the instance was others', and what they cached is there.
+    """
+    if at.run.origin.fork:
+        return None
     life = warm.needed_life(at.run, at.spec, at.now, at.policy)
     purse = Purse(spec=at.spec, budgets=at.seen.budgets, policy=at.policy)
     tried = {attempt.offer.warm for attempt in at.run.attempts}

@@ -52,7 +52,9 @@ def keep_until(
     # A folder on this machine (repository 0) has no next run that would be of the same owner.
     alone = len(attempt.members) == 1 and run.key.repository_id != 0
     at_work = agent is not None and agent.state is AgentState.DONE and not agent.preempted
-    if not (keep_warm and by_itself and alone and at_work):
+    # Whatever a stranger's commit left behind on a machine shall meet nobody else's run.
+    ours = not run.origin.fork
+    if not (keep_warm and by_itself and alone and at_work and ours):
         return None
     until = min(now + keep_warm, dies_at(attempt) - TAKE_OVER)
     return until if until - now >= SHORTEST else None

@@ -139,7 +139,7 @@ def _state(at: Try, member: Member) -> AgentState | None:
 def _stop_if_due(at: Try) -> Try:
     cancel, limit = at.seen.cancel, limit_reached(at.run, at.spec, at.now, at.policy)
     if cancel is not None:
-        return _ending(at, cancelled(cancel.by))
+        return _ending(at, cancelled(at, cancel))
     if limit is not None:
         return _ending(at, stopped(limit.cause, limit.text))
     return at

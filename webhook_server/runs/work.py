@@ -52,10 +52,15 @@ def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
     limits: Limits,
     now: datetime,
 ) -> Work:
-    """Return one instance's work; `secrets` holds the values of the spec's names."""
+    """Return one instance's work; `secrets` holds the values of `forks.secret_names`.
+
+    Raises: ValueError for secrets of a fork's run, whoever handed them over.
+    """
     spec = run.spec
     if spec is None or run.image is None:
         raise ValueError(f"run {run.id} has an attempt without spec or image")
+    if secrets and run.origin.fork:
+        raise ValueError(f"run {run.id} is of a fork's commit, which gets no secrets")
     need = spec.resources
     return Work(
         run_id=run.id,
@@ -93,7 +98,8 @@ def _gang(run: Run, attempt: Attempt, rank: int) -> Gang | None:
 def _keep_warm(run: Run, attempt: Attempt) -> timedelta:
     """Return how long the agent asks for more: whether it may is decided at its end."""
     able = policy_of(attempt.offer.provider).powers.keep_warm
-    if run.spec is None or not able or len(attempt.members) > 1 or run.key.repository_id == 0:
+    alone = len(attempt.members) == 1 and run.key.repository_id != 0
+    if run.spec is None or not able or not alone or run.origin.fork:
         return timedelta(0)
     return granted(run.spec, run.grant).keep_warm
 

@@ -244,6 +244,12 @@ def subject_of(repository_id: int, number: int) -> str:
     return f"pull/{repository_id}/{number}"
 
 
+def pull_of(subject: str) -> tuple[int, int]:
+    """Return the repository's id and the number of the pull request that a subject names."""
+    _, repository_id, number = subject.split("/")
+    return int(repository_id), int(number)
+
+
 def make_pull_due(
     connection: Connection, repository_id: int, number: int, kind: PublicationKind, now: datetime
 ) -> None:

@@ -31,6 +31,7 @@ from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
+from webhook_server.runs import forks
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
     Approval,
@@ -199,6 +200,13 @@ class RunStore:
         """Return the run that the key means."""
         return self._one(select(runs.c.doc).where(_is(key)))
 
+    def waits(self, key: RunKey) -> bool:
+        """Say whether the key's run had a build asked for and has neither image nor end yet."""
+        run = self.find(key)
+        if run is None or not run.origin.wants_build or run.state is not State.BUILDING:
+            return False
+        return self.wishes(run.id).image is None
+
     def _one(self, query: Select[Any]) -> Run | None:
         with self._db.read() as connection:
             doc = connection.execute(query).scalar_one_or_none()
@@ -221,6 +229,19 @@ class RunStore:
             .where(runs.c.repository_id == repository_id, runs.c.pull_request == number)
             .order_by(runs.c.seq.desc())
             .limit(limit)
+        )
+        return self._readable(query)
+
+    def live_of_ref(self, repository_id: int, ref: str) -> builtins.list[Run]:
+        """Return the runs of a branch that have not ended, newest first."""
+        query = (
+            select(runs.c.doc)
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.ref == ref,
+                runs.c.finished_at.is_(None),
+            )
+            .order_by(runs.c.seq.desc())
         )
         return self._readable(query)
 
@@ -304,6 +325,34 @@ class RunStore:
             _wish(connection, run_id, "cancel", wish, now)
             wake(connection, run_id, now)
             return True
+
+        return self._db.write(work)
+
+    def lend_image(self, run_id: str, lender: Run, now: datetime) -> bool:
+        """Give a run the image of another; False: there is no such run, or it has one. Repeatable.
+
+        Which run may lend to which is `images.reusable`'s to say.
+        """
+        lent = ImageArrived(image=lender.image, failure=None, environment=lender.environment)
+
+        def work(connection: Connection) -> bool:
+            if not _is_live(connection, run_id):
+                return False
+            _arrive(connection, run_id, lent, None, now)
+            return wake(connection, run_id, now)
+
+        return self._db.write(work)
+
+    def refuse_build(self, run_id: str, reason: str, now: datetime) -> bool:
+        """Note that no image will come; False: there is no such run, or it has one. Repeatable."""
+        failed = ImageArrived(image=None, failure=reason)
+
+        def work(connection: Connection) -> bool:
+            if not _is_live(connection, run_id) or not _wish(
+                connection, run_id, "image", failed, now
+            ):
+                return False
+            return wake(connection, run_id, now)
 
         return self._db.write(work)
 
@@ -568,7 +617,8 @@ def _new_run(draft: RunDraft, number: int, now: datetime) -> Run:
         state_since=now,
         reason=Reason(cause=Cause.ACCEPTED, text="waiting for the image"),
         created_at=now,
-        wants_release=draft.wants_release,
+        wants_release=draft.wants_release and not draft.origin.fork,
+        notices=forks.notices(draft.spec) if draft.origin.fork else (),
         origin=draft.origin,
         approval=draft.approval,
     )
@@ -589,7 +639,8 @@ def _merge(connection: Connection, row: Row[*tuple[Any, ...]], draft: RunDraft) 
         default_branch=run.default_branch or draft.default_branch,
         pull_request=draft.pull_request if run.pull_request is None else run.pull_request,
         workflow_run_url=run.workflow_run_url or draft.workflow_run_url,
-        wants_release=run.wants_release or draft.wants_release,
+        # Of a fork's commit nothing is released, whatever a later job says of it.
+        wants_release=(run.wants_release or draft.wants_release) and not run.origin.fork,
     )
     if merged == run or run.state is State.FINISHED:
         return

@@ -79,6 +79,22 @@ class WarmStore:
         )
         return self._db.write(lambda connection: connection.execute(statement).rowcount) == 1
 
+    def end_of(self, repository_id: int, run_ids: Iterable[str], now: datetime) -> int:
+        """Let nobody take what these runs of a repository keep; return how much that is.
+
+        Whoever looks after what is kept gives it back then. Safe to repeat.
+        """
+        statement = (
+            update(table)
+            .where(
+                table.c.repository_id == repository_id,
+                table.c.run_id.in_(list(run_ids)),
+                table.c.ended_at.is_(None),
+            )
+            .values(ended_at=now)
+        )
+        return self._db.write(lambda connection: connection.execute(statement).rowcount)
+
     def gone(self, one: Kept, at: datetime) -> None:
         """Note that the provider said "not found": from here on it costs nothing."""
         over = Kept(**{**vars(one), "gone_at": at})

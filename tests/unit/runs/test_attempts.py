@@ -9,8 +9,9 @@ from cynthus.cli_status import told_text
 from cynthus.wire import Mark
 from tests.builders import NOON, a_run, a_spec, an_attempt, an_offer, seconds
 from webhook_server.runs.attempts import boot_marks, kept_notice, lost_time, machine_text, table
+from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.model import Cause, Reason, State
-from webhook_server.runs.report import Feed, check_run
+from webhook_server.runs.report import check_run
 from webhook_server.runs.warm import kept, offers
 from webhook_server.views import Told, run_view
 

@@ -1,0 +1,56 @@
+"""Answer people in the sticky comment: each ask once, each stranger once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from cynthus.repository_policy import Verb
+from webhook_server.inbox.parts import InboxParts
+from webhook_server.intents import Person, Place
+from webhook_server.runs.pull import Pull, Reply, with_reply
+from webhook_server.stores.publication_store import PublicationKind
+
+UNCHECKED = (
+    "it could not be checked with GitHub who may do this here, so nothing was done. Ask again."
+)
+
+
+class Replies:
+    """Writes replies; safe to repeat by their keys."""
+
+    def __init__(self, parts: InboxParts) -> None:
+        self._parts = parts
+
+    def give(self, place: Place, number: int, reply: Reply) -> None:
+        """Add a reply to a pull request's, and let it be shown."""
+        new = Pull(repository_id=place.id, number=number, repository=place.full_name)
+        self._parts.pulls.change(
+            new,
+            lambda known: with_reply(replace(known, repository=place.full_name), reply),
+            self._parts.now(),
+            (PublicationKind.COMMENT,),
+        )
+        self._parts.bell.ring("publications")
+
+    def given(self, place: Place, number: int, key: str) -> bool:
+        """Say whether an ask was answered."""
+        known = self._parts.pulls.get(place.id, number)
+        return known is not None and any(reply.key == key for reply in known.replies)
+
+    def tell_stranger(self, place: Place, number: int, reply: Reply, by: Person) -> bool:
+        """Tell somebody without the right so, once at each pull request; False: it was said."""
+        key = f"stranger/{place.id}/{number}/{by.id}"
+        if self._parts.deliveries.was_handled(key):
+            return False
+        # The reply first: a crash in between repeats it under the same key, which adds nothing.
+        self.give(place, number, replace(reply, key=key, refused=True))
+        proof = {"sender": by.login, "sender_id": by.id, "asked": reply.asked}
+        return self._parts.deliveries.handle_once(
+            key, proof, allowed=False, run_id=None, now=self._parts.now()
+        )
+
+
+def a_reply(key: str, at: datetime, by: Person, verb: Verb | None, written: str) -> Reply:
+    """Return a reply to be filled in."""
+    return Reply(key=key, at=at, by=by.login, verb=verb, asked=written, refused=False, text="")

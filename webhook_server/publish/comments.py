@@ -1,0 +1,149 @@
+"""Show what was answered at each pull request as one comment that is edited in place."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cynthus.errors import Refused
+from webhook_server.github_api import NotFound
+from webhook_server.intents import Place
+from webhook_server.publish.creating import Creating
+from webhook_server.publish.failures import Failures
+from webhook_server.publish.parts import Outside, Parts
+from webhook_server.runs.model import Run
+from webhook_server.runs.pull import Pull
+from webhook_server.runs.sticky import RunLine, comment, marker_of
+from webhook_server.stores.publication_store import (
+    Publication,
+    PublicationKind,
+    PublicationState,
+    pull_of,
+)
+
+# Each edit is one of the installation's writes, and a state rarely lasts as long in the beginning.
+_COALESCE = timedelta(seconds=30)
+_RUNS = 60  # the newest: ten of the table, and two sweeps of ordinary size
+
+
+class Comments:
+    """The sticky comments of pull requests; there is never a second one."""
+
+    def __init__(self, parts: Parts, outside: Outside, failures: Failures) -> None:
+        self._parts, self._outside, self._failures = parts, outside, failures
+        self._store, self._now = parts.publications, parts.now
+        self._creating = Creating(parts.publications, parts.now)
+
+    def show(self, item: Publication) -> None:
+        """Bring one comment up to date."""
+        pull = self._parts.pulls.get(*pull_of(item.subject))
+        if pull is None or not pull.replies:  # nobody is written to who has not asked
+            self._store.save(replace(item, state=PublicationState.DONE, due_at=None))
+            return
+        newest = pull.replies[-1].key
+        if item.sent.get("closed") == newest:
+            # Deleted or locked by a person: only a new question opens it again.
+            self._store.save(replace(item, state=PublicationState.REFUSED, due_at=None))
+            return
+        text = self._text(pull)
+        due_at = self._when(item, text, newest)
+        if due_at is None:
+            self._store.save(replace(item, state=PublicationState.DONE, due_at=None, failures=0))
+        elif due_at > self._now():
+            self._store.save(replace(item, due_at=due_at))
+        else:
+            self._send(item, pull, text)
+
+    def _text(self, pull: Pull) -> str:
+        runs = self._parts.runs.of_pull(pull.repository_id, pull.number, limit=_RUNS)
+        return comment(pull, [self._line(run) for run in runs], self._parts.url_of)
+
+    def _line(self, run: Run) -> RunLine:
+        shown = self._store.get(run.id, PublicationKind.CHECK_RUN)
+        swept = run.origin.sweep is not None
+        metrics = self._parts.sources.events.latest(run.id).metrics if swept else {}
+        return RunLine(run=run, metrics=metrics, check_url=shown.url if shown else None)
+
+    def _when(self, item: Publication, text: str, newest: str) -> datetime | None:
+        """Return when this should be sent; None: it is shown already."""
+        if item.sent_digest == _digest(text):
+            return None
+        if item.sent_at is None or item.sent.get("newest") != newest:
+            return self._now()  # somebody waits for the answer
+        return item.sent_at + _COALESCE
+
+    def _send(self, item: Publication, pull: Pull, text: str) -> None:
+        place = self._outside.places.find(pull.repository_id, pull.repository)
+        ready_at = self._outside.api.write_ready_at(place)
+        if ready_at > self._now():  # others of this installation are first; no sleeping here
+            self._store.save(replace(item, due_at=ready_at))
+            return
+        try:
+            sent = self._sent(item, pull, text, place)
+        except NotFound:
+            raise  # the way to the repository may be gone: the others sort that
+        except Refused as error:  # locked, or no permission to write
+            closed = {**item.sent, "closed": pull.replies[-1].key}
+            self._failures.refuse(replace(item, sent=closed), str(error))
+            return
+        if sent is not None and not self._store.save(sent):
+            self._repair(sent, pull, text, place)
+
+    def _sent(self, item: Publication, pull: Pull, text: str, place: Place) -> Publication | None:
+        """Return the publication as it is after the write; None: another pass must write."""
+        if item.external_id is not None:
+            try:
+                self._outside.api.update_comment(place, item.external_id, text)
+            except NotFound:
+                return self._deleted(item, pull)
+            return self._remembered(item, pull, text)
+        if not self._creating.begin(item):
+            return None
+        api = self._outside.api
+        found = (
+            api.find_comment(place, pull.number, marker_of(pull))
+            if self._creating.in_doubt(item)
+            else None
+        )
+        if found is None:
+            found = api.create_comment(place, pull.number, text)
+        else:
+            api.update_comment(place, found.id, text)
+        return self._remembered(replace(item, external_id=found.id, url=found.url), pull, text)
+
+    def _deleted(self, item: Publication, pull: Pull) -> Publication:
+        """Forget a comment that a person has deleted: made anew, but only for a new question."""
+        newest = pull.replies[-1].key
+        gone = replace(item, external_id=None, url=None, sent_digest=None, failures=0)
+        if item.sent.get("newest") == newest:
+            note = "the comment was deleted; the next answer makes a new one."
+            closed = {**item.sent, "closed": newest}
+            state = PublicationState.REFUSED
+            return replace(gone, sent=closed, note=note, due_at=None, state=state)
+        return replace(gone, sent={**item.sent, "begun": False}, due_at=self._now())
+
+    def _remembered(self, item: Publication, pull: Pull, text: str) -> Publication:
+        return replace(
+            item,
+            sent={"begun": True, "newest": pull.replies[-1].key},
+            sent_digest=_digest(text),
+            sent_at=self._now(),
+            state=PublicationState.DONE,  # whatever happens next makes it due again
+            note=None,
+            failures=0,
+            due_at=None,
+        )
+
+    def _repair(self, item: Publication, pull: Pull, sent: str, place: Place) -> None:
+        """Undo a late write: the claim was lost, so another replica may have sent newer news."""
+        found = self._parts.pulls.get(pull.repository_id, pull.number)
+        if item.external_id is None or found is None:
+            return
+        text = self._text(found)
+        if text != sent:
+            self._outside.api.update_comment(place, item.external_id, text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""Say field by field how two specs differ: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cynthus.spec import Spec, spec_to_json
+
+HIDDEN = "(a value that is not shown)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One field; None: it was not there, or is not there any more."""
+
+    path: str  # as faults name it: resources/max_cost_usd
+    old: str | None
+    new: str | None
+
+
+def differences(old: Spec | None, new: Spec | None) -> tuple[Difference, ...]:
+    """Return what differs, in the order of the newer spec's normal form.
+
+    What stands below `env` is named and never shown: people write secrets there against all advice.
+    """
+    before, after = _fields(old), _fields(new)
+    changed = [path for path in {**after, **before} if before.get(path) != after.get(path)]
+    return tuple(
+        Difference(path=path, old=_shown(path, before), new=_shown(path, after)) for path in changed
+    )
+
+
+def _fields(spec: Spec | None) -> dict[str, str]:
+    return {} if spec is None else dict(_flat("", spec_to_json(spec)))
+
+
+def _flat(where: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(f"{where}/{key}" if where else str(key), item)
+    elif isinstance(value, list):
+        if value:
+            yield where, ", ".join(_item(item) for item in value)
+    elif value is not None:
+        yield where, str(value)
+
+
+def _item(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(str(part) for part in value.values() if part is not None)
+    return str(value)
+
+
+def _shown(path: str, fields: dict[str, str]) -> str | None:
+    if path not in fields:
+        return None
+    return HIDDEN if path.startswith("env/") else fields[path]
