@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from cynthus.errors import UserError
 from tests.doors.conftest import Site, open_site
 from webhook_server.auth.signing import signer
 from webhook_server.settings import Secret, Settings
@@ -28,3 +30,9 @@ def test_the_public_half_is_for_everybody(settings: Settings) -> None:
     assert answer.status == 200
     assert answer.body == wanted.public_pem
     assert b"PRIVATE" not in answer.body
+
+
+def test_a_key_that_cannot_be_used_ends_the_start(settings: Settings) -> None:
+    wrong = replace(settings, signing_key=Secret("no/such/file.pem"))
+    with pytest.raises(UserError, match="CYNTHUS_SIGNING_KEY"), open_site(wrong):
+        pass

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from cynthus.spec import DataSource
 from cynthus.wire import Output
 from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_environment
+from webhook_server.github_api import web_url
 from webhook_server.publish.assets import AssetFile, digest_of
 from webhook_server.runs import provenance, release_texts
 from webhook_server.runs import release as shape
@@ -270,3 +271,15 @@ def test_the_statement_is_in_toto_with_slsa_provenance() -> None:
     details = found["predicate"]["runDetails"]
     assert details["builder"] == {"id": "https://c.test", "version": {"cynthus": "1.2"}}
     assert details["metadata"]["invocationId"] == "https://c.test/runs/arun00000001"
+
+
+@pytest.mark.parametrize(
+    ("api_url", "seen_at"),
+    [
+        ("https://api.github.com", "https://github.com"),
+        ("https://api.acme.ghe.com", "https://acme.ghe.com"),
+        ("https://ghe.acme.test/api/v3", "https://ghe.acme.test"),
+    ],
+)
+def test_the_statement_names_the_address_that_people_know(api_url: str, seen_at: str) -> None:
+    assert web_url(api_url) == seen_at
