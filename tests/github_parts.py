@@ -28,7 +28,7 @@ from webhook_server.inbox.reading import Reader
 from webhook_server.intents import Place
 from webhook_server.planning import Planner
 from webhook_server.publish import Parts, Publisher
-from webhook_server.publish.parts import no_advice
+from webhook_server.publish.parts import Keeping, no_advice
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import (
@@ -120,6 +120,9 @@ class Server:
         self.publications = PublicationStore(self.db)
         self.repositories = RepositoryStore(self.db)
         self.pulls = PullStore(self.db)
+        self.baselines = Baselines(
+            runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
+        )
         self.shelf = Shelf()
         self.lender = FakeProvider(self.clock)
         self.planner = Planner(
@@ -129,9 +132,6 @@ class Server:
             budgets=BudgetStore(self.db, BudgetLimits()).of_repository,
             cooling=CoolDownStore(self.db).current,
             now=self.clock,
-        )
-        self.baselines = Baselines(
-            runs=self.runs, events=self.events, environments=EnvironmentStore(self.db)
         )
         self.advise: Callable[[Run, Usage], Advice | None] = no_advice
         self.app = app
@@ -192,6 +192,7 @@ class Server:
                 url_of=page_of,
                 now=self.clock,
                 advise=self._advice,
+                keeping=Keeping(policy=self.policy_of, baselines=self.baselines),
             ),
             spawn=lambda work: work(),
         )

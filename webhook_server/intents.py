@@ -47,6 +47,7 @@ _END_ACTIONS = frozenset({"closed", "converted_to_draft"})
 _REPOSITORY_ACTIONS = frozenset(
     {"renamed", "transferred", "deleted", "edited", "privatized", "publicized", "archived"}
 )
+_RELEASE_ACTIONS = frozenset({"deleted", "unpublished"})
 _GONE = frozenset({"deleted", "suspend"})
 
 
@@ -181,6 +182,16 @@ class Pressed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleaseChanged:
+    """Somebody took a release away: a hint to ask GitHub."""
+
+    place: Place
+    release_id: int
+    what: str  # "deleted" or "unpublished"
+    sender: Person | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryChanged:
     """A repository has other names, another owner, or is gone: a hint to ask GitHub.
 
@@ -216,6 +227,7 @@ Intent = (
     | Rerun
     | Cancel
     | Pressed
+    | ReleaseChanged
     | RepositoryChanged
     | InstallationChanged
     | Ignored
@@ -405,6 +417,19 @@ def _repository(payload: Mapping[str, Any]) -> Intent:
     return RepositoryChanged(place=place, gone=action == "deleted")
 
 
+def _release(payload: Mapping[str, Any]) -> Intent:
+    place, action = _place(payload), payload.get("action")
+    release = member(payload, "release")
+    if not isinstance(action, str) or action not in _RELEASE_ACTIONS:
+        return Ignored(reason="no release was taken away")
+    return ReleaseChanged(
+        place=place,
+        release_id=id_of(release.get("id"), "release/id"),
+        what=action,
+        sender=_person(payload.get("sender")),
+    )
+
+
 def _installation(payload: Mapping[str, Any]) -> Intent:
     if "repositories_added" in payload or "repository" in payload:
         raise Odd("the payload is not one of an installation")
@@ -437,6 +462,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Intent]] = {
     "issue_comment": _issue_comment,
     "check_run": _check_run,
     "check_suite": _check_suite,
+    "release": _release,
     "repository": _repository,
     "installation": _installation,
     "installation_repositories": _installation_repositories,

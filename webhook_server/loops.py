@@ -228,6 +228,7 @@ def _publish_step(
     # Imported late: GitHub's library is large, and many servers have no GitHub.
     from webhook_server.github_api import web_url
     from webhook_server.publish import Parts, Publisher
+    from webhook_server.publish.parts import Keeping
     from webhook_server.publish.release_maker import ReleaseSources
 
     sources = ReleaseSources(
@@ -243,6 +244,11 @@ def _publish_step(
         ),
         sign=ground.sign,
     )
+    keeping = (
+        Keeping(policy=ground.github.policies.of, baselines=_baselines(ground, runs))
+        if ground.github is not None
+        else None
+    )
     publisher = Publisher(
         Parts(
             api=ground.github.api if ground.github else None,
@@ -255,6 +261,7 @@ def _publish_step(
             url_of=lambda run_id: f"{ground.base_url}/runs/{run_id}",
             now=ground.now,
             advise=Advisor(providers).advise,
+            keeping=keeping,
         )
     )
     return publisher.step

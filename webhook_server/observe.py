@@ -74,7 +74,7 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
         return _queued(eyes, run, seen, now)
     if run.state is State.COLLECTING and run.spec is not None and run.spec.gate:
         return replace(seen, gate=eyes.gate(run))
-    if run.state is State.RELEASING:
+    if run.state is State.RELEASING or run.release_url is not None:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen
 

@@ -13,6 +13,7 @@ from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import AgentState, Exit, Heartbeat, Output
 from tests.builders import IMAGE, NOON, a_draft, a_key, some_facts
 from tests.fake_provider import FakeProvider
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.intents import Person
 from webhook_server.observe import Eyes
@@ -23,6 +24,7 @@ from webhook_server.runs.model import Approval, ImageArrived, PolicySeen, Run, S
 from webhook_server.runs.policy import Policy
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
+from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import BeatResult, InstanceStore
 from webhook_server.stores.publication_store import (
@@ -85,6 +87,11 @@ class World:
                 listening_since=self.now,
                 waiting=self.warm.waiting,
                 policy=None if self.rules is None else self._policy,
+                gate=Baselines(
+                    runs=self.runs,
+                    events=self.events,
+                    environments=EnvironmentStore(self.db),
+                ).gate_seen,
             ),
             hands=Hands(
                 instances=self.instances,

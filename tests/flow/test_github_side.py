@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from cynthus.repository_policy import RepositoryPolicy, Retention
 from cynthus.verifying import verify
 from cynthus.wire import EventKind, RunRequest
 from tests.builders import an_attempt, an_environment, an_offer
@@ -25,11 +26,13 @@ from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, Forbidden, Lookups, OidcVerifier, authorise
 from webhook_server.publish import Places
+from webhook_server.runs.decide import decide
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Hold, Origin, Outcome, Run, State
+from webhook_server.runs.model import Hold, Observations, Origin, Outcome, Run, State
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.usage import Usage
 from webhook_server.stores import environment_store
+from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
 _numbers = itertools.count(1)
@@ -891,6 +894,7 @@ def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) ->
     world.github.sim("PATCH", f"/repos/{world.repo}", {"immutable_releases": True})
     repository = world.client.get_repo(world.repo)
     repository.create_git_release("cynthus/digits/1", "mine", "mine").delete_release()
+    repository.get_git_ref("tags/cynthus/digits/1").delete()
     world.fault(kind="drop_answer", match={"method": "PATCH", "path": "releases/"}, times=2)
     server.run_to_outputs(run.id, FILES)
     for _ in range(4):
@@ -901,6 +905,18 @@ def test_the_name_of_a_deleted_immutable_release_is_passed_over(world: World) ->
     row = server.publications.get(run.id, PublicationKind.RELEASE)
     assert row is not None
     assert row.state is PublicationState.DONE
+
+
+def test_a_draft_that_is_deleted_meanwhile_is_made_again(world: World) -> None:
+    server, run = world.server, world.a_run()
+    run = server.run_to_outputs(run.id, FILES)
+    world.fault(kind="error", status=502, match={"method": "POST", "path": "assets"})
+    server.publisher.step()
+    [draft] = world.releases()
+    draft.delete_release()
+    server.clock.pass_by(minutes=6)
+    server.publisher.step()
+    assert_complete(world, run)
 
 
 def test_a_downloaded_release_can_be_verified(world: World, tmp_path: Path) -> None:
@@ -918,6 +934,92 @@ def test_a_downloaded_release_can_be_verified(world: World, tmp_path: Path) -> N
     assert {one["name"] for one in line["subject"]} == {
         asset.name for asset in release.get_assets()
     } - {"provenance.intoto.jsonl"}
+
+
+def released(world: World, number: int) -> Run:
+    """Bring a run of another commit to its release, as the loop would, and finish it."""
+    server = world.server
+    run = world.a_run({"cynthus.yaml": SPEC, "n.txt": str(number)})
+    server.run_to_outputs(run.id, {"outputs/model/w": b"%d" % number})
+    server.publisher.step()
+    row = server.publications.get(run.id, PublicationKind.RELEASE)
+    assert row is not None
+    server.finish(run.id)
+    return server.to_state(run.id, State.FINISHED, release_url=row.url)
+
+
+def looked_at_again(server: Server, run_id: str) -> Run:
+    """Let the loop look at a finished run."""
+    run = server.runs.get(run_id)
+    assert run is not None
+    seen = Observations(release=server.publications.release_seen(run_id))
+    return decide(run, seen, server.clock()).run
+
+
+def tags(world: World) -> set[str]:
+    refs = world.client.get_repo(world.repo).get_git_matching_refs("tags/")
+    return {ref.ref.removeprefix("refs/tags/") for ref in refs}
+
+
+def test_a_release_that_somebody_deletes_is_told_at_its_run(world: World) -> None:
+    server, run = world.server, released(world, 1)
+    world.sink.rest(world.github.settled(server.app))
+    [release] = world.releases()
+    release.delete_release()
+    delivery = world.pass_on("release.deleted")
+    assert json.loads(delivery.body)["release"]["id"] == release.id
+    told = looked_at_again(server, run.id)
+    assert told.release_url is None
+    assert told.release_note is not None
+    assert told.release_note.startswith("its release was deleted by ")
+    images = EnvironmentStore(server.db).images_in_use(run.key.repository_id, 10)
+    assert images == (), "nothing keeps the image of a run without release"
+    row = server.publications.get(run.id, PublicationKind.RELEASE)
+    assert row is not None
+    assert row.state is PublicationState.REFUSED
+
+
+def test_a_forged_or_late_word_of_a_deletion_changes_nothing(world: World) -> None:
+    server, run = world.server, released(world, 1)
+    [release] = world.releases()
+    known = server.repositories.get(run.key.repository_id)
+    assert known is not None
+    body = {
+        "action": "deleted",
+        "release": {"id": release.id},
+        "repository": {
+            "id": known.id,
+            "full_name": known.full_name,
+            "default_branch": "main",
+            "owner": {"id": known.owner_id},
+        },
+        "installation": {"id": world.installation},
+    }
+    server.deliver("forged", "release", json.dumps(body).encode())
+    assert looked_at_again(server, run.id).release_url == run.release_url
+
+
+def test_older_releases_go_with_their_tags_as_the_policy_says(world: World) -> None:
+    server = world.server
+    runs = [released(world, 1)]
+    foreign = world.client.get_repo(world.repo).create_git_release("mine", "mine", "mine")
+    runs += [released(world, 2)]
+    marked = next(one for one in world.releases() if one.tag_name == "cynthus/digits/2")
+    marked.update_release(marked.name, "now it is mine")
+    rules = RepositoryPolicy(retention=Retention(releases=1))
+    server.policy = rules
+    runs += [released(world, 3), released(world, 4)]
+    server.publisher.step()
+    left = {release.tag_name for release in world.releases()}
+    # The second is somebody's own by now, as the foreign one; the third was the baseline while the
+    # fourth was not finished.
+    ours = {f"cynthus/digits/{number}" for number in (2, 3, 4)}
+    assert left == {*ours, foreign.tag_name}
+    assert tags(world) == left
+    told = looked_at_again(server, runs[0].id)
+    assert told.release_url is None
+    assert told.release_note is not None
+    assert "policy keeps the newest 1" in told.release_note
 
 
 def test_outputs_that_are_gone_are_said(world: World) -> None:

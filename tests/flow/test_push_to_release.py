@@ -94,7 +94,7 @@ def assert_manifest_is_true_of(
         content = assets[entry.get("asset") or entry["name"]]
         assert (entry["size_bytes"], entry["sha256"]) == (len(content), sha256(content))
     listed = {entry.get("asset") or entry["name"] for entry in files}
-    assert listed | {"manifest.json"} == set(assets)
+    assert listed | {"manifest.json", "provenance.intoto.jsonl"} == set(assets)
     return manifest
 
 

@@ -21,6 +21,7 @@ from webhook_server.intents import (
     Pressed,
     PullEnded,
     PullRequest,
+    ReleaseChanged,
     RepositoryChanged,
     Rerun,
     StartRun,
@@ -124,12 +125,18 @@ CHANGED_LIST: dict[str, Any] = {
     "repositories_removed": [{"id": 1296269}],
     "sender": SENDER,
 }
+RELEASED: dict[str, Any] = {
+    **COMMON,
+    "action": "unpublished",
+    "release": {"id": 3, "tag_name": "cynthus/digits/1", "draft": True},
+}
 SAMPLES: dict[str, dict[str, Any]] = {
     "push": PUSH,
     "pull_request": PULL,
     "issue_comment": COMMENT,
     "check_run": CHECK,
     "check_suite": SUITE,
+    "release": RELEASED,
     "repository": RENAMED,
     "installation": INSTALLED,
     "installation_repositories": CHANGED_LIST,
@@ -217,6 +224,16 @@ WANTED: list[tuple[str, dict[str, Any], Any]] = [
             place=PLACE, sha=SHA, check_run_id=None, check_suite_id=9, run_id=None, sender=PERSON
         ),
     ),
+    (
+        "release",
+        RELEASED,
+        ReleaseChanged(place=PLACE, release_id=3, what="unpublished", sender=PERSON),
+    ),
+    (
+        "release",
+        {**RELEASED, "action": "deleted", "sender": None},
+        ReleaseChanged(place=PLACE, release_id=3, what="deleted", sender=None),
+    ),
     ("repository", RENAMED, RepositoryChanged(place=PLACE, gone=False)),
     ("repository", {**RENAMED, "action": "deleted"}, RepositoryChanged(place=PLACE, gone=True)),
     (
@@ -278,6 +295,9 @@ NOTHING: list[tuple[str, dict[str, Any]]] = [
     ("check_run", with_value(CHECK, "sender", None)),
     ("check_suite", with_value(SUITE, "action", "requested")),
     ("check_suite", with_value(SUITE, "action", "completed")),
+    ("release", with_value(RELEASED, "action", "published")),
+    ("release", with_value(RELEASED, "action", "edited")),
+    ("release", with_value(RELEASED, "release/id", "3")),
     ("repository", with_value(RENAMED, "action", "starred")),
     ("star", PUSH),
     ("issue_comment", PUSH),

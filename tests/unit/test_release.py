@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from cynthus.spec import DataSource
 from cynthus.wire import Output
 from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_environment
+from webhook_server.github_api import web_url
 from webhook_server.publish.assets import AssetFile, digest_of
 from webhook_server.runs import provenance, release_texts
 from webhook_server.runs import release as shape
@@ -222,6 +223,7 @@ def test_the_notes_tell_overrides_gate_and_how_to_check() -> None:
     assert "`/cynthus reproduce cynthus/digits/1`" in text
     assert "gh release download cynthus/digits/1 --dir release && cynthus verify release" in text
     assert "| passed | f1 \\> 0.5 | 0.6 | above 0.5 |" in text
+    assert "The baseline is run base." in text
 
 
 def test_a_release_under_another_name_says_why_and_names_it_everywhere() -> None:
@@ -230,7 +232,7 @@ def test_a_release_under_another_name_says_why_and_names_it_everywhere() -> None
     again = release_texts.renamed(run, shape.tag_of(run, 2), text)
     assert again.startswith("> The tag ` cynthus/digits/1 ` is taken")
     assert "gh release download cynthus/digits/1-2 --dir" in again
-    assert "reproduce cynthus/digits/1-2`" in again
+    assert "reproduce cynthus/digits/1`" in again, "a comment names the run, by its number"
     assert again.rstrip().endswith(shape.marker_of(run))
 
 
@@ -269,3 +271,15 @@ def test_the_statement_is_in_toto_with_slsa_provenance() -> None:
     details = found["predicate"]["runDetails"]
     assert details["builder"] == {"id": "https://c.test", "version": {"cynthus": "1.2"}}
     assert details["metadata"]["invocationId"] == "https://c.test/runs/arun00000001"
+
+
+@pytest.mark.parametrize(
+    ("api_url", "seen_at"),
+    [
+        ("https://api.github.com", "https://github.com"),
+        ("https://api.acme.ghe.com", "https://acme.ghe.com"),
+        ("https://ghe.acme.test/api/v3", "https://ghe.acme.test"),
+    ],
+)
+def test_the_statement_names_the_address_that_people_know(api_url: str, seen_at: str) -> None:
+    assert web_url(api_url) == seen_at

@@ -142,6 +142,21 @@ class Releases:
         body = {"tag_name": tag, "body": notes, "draft": True}
         return _release(self._door.write("PATCH", f"{self._path}/{release_id}", body).value)
 
+    def delete(self, release_id: int) -> None:
+        """Delete a release with its assets; its tag stays.
+
+        https://docs.github.com/rest/releases/releases#delete-a-release
+        """
+        self._door.write("DELETE", f"{self._path}/{release_id}")
+
+    def delete_tag(self, tag: str) -> None:
+        """Delete a tag. Raises: Invalid when there is none, or a rule keeps it.
+
+        https://docs.github.com/rest/git/refs#delete-a-reference
+        """
+        repository = self._path.removesuffix("/releases")
+        self._door.write("DELETE", f"{repository}/git/refs/tags/{quote(tag, safe='/')}")
+
     def publish(self, release_id: int) -> Release:
         """Publish the draft; safe to repeat."""
         body = {"draft": False, "make_latest": "false"}

@@ -18,6 +18,7 @@ from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.pressing import Pressing
 from webhook_server.inbox.pulls import Pulls
 from webhook_server.inbox.pushes import Pushes
+from webhook_server.inbox.release_changes import ReleaseChanges
 from webhook_server.inbox.superseding import Superseding
 from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import (
@@ -30,6 +31,7 @@ from webhook_server.intents import (
     Pressed,
     PullEnded,
     PullRequest,
+    ReleaseChanged,
     RepositoryChanged,
     Rerun,
     StartRun,
@@ -56,6 +58,7 @@ class Inbox:
 
     def __init__(self, parts: InboxParts) -> None:
         self._parts, self._now = parts, parts.now
+        self._releases = ReleaseChanges(parts)
         superseding, verbs = Superseding(parts), Verbs(parts)
         self._pushes, self._pulls = Pushes(parts, superseding), Pulls(parts, superseding)
         self._installations = Installations(parts)
@@ -165,6 +168,8 @@ class Inbox:
                 return self._pulls.headed(intent)
             case PullEnded():
                 return self._pulls.ended(intent)
+            case ReleaseChanged():
+                return self._releases.take(intent)
             case RepositoryChanged():
                 return self._installations.repository(intent)
             case Commented() | Rerun() | Cancel() | Pressed():

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.github_api import GithubApi
+from webhook_server.intents import Place
 from webhook_server.publish.line import Line
 from webhook_server.publish.places import Places
 from webhook_server.publish.release_maker import ReleaseSources
-from webhook_server.runs.model import Run
+from webhook_server.runs.model import PolicySeen, Run
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.usage import Usage
 from webhook_server.stores.publication_store import Publication, PublicationStore
@@ -29,6 +31,14 @@ def no_advice(_run: Run, _usage: Usage) -> Advice | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What says which releases stay."""
+
+    policy: Callable[[Place], PolicySeen]  # raises Transient
+    baselines: Baselines
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """The server's parts that the publisher uses."""
 
@@ -42,6 +52,7 @@ class Parts:
     url_of: Callable[[str], str]  # run id → the dashboard's page
     now: Callable[[], datetime]
     advise: Callable[[Run, Usage], Advice | None] = no_advice  # may take seconds
+    keeping: Keeping | None = None  # None: no release is ever deleted
 
 
 @dataclass(frozen=True, kw_only=True)

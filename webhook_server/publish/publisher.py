@@ -17,6 +17,7 @@ from webhook_server.publish.places import Places
 from webhook_server.publish.plans import Plans
 from webhook_server.publish.policy_checks import PolicyChecks
 from webhook_server.publish.releases import Releases, in_background
+from webhook_server.publish.retention import Retention
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,
@@ -113,7 +114,11 @@ def _shows(parts: Parts, failures: Failures, spawn: Spawn) -> Mapping[Publicatio
         places=Places(parts.api, parts.repositories, parts.now),
         line=Line(parts.api, parts.now),
     )
+    more: dict[PublicationKind, Show] = {}
+    if parts.keeping is not None:
+        more[PublicationKind.RETENTION] = Retention(parts, outside, parts.keeping)
     return {
+        **more,
         PublicationKind.CHECK_RUN: CheckRuns(parts, outside, failures, spawn),
         PublicationKind.RELEASE: Releases(parts, outside, failures, spawn),
         PublicationKind.COMMENT: Comments(parts, outside, failures),

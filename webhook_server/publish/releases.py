@@ -63,7 +63,9 @@ class Releases:
     def _release(self, item: Publication, run: Run) -> None:
         def work() -> None:
             result = self._made(item, run)
-            self._store.save(replace(self._newest(item), **result))
+            saved = self._store.save(replace(self._newest(item), **result))
+            if saved and self._parts.keeping is not None:
+                self._store.make_retention_due(item, self._now())
 
         self._guarded_release(item, work)
         self._parts.bell.ring("runs")
@@ -107,6 +109,7 @@ class Releases:
         return {
             "state": PublicationState.DONE,
             "external_id": release.id,
+            "sent": {**item.sent, "tag": release.tag, "kept": release.immutable},
             "url": release.url,
             "note": None,
             "failures": 0,

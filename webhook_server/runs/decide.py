@@ -19,7 +19,7 @@ from cynthus.spec import Spec
 from webhook_server.runs.booting import provision
 from webhook_server.runs.commitment import committed_usd
 from webhook_server.runs.extending import take_up
-from webhook_server.runs.giving_back import Cleared, clear, release
+from webhook_server.runs.giving_back import Cleared, clear, release, withdrawn
 from webhook_server.runs.honour import notices, refusal
 from webhook_server.runs.limits import cost, effective
 from webhook_server.runs.look import Look, Try, finish, give_back, noted, notice, step
@@ -41,7 +41,7 @@ from webhook_server.runs.watching import collect, watch
 def decide(run: Run, seen: Observations, now: datetime, policy: Policy = CLOUD) -> Decision:
     """Say what to save, what to do and when to look again. Equal inputs, equal Decision."""
     if run.state is State.FINISHED:
-        return Decision(run=run)
+        return Decision(run=withdrawn(run, seen.release))
     if run.spec is None:
         return park(run, now, failed(Cause.SPEC, spec_fault_text(run)))
     cleared = clear(noted(run, seen), seen, now, policy)

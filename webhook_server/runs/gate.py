@@ -104,8 +104,11 @@ def _wanted_text(line: GateLine) -> str:
     return f"{_WORDS[relation]} {line.wanted:.6g}"
 
 
-def table(lines: Sequence[GateLine]) -> str:
-    """Return the gates as a Markdown table; nothing where there are none."""
+def table(lines: Sequence[GateLine], baseline_run: str | None = None) -> str:
+    """Return the gates as a Markdown table, and whose result they were compared with.
+
+    Nothing where there are none.
+    """
     if not lines:
         return ""
     rows = [
@@ -114,6 +117,6 @@ def table(lines: Sequence[GateLine]) -> str:
         f" {inline(line.note, 200)} |"
         for line in lines
     ]
-    return "\n".join(
-        ["### Gate", "| | gate | found | wanted | |", "|---|---|---:|---:|---|", *rows]
-    )
+    told = ["", f"The baseline is run {inline(baseline_run, 20)}."] if baseline_run else []
+    head = ["### Gate", "| | gate | found | wanted | |", "|---|---|---:|---:|---|"]
+    return "\n".join([*head, *rows, *told])

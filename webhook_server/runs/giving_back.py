@@ -25,6 +25,7 @@ from webhook_server.runs.model import (
     InstanceSeen,
     Member,
     Observations,
+    ReleaseSeen,
     ReleaseState,
     Run,
     State,
@@ -157,11 +158,24 @@ def _conclude(at: Try) -> Decision:
     if run.key.repository_id == 0 or not deserves_release(run):
         return Decision(run=finished(run, at.now))
     if seen is not None and seen.state is not ReleaseState.PENDING:
-        note = seen.text if seen.state is ReleaseState.REFUSED else None
+        note = _unreleased(seen.text) if seen.state is ReleaseState.REFUSED else None
         run = replace(run, release_url=seen.url, release_note=note)
         return Decision(run=finished(run, at.now))
     late_at = (at.attempt.ended_at or run.state_since) + at.policy.release_limit
     if at.now < late_at:
         return Decision(run=run, look_again_at=late_at)
     note = f"GitHub did not take the release within {at.policy.release_limit}"
-    return Decision(run=finished(replace(run, release_note=note), at.now))
+    return Decision(run=finished(replace(run, release_note=_unreleased(note)), at.now))
+
+
+def _unreleased(why: str | None) -> str:
+    """Say why there is no release, and where the outputs are all the same."""
+    said = (why or "GitHub did not take the release").rstrip(". ")
+    return f"{said}. The outputs can be downloaded from the run's own page, or by `cynthus pull`."
+
+
+def withdrawn(run: Run, seen: ReleaseSeen | None) -> Run:
+    """Return a finished run as it is once its release was taken away."""
+    if run.release_url is None or seen is None or seen.state is not ReleaseState.REFUSED:
+        return run
+    return replace(run, release_url=None, release_note=_unreleased(seen.text))

@@ -107,7 +107,7 @@ def notes(
         *_base_note(run, base=base),
         *_metric_table(metrics),
         "",
-        gate_table(run.gate_lines),
+        gate_table(run.gate_lines, run.baseline_run),
         "",
         f"Every file's size and SHA-256 stand in {code(MANIFEST)}, how they came to be in"
         f" {code(PROVENANCE)}. To check them all:",
@@ -132,7 +132,8 @@ def renamed(run: Run, tag: str, text: str) -> str:
         f"> The tag {code(first)} is taken, or was a deleted immutable release's, whose name"
         f" GitHub gives to nobody again: this release is {code(tag)}.\n\n"
     )
-    return why + text.replace(f"{first}`", f"{tag}`").replace(f"{first} --dir", f"{tag} --dir")
+    # Comments go on to name the run by its number: there is no other of it.
+    return why + text.replace(f"{first} --dir", f"{tag} --dir")
 
 
 def _metric_table(metrics: Mapping[str, Sequence[float]]) -> list[str]:
@@ -199,7 +200,7 @@ def model_card(run: Run, metrics: Mapping[str, Sequence[float]]) -> bytes:
         "",
         *(_metric_table(metrics) or ["The run told no metrics."]),
         "",
-        gate_table(run.gate_lines),
+        gate_table(run.gate_lines, run.baseline_run),
         "",
         "## Again",
         "",

@@ -12,8 +12,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
 
 from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, State, deserves_release
+from webhook_server.runs.retention import Released
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
-from webhook_server.stores.tables import publications, repositories
+from webhook_server.stores.tables import publications, repositories, runs
 from webhook_server.stores.waking import wake
 
 
@@ -25,6 +26,7 @@ class PublicationKind(StrEnum):
     BUILD = "build"  #: of a run: a workflow run is asked for its image
     COMMENT = "comment"  #: of a pull request: the sticky one
     PLAN = "plan"  #: of a pull request: the check run of its head's plan
+    RETENTION = "retention"  #: of a run that has its release: the older ones of its name
     POLICY = "policy"  #: of a commit: the check run of its policy file
 
 
@@ -152,6 +154,89 @@ class PublicationStore:
         if found is None:
             return None
         return ReleaseSeen(state=_RELEASE[found.state], url=found.url, text=found.note)
+
+    def release_of(self, repository_id: int, release_id: int) -> str | None:
+        """Return the run whose published release this is; None: none of ours, or withdrawn."""
+        query = select(publications.c.subject).where(
+            publications.c.repository_id == repository_id,
+            publications.c.external_id == release_id,
+            publications.c.kind == PublicationKind.RELEASE.value,
+            publications.c.state == PublicationState.DONE.value,
+        )
+        with self._db.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def released(self, repository_id: int, name: str) -> list[Released]:
+        """Return all published releases of a spec's name, newest run first."""
+        query = (
+            select(publications.c.external_id, publications.c.sent)
+            .add_columns(runs.c.id, runs.c.number, runs.c.created_at)
+            .join(runs, runs.c.id == publications.c.subject)
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.name == name,
+                publications.c.kind == PublicationKind.RELEASE.value,
+                publications.c.state == PublicationState.DONE.value,
+                publications.c.external_id.is_not(None),
+            )
+            .order_by(runs.c.number.desc())
+        )
+        with self._db.read() as connection:
+            return [_released(row) for row in connection.execute(query)]
+
+    def withdraw(self, run_id: str, note: str, now: datetime) -> None:
+        """Note that a published release is gone; its run will say so. Safe to repeat."""
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(publications)
+                .where(
+                    publications.c.subject == run_id,
+                    publications.c.kind == PublicationKind.RELEASE.value,
+                    publications.c.state == PublicationState.DONE.value,
+                )
+                .values(state=PublicationState.REFUSED.value, url=None, note=note, due_at=None)
+            ).rowcount
+            if changed:
+                wake(connection, run_id, now)
+
+        self._db.write(work)
+
+    def keep_release(self, run_id: str) -> None:
+        """Note that nobody may delete a release by rule: it is not as we made it. Repeatable."""
+        mine = and_(
+            publications.c.subject == run_id,
+            publications.c.kind == PublicationKind.RELEASE.value,
+        )
+
+        def work(connection: Connection) -> None:
+            sent = connection.execute(select(publications.c.sent).where(mine)).scalar_one_or_none()
+            if sent is not None:
+                kept = {**sent, "kept": True}
+                connection.execute(update(publications).where(mine).values(sent=kept))
+
+        self._db.write(work)
+
+    def make_retention_due(self, item: Publication, now: datetime) -> None:
+        """Let the publisher look at older releases, now that this one is there. Safe to repeat."""
+        values = {
+            "subject": item.subject,
+            "kind": PublicationKind.RETENTION.value,
+            "repository_id": item.repository_id,
+            "due_at": now,
+        }
+        self._db.write(lambda connection: insert_once(connection, publications, values))
+
+
+def _released(row: Row[Any]) -> Released:
+    return Released(
+        run_id=row.id,
+        number=row.number,
+        release_id=row.external_id,
+        tag=str(row.sent.get("tag", "")),
+        at=row.created_at,
+        kept=bool(row.sent.get("kept")),
+    )
 
 
 _RELEASE = {

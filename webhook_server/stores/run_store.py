@@ -271,6 +271,15 @@ class RunStore:
         )
         return self._readable(query)
 
+    def live(self, repository_id: int) -> builtins.list[Run]:
+        """Return a repository's runs that have not ended, newest first."""
+        query = (
+            select(runs.c.doc)
+            .where(runs.c.repository_id == repository_id, runs.c.finished_at.is_(None))
+            .order_by(runs.c.seq.desc())
+        )
+        return self._readable(query)
+
     def of_commit(self, repository_id: int, commit_sha: str) -> builtins.list[Run]:
         """Return all runs of a commit, newest first."""
         query = (

@@ -727,10 +727,15 @@ def test_the_release_is_waited_for_while_the_instance_is_gone() -> None:
     assert done.run.release_note is None
     refused = ReleaseSeen(state=ReleaseState.REFUSED, text="contents: write is missing")
     done = look(run, seconds(1), release=refused, **seen)
-    assert (done.run.state, done.run.release_note) == (State.FINISHED, "contents: write is missing")
+    assert (done.run.state, done.run.release_note) == (
+        State.FINISHED,
+        "contents: write is missing. The outputs can be downloaded from the run's own page, or by"
+        " `cynthus pull`.",
+    )
     late = look(run, 6 * HOUR, **seen)
     assert late.run.state is State.FINISHED
-    assert late.run.release_note == "GitHub did not take the release within 6:00:00"
+    assert late.run.release_note is not None
+    assert late.run.release_note.startswith("GitHub did not take the release within 6:00:00. ")
 
 
 def test_a_folder_on_this_machine_waits_for_no_release() -> None:
@@ -790,3 +795,18 @@ def test_a_record_without_its_attempt_is_parked() -> None:
 def test_this_machine_has_shorter_times_than_a_cloud() -> None:
     decision = decide(booting(), Observations(), NOON + LOCAL.boot_limit, LOCAL)
     assert ending(decision) == (State.RELEASING, None, Cause.BOOT)
+
+
+def test_a_finished_run_whose_release_was_taken_away_says_so_and_nothing_else_changes() -> None:
+    run = a_run(
+        State.FINISHED, outcome=Outcome.SUCCEEDED, finished_at=NOON, release_url="https://x.test/r"
+    )
+    gone = ReleaseSeen(state=ReleaseState.REFUSED, text="its release was deleted by ada on GitHub")
+    decision = decide(run, Observations(release=gone), NOON)
+    note = decision.run.release_note
+    assert note is not None
+    assert note.startswith("its release was deleted by ada on GitHub. The outputs can be")
+    assert decision.run == replace(run, release_url=None, release_note=note)
+    assert (decision.commands, decision.look_again_at) == ((), None)
+    there = ReleaseSeen(state=ReleaseState.PUBLISHED, url=run.release_url)
+    assert decide(run, Observations(release=there), NOON).run == run
