@@ -7,11 +7,13 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import PurePosixPath
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from action import build, indexes, inputs, plan, refusals, specs, summary, workflow
+from action import build, forks, indexes, inputs, plan, refusals, specs, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
@@ -79,11 +81,38 @@ def work(given: Inputs, console: JobConsole) -> int:
     """Go from the inputs by spec, triggers, image and run request to the run's conclusion."""
     if reason := refusals.unsafe_event(given.job, dry_run=given.dry_run):
         raise UserError(reason)
-    if reason := refusals.fork(given.job):
+    if reason := refusals.fork(given.job) or refusals.another_spec(given):
         return _skip(reason, given, console)
+    if given.job.asked:
+        return _work_as_asked(given, console)
     spec, text = specs.load(given.root, given.spec_path, given.spec_shown)
     if reason := refusals.unwanted(spec, given, _changed(given)):
         return _skip(reason, given, console)
+    return _build(spec, text, given, console)
+
+
+def _work_as_asked(given: Inputs, console: JobConsole) -> int:
+    """Build what the server asked for, of the commit that it names; what hinders it is told it."""
+    asked = given.job.asked
+    assert asked is not None  # noqa: S101 - `work` has looked
+    text = b""
+    try:
+        if reason := refusals.other_commit(given.job, specs.head(given.root)):
+            raise UserError(reason)
+        within = PurePosixPath(asked.spec_path).relative_to(given.prefix or ".")
+        given = replace(given, spec_path=str(within))
+        spec, text = specs.load(given.root, given.spec_path, given.spec_shown)
+        if asked.fork:
+            given = forks.kept_apart(given)
+            forks.forget_logins(os.environ)
+            if reason := forks.refusal(spec, given):
+                raise UserError(reason)
+    except UserError as error:
+        return _tell_no_image(error, text, given, _sender(given, console))
+    return _build(spec, text, given, console)
+
+
+def _build(spec: Spec, text: bytes, given: Inputs, console: JobConsole) -> int:
     door = given.job.token_door
     if door is None and not given.dry_run:
         from action import server
@@ -132,6 +161,7 @@ def _sender(given: Inputs, console: JobConsole) -> Sender | None:
 
 def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
     job = given.job
+    stranger = job.asked is not None and job.asked.fork
     tag = f"{plan.image_name(given.registry, spec.name)}:{job.commit_sha}"
     return Order(
         spec=spec,
@@ -149,7 +179,8 @@ def _order(given: Inputs, spec: Spec, text: bytes) -> Order:
         engine_wish="auto",
         machine=given.machine,
         today=today(),
-        server=_server(given),
+        server=None if stranger else _server(given),  # it lends no lease or lock of ours
+        stranger=stranger,
         holder=f"{job.run_url}#{os.urandom(4).hex()}",  # jobs of a matrix share the URL
         spec_path=given.spec_shown,
         build_secrets=given.build_secrets,

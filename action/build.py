@@ -77,6 +77,8 @@ def _without_engine(order: Order, console: Console) -> Built:
 
 
 def _as_bundle(order: Order, why: str, console: Console) -> Built:
+    if order.stranger:
+        raise BuildFailed(f"a fork's commit never runs as a plain process, and {why}")
     from action import bundle
 
     wanted = bundle.Order(

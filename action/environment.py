@@ -142,6 +142,7 @@ def _wheels(order: Order, todo: BuildPlan, facts: BaseFacts, shop: Workshop) -> 
         image=interpreter_with_pip(facts),
         kept=plan.kept_versions(facts.packages, todo.requirements),
         as_of=order.today.isoformat(),
+        sources=not order.stranger,
     )
     return filled(need, order, shop.console)
 

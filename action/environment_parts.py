@@ -123,7 +123,7 @@ def _locked(site: Site, parts: Parts, facts: BaseFacts, wanted: Requirements) ->
         libc=image.libc,
         kept=plan.kept_versions(facts.packages, wanted),
         as_of=site.order.today.isoformat(),
-        sources=plan.same_wheels(this_interpreter(), image),
+        sources=not site.order.stranger and plan.same_wheels(this_interpreter(), image),
     )
     watch = Watch()
     found = lock.lock(need, site.order.machine.cache_dir, site.console)
@@ -201,6 +201,7 @@ def _wheels(site: Site, found: Resolved) -> wheelhouse.Wheels:
         kept={},
         as_of="",
         lock=found.lock.text,
+        sources=not site.order.stranger,
     )
     return environment.filled(need, site.order, site.console)
 

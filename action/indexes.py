@@ -104,6 +104,7 @@ def _bare(address: str) -> str:
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _OWN_PASSWORD = re.compile(r"UV_INDEX_\w+_PASSWORD")
+_OWN_LOGIN = re.compile(r"UV_INDEX_\w+_(?:PASSWORD|USERNAME)")
 # Up to the first `@`, which is right, and to the last: who forgot to escape a `/` in a password has
 # an address that no tool can read, and all of them quote it in full.
 _LOGINS = (re.compile(r"^[^:]*://([^@]*)@"), re.compile(r"^[^:]*://(.*)@"))
@@ -153,6 +154,31 @@ def for_pip(environ: Mapping[str, str]) -> Mapping[str, str]:
         if listed and not environ.get(name):
             found[name] = listed[0] if name == "PIP_INDEX_URL" else " ".join(listed)
     return found
+
+
+_NO_LOGIN = {
+    "NETRC": os.devnull,  # pip and uv read it: https://pip.pypa.io/en/stable/topics/authentication/
+    "PIP_KEYRING_PROVIDER": "disabled",
+    "UV_KEYRING_PROVIDER": "disabled",
+}
+
+
+def without_logins(environ: Mapping[str, str]) -> Mapping[str, str | None]:
+    """Return what to set, and with None to drop, so that every index is asked as nobody.
+
+    Addresses without a login stay: a mirror is no secret. A file of pip's that holds one is left
+    out as a whole.
+    """
+    change: dict[str, str | None] = dict(_NO_LOGIN)
+    for name, value in environ.items():
+        places = re.split(r"[\s,]+", value) if name in {*_PLACES, *_PIPS_NAMES} else []
+        if any(_logins(_NAMED.sub("", place)) for place in places) or _OWN_LOGIN.fullmatch(name):
+            change[name] = None
+    texts = [path.read_text("utf-8", "replace") for path in _files(environ) if path.is_file()]
+    written = " ".join(value for text in texts for value in _settings(text).values())
+    if any(_logins(place) for place in written.split()):
+        change["PIP_CONFIG_FILE"] = os.devnull
+    return change
 
 
 def _settings(text: str) -> dict[str, str]:

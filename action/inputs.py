@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from action import asked
+from action.asked import Asked
 from cynthus.errors import UserError
 
 DEFAULT_WAIT = timedelta(hours=6)  # a job on GitHub's own runners ends after six hours anyway
@@ -69,10 +71,13 @@ class Job:
     before: str | None  # of a push: the commit the branch pointed to
     changed_paths: tuple[str, ...] | None  # of a push, where the event lists them
     token_door: TokenDoor | None
+    asked: Asked | None = None  # by the server, with a dispatch: not the workflow's own commit
 
     @property
     def commit_sha(self) -> str:
         """Return the commit a person means: of a pull request its head, not the test merge."""
+        if self.asked:
+            return self.asked.commit_sha
         return self.pull_request.head_sha if self.pull_request else self.sha
 
     @property
@@ -419,6 +424,7 @@ def _job(env: Mapping[str, str], faults: list[str]) -> Job | None:
     event_name = _needed(env, "GITHUB_EVENT_NAME", faults)
     run_id = _needed(env, "GITHUB_RUN_ID", faults)
     event = _event(env, faults)
+    told = asked.read(event_name, event, faults)
     if (repository_id and not repository_id.isascii()) or not repository_id.isdigit():
         faults.append(f"GITHUB_REPOSITORY_ID: should be a number, found `{repository_id}`.")
     if len(faults) > before:
@@ -440,6 +446,7 @@ def _job(env: Mapping[str, str], faults: list[str]) -> Job | None:
         before=_text(event.get("before")),
         changed_paths=_changed(event),
         token_door=_token_door(env),
+        asked=told,
     )
 
 

@@ -40,6 +40,7 @@ class Order:
     server: Server | None = None  # whom to ask for a lease and an earlier lock; None: nobody
     holder: str = ""  # the workflow run's URL with a mark of this job: whom others wait for
     spec_path: str = ""  # within the repository
+    stranger: bool = False  # a fork's commit: nothing of it may run on this machine
     build_secrets: tuple[BuildSecret, ...] = ()
     answers: Callable[[str], bool] = _registry_answers
     wait: Callable[[float], None] = time.sleep

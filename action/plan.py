@@ -238,11 +238,19 @@ def same_wheels(builder: Interpreter, image: Interpreter) -> bool:
 
 
 def wheel_words(
-    builder: Interpreter, image: Interpreter, *, target: str, wishes: Sequence[str]
+    builder: Interpreter,
+    image: Interpreter,
+    *,
+    target: str,
+    wishes: Sequence[str],
+    sources: bool = True,
 ) -> tuple[str, ...]:
-    """Return pip's words to fill `target` with every wheel that the image needs."""
+    """Return pip's words to fill `target` with every wheel that the image needs.
+
+    `sources`: what comes as source only may be built here, where the builder fits.
+    """
     common = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
-    if same_wheels(builder, image):
+    if sources and same_wheels(builder, image):
         return ("wheel", *common, "--wheel-dir", target, *wishes)
     platforms = [word for name in platforms_of(image) for word in ("--platform", name)]
     return (

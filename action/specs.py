@@ -44,6 +44,13 @@ def changed_paths(root: Path, before: str | None, after: str) -> tuple[str, ...]
     return tuple(path for path in answer.out.split("\0") if path) if answer.code == 0 else None
 
 
+def head(root: Path) -> str | None:
+    """Return the commit that is checked out; None where git knows none."""
+    answer = capture(("git", "-C", str(root), "rev-parse", "HEAD"))
+    text = answer.out.strip()
+    return text if answer.code == 0 and _COMMIT.fullmatch(text) else None
+
+
 def committed_s(root: Path, commit: str) -> int:
     """Return when a commit was made, in Unix time; 0 where git does not know it here."""
     if not _COMMIT.fullmatch(commit):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from action.inputs import Inputs, TokenDoor
+from action.inputs import Inputs, Job, TokenDoor
 from action.server import Reply, call, host, identity_token
 from action.workflow import Console
 from cynthus.codec import decode, encode
@@ -32,19 +32,14 @@ def run_request(
 ) -> RunRequest:
     """Return the request for this job's commit."""
     job = inputs.job
-    number = job.pull_request.number if job.pull_request else None
+    number, trigger = _cause(job)
     return RunRequest(
         repository_id=job.repository_id,
         repository=job.repository,
         commit_sha=job.commit_sha,
         ref=job.ref,
         event=job.event,
-        trigger=trigger_for(
-            job.event,
-            pull_request=number,
-            workflow_run_id=job.run_id,
-            run_attempt=job.run_attempt,
-        ),
+        trigger=trigger,
         spec_path=inputs.spec_shown,
         spec_text=spec_text,
         image=image.name if image else None,
@@ -54,6 +49,20 @@ def run_request(
         workflow_run_url=job.run_url,
         changed_paths=job.changed_paths,
     )
+
+
+def _cause(job: Job) -> tuple[int | None, str]:
+    """Return the pull request and the trigger: of a build that was asked for its run's own."""
+    if job.asked:
+        return job.asked.pull_request, job.asked.trigger
+    number = job.pull_request.number if job.pull_request else None
+    trigger = trigger_for(
+        job.event,
+        pull_request=number,
+        workflow_run_id=job.run_id,
+        run_attempt=job.run_attempt,
+    )
+    return number, trigger
 
 
 @dataclass(frozen=True, kw_only=True)

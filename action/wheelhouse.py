@@ -45,6 +45,7 @@ class Need:
     kept: Mapping[str, str]  # packages of the base that stay as they are
     as_of: str  # a date; unpinned packages are looked up once a day
     lock: str = ""  # with hashes: exactly this is fetched, and nothing is chosen any more
+    sources: bool = True  # packages that come as source may be built here, which runs their code
 
 
 def fill(need: Need, cache: Path, console: Console) -> Wheels:
@@ -100,6 +101,7 @@ def _key(need: Need, builder: Interpreter) -> str:
         repr(builder),
         sorted(need.kept.items()),
         "" if need.requirements.pinned or need.lock else need.as_of,
+        need.sources,
         2,  # the form of `complete.json`
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -112,7 +114,9 @@ def _fill(need: Need, builder: Interpreter, work: Path, console: Console) -> Non
     kept = {} if need.lock else need.kept  # a lock leaves out what the base has
     stubbed = {stub.write(stubs, name, version, _ANY) for name, version in kept.items()}
     wishes = _wishes(need, work, stubs)
-    words = wheel_words(builder, need.image, target=str(wheels), wishes=wishes)
+    words = wheel_words(
+        builder, need.image, target=str(wheels), wishes=wishes, sources=need.sources
+    )
     done = stream((*find_pip(), *words), console, environ=indexes.for_pip(os.environ))
     if done.code != 0:
         raise _failure(done.out, need)

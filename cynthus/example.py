@@ -116,6 +116,8 @@ name: cynthus
 on:
   push:
   pull_request:
+  repository_dispatch: # so does the server, for a comment such as `/cynthus run`
+    types: [cynthus]
 
 permissions:
   contents: read
@@ -129,6 +131,7 @@ jobs:
       - uses: actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8 # v5.0.0
         with:
           persist-credentials: false
+          ref: ${{ github.event.client_payload.commit_sha || github.sha }}
       # A tag can be moved. Replace `v0` by the commit id of a release, and keep the tag as a
       # comment behind it, as in the line above.
       - uses: cynthus/cynthus@v0

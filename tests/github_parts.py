@@ -17,7 +17,7 @@ from cynthus.repository_policy import RepositoryPolicy
 from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
 from tests.fake_provider import FakeProvider
-from tests.github_fixture import App, GithubSimulator
+from tests.github_fixture import App, GithubSimulator, WebhookSink
 from webhook_server.auth.allowed import Allowed
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
@@ -142,7 +142,7 @@ class Server:
         self.plans = Plans(self.planner, HistoryStore(self.db))
         ids = itertools.count(1)
         begun = int(self.clock().timestamp() * 1000) % 10**9
-        self.inbox_parts = InboxParts(
+        self.parts = InboxParts(
             api=self.api,
             deliveries=self.deliveries,
             runs=self.runs,
@@ -161,7 +161,7 @@ class Server:
             now=self.clock,
             new_id=lambda: f"r{begun}{next(ids)}",
         )
-        self.inbox = Inbox(self.inbox_parts)
+        self.inbox = Inbox(self.parts)
         self.redelivery = Redelivery(AppHooks(self.api.app), self.deliveries, self.db, self.clock)
         self.publisher = Publisher(
             Parts(
@@ -258,6 +258,58 @@ class Server:
 
     def close(self) -> None:
         self.db.close()
+
+
+class World:
+    """One simulated GitHub with one repository, and a server beside it."""
+
+    def __init__(self, github: GithubSimulator, server: Server, sink: WebhookSink, folder: Path):
+        self.github, self.server, self.sink, self.folder = github, server, sink, folder
+        self.repo = f"{server.owner}/digits"
+
+    def push(self, files: dict[str, str], **more: str) -> str:
+        return self.github.push(self.folder / "work", files, **({"to": self.repo} | more))
+
+    def pass_on(self, name: str) -> Any:
+        """Give the next webhook of this name to the server's inbox."""
+        delivery = self.sink.wait_for(name)
+        guid = delivery.headers["x-github-delivery"]
+        self.server.deliver(guid, delivery.event, delivery.body)
+        return delivery
+
+    def a_run(self, files: dict[str, str] | None = None) -> Run:
+        self.push(files or {"cynthus.yaml": SPEC, "train.py": "print()\n"})
+        self.pass_on("push")
+        rows = self.server.runs.list(repository_id=None, limit=1, before=None)
+        run = self.server.runs.get(rows[0].id)
+        assert run is not None
+        return run
+
+    def check_runs(self, sha: str) -> list[Any]:
+        client = self.github.client(self.server.app, self.installation)
+        return list(client.get_repo(self.repo).get_commit(sha).get_check_runs())
+
+    def releases(self) -> list[Any]:
+        return list(self.client.get_repo(self.repo).get_releases())
+
+    @property
+    def installation(self) -> int:
+        app = self.github.integration(self.server.app)
+        return int(app.get_repo_installation(self.server.owner, "digits").id)
+
+    @property
+    def client(self) -> Any:
+        return self.github.client(self.server.app, self.installation)
+
+    def requests(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.github.sim("GET", "/requests")
+        return found
+
+    def forget_requests(self) -> None:
+        self.github.sim("DELETE", "/requests")
+
+    def fault(self, **wish: Any) -> None:
+        self.github.post("/faults", **wish)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ NO_PROVIDERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanWish:
+class ToPlan:
     """What is to be planned, and for whom."""
 
     spec: Spec
@@ -57,25 +57,25 @@ class Planner:
         """Name the provider that would be asked."""
         return spec.resources.provider or self.default_provider
 
-    def plan(self, wish: PlanWish) -> PlanView:
+    def plan(self, what: ToPlan) -> PlanView:
         """Return the plan; a provider's refusal is part of it. A cloud is asked: it takes a second.
 
         Raises: NoProviders where this process lends from none.
         """
         if not self.providers:
             raise NoProviders(NO_PROVIDERS)
-        now, name = self.now(), self.provider_of(wish.spec)
+        now, name = self.now(), self.provider_of(what.spec)
         question = Question(
-            spec=wish.spec,
-            repository_id=wish.repository_id,
-            repository=wish.repository,
+            spec=what.spec,
+            repository_id=what.repository_id,
+            repository=what.repository,
             provider=name,
             policy=within(policy_of(name), self.longest),
-            minimum_driver=wish.minimum_driver,
+            minimum_driver=what.minimum_driver,
         )
-        budgets = self.budgets(wish.repository_id, now, wish.monthly_usd)
+        budgets = self.budgets(what.repository_id, now, what.monthly_usd)
         seen = Observations(budgets=budgets)
-        return plan(question, self._with_offers(name, wish.spec, seen), now)
+        return plan(question, self._with_offers(name, what.spec, seen), now)
 
     def _with_offers(self, name: str, spec: Spec, seen: Observations) -> Observations:
         refusal = no_such_provider(name, self.providers)

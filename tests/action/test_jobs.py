@@ -123,7 +123,7 @@ def test_a_fork_gets_a_notice_and_a_green_step(world: World, processes: dict[str
     done = world.run(**processes, **fork, ACTIONS_ID_TOKEN_REQUEST_URL="")
     assert done.returncode == 0
     assert "::notice title=Cynthus::This pull request comes from a fork" in done.stdout
-    assert "/cynthus run bbbbbbb" in done.stdout
+    assert "/cynthus approve bbbbbbb" in done.stdout
     assert world.requests == []
     assert world.outputs() == {"conclusion": "skipped"}
 

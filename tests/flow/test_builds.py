@@ -13,7 +13,7 @@ import pytest
 from tests.builders import a_draft, a_key
 from tests.github_fixture import PERMISSIONS, App, GithubSimulator, github_simulator
 from tests.github_parts import IMAGE, Server, a_server
-from webhook_server.runs.model import Origin, RunDraft
+from webhook_server.runs.model import Origin, RunDraft, State
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
 _numbers = itertools.count(1)
@@ -96,6 +96,23 @@ def test_a_run_whose_image_is_there_asks_for_none(town: Town) -> None:
     town.publish()
     assert town.dispatches() == []
     assert town.state is PublicationState.DONE
+
+
+def test_the_runs_of_a_sweep_are_built_once(town: Town) -> None:
+    others = [town.accept(f"{town.run_id}{letter}") for letter in "bc"]
+    town.publish()
+    town.server.clock.pass_by(minutes=3)
+    town.publish()
+    assert len(town.dispatches()) == 1
+    now = town.server.clock()
+    town.server.runs.accept(town.draft(town.run_id), arrived=IMAGE, token_id=None, now=now)
+    image = IMAGE.image
+    town.server.to_state(town.run_id, State.QUEUED, image=image)
+    town.server.clock.pass_by(seconds=5)
+    town.publish()
+    found = [town.server.runs.wishes(one).image for one in others]
+    assert [one.image for one in found if one is not None] == [image, image]
+    assert len(town.dispatches()) == 1
 
 
 @pytest.mark.parametrize("kind", ["drop_answer", "error"])

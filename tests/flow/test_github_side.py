@@ -17,14 +17,8 @@ import requests
 
 from cynthus.wire import EventKind, RunRequest
 from tests.builders import an_environment
-from tests.github_fixture import (
-    GithubSimulator,
-    WebhookSink,
-    git,
-    github_simulator,
-    webhook_sink,
-)
-from tests.github_parts import SPEC, Server, a_server
+from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
+from tests.github_parts import SPEC, Server, World, a_server
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
 from webhook_server.auth.oidc import Caller, Forbidden, Lookups, OidcVerifier, authorise
@@ -35,58 +29,6 @@ from webhook_server.stores import environment_store
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 
 _numbers = itertools.count(1)
-
-
-class World:
-    """One simulated GitHub with one repository, and a server beside it."""
-
-    def __init__(self, github: GithubSimulator, server: Server, sink: WebhookSink, folder: Path):
-        self.github, self.server, self.sink, self.folder = github, server, sink, folder
-        self.repo = f"{server.owner}/digits"
-
-    def push(self, files: dict[str, str], **more: str) -> str:
-        return self.github.push(self.folder / "work", files, **({"to": self.repo} | more))
-
-    def pass_on(self, name: str) -> Any:
-        """Give the next webhook of this name to the server's inbox."""
-        delivery = self.sink.wait_for(name)
-        guid = delivery.headers["x-github-delivery"]
-        self.server.deliver(guid, delivery.event, delivery.body)
-        return delivery
-
-    def a_run(self, files: dict[str, str] | None = None) -> Run:
-        self.push(files or {"cynthus.yaml": SPEC, "train.py": "print()\n"})
-        self.pass_on("push")
-        rows = self.server.runs.list(repository_id=None, limit=1, before=None)
-        run = self.server.runs.get(rows[0].id)
-        assert run is not None
-        return run
-
-    def check_runs(self, sha: str) -> list[Any]:
-        client = self.github.client(self.server.app, self.installation)
-        return list(client.get_repo(self.repo).get_commit(sha).get_check_runs())
-
-    def releases(self) -> list[Any]:
-        return list(self.client.get_repo(self.repo).get_releases())
-
-    @property
-    def installation(self) -> int:
-        app = self.github.integration(self.server.app)
-        return int(app.get_repo_installation(self.server.owner, "digits").id)
-
-    @property
-    def client(self) -> Any:
-        return self.github.client(self.server.app, self.installation)
-
-    def requests(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.github.sim("GET", "/requests")
-        return found
-
-    def forget_requests(self) -> None:
-        self.github.sim("DELETE", "/requests")
-
-    def fault(self, **wish: Any) -> None:
-        self.github.post("/faults", **wish)
 
 
 @pytest.fixture(scope="module")

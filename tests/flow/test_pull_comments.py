@@ -19,6 +19,7 @@ from tests.github_fixture import GithubSimulator, github_simulator
 from tests.github_parts import Server, a_server
 from webhook_server.github_api import RepositoryFacts
 from webhook_server.inbox.asked import Asked, Declined
+from webhook_server.inbox.plans import Plans
 from webhook_server.intents import Person, Place
 from webhook_server.runs.asks import (
     AskCompare,
@@ -29,8 +30,9 @@ from webhook_server.runs.asks import (
     AskWhy,
     Reading,
 )
-from webhook_server.runs.model import Outcome, State
-from webhook_server.runs.pull import PlanResult, Pull, Reply
+from webhook_server.runs.model import Outcome, SpecFault, State
+from webhook_server.runs.pull import FaultAt, PlanResult, Pull, Reply
+from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,
@@ -105,7 +107,7 @@ class World:
         """Plan the head as the inbox does, and let the publisher look."""
         server = self.server
         pull = server.api.pull(self.place, self.number)
-        found = server.plans.make(server.inbox_parts, self.place, self.facts, pull)
+        found = server.plans.make(server.parts, self.place, self.facts, pull)
         if found is not None:
             self.change(PublicationKind.PLAN, plan=found)
         server.publisher.step()
@@ -125,7 +127,7 @@ class World:
             at=server.clock(),
             key="comment/1/0",
         )
-        return server.inbox_parts.answer(server.inbox_parts, asked, ask)
+        return server.parts.answer(server.parts, asked, ask)
 
     def comments(self) -> list[str]:
         issue = self.client.get_repo(self.repo).get_issue(self.number)
@@ -245,6 +247,15 @@ def test_a_deleted_comment_comes_back_only_for_a_new_question(world: World) -> N
     assert "answer 2" in text
 
 
+def test_a_comment_that_was_only_hidden_for_a_while_gets_no_second_one(world: World) -> None:
+    world.reply(1)
+    match = {"method": "PATCH", "path": "/issues/comments/"}
+    world.github.post("/faults", kind="error", status=404, match=match)
+    world.reply(2)
+    [text] = world.comments()
+    assert "answer 2" in text
+
+
 def test_a_locked_conversation_is_asked_again_only_for_a_new_question(world: World) -> None:
     run_id = world.a_run()
     match = {"method": "POST", "path": "/issues/[0-9]+/comments$"}
@@ -299,6 +310,21 @@ def test_every_head_has_its_own_plan(world: World) -> None:
     assert after.output.title == "cynthus.yaml has 1 fault"
 
 
+def test_all_faults_are_annotations_though_github_takes_fifty_at_a_time(world: World) -> None:
+    faults = tuple(
+        FaultAt(path="cynthus.yaml", fault=SpecFault(line=n, column=1, text=f"fault {n}"))
+        for n in range(1, 121)
+    )
+    plan = PlanResult(
+        sha=world.sha, conclusion="failure", title="120 faults", summary="", faults=faults
+    )
+    world.change(PublicationKind.PLAN, plan=plan)
+    world.server.publisher.step()
+    [check] = plan_checks(world, world.sha)
+    assert check.output.annotations_count == 120
+    assert world.publication(PublicationKind.PLAN).due_at is None
+
+
 def test_a_repository_without_a_spec_has_no_plan(world: World) -> None:
     assert world.plan() is None
     assert world.checks(world.sha) == []
@@ -314,6 +340,43 @@ def test_a_plan_beyond_the_policys_line_waits_for_a_person(world: World) -> None
     assert check.conclusion == "action_required"
     assert "needs approval by maintain or admin" in check.output.title
     assert "$300.00 left of $300.00" in check.output.summary
+
+
+def test_a_forks_commit_is_planned_and_waits_for_an_approval(world: World) -> None:
+    owner = f"{world.server.owner}-fork"
+    world.github.post("/users", login=owner)
+    world.github.post("/repos", owner=owner, name="digits", fork_of=world.repo, open=True)
+    sha = world.github.push(
+        world.folder / "theirs", {"cynthus.yaml": SPEC}, to=f"{owner}/digits", branch="theirs"
+    )
+    made = world.github.post(
+        "/pulls", repo=world.repo, head="theirs", head_repo=f"{owner}/digits", user=owner
+    )
+    pull = world.server.api.pull(world.place, int(made["number"]))
+    plan = world.server.plans.make(world.server.parts, world.place, world.facts, pull)
+    assert plan is not None
+    assert (plan.sha, plan.conclusion) == (sha, "action_required")
+    assert "its commit comes from a fork" in plan.summary
+    assert "resources/max\\_cost: \\$2.00 at most" in plan.summary
+
+
+def test_what_cannot_be_told_here_is_neutral(world: World) -> None:
+    world.push({"cynthus.yaml": SPEC}, branch="patch")
+    server = world.server
+    pull = server.api.pull(world.place, world.number)
+    server.policy = None  # GitHub cannot be asked for it
+    unread = server.plans.make(server.parts, world.place, world.facts, pull)
+    assert unread is not None
+    assert unread.conclusion == "neutral"
+    assert "policy could not be read: GitHub cannot be asked" in unread.summary
+    server.policy = RepositoryPolicy()
+    lends_nothing = Plans(replace(server.planner, providers={}), HistoryStore(server.db))
+    unpriced = lends_nothing.make(server.parts, world.place, world.facts, pull)
+    assert unpriced is not None
+    assert (unpriced.conclusion, unpriced.title) == (
+        "neutral",
+        "digits · its price is not known here",
+    )
 
 
 def test_a_plan_whose_answer_was_lost_is_found_again(world: World) -> None:

@@ -11,7 +11,7 @@ from cynthus.wire_image import Environment, LockView
 from tests.builders import NOON, a_draft, a_key, an_environment, seconds
 from tests.stores.test_run_store import claim_one
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Decision, ImageArrived, State
+from webhook_server.runs.model import Decision, ImageArrived, Origin, State
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore, Texts
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
@@ -19,6 +19,7 @@ from webhook_server.stores.run_store import RunStore, TokenReused
 from webhook_server.stores.tables import environments, publications
 
 OWNER = 41
+OURS = Origin()
 KEY = an_environment().key
 COMMIT = a_key().commit_sha
 
@@ -40,13 +41,14 @@ def accept(
     environment: Environment | None = None,
     token_id: Any = None,
     owner_id: int = OWNER,
+    origin: Origin = OURS,
     **key: Any,
 ) -> str:
     """Accept a run with its image, as the Action asks for it."""
     told = None if environment is None else kept(owner_id, environment)
     run_key = a_key(**({"trigger": f"t{number}"} | key))
     accepted = RunStore(db).accept(
-        a_draft(id=f"run{number:09}", key=run_key),
+        a_draft(id=f"run{number:09}", key=run_key, origin=origin),
         arrived=ImageArrived(image=an_image(letter), failure=None, environment=told),
         token_id=token_id,
         now=NOON + seconds(number),
@@ -117,6 +119,24 @@ def test_a_token_that_was_used_stores_nothing(db: Database) -> None:
     with pytest.raises(TokenReused):
         accept(db, 2, token_id=token, environment=an_environment())
     assert stored(db) == 0
+
+
+def test_the_lock_of_a_fork_s_run_is_handed_to_nobody(
+    db: Database, store: EnvironmentStore
+) -> None:
+    accept(db, 1, environment=an_environment(lock="ours==1\n"))
+    accept(db, 2, environment=an_environment(lock="poisoned==1\n"), origin=Origin(fork=True))
+    found = store.lock(7, COMMIT, "cynthus.yaml")
+    assert found is not None
+    assert found.lock == "ours==1\n"
+    accept(
+        db,
+        3,
+        environment=an_environment(lock="poisoned==1\n"),
+        origin=Origin(fork=True),
+        commit_sha="f" * 40,
+    )
+    assert store.lock(7, "f" * 40, "cynthus.yaml") is None
 
 
 def test_the_newest_lock_of_the_commit_and_spec_is_handed_back(

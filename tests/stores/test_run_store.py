@@ -30,6 +30,7 @@ from webhook_server.runs.model import (
     CloseAttempt,
     Decision,
     ImageArrived,
+    Origin,
     Outcome,
     Reason,
     Run,
@@ -515,3 +516,31 @@ def test_a_run_survives_the_server(
     second.migrate()
     assert the(RunStore(second).get("arun00000001")).spec == a_spec()
     assert RunStore(second).wishes("arun00000001").image == ARRIVED
+
+
+# ── builds that are asked for ───────────────────────────────────────────────────────────────────
+
+
+def test_a_run_waits_for_a_build_until_it_has_an_image_or_an_end(store: RunStore) -> None:
+    draft = a_draft(origin=Origin(wants_build=True))
+    accept(store, draft)
+    assert store.waits(draft.key)
+    assert not store.waits(a_key(trigger="comment/1/0"))
+    store.accept(draft, arrived=ARRIVED, token_id=None, now=NOON)
+    assert not store.waits(draft.key)
+
+
+def test_a_run_that_a_push_builds_waits_for_no_dispatch(store: RunStore) -> None:
+    accept(store)
+    assert not store.waits(a_key())
+
+
+def test_a_refused_build_is_told_once_and_an_image_that_is_there_stays(store: RunStore) -> None:
+    draft = a_draft(origin=Origin(wants_build=True))
+    run_id = accept(store, draft).run_id
+    assert store.refuse_build(run_id, "no right to ask", NOON)
+    assert not store.refuse_build(run_id, "another reason", NOON)
+    arrived = store.wishes(run_id).image
+    assert arrived == ImageArrived(image=None, failure="no right to ask")
+    assert not store.waits(draft.key)
+    assert not store.refuse_build("nobody", "no right to ask", NOON)

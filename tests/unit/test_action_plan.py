@@ -164,6 +164,9 @@ def test_only_a_builder_that_is_like_the_image_or_older_may_compile_for_it(
     words = plan.wheel_words(one, other, target="/w", wishes=("-r", "x"))
     assert words[0] == ("wheel" if same else "download")
     assert words[-2:] == ("-r", "x")
+    never = plan.wheel_words(one, other, target="/w", wishes=("-r", "x"), sources=False)
+    assert never[0] == "download"
+    assert "--only-binary=:all:" in never
 
 
 def test_wheels_for_another_python_are_binary_and_fit_the_image_and_not_the_builder() -> None:

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cynthus.wire import DISPATCH_TYPE
+
 EXAMPLES = sorted(path.parent for path in Path("examples").glob("*/cynthus.yaml"))
+REF = "${{ github.event.client_payload.commit_sha || github.sha }}"
 NAMES = [path.name for path in EXAMPLES]
 # The workflow commands of the spec's last section that carry a value.
 COMMAND = re.compile(
@@ -68,7 +71,10 @@ def test_every_output_of_the_spec_is_written_by_the_training(example: Path) -> N
 def test_the_workflow_asks_for_the_least_and_uses_the_action(example: Path) -> None:
     text = (example / ".github/workflows/cynthus.yml").read_text()
     workflow = yaml.load(text, yaml.BaseLoader)
-    assert set(workflow["on"]) == {"push", "pull_request"}
+    assert set(workflow["on"]) == {"push", "pull_request", "repository_dispatch"}
+    assert workflow["on"]["repository_dispatch"] == {"types": [DISPATCH_TYPE]}
+    checkout = workflow["jobs"]["run"]["steps"][0]
+    assert checkout["with"]["ref"] == REF
     assert workflow["permissions"] == {"contents": "read", "id-token": "write"}
     (action,) = [
         step for step in workflow["jobs"]["run"]["steps"] if "cynthus/cynthus@" in step["uses"]

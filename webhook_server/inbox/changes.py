@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+from cynthus.errors import Transient
 from webhook_server.inbox.asked import Asked, Declined, Done, Standing
 from webhook_server.inbox.parts import InboxParts
+from webhook_server.inbox.plan_keeping import keep_plan
 from webhook_server.inbox.starts import NO_SUCH_RUN, Starts, policy_faults
 from webhook_server.inbox.targets import find_target
 from webhook_server.runs import approval
@@ -76,10 +79,16 @@ class Changes:
         live = [run for run in self._live(asked) if run.key.commit_sha == sha]
         held = [run for run in live if run.hold is not None]
         if held:
-            return self.let_go_on(asked, held)
+            return self._planned_anew(asked, self.let_go_on(asked, held))
         if asked.is_fork and not live:
-            return self._approve_fork(asked, sha)
+            return self._planned_anew(asked, self._approve_fork(asked, sha))
         raise Declined(f"nothing waits for an approval at `{sha[:7]}`.")
+
+    def _planned_anew(self, asked: Asked, done: Done) -> Done:
+        """Let the head's plan show the approval; it shows what is known, and can wait."""
+        with suppress(Transient):
+            keep_plan(self._parts, asked.place, asked.facts, asked.pull)
+        return done
 
     def let_go_on(self, by: Standing, held: Sequence[Run]) -> Done:
         """Approve held runs, each by the right that its own reasons demand.

@@ -16,7 +16,7 @@ from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.pulls import noted, open_pull
 from webhook_server.inbox.replies import UNCHECKED, Replies, a_reply
 from webhook_server.inbox.rights_now import looked_up
-from webhook_server.inbox.verbs import STARTING, Verbs
+from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import Commented, Place
 from webhook_server.runs.asks import Line, Misread
 from webhook_server.runs.comment_reader import asks_of
@@ -26,7 +26,6 @@ from webhook_server.runs.rights import refusal
 
 log = logging.getLogger(__name__)
 
-MOST_LINES = 10  # of a comment that count: each may cost GitHub a handful of requests
 #: An ask that could not be carried out for so long is not carried out any more: whoever asked has
 #: looked away, and a run that starts by itself hours later is one that nobody wanted.
 STALE = timedelta(minutes=10)
@@ -127,18 +126,15 @@ class Comments:
         admitted: list[Line] = []
         told = False  # whether anything was said that an emoji should announce
         done: list[str] = []
-        for line in lines[:MOST_LINES]:
+        for line in lines:
             refused = self._refusal(scene, line)
             if refused is not None:
                 told = self._tell_stranger(scene, line, refused) or told
                 continue
             if isinstance(line.ask, Misread) and not self._may_run(scene):
                 continue
-            done += self._once(scene, line, admitted)
+            done += self._once(scene, line)
             admitted.append(line)
-        if len(lines) > MOST_LINES and admitted:
-            text = f"only the first {MOST_LINES} lines of a comment count."
-            self._say(scene.intent, scene.place, lines[MOST_LINES], text)
         proof = {"sha": scene.pull.sha, "role": scene.role.value}
         self._note(scene.intent, proof | {"asked": [one.written for one in admitted]}, done)
         if admitted or told:
@@ -164,26 +160,23 @@ class Comments:
             scene.place, intent.number, replace(reply, text=why), intent.sender
         )
 
-    def _once(self, scene: _Scene, line: Line, before: Sequence[Line]) -> tuple[str, ...]:
+    def _once(self, scene: _Scene, line: Line) -> tuple[str, ...]:
         """Carry out a line and answer it; return the ids of its runs."""
         intent, key = scene.intent, line_key(scene.intent, line)
         if self._replies.given(scene.place, intent.number, key):
             return ()  # a crash came after its answer
         reply = a_reply(key, intent.created_at, intent.sender, line.ask.verb, line.written)
         try:
-            done = self._verdict(scene, line, before)
+            done = self._verdict(scene, line)
             reply = replace(reply, text=done.text, run_ids=done.run_ids)
         except Declined as declined:
             reply = replace(reply, text=str(declined), refused=True)
         self._replies.give(scene.place, intent.number, reply)
         return reply.run_ids
 
-    def _verdict(self, scene: _Scene, line: Line, before: Sequence[Line]) -> Done:
+    def _verdict(self, scene: _Scene, line: Line) -> Done:
         if isinstance(line.ask, Misread):
             raise Declined(line.ask.text)
-        verbs = {one.ask.verb for one in before}
-        if line.ask.verb in STARTING and verbs & STARTING:
-            raise Declined("one line of a comment may start runs: write another comment.")
         return self._verbs.carry_out(scene.asked(line), line.ask)
 
     # ── what is left of it ──────────────────────────────────────────────────────────────────────

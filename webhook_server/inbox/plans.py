@@ -14,12 +14,13 @@ from webhook_server.inbox.parts import InboxParts
 from webhook_server.inbox.spec_at import FoundSpec
 from webhook_server.inbox.specs import specs_at
 from webhook_server.intents import Place
-from webhook_server.planning import NoProviders, Planner, PlanWish
+from webhook_server.planning import NoProviders, Planner, ToPlan
 from webhook_server.runs import approval
 from webhook_server.runs.differences import differences
 from webhook_server.runs.images import reusable
 from webhook_server.runs.model import Cause, Origin, PolicySeen, Reason, Run, RunKey, State
-from webhook_server.runs.plan_check import Image, Planned, Verdict, plan_result
+from webhook_server.runs.plan_check import plan_result
+from webhook_server.runs.planned import Image, Planned, Verdict
 from webhook_server.runs.pull import PlanResult
 from webhook_server.stores.history_store import HistoryStore
 
@@ -105,14 +106,16 @@ class Plans:
         grant = approval.grant_of(spec, seen.policy, fork=at.fork)
         wanted = approval.granted(spec, grant)
         planned = self._priced(at, planned, wanted, seen.policy.limits.monthly_budget_usd)
-        return replace(planned, verdict=self._verdict(at, planned, seen, spec))
+        verdict = self._verdict(at, planned, seen, spec)
+        notices = approval.lowered(grant, fork=at.fork)
+        return replace(planned, verdict=replace(verdict, notices=notices))
 
     def _priced(
         self, at: _At, planned: Planned, spec: Spec, monthly_usd: Decimal | None
     ) -> Planned:
         """Add what a run by this spec would get: it is what the policy leaves of the file's."""
         before = planned.image.before
-        wish = PlanWish(
+        what = ToPlan(
             spec=spec,
             repository_id=at.place.id,
             repository=at.place.full_name,
@@ -120,7 +123,7 @@ class Plans:
             monthly_usd=monthly_usd,
         )
         try:
-            view = self.planner.plan(wish)
+            view = self.planner.plan(what)
         except NoProviders:
             return replace(planned, spec=spec, no_view="this server lends no instances itself.")
         planned = replace(planned, spec=spec, view=view)
@@ -130,18 +133,14 @@ class Plans:
 
     def _verdict(self, at: _At, planned: Planned, seen: PolicySeen, spec: Spec) -> Verdict:
         """Return what the policy says of the file's run, at the price of its first offer."""
-        run = at.imagined(planned.path, spec)
-        grant = approval.grant_of(spec, seen.policy, fork=at.fork)
-        notices = approval.lowered(grant, fork=at.fork)
         refusal = approval.refusal(spec, seen, provider=self.planner.provider_of(spec))
-        if refusal is not None:
-            return Verdict(refusal=refusal, notices=notices)
+        if refusal is not None or planned.spec is None:
+            return Verdict(refusal=refusal)
+        run = at.imagined(planned.path, spec)
         most_usd = planned.first.most_usd if planned.first else Decimal(0)
-        wanted = approval.granted(spec, grant)
         return Verdict(
-            hold=approval.hold_for(run, wanted, seen.policy, most_usd),
+            hold=approval.hold_for(run, planned.spec, seen.policy, most_usd),
             approved_by=at.approved_by(run),
-            notices=notices,
         )
 
 
@@ -189,10 +188,11 @@ class _At:
     def approved_by(self, imagined: Run) -> str | None:
         """Return who has approved a run of exactly this commit and spec, whatever its image."""
         for run in self._runs():
-            given = run.approval
-            if given is None or run.key.spec_path != imagined.key.spec_path:
+            if run.key.spec_path != imagined.key.spec_path:
                 continue
-            if approval.is_for(replace(given, image=None), imagined):
+            # One that the loop has yet to take up counts as well: the person has said yes.
+            given = run.approval or self.parts.runs.wishes(run.id).approval
+            if given is not None and approval.is_for(replace(given, image=None), imagined):
                 return given.by
         return None
 

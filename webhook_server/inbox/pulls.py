@@ -11,12 +11,12 @@ from webhook_server.github_api import NotFound, PullFacts
 from webhook_server.inbox.accepting import accept
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
+from webhook_server.inbox.plan_keeping import keep_plan
 from webhook_server.inbox.spec_at import SPEC_PATH, read_spec
 from webhook_server.inbox.superseding import Superseding
 from webhook_server.intents import Place, PullEnded, PullRequest
 from webhook_server.runs.model import RunDraft, RunKey
-from webhook_server.runs.pull import PlanResult, Pull, with_head
-from webhook_server.stores.publication_store import PublicationKind
+from webhook_server.runs.pull import Pull, with_head
 
 
 def noted(
@@ -69,20 +69,8 @@ class Pulls:
             note = self._start(place, pull, default_branch=facts.default_branch)
         except Skip as skip:
             note = str(skip)
-        self._keep_plan(place, pull, parts.make_plan(parts, place, facts, pull))
+        keep_plan(parts, place, facts, pull)
         return note
-
-    def _keep_plan(self, place: Place, pull: PullFacts, plan: PlanResult | None) -> None:
-        if plan is None:
-            return
-        new = Pull(repository_id=place.id, number=pull.number, repository=place.full_name)
-        self._parts.pulls.change(
-            new,
-            lambda known: replace(known, plan=plan),
-            self._parts.now(),
-            (PublicationKind.PLAN,),
-        )
-        self._parts.bell.ring("publications")
 
     def _start(self, place: Place, pull: PullFacts, *, default_branch: str) -> str:
         if pull.head_repository_id != place.id:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
-from cynthus.errors import Transient
 from cynthus.repository_policy import Superseded, SupersededRules
 from cynthus.wire import EventKind
 from webhook_server.github_api import PullFacts
 from webhook_server.inbox.parts import InboxParts
 from webhook_server.intents import Place
-from webhook_server.runs.model import PolicySeen, Run
+from webhook_server.runs.model import Run
 from webhook_server.runs.superseded import newer_commit, outdated, outdated_notice
-
-log = logging.getLogger(__name__)
 
 Rule = Callable[[SupersededRules], Superseded]
 _LOOKED_AT = 200  # newest runs of a pull request or a branch: what is live is among them
 
 
 class Superseding:
-    """Applies the policy's `superseded` rules; safe to repeat."""
+    """Applies the policy's `superseded` rules; safe to repeat. Raises Transient without one."""
 
     def __init__(self, parts: InboxParts) -> None:
         self._parts = parts
@@ -65,24 +61,15 @@ class Superseding:
     def _treat(self, place: Place, runs: Sequence[Run], rule: Rule, by: str) -> str:
         if not runs:
             return "nothing is outdated"
-        seen = self._policy(place)
-        if seen is None:
-            return "the policy cannot be read: nothing is ended"
+        seen = self._parts.policy(place)
+        if seen.faults:  # nobody can say what it wants: work is not thrown away on a guess
+            return "the policy cannot be used: nothing is ended"
         wanted = rule(seen.policy.superseded)
         if wanted is Superseded.CANCEL:
             self._cancel(runs, by)
         if wanted is Superseded.FINISH:
             self._tell(runs, by)
         return f"{len(runs)} outdated by {by}: {wanted}"
-
-    def _policy(self, place: Place) -> PolicySeen | None:
-        """Return the policy; without one that can be read nobody's work is ended."""
-        try:
-            seen = self._parts.policy(place)
-        except Transient as error:
-            log.warning("policy unreadable repository=%s note=%s", place.full_name, error)
-            return None
-        return None if seen.faults else seen
 
     def _cancel(self, runs: Sequence[Run], by: str) -> None:
         for run in runs:

@@ -22,6 +22,8 @@ def find_target(runs: RunStore, repository_id: int, number: int, text: str | Non
     """
     if text is None:
         return next(iter(runs.of_pull(repository_id, number, limit=1)), None)
+    if not text.isprintable():  # PostgreSQL takes neither NUL nor halves of characters
+        return None
     return (
         _by_id(runs, repository_id, text)
         or _numbered(runs, repository_id, text)

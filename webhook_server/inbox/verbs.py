@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from cynthus.repository_policy import Verb
 from webhook_server.inbox.asked import Asked, Done
 from webhook_server.inbox.changes import Changes
 from webhook_server.inbox.parts import InboxParts
@@ -26,9 +25,6 @@ from webhook_server.runs.asks import (
     AskSweep,
     AskWhy,
 )
-
-#: At most one line of a comment may be one of these: a comment of 200 asks is one run's worth.
-STARTING = frozenset({Verb.RUN, Verb.RETRY, Verb.SWEEP, Verb.REPRODUCE})
 
 
 class Verbs:

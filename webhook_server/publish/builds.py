@@ -14,7 +14,14 @@ from cynthus.errors import Refused
 from webhook_server.github_api import NotFound
 from webhook_server.publish.failures import NOT_FOUND_TRIES, Failures
 from webhook_server.publish.parts import Outside, Parts
-from webhook_server.runs.builds import EVENT_TYPE, payload, refused_text
+from webhook_server.runs.builds import (
+    EVENT_TYPE,
+    is_behind,
+    lender,
+    payload,
+    refused_text,
+    shared_failure,
+)
 from webhook_server.runs.model import Run
 from webhook_server.stores.publication_store import Publication, PublicationState
 
@@ -23,6 +30,7 @@ log = logging.getLogger(__name__)
 # A dispatched workflow begins within seconds, and a build from what is there takes half a minute:
 # who heard nothing for two minutes after a lost answer asks again instead of waiting in vain.
 _DOUBT = timedelta(minutes=2)
+_BEHIND = timedelta(seconds=2)  # one read a look, while others' build takes half a minute or more
 _LONGEST_DOUBT = timedelta(minutes=16)  # GitHub is away then: an hour's run is asked for 5 times
 
 
@@ -48,8 +56,25 @@ class Builds:
         elif item.subject in self._begun:
             self._begun.discard(item.subject)
             self._ask(item, run)
-        else:
+        elif not self._shares(item, run):
             self._begin(item, run)
+
+    def _shares(self, item: Publication, run: Run) -> bool:
+        """Take what another run of this commit has, or wait for it: a sweep is built once."""
+        runs = self._parts.runs
+        others = runs.of_commit(run.key.repository_id, run.key.commit_sha)
+        if (found := lender(run, others)) is not None:
+            runs.lend_image(run.id, found, self._now())
+        elif (failure := shared_failure(run, others)) is not None:
+            runs.refuse_build(run.id, failure, self._now())
+        elif is_behind(run, others):
+            self._store.save(replace(item, due_at=self._now() + _BEHIND))
+            return True
+        else:
+            return False
+        self._parts.bell.ring("runs")
+        self._end(item)
+        return True
 
     def _begin(self, item: Publication, run: Run) -> None:
         place = self._outside.places.find(run.key.repository_id, run.repository)

@@ -46,12 +46,13 @@ class Comments:
             # Deleted or locked by a person: only a new question opens it again.
             self._store.save(replace(item, state=PublicationState.REFUSED, due_at=None))
             return
-        text = self._text(pull)
-        due_at = self._when(item, text, newest)
-        if due_at is None:
-            self._store.save(replace(item, state=PublicationState.DONE, due_at=None, failures=0))
-        elif due_at > self._now():
+        due_at = self._when(item, newest)
+        if due_at > self._now():  # before anything is read: many runs change at the same time
             self._store.save(replace(item, due_at=due_at))
+            return
+        text = self._text(pull)
+        if item.sent_digest == _digest(text):
+            self._store.save(replace(item, state=PublicationState.DONE, due_at=None, failures=0))
         else:
             self._send(item, pull, text)
 
@@ -65,10 +66,8 @@ class Comments:
         metrics = self._parts.sources.events.latest(run.id).metrics if swept else {}
         return RunLine(run=run, metrics=metrics, check_url=shown.url if shown else None)
 
-    def _when(self, item: Publication, text: str, newest: str) -> datetime | None:
-        """Return when this should be sent; None: it is shown already."""
-        if item.sent_digest == _digest(text):
-            return None
+    def _when(self, item: Publication, newest: str) -> datetime:
+        """Return when the comment may be looked at."""
         if item.sent_at is None or item.sent.get("newest") != newest:
             return self._now()  # somebody waits for the answer
         return item.sent_at + _COALESCE
@@ -121,7 +120,8 @@ class Comments:
             closed = {**item.sent, "closed": newest}
             state = PublicationState.REFUSED
             return replace(gone, sent=closed, note=note, due_at=None, state=state)
-        return replace(gone, sent={**item.sent, "begun": False}, due_at=self._now())
+        # It is looked for before it is made: what is hidden from us for a while looks as if gone.
+        return replace(gone, due_at=self._now())
 
     def _remembered(self, item: Publication, pull: Pull, text: str) -> Publication:
         return replace(

@@ -23,7 +23,7 @@ from cynthus.wire_money import (
     UnansweredView,
 )
 from webhook_server.audit import Books, Lent, Listing, Standing, compare, usd_per_hour
-from webhook_server.planning import NO_PROVIDERS, NoProviders, PlanWish, open_planner
+from webhook_server.planning import NO_PROVIDERS, NoProviders, ToPlan, open_planner
 from webhook_server.providers.provider import ProviderRefusal
 from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import HttpRefusal, parse_json
@@ -86,7 +86,7 @@ def read_message(kind: type[T], schema_name: str, content: bytes) -> T:
 
 def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
     planner = open_planner(parts.settings, parts.database, parts.providers, parts.now)
-    wish = PlanWish(
+    what = ToPlan(
         spec=_spec(ask),
         repository_id=ask.repository_id,
         repository=ask.repository,
@@ -94,7 +94,7 @@ def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
         monthly_usd=_monthly_usd(parts, ask.repository_id),
     )
     try:
-        return planner.plan(wish)
+        return planner.plan(what)
     except NoProviders as error:
         raise _no_providers() from error
 

@@ -46,12 +46,20 @@ _HIDING = re.compile(
     r"|title|tt|var|xmp)(?=[\s/>]|\Z)",
     re.IGNORECASE,
 )
+# A browser reads no tag in these but their own end: one that is not a block may swallow much.
+_SWALLOWING = frozenset(
+    ("iframe", "noembed", "noframes", "noscript", "plaintext", "script", "style", "textarea")
+) | {"title", "xmp"}
 _WHOLE_TAG = re.compile(r"""</?[A-Za-z][^<>"']*(?:"[^"<>]*"[^<>"']*|'[^'<>]*'[^<>"']*)*>""")
 _TAG_START = re.compile(r"<[A-Za-z/]")
 _DECLARATION = re.compile(r"<\?|<!(?!--)[A-Za-z\[]|<!--+>")  # the last: HTML and GFM differ
 # Text and tags without attributes: no quotation marks in which a tag would be none.
 _PLAIN_TAGS = re.compile(r"[^<>`\\]*(?:</?[A-Za-z][A-Za-z0-9]*(?: open)?>[^<>`\\]*)*")
 _TICKS = re.compile(r"`+")
+# Struck text whose signs surely belong together: GFM 6.5, and "flanking" in 6.4.
+_STRUCK = re.compile(r"~~\w(?:[^~]*[^~\s])?~~(?=[\s.,;:!?)]|\Z)")
+# What a comment in a paragraph may not be in every version of Markdown.
+_DOUBTFUL_COMMENT = re.compile(r"\A-?>|--|-\Z")
 
 
 def holds_an_ask(body: str) -> bool:
@@ -95,6 +103,7 @@ class _Reading:
     html: bool = False  # an HTML block, until a blank line
     perhaps_html: bool = False  # that, or a paragraph
     quoted: bool = False  # a quote, and what lazily goes on with it, until a blank line
+    quoted_html: bool = False  # perhaps a block of HTML in it
     span: bool = False  # the paragraph left something open
     hiding: Counter[str] = field(default_factory=Counter)  # open elements
 
@@ -119,7 +128,7 @@ class _Reading:
 
     def _blank(self) -> None:
         if not self.comment and not self.raw and self.fence is None:
-            self.html = self.perhaps_html = self.quoted = self.span = False
+            self.html = self.perhaps_html = self.quoted = self.quoted_html = self.span = False
 
     # ── inside blocks ───────────────────────────────────────────────────────────────────────────
 
@@ -172,8 +181,7 @@ class _Reading:
             return True
         quote = _QUOTE.match(line)
         if quote is not None:
-            self.quoted = True
-            self._read_tags(line[quote.end() :])
+            self._quote(line[quote.end() :])
             return True
         if _ANGLE.match(line):
             self._open_html(line)
@@ -186,7 +194,14 @@ class _Reading:
         unsure = re.search(r"[0-9]", lead.replace("1.", "").replace("1)", ""))
         if (unsure or re.search(r"\S {5}", lead)) is not None:
             self.lost = True
-        self.fence = _Fence(found["fence"], len(lead), listed=bool(lead.strip()))
+        # Four spaces before the marker, and it may be a paragraph's text.
+        listed = bool(lead.strip()) and not lead.startswith(" " * _TAB)
+        self.fence = _Fence(found["fence"], len(lead), listed=listed)
+
+    def _quote(self, text: str) -> None:
+        self.quoted = True
+        self.quoted_html = bool(text.strip()) and (self.quoted_html or bool(_ANGLE.match(text)))
+        self._read_tags(text, block=self.quoted_html)
 
     def _open_html(self, line: str) -> None:
         raw = _RAW.match(line)
@@ -212,11 +227,11 @@ class _Reading:
     def _read_tags(self, line: str, *, block: bool = False) -> None:
         """Note what stays open after this line; in a block of HTML there are no code spans."""
         if len(line) > _LONGEST_READ:
-            self.span = self.span or any(sign in line for sign in "`<[")
+            self.span = self.span or any(sign in line for sign in "`<[~")
             self.lost = self.lost or "<" in line
             return
         text = line if block else _without_code(line)
-        shown = _without_comments(text)
+        shown = _without_comments(text, block=block)
         if shown is None or _DECLARATION.search(text):
             self.lost = True
             return
@@ -232,6 +247,7 @@ class _Reading:
         for tag in _HIDING.finditer(text):
             name = tag["name"].lower()
             if not tag["end"]:
+                self.lost = self.lost or (name in _SWALLOWING and name != self.raw)
                 self.hiding[name] += 1
                 here[name] += 1
             elif plain and not self.span and self.hiding[name] and (here[name] or not indented):
@@ -256,19 +272,22 @@ def _without_code(line: str) -> str:
     return "".join([*kept, line[end:]])
 
 
-def _without_comments(line: str) -> str | None:
-    """Remove the HTML comments of a line; None where one does not end on it."""
+def _without_comments(line: str, *, block: bool) -> str | None:
+    """Remove the HTML comments of a line; None where one may not end on it."""
     kept, end = [], 0
     while (begin := line.find("<!--", end)) >= 0:
         kept.append(line[end:begin])
         closing = line.find("-->", begin + 4)
-        if closing < 0:
+        doubtful = _DOUBTFUL_COMMENT.search(line[begin + 4 : closing]) or "\\" in line[:begin]
+        if closing < 0 or (doubtful and not block):
             return None
         end = closing + 3
     return "".join([*kept, line[end:]])
 
 
 def _leaves_span_open(text: str) -> bool:
-    """Say whether code, a link's label or its title may go on in the next line."""
+    """Say whether code, struck text, a link's label or its title may go on in the next line."""
     link_open = "](" in text and ")" not in text.rpartition("](")[2]
-    return "`" in text or "]:" in text or link_open or text.count("[") > text.count("]")
+    struck_open = "~~" in text and "~~" in _STRUCK.sub("", text)
+    label_open = text.count("[") > text.count("]")
+    return "`" in text or "]:" in text or link_open or label_open or struck_open

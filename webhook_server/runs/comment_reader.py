@@ -35,6 +35,7 @@ MOST_ASKS = 10  # of one comment: more is a mistake or an attack, and each costs
 LONGEST_KEPT = 300  # of what was written: enough to recognise it in a reply
 #: What starts runs; a comment may ask for one of these.
 STARTING = frozenset({Verb.RUN, Verb.RETRY, Verb.SWEEP, Verb.REPRODUCE})
+_TOO_MANY = f"Only the first {MOST_ASKS} lines of a comment count. Write another comment."
 _SECOND_START = (
     "One line of a comment may start runs, and one above this does. "
     "Write a comment of its own for this one."
@@ -42,14 +43,15 @@ _SECOND_START = (
 
 
 def asks_of(body: str) -> tuple[Line, ...]:
-    """Return the lines of a comment that are meant for us, in their order, at most ten.
+    """Return the lines of a comment that are meant for us, in their order.
 
-    Never raises. 65,536 characters of anything, which is GitHub's limit, take less than 50 ms.
+    Ten count; if there are more, an eleventh says so in their place. Never raises. 65,536
+    characters of anything, which is GitHub's limit, take less than 50 ms.
     """
     found: list[Line] = []
     started = False
-    for number, text in zip(range(MOST_ASKS), ask_lines(body), strict=False):
-        ask = read_ask(text)
+    for number, text in zip(range(MOST_ASKS + 1), ask_lines(body), strict=False):
+        ask = read_ask(text) if number < MOST_ASKS else Misread(text=_TOO_MANY)
         if not isinstance(ask, Misread) and ask.verb in STARTING:
             ask = Misread(verb=ask.verb, text=_SECOND_START) if started else ask
             started = True

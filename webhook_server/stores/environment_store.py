@@ -39,7 +39,11 @@ class EnvironmentStore:
         return Texts() if row is None else Texts(lock=row.lock, sbom=row.sbom)
 
     def lock(self, repository_id: int, commit_sha: str, spec_path: str) -> LockView | None:
-        """Return what the newest run of this commit and spec was built with."""
+        """Return what the newest run of this commit and spec was built with.
+
+        A fork's counts for nobody: its packages were looked for without the repository's own
+        indexes, where anybody may have put one under the name of a private one.
+        """
         query = (
             select(environments.c.key, environments.c.lock)
             .join(runs, runs.c.environment_id == environments.c.id)
@@ -48,6 +52,7 @@ class EnvironmentStore:
                 runs.c.commit_sha == commit_sha,
                 runs.c.spec_path == spec_path,
                 environments.c.lock.is_not(None),
+                runs.c.doc[("origin", "fork")].as_boolean().is_not(True),
             )
             .order_by(runs.c.seq.desc())
             .limit(1)

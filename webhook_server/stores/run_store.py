@@ -319,6 +319,21 @@ class RunStore:
 
         return self._db.write(work)
 
+    def lend_image(self, run_id: str, lender: Run, now: datetime) -> bool:
+        """Give a run the image of another; False: there is no such run, or it has one. Repeatable.
+
+        Which run may lend to which is `images.reusable`'s to say.
+        """
+        lent = ImageArrived(image=lender.image, failure=None, environment=lender.environment)
+
+        def work(connection: Connection) -> bool:
+            if not _is_live(connection, run_id):
+                return False
+            _arrive(connection, run_id, lent, None, now)
+            return wake(connection, run_id, now)
+
+        return self._db.write(work)
+
     def refuse_build(self, run_id: str, reason: str, now: datetime) -> bool:
         """Note that no image will come; False: there is no such run, or it has one. Repeatable."""
         failed = ImageArrived(image=None, failure=reason)

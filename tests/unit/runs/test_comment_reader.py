@@ -193,9 +193,15 @@ def test_the_lines_of_a_comment_keep_their_order_and_their_words() -> None:
 
 def test_c8_of_200_lines_ten_count_and_one_may_start_runs() -> None:
     lines = asks_of("/cynthus run\n" * 100 + "/cynthus sweep lr=1,2\n" * 100)
-    assert len(lines) == MOST_ASKS
+    assert len(lines) == MOST_ASKS + 1
+    assert isinstance(lines[-1].ask, Misread)
+    assert "Only the first 10 lines" in lines[-1].ask.text
     assert lines[0].ask == AskRun()
     assert all(isinstance(line.ask, Misread) for line in lines[1:])
+
+
+def test_ten_lines_are_not_too_many() -> None:
+    assert [line.ask for line in asks_of("/cynthus why\n" * 10)] == [AskWhy()] * 10
 
 
 def test_what_starts_nothing_goes_along_with_what_does() -> None:

@@ -21,7 +21,13 @@ from tests.builders import (
     an_exit,
 )
 from webhook_server.runs import forks
-from webhook_server.runs.builds import payload, refused_text
+from webhook_server.runs.builds import (
+    is_behind,
+    lender,
+    payload,
+    refused_text,
+    shared_failure,
+)
 from webhook_server.runs.images import reusable
 from webhook_server.runs.model import (
     Cause,
@@ -131,6 +137,55 @@ def test_a_workflow_is_told_what_to_build_in_no_more_than_github_allows() -> Non
         "fork": True,
     }
     assert len(told) <= 10
+
+
+def waiting(number: int, **changes: Any) -> Run:
+    """A run of a sweep: the same commit and file, made one after the other."""
+    given: dict[str, Any] = {
+        "id": f"arun{number:08d}",
+        "key": a_key(trigger=f"comment/7/0/{number}"),
+        "created_at": NOON + timedelta(seconds=number),
+        "origin": Origin(wants_build=True),
+        "image": None,
+        "state": State.BUILDING,
+    }
+    return a_run(**(given | changes))
+
+
+def test_of_a_sweep_the_first_run_asks_and_the_others_wait() -> None:
+    sweep = [waiting(number) for number in range(3)]
+    assert [is_behind(run, sweep) for run in sweep] == [False, True, True]
+    assert lender(sweep[1], sweep) is None
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        waiting(0, key=a_key(commit_sha="c" * 40)),
+        waiting(0, key=a_key(spec_path="other.yaml")),
+        waiting(0, origin=Origin(wants_build=True, fork=True)),
+        waiting(0, origin=Origin()),
+        waiting(0, state=State.FINISHED, finished_at=NOON),
+    ],
+)
+def test_nobody_waits_for_the_build_of_something_else(other: Run) -> None:
+    assert not is_behind(waiting(1), [other])
+
+
+def test_what_the_first_run_got_the_others_take() -> None:
+    first = waiting(0, state=State.QUEUED, image=IMAGE)
+    assert lender(waiting(1), [first]) is first
+    assert lender(waiting(1, origin=Origin(wants_build=True, fork=True)), [first]) is None
+
+
+@pytest.mark.parametrize(("made_s", "shared"), [(1, True), (120, False)])
+def test_a_failure_counts_for_those_who_waited_for_it(made_s: int, shared: bool) -> None:
+    reason = Reason(cause=Cause.BUILD, text="no package fits")
+    ended = NOON + timedelta(seconds=60)
+    first = waiting(0, state=State.FINISHED, reason=reason, finished_at=ended)
+    told = shared_failure(waiting(made_s), [first])
+    assert (told is not None) is shared
+    assert ("no package fits" in (told or "")) is shared
 
 
 def test_a_refusal_says_which_permission_to_give() -> None:

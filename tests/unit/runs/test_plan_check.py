@@ -14,7 +14,8 @@ from cynthus.wire_money import BudgetView, OfferView, PlanView
 from tests.builders import IMAGE, NOON, a_kept, a_run, a_spec
 from webhook_server.runs.differences import HIDDEN, differences
 from webhook_server.runs.model import Hold, SpecFault, State
-from webhook_server.runs.plan_check import Image, Planned, Verdict, plan_check, plan_result
+from webhook_server.runs.plan_check import plan_check, plan_result
+from webhook_server.runs.planned import Image, Planned, Verdict
 from webhook_server.runs.pull import PlanResult
 
 SHA = "b" * 40

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cynthus.repository_policy import Verb
 from cynthus.spec import Resources
 from tests.builders import IMAGE, NOON, a_key, a_run, a_spec, an_attempt, an_offer
+from webhook_server.runs.comment_reader import asks_of
 from webhook_server.runs.hostile import fenced, inline
 from webhook_server.runs.model import Cause, Hold, Origin, Outcome, Reason, Run, State, SweepPart
 from webhook_server.runs.pull import Pull, Reply
@@ -218,6 +219,7 @@ def test_nothing_in_it_is_an_ask_a_mention_or_foreign_html(one: str, other: str)
     swept = replace(a_hostile_run(one), origin=a_part(1, {}).run.origin)
     lines = (RunLine(run=a_hostile_run(other)), RunLine(run=swept, metrics={one: 0.5, other: 2.0}))
     text = comment(a_pull(*replies), lines, url_of)
+    assert asks_of(text) == ()
     assert not any(_ASKS.match(line) for line in text.splitlines())
     outside_code = re.sub(r"(?s)(`+)(?!`).*?(?<!`)\1(?!`)|\]\([^)\s]*\)", "", text)
     assert not _MENTIONS.search(outside_code)
