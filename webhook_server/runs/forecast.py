@@ -50,7 +50,7 @@ def remaining(headway: Headway | None) -> timedelta | None:
 
 
 def expected_usd(run: Run, feed: Feed) -> Decimal | None:
-    """Return what the run will have cost at this speed, of one instance after another.
+    """Return what the run will have cost in the end, at this speed; None: too early to say.
 
     Reckoned at the newest word on its progress, so that the clock alone changes nothing.
     """

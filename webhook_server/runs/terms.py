@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from webhook_server.runs.limits import cost
+from webhook_server.runs.approval import granted
+from webhook_server.runs.limits import cost, extended_by
 from webhook_server.runs.model import Run, State
 
 _HOUR_S = 3600
@@ -19,22 +20,16 @@ def is_held(run: Run) -> bool:
 
 def most_usd(run: Run) -> Decimal | None:
     """Return what all attempts together may cost; None: nobody set a limit."""
-    limits = [
-        run.spec.resources.max_cost_usd if run.spec else None,
-        run.grant.max_cost_usd,
-        run.approval.cap_usd if run.approval else None,
-    ]
-    return min((limit for limit in limits if limit is not None), default=None)
+    spec = granted(run.spec, run.grant).resources.max_cost_usd if run.spec else None
+    cap = run.approval.cap_usd if run.approval else None
+    return min((limit for limit in (spec, cap) if limit is not None), default=None)
 
 
 def longest(run: Run) -> timedelta | None:
     """Return how long it may run from the first sign of its agent; None: no spec, no limit."""
     if run.spec is None:
         return None
-    most = run.spec.resources.max_duration
-    if run.grant.max_duration is not None:
-        most = min(most, run.grant.max_duration)
-    return most + sum((extension.more for extension in run.extensions), timedelta(0))
+    return granted(run.spec, run.grant).resources.max_duration + extended_by(run)
 
 
 def started_at(run: Run) -> datetime | None:
