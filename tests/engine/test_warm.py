@@ -16,8 +16,9 @@ from tests.builders import a_key, a_spec, an_exit, an_offer, seconds, some_facts
 from tests.engine.world import RUN, World
 from webhook_server.audit import Standing, compare
 from webhook_server.providers.provider import ProviderUnavailable
+from webhook_server.runs.approval import effective_digest
 from webhook_server.runs.budget import BudgetLimits, BudgetScope
-from webhook_server.runs.model import Cause, Kept, Origin, Outcome, State
+from webhook_server.runs.model import Approval, Cause, Kept, Origin, Outcome, State
 from webhook_server.runs.warm import idle_usd
 from webhook_server.stores.budget_store import BudgetStore
 
@@ -81,7 +82,16 @@ def test_the_next_run_takes_it_over_without_any_order(world: World) -> None:
 
 def test_a_fork_s_run_neither_takes_nor_leaves_a_warm_instance(world: World) -> None:
     first = worked(world)
-    name = worked(world, NEXT, origin=Origin(fork=True))
+    yes = Approval(
+        by="ada",
+        by_id=5,
+        at=world.now,
+        commit_sha=a_key().commit_sha,
+        spec_sha256=effective_digest(WARM),
+        image=None,
+        cap_usd=Decimal(100),
+    )
+    name = worked(world, NEXT, origin=Origin(fork=True), approval=yes)
     assert [made for _, made in world.provider.created] == [first, name]
     assert [one.machine for one in world.warm.newest()] == [first]
 
