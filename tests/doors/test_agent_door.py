@@ -83,7 +83,8 @@ def test_a_heartbeat_is_kept_and_answered(site: Site) -> None:
     agent = site.an_agent()
     answer = agent.beat(("log", {"text": "epoch 1\n"}), ("progress", {"value": 0.5}))
     assert answer.status == 200
-    assert answer.json == {"accepted_seq": 1, "stop": None, "masks": [], "rendezvous": None}
+    nothing = {"stop": None, "masks": [], "rendezvous": None, "deadline_s": None}
+    assert answer.json == {"accepted_seq": 1, **nothing}
     assert log(site, agent.run_id) == "epoch 1\n"
     assert site.parts.events.latest(agent.run_id).progress == 0.5
 

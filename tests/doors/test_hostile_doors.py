@@ -61,7 +61,7 @@ def test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door(site: Site) -> N
         assert answer.status == 422, (text, answer.body)
         for fault in faults:
             assert fault.message in answer.fault, text
-        pushed = _read(text.encode())
+        pushed = _read(text.encode(), "cynthus.yaml")
         assert pushed.spec is None
         assert [(f.line, f.column) for f in pushed.faults] == [(f.line, f.column) for f in faults]
         for line in answer.fault.splitlines():
