@@ -136,7 +136,11 @@ def set_collaborator(call: Call) -> Answer:
         raise ApiError(422, f"permission: should be one of {ROLES}, found {role!r}.")
     user = call.world.account(call.args["user"])
     repo["collaborators"][str(user["id"])] = role
-    custom = repo.get("custom_roles", {}) | {str(user["id"]): wish.get("role_name") or role}
+    custom = {
+        key: name for key, name in repo.get("custom_roles", {}).items() if key != str(user["id"])
+    }
+    if wish.get("role_name"):
+        custom[str(user["id"])] = wish["role_name"]
     repo["custom_roles"] = custom
     call.store.put("repo", repo)
     return Answer(status=204)
