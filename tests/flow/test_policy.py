@@ -214,7 +214,8 @@ def test_a_file_that_github_hid_at_first_is_judged_anew(world: World) -> None:
     world.checks(world.push("version: 1\n", branch="mine"))
     sha = world.push(BAD, branch="mine")
     match = {"method": "GET", "path": "cynthus-policy"}
-    world.github.post("/faults", kind="error", status=404, times=2, match=match)
+    # Noted, then sent: each looks at the commit's file and at the default branch's.
+    world.github.post("/faults", kind="error", status=404, times=4, match=match)
     [hidden] = world.checks(sha)
     assert hidden.conclusion == "success"
     world.merge()
