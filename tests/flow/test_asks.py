@@ -938,6 +938,39 @@ def test_the_approve_button_approves_the_run_that_it_stands_at(world: Worlds, pu
     assert len(pull.replies) == known
 
 
+def planned(world: Worlds, pull: Pull) -> str:
+    known = world.server.pulls.get(world.repository_id, pull.number)
+    assert known is not None
+    assert known.plan is not None
+    return known.plan.conclusion
+
+
+def test_a_yes_by_the_button_of_a_run_is_shown_in_the_plan(world: Worlds, own: Pull) -> None:
+    world.server.policy = RepositoryPolicy(approval=ApprovalLine(cost_usd=Decimal("0.01")))
+    run = own.held()
+    own.push()
+    world.pass_on("pull_request.synchronize")
+    assert planned(world, own) == "action_required"
+    pressed(world, run, "approve", "admin")
+    assert planned(world, own) == "action_required", "it was a yes to the commit before"
+    pressed(world, own.held(), "approve", "admin")
+    assert planned(world, own) == "success"
+
+
+def test_a_policy_that_changes_changes_the_plans_of_open_heads(world: Worlds, own: Pull) -> None:
+    assert planned(world, own) == "success"
+    world.server.policy = RepositoryPolicy(approval=ApprovalLine(cost_usd=Decimal("0.01")))
+    world.push({".github/cynthus-policy.yml": "version: 1\n"}, branch="main")
+    world.pass_on("push")
+    assert planned(world, own) == "action_required"
+    closed = world.a_pull()
+    closed.change(state="closed")
+    world.server.policy = RepositoryPolicy()
+    world.push({".github/cynthus-policy.yml": "version: 1 # again\n"}, branch="main")
+    world.pass_on("push")
+    assert (planned(world, own), planned(world, closed)) == ("success", "action_required")
+
+
 def test_the_approve_button_of_a_forks_plan_lets_that_commit_run(world: Worlds, fork: Pull) -> None:
     subject = f"pull/{world.repository_id}/{fork.number}"
     shown = {

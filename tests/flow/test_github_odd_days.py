@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from sqlalchemy import update
 
 from tests.flow.test_github_side import World, github, world
 from tests.github_fixture import Delivery, git
 from tests.github_parts import SPEC
-from webhook_server.runs.model import Outcome, Run, State
+from webhook_server.runs.model import Hold, Outcome, Run, State
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 from webhook_server.stores.tables import runs
 
@@ -190,6 +192,28 @@ def test_r14_a_damaged_run_ends_its_check_run_and_holds_up_no_other(world: World
     assert "cannot read its record" in check.output.summary
     [other] = world.check_runs(good.key.commit_sha)
     assert other.status == "queued"
+
+
+def test_r14_a_held_run_whose_record_is_damaged_asks_for_nobody_any_more(world: World) -> None:
+    server, run = world.server, world.a_run()
+    hold = Hold(reasons=("it may cost up to $9.00",), cap_usd=Decimal(9), who="admin")
+    server.to_state(run.id, State.QUEUED, hold=hold)
+    server.publisher.step()
+    [held] = world.check_runs(run.key.commit_sha)
+    assert held.conclusion == "action_required"
+    damage(world, run)
+    server.runs.wake(run.id, server.clock())
+    server.runs.claim(limit=9, lease=server.clock.ahead, now=server.clock())
+    world.fault(kind="drop_answer", match={"method": "POST", "path": "check-runs"})
+    for _ in range(3):
+        server.publisher.step()
+        server.clock.pass_by(minutes=1)
+    [check] = world.check_runs(run.key.commit_sha)
+    assert (check.name, check.conclusion) == (held.name, "failure")
+    assert check.id > held.id
+    assert "cannot read its record" in check.output.summary
+    commit = world.client.get_repo(world.repo).get_commit(run.key.commit_sha)
+    assert len(list(commit.get_check_runs(filter="all"))) == 2
 
 
 def test_s5_a_spec_that_is_a_submodule_is_said_clearly(world: World) -> None:

@@ -365,6 +365,24 @@ def test_a_held_run_asks_for_a_person_and_goes_on_after_the_yes(world: World) ->
     assert row.external_id == after.id
 
 
+def test_a_run_that_goes_on_while_the_word_of_its_hold_is_lost_is_not_left_held(
+    world: World,
+) -> None:
+    server, run = world.server, world.a_run()
+    server.publisher.step()
+    hold = Hold(reasons=("it may cost up to $9.00",), cap_usd=Decimal(9), who="admin")
+    server.to_state(run.id, State.QUEUED, hold=hold)
+    world.fault(kind="drop_answer", match={"method": "PATCH", "path": "check-runs"})
+    server.publisher.step()
+    [held] = world.check_runs(run.key.commit_sha)
+    assert held.conclusion == "action_required"
+    server.to_state(run.id, State.QUEUED, hold=None)  # what we were told of was sent before both
+    server.clock.pass_by(minutes=1)
+    server.publisher.step()
+    [after] = world.check_runs(run.key.commit_sha)
+    assert (after.status, after.conclusion) == ("queued", None)
+
+
 def test_a_reproduction_has_a_name_of_its_own_and_ends_beside_the_original(world: World) -> None:
     server, original = world.server, world.a_run()
     server.finish(original.id)

@@ -16,6 +16,7 @@ from cynthus.repository_policy import POLICY_PATH, RepositoryPolicy
 from tests.github_fixture import (
     GithubSimulator,
     WebhookSink,
+    git,
     github_simulator,
     webhook_sink,
 )
@@ -45,10 +46,19 @@ class World:
         (work / POLICY_PATH).unlink(missing_ok=True)
         files = {"cynthus.yaml": SPEC} | ({} if text is None else {POLICY_PATH: text})
         sha = self.github.push(work, files, to=to, **more)
+        self._hear()
+        return sha
+
+    def merge(self) -> None:
+        """Make the default branch what was pushed last, as a fast forward."""
+        url = self.github.git_url(f"{self.server.owner}/digits")
+        git(self.folder / "work", "push", "--quiet", url, "HEAD:main")
+        self._hear()
+
+    def _hear(self) -> None:
         delivery = self.sink.wait_for("push")
         guid = delivery.headers["x-github-delivery"]
         self.server.deliver(guid, delivery.event, delivery.body)
-        return sha
 
     @property
     def policies(self) -> Policies:
@@ -188,3 +198,26 @@ def test_other_branches_are_told_what_counts_and_only_where_they_change_it(world
     assert world.checks(world.push(GOOD, branch="mine")) == []
     [check] = world.checks(world.push("version: 1\n", branch="mine"))
     assert (check.conclusion, check.output.title) == ("success", "fine; in force once it is merged")
+
+
+def test_a_branch_that_becomes_the_default_ones_is_told_that_its_file_counts(world: World) -> None:
+    world.push(GOOD)
+    sha = world.push("version: 1\n", branch="mine")
+    [before] = world.checks(sha)
+    assert before.output.title == "fine; in force once it is merged"
+    world.merge()
+    assert [check.output.title for check in world.checks(sha)] == ["in force"]
+
+
+def test_a_file_that_github_hid_at_first_is_judged_anew(world: World) -> None:
+    world.push(GOOD)
+    world.checks(world.push("version: 1\n", branch="mine"))
+    sha = world.push(BAD, branch="mine")
+    match = {"method": "GET", "path": "cynthus-policy"}
+    # Noted, then sent: each looks at the commit's file and at the default branch's.
+    world.github.post("/faults", kind="error", status=404, times=4, match=match)
+    [hidden] = world.checks(sha)
+    assert hidden.conclusion == "success"
+    world.merge()
+    [check] = world.checks(sha)
+    assert (check.conclusion, check.id > hidden.id) == ("failure", True)

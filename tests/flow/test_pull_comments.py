@@ -391,6 +391,76 @@ def test_a_plan_whose_answer_was_lost_is_found_again(world: World) -> None:
     assert world.publication(PublicationKind.PLAN).state is PublicationState.DONE
 
 
+def an_approval_line(world: World) -> None:
+    world.server.policy = RepositoryPolicy(approval=ApprovalLine(cost_usd=Decimal(1)))
+
+
+def looked_at(world: World) -> Any:
+    """Let the publisher look three times, a minute apart; return the plan as people see it."""
+    for _ in range(3):
+        world.server.publisher.step()
+        world.server.clock.pass_by(minutes=1)
+    [check] = plan_checks(world, world.client.get_repo(world.repo).get_pull(world.number).head.sha)
+    return check
+
+
+def every_plan(world: World, sha: str) -> list[str]:
+    found = world.client.get_repo(world.repo).get_commit(sha).get_check_runs(filter="all")
+    ours = sorted((one.id, one.conclusion) for one in found if one.name == "cynthus/plan")
+    return [conclusion for _, conclusion in ours]
+
+
+def test_a_verdict_that_changes_is_another_check_run_even_when_its_answer_is_lost(
+    world: World,
+) -> None:
+    sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
+    an_approval_line(world)
+    world.plan()
+    assert looked_at(world).conclusion == "action_required"
+    world.server.policy = RepositoryPolicy()
+    match = {"method": "POST", "path": "/check-runs$"}
+    world.github.post("/faults", kind="drop_answer", match=match)
+    world.plan()
+    world.server.restart()
+    assert looked_at(world).conclusion == "success"
+    assert every_plan(world, sha) == ["action_required", "success"]
+    assert world.publication(PublicationKind.PLAN).due_at is None
+
+
+def test_a_verdict_that_changes_while_an_answer_is_lost_is_not_sent_into_the_void(
+    world: World,
+) -> None:
+    sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
+    match = {"method": "POST", "path": "/check-runs$"}
+    world.github.post("/faults", kind="drop_answer", match=match)
+    world.plan()  # GitHub has made it, as a success, and we were not told
+    an_approval_line(world)
+    world.plan()
+    assert looked_at(world).conclusion == "action_required"
+    assert every_plan(world, sha) == ["success", "action_required"]
+
+
+def test_what_is_due_while_others_write_gets_its_moment_in_the_line(world: World) -> None:
+    server, gap = world.server, timedelta(seconds=10)
+    server.spacing = gap
+    server.restart()
+    plan = PlanResult(sha=world.sha, conclusion="success", title="fine", summary="")
+    for number in range(101, 105):
+        new = Pull(repository_id=world.repository_id, number=number, repository=world.repo)
+        server.pulls.change(
+            new, lambda pull: replace(pull, plan=plan), server.clock(), (PublicationKind.PLAN,)
+        )
+    world.writes()
+    server.publisher.step()
+    assert len(world.writes()) == 1
+    found = [
+        server.publications.get(subject_of(world.repository_id, number), PublicationKind.PLAN)
+        for number in range(101, 105)
+    ]
+    moments = sorted(one.due_at for one in found if one is not None and one.due_at is not None)
+    assert [after - before >= gap for before, after in itertools.pairwise(moments)] == [True, True]
+
+
 # ── answers ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -66,6 +66,21 @@ def test_a_commit_that_may_change_the_file_is_looked_at_once(
     assert item.sent == {"touched": touched}
 
 
+def test_a_commit_that_comes_to_the_default_branch_is_looked_at_again(
+    store: PolicyStore, db: Database
+) -> None:
+    shown = PublicationStore(db)
+    store.pushed(7, SHA, NOON, touched=False, counts=False)
+    [item] = shown.claim(9, timedelta(minutes=1), NOON)
+    told = replace(item, sent={"touched": False, "annotations": 3}, due_at=None)
+    assert shown.save(told)
+    store.pushed(7, SHA, NOON, touched=False, counts=False)
+    assert shown.next_due() is None, "a repeat tells nothing new"
+    store.pushed(7, SHA, NOON, touched=True, counts=True)
+    [item] = shown.claim(9, timedelta(minutes=1), NOON)
+    assert item.sent == {"touched": True, "annotations": 3}
+
+
 # ── turns ───────────────────────────────────────────────────────────────────────────────────────
 
 

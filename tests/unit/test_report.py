@@ -123,10 +123,11 @@ def test_gates_and_comparisons_stand_before_the_tables() -> None:
     missed = GateLine(text="accuracy >= 0.9", found=0.5, wanted=0.9, passed=False)
     around = Around(sections=("### Beside digits #3\nthe same",))
     feed = Feed(metrics={"loss": (1.0,)})
-    run = a_run(gate_lines=(missed,))
+    run = a_run(gate_lines=(missed,), baseline_run="base")
     text = check_run(run, feed, url=URL, now=LATER, around=around).summary
     places = [text.index(part) for part in ("**not met**", "### Beside digits #3", "### Metrics")]
     assert places == sorted(places)
+    assert "The baseline is run base." in text
 
 
 HOSTILE = (

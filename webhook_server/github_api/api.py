@@ -101,6 +101,10 @@ class CheckRunRef:
     external_id: str
     url: str
     status: str
+    conclusion: str | None
+    name: str
+    head_sha: str
+    annotations: int
 
 
 class GithubApi:
@@ -384,22 +388,22 @@ class GithubApi:
     def find_check_run(
         self, place: Place, sha: str, external_id: str, *, newer_than: int = 0
     ) -> CheckRunRef | None:
-        """Return our check run of this commit with this external id, if GitHub has one.
+        """Return our newest check run of this commit with this external id, if GitHub has one.
 
         `newer_than` is the id of an earlier one that no longer counts.
         """
         found = self._check_runs(place, f"commits/{sha}/check-runs")
         ours = [c for c in found if c.external_id == external_id and c.id > newer_than]
-        return min(ours, key=lambda check_run: check_run.id, default=None)
+        return max(ours, key=lambda check_run: check_run.id, default=None)
 
     def check_runs_of_suite(self, place: Place, suite_id: int) -> tuple[CheckRunRef, ...]:
         """Return the newest check runs of a suite."""
         return self._check_runs(place, f"check-suites/{suite_id}/check-runs")
 
-    def annotations_of(self, place: Place, check_run_id: int) -> int:
-        """Return how many annotations a check run has."""
+    def check_run(self, place: Place, check_run_id: int) -> CheckRunRef:
+        """Return one check run, whether or not it is the newest of its name."""
         path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
-        return _whole(self.door(place).get(path), "output", "annotations_count")
+        return _check_run(self.door(place).get(path))
 
     def _check_runs(self, place: Place, rest: str) -> tuple[CheckRunRef, ...]:
         path = f"/repos/{_name(place.full_name)}/{rest}"
@@ -475,6 +479,10 @@ def _check_run(answer: Answer) -> CheckRunRef:
         external_id=str(value.get("external_id") or ""),
         url=str(value.get("html_url") or ""),
         status=str(value.get("status") or ""),
+        conclusion=value.get("conclusion"),
+        name=str(value.get("name") or ""),
+        head_sha=str(value.get("head_sha") or ""),
+        annotations=_whole(answer, "output", "annotations_count"),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from cynthus.errors import Transient
 from cynthus.repository_policy import Verb
 from webhook_server import intents
 from webhook_server.github_api import PullFacts, RepositoryFacts
@@ -12,6 +14,7 @@ from webhook_server.inbox.asked import Asked, Declined, Done, Standing
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.pulls import noted, open_pull
+from webhook_server.inbox.replanning import plan_anew
 from webhook_server.inbox.replies import Replies, a_reply
 from webhook_server.inbox.screen import Screen
 from webhook_server.inbox.starts import NO_SUCH_RUN
@@ -99,7 +102,7 @@ class Pressing:
                     by, run, on_demand=True, pull_request=run.pull_request
                 )
             case intents.APPROVE:
-                return self._verbs.changes.let_go_on(by, [run])
+                return self._let_go_on(by, run)
             case _:
                 return self._logs(by, run)
 
@@ -109,6 +112,12 @@ class Pressing:
         more = max(run.spec.resources.max_duration * _SHARE, _LEAST)
         extension = Extension(key=by.key, by=by.by.login, at=by.at, more=more)
         return self._verbs.changes.lengthen(by, [run], extension)
+
+    def _let_go_on(self, by: Standing, run: Run) -> Done:
+        done = self._verbs.changes.let_go_on(by, [run])
+        with suppress(Transient):  # the plans show what is known, and can wait
+            plan_anew(self._parts, by.place, by.facts, run.key.commit_sha)
+        return done
 
     def _logs(self, by: Standing, run: Run) -> Done:
         if run.pull_request is None:

@@ -11,9 +11,10 @@ from webhook_server.github_api import RepositoryFacts
 from webhook_server.inbox.accepting import accept
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
+from webhook_server.inbox.replanning import plan_anew
 from webhook_server.inbox.spec_at import SPEC_PATH, read_spec
 from webhook_server.inbox.superseding import Superseding
-from webhook_server.intents import StartRun
+from webhook_server.intents import Place, StartRun
 from webhook_server.runs.model import RunDraft, RunKey
 
 _FRESH = timedelta(minutes=10)  # a push older than this may be to a branch that has gone since
@@ -35,7 +36,16 @@ class Pushes:
         old = pushed_at is None or self._now() - pushed_at > _FRESH
         if old and self._parts.api.branch_head(place, intent.branch) is None:
             raise Skip("the branch was deleted since")
-        self._note_policy(intent, facts)
+        if not self._note_policy(intent, facts):
+            return self._start(intent, place, facts)
+        try:
+            note = self._start(intent, place, facts)
+        except Skip as skip:
+            note = str(skip)
+        planned = plan_anew(self._parts, place, facts)
+        return f"{note}; the policy may have changed: {planned} heads planned anew"
+
+    def _start(self, intent: StartRun, place: Place, facts: RepositoryFacts) -> str:
         found = read_spec(self._parts.api, place, intent.sha)
         spec = found.spec
         if spec is not None:
@@ -64,19 +74,21 @@ class Pushes:
         )
         return f"{note}; {self._superseding.by_push(place, intent.branch)}"
 
-    def _note_policy(self, intent: StartRun, facts: RepositoryFacts) -> None:
-        """Let a changed policy be read again, and be shown at its commit."""
+    def _note_policy(self, intent: StartRun, facts: RepositoryFacts) -> bool:
+        """Let a changed policy be read again, and be shown at its commit; say whether it counts."""
         changed = intent.changed
         if changed is not None and POLICY_PATH not in changed:
-            return
+            return False
+        counts = intent.branch == facts.default_branch
         self._parts.policies.pushed(
             intent.place.id,
             intent.sha,
             self._now(),
             touched=changed is not None,
-            counts=intent.branch == facts.default_branch,
+            counts=counts,
         )
         self._parts.bell.ring("publications")
+        return counts
 
     def _check_triggers(self, intent: StartRun, spec: Spec, facts: RepositoryFacts) -> None:
         refusal = push_refusal(

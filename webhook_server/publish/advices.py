@@ -76,8 +76,3 @@ def advice_of(item: Publication) -> Advice | None:
     """Return the advice that a publication carries."""
     told = item.sent.get(_ADVICE)
     return Advice(**told) if told else None
-
-
-def kept_of(item: Publication) -> dict[str, object]:
-    """Return what of `sent` stays whatever else is sent."""
-    return {key: item.sent[key] for key in (_ADVISED, _ADVICE) if key in item.sent}

@@ -78,9 +78,13 @@ class Builds:
 
     def _begin(self, item: Publication, run: Run) -> None:
         place = self._outside.places.find(run.key.repository_id, run.repository)
-        ready_at = max(_quiet_until(item), self._outside.api.write_ready_at(place))
-        if ready_at > self._now():  # a try may be under way, or others of this installation write
-            self._store.save(replace(item, due_at=ready_at))
+        quiet_until = _quiet_until(item)
+        if quiet_until > self._now():  # a try may be under way
+            self._store.save(replace(item, due_at=quiet_until))
+            return
+        waiting = self._outside.line.wait(item, place, urgent=True)
+        if waiting is not None:  # others of this installation are first
+            self._store.save(waiting)
             return
         tries = int(item.sent.get("tries", 0))
         until = self._now() + min(_DOUBT * 2**tries, _LONGEST_DOUBT)

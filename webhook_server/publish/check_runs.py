@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place
-from webhook_server.publish.advices import Advices, kept_of, settled, with_advice
+from webhook_server.publish.advices import Advices, settled, with_advice
 from webhook_server.publish.beside import around
-from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
-from webhook_server.publish.line import left
 from webhook_server.publish.parts import Outside, Parts, Spawn
+from webhook_server.publish.sending import Sending, has_more, is_sent, older_of, renewed
 from webhook_server.runs.model import Run, State
-from webhook_server.runs.report import BATCH, CheckRun, check_run
+from webhook_server.runs.report import CheckRun, check_run, lost_run
 from webhook_server.runs.sizing import wish
 from webhook_server.runs.standing import shown_as
 from webhook_server.stores.publication_store import Publication, PublicationState
@@ -44,7 +42,7 @@ class CheckRuns:
         self._store, self._now = parts.publications, parts.now
         self._advices = Advices(parts, spawn)
         self._feeds = Feeds(parts.sources.events)
-        self._creating = Creating(parts.publications, parts.now)
+        self._sending = Sending(outside, parts.publications, parts.now)
         self._live: dict[int, int] = {}  # by installation
         self._counted_at = datetime.min.replace(tzinfo=UTC)
 
@@ -62,18 +60,21 @@ class CheckRuns:
 
     def _end_unreadable(self, item: Publication, note: str) -> None:
         """End the check run of a run that nobody can read any more: it must not show it as live."""
-        if item.repository_id != 0 and item.external_id is not None:
-            place = self._outside.places.find(item.repository_id, "")
-            output = {"title": "the server has lost this run", "summary": f"{note}."}
-            body = {"status": "completed", "conclusion": "failure", "output": output}
-            self._outside.api.update_check_run(place, item.external_id, body)
-        self._failures.refuse(item, note)
+        shown = item.external_id or older_of(item)
+        if item.repository_id == 0 or shown is None or _is_ended(item):
+            self._failures.refuse(item, note)
+            return
+        place = self._outside.places.find(item.repository_id, "")
+        known = self._outside.api.check_run(place, shown)  # its record is lost: GitHub knows
+        wanted = lost_run(known.name, known.head_sha, item.subject, note=note, now=self._now())
+        ready = self._sending.turn(item, wanted, place, urgent=True)
+        if ready is not None:
+            self._failures.refuse(self._sending.send(ready, wanted, place), note)
 
     def _show(self, item: Publication, run: Run) -> None:
-        api = self._outside.api
         item = self._with_advice(item, run)
         wanted = self._wanted(item, run)
-        item = _anew(item) if _is_over(item, wanted) else item
+        item = renewed(item, wanted)
         due_at = self._when(item, run, wanted)
         if due_at is None:
             self._feeds.forget(run.id)
@@ -81,14 +82,9 @@ class CheckRuns:
             self._store.save(replace(item, due_at=due_at, failures=0))
             return
         place = self._outside.places.find(run.key.repository_id, run.repository)
-        waiting = self._outside.line.wait(item, place, urgent=self._is_urgent(item, run))
-        if waiting is not None:  # others of this installation are first; no sleeping here
-            self._store.save(waiting)
-            return
-        item = left(item)
-        if item.external_id is None and not self._creating.begin(item):
-            return
-        self._send(item, run, wanted, (api, place))
+        ready = self._sending.turn(item, wanted, place, urgent=self._is_urgent(item, run))
+        if ready is not None:
+            self._remember(self._sending.send(ready, wanted, place), run, wanted, place)
 
     def _is_urgent(self, item: Publication, run: Run) -> bool:
         """Say whether GitHub shows something wrong: progress alone can wait."""
@@ -112,11 +108,10 @@ class CheckRuns:
     def _when(self, item: Publication, run: Run, wanted: CheckRun) -> datetime | None:
         """Return when this should be sent; None: it is shown already and nothing will change."""
         now = self._now()
-        unsent = int(item.sent.get("annotations", 0)) < len(wanted.annotations)
         if item.external_id is None or item.sent_at is None:
             return now
         shown, told = shown_as(run), item.sent.get("state")
-        if item.sent_digest == wanted.digest and not unsent:
+        if is_sent(item, wanted):
             return self._next_look(item, run)
         urgent = run.state in _URGENT or _HELD in (shown, told)  # a person waits for it
         if (shown != told and urgent) or run.state is State.FINISHED:
@@ -143,98 +138,32 @@ class CheckRuns:
         known = self._parts.repositories.get(repository_id)
         return self._live.get((known.installation_id if known else None) or 0, 0)
 
-    def _send(
-        self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]
-    ) -> None:
-        api, place = to
-        item = self._without_doubt(item, wanted, to)
-        sent = int(item.sent.get("annotations", 0))
-        if item.external_id is None:
-            older = int(item.sent.get("older", 0))
-            found = (
-                api.find_check_run(place, wanted.head_sha, wanted.external_id, newer_than=older)
-                if self._creating.in_doubt(item)
-                else None
-            )
-            if found is None:
-                body = {"head_sha": wanted.head_sha, **wanted.body(sent)}
-                found = api.create_check_run(place, body)
-            else:
-                # Created by a try whose answer was lost: its first annotations came with it.
-                sent = api.annotations_of(place, found.id) if wanted.annotations else 0
-                item = replace(item, sent={**item.sent, "annotations": sent})
-                api.update_check_run(place, found.id, wanted.body(sent))
-            item = replace(item, external_id=found.id, url=found.url)
-        else:
-            api.update_check_run(place, item.external_id, wanted.body(sent))
-        self._remember(item, run, wanted, to)
-
-    def _without_doubt(
-        self, item: Publication, wanted: CheckRun, to: tuple[GithubApi, Place]
-    ) -> Publication:
-        """Ask GitHub how many annotations it has, after an update whose answer was lost."""
-        if not item.sent.get("doubt") or item.external_id is None or not wanted.annotations:
-            return item
-        api, place = to
-        shown = api.annotations_of(place, item.external_id)
-        return replace(item, sent={**item.sent, "annotations": shown, "doubt": False})
-
-    def _remember(
-        self, item: Publication, run: Run, wanted: CheckRun, to: tuple[GithubApi, Place]
-    ) -> None:
-        now = self._now()
-        shown = min(int(item.sent.get("annotations", 0)) + BATCH, len(wanted.annotations))
-        same_state = item.sent.get("state") == shown_as(run)
-        times = int(item.sent.get("times", 0)) + 1 if same_state else 0
-        sent = {
-            "begun": True,
-            "annotations": shown,
-            "state": shown_as(run),
-            "times": times,
-            "conclusion": wanted.conclusion,
-        }
+    def _remember(self, item: Publication, run: Run, wanted: CheckRun, place: Place) -> None:
+        now, shown = self._now(), shown_as(run)
+        times = int(item.sent.get("times", 0)) + 1 if item.sent.get("state") == shown else 0
         new = replace(
             item,
-            sent={**kept_of(item), **sent},
-            sent_digest=wanted.digest,
-            sent_at=now,
-            failures=0,
-            note=None,
+            sent={**item.sent, "state": shown, "times": times},
             state=PublicationState.DONE
             if run.state is State.FINISHED
             else PublicationState.PENDING,
         )
-        due_at = now if shown < len(wanted.annotations) else self._next_look(new, run)
+        due_at = now if has_more(new, wanted) else self._next_look(new, run)
         if due_at is None:
             self._feeds.forget(run.id)
         if not self._store.save(replace(new, due_at=due_at)):
-            self._repair(new, run, to)
+            self._repair(new, run, place)
 
-    def _repair(self, item: Publication, sent: Run, to: tuple[GithubApi, Place]) -> None:
+    def _repair(self, item: Publication, sent: Run, place: Place) -> None:
         """Undo a late write: the claim was lost, so another replica may have sent newer news."""
         run = self._parts.runs.get(item.subject)
         if run is None or item.external_id is None or run.state is sent.state:
             return
-        api, place = to
         wanted = self._wanted(item, run)
         body = wanted.body(len(wanted.annotations))
-        api.update_check_run(place, item.external_id, body)
+        self._outside.api.update_check_run(place, item.external_id, body)
 
 
-def _is_over(item: Publication, wanted: CheckRun) -> bool:
-    """Say whether what GitHub shows was concluded otherwise: a held run that goes on, or ends.
-
-    A check run that is completed stays so: GitHub takes an update of its status or conclusion and
-    does nothing. https://github.com/orgs/community/discussions/24761
-    """
-    concluded = item.sent.get("conclusion")
-    return bool(item.external_id and concluded and concluded != wanted.conclusion)
-
-
-def _anew(item: Publication) -> Publication:
-    """Return the publication without its check run: one of the same name takes its place.
-
-    Of checks of one name the newest counts.
-    """
-    sent = {**kept_of(item), "older": item.external_id}
-    return replace(item, external_id=None, sent_digest=None, sent_at=None, url=None, sent=sent)
+def _is_ended(item: Publication) -> bool:
+    """Say whether the check run shows how its run ended: that stays true."""
+    return item.sent.get("state") == State.FINISHED.value

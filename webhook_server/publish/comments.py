@@ -11,6 +11,7 @@ from webhook_server.github_api import NotFound
 from webhook_server.intents import Place
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
+from webhook_server.publish.line import left
 from webhook_server.publish.parts import Outside, Parts
 from webhook_server.runs.model import Run
 from webhook_server.runs.pull import Pull
@@ -46,7 +47,7 @@ class Comments:
             # Deleted or locked by a person: only a new question opens it again.
             self._store.save(replace(item, state=PublicationState.REFUSED, due_at=None))
             return
-        due_at = self._when(item, newest)
+        due_at = self._when(item, pull)
         if due_at > self._now():  # before anything is read: many runs change at the same time
             self._store.save(replace(item, due_at=due_at))
             return
@@ -66,18 +67,21 @@ class Comments:
         metrics = self._parts.sources.events.latest(run.id).metrics if swept else {}
         return RunLine(run=run, metrics=metrics, check_url=shown.url if shown else None)
 
-    def _when(self, item: Publication, newest: str) -> datetime:
+    def _when(self, item: Publication, pull: Pull) -> datetime:
         """Return when the comment may be looked at."""
-        if item.sent_at is None or item.sent.get("newest") != newest:
-            return self._now()  # somebody waits for the answer
+        if item.sent_at is None or _is_awaited(item, pull):
+            return self._now()
         return item.sent_at + _COALESCE
 
     def _send(self, item: Publication, pull: Pull, text: str) -> None:
         place = self._outside.places.find(pull.repository_id, pull.repository)
-        ready_at = self._outside.api.write_ready_at(place)
-        if ready_at > self._now():  # others of this installation are first; no sleeping here
-            self._store.save(replace(item, due_at=ready_at))
+        if item.external_id is None and not self._creating.begin(item):
             return
+        waiting = self._outside.line.wait(item, place, urgent=_is_awaited(item, pull))
+        if waiting is not None:  # others of this installation are first; no sleeping here
+            self._store.save(waiting)
+            return
+        item = left(item)
         try:
             sent = self._sent(item, pull, text, place)
         except NotFound:
@@ -86,19 +90,17 @@ class Comments:
             closed = {**item.sent, "closed": pull.replies[-1].key}
             self._failures.refuse(replace(item, sent=closed), str(error))
             return
-        if sent is not None and not self._store.save(sent):
+        if not self._store.save(sent):
             self._repair(sent, pull, text, place)
 
-    def _sent(self, item: Publication, pull: Pull, text: str, place: Place) -> Publication | None:
-        """Return the publication as it is after the write; None: another pass must write."""
+    def _sent(self, item: Publication, pull: Pull, text: str, place: Place) -> Publication:
+        """Return the publication as it is after the write."""
         if item.external_id is not None:
             try:
                 self._outside.api.update_comment(place, item.external_id, text)
             except NotFound:
                 return self._deleted(item, pull)
             return self._remembered(item, pull, text)
-        if not self._creating.begin(item):
-            return None
         api = self._outside.api
         found = (
             api.find_comment(place, pull.number, marker_of(pull))
@@ -143,6 +145,11 @@ class Comments:
         text = self._text(found)
         if text != sent:
             self._outside.api.update_comment(place, item.external_id, text)
+
+
+def _is_awaited(item: Publication, pull: Pull) -> bool:
+    """Say whether somebody waits for the answer; news of the runs gives way to others."""
+    return bool(item.sent.get("newest") != pull.replies[-1].key)
 
 
 def _digest(text: str) -> str:

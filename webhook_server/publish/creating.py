@@ -6,12 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
-from webhook_server.stores.publication_store import (
-    Publication,
-    PublicationKind,
-    PublicationStore,
-)
+from webhook_server.stores.publication_store import Publication, PublicationStore
 
 
 class Creating:
@@ -19,7 +16,7 @@ class Creating:
 
     def __init__(self, store: PublicationStore, now: Callable[[], datetime]) -> None:
         self._store, self._now = store, now
-        self._begun: set[tuple[str, PublicationKind]] = set()  # creates that nobody tried yet
+        self._begun: set[str] = set()  # creates that nobody tried yet
         self._lock = threading.Lock()
 
     def begin(self, item: Publication) -> bool:
@@ -29,15 +26,16 @@ class Creating:
         """
         if item.sent.get("begun"):
             return True
+        begun = uuid4().hex  # of this process alone: another may go on with the publication
         with self._lock:
-            self._begun.add((item.subject, item.kind))
-        self._store.save(replace(item, sent={**item.sent, "begun": True}, due_at=self._now()))
+            self._begun.add(begun)
+        self._store.save(replace(item, sent={**item.sent, "begun": begun}, due_at=self._now()))
         return False
 
     def in_doubt(self, item: Publication) -> bool:
         """Say whether somebody may have created it already; ask once a create."""
-        key = (item.subject, item.kind)
+        begun = str(item.sent.get("begun"))
         with self._lock:
-            fresh = key in self._begun
-            self._begun.discard(key)
+            fresh = begun in self._begun
+            self._begun.discard(begun)
         return not fresh

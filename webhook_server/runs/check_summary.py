@@ -39,7 +39,7 @@ def summary(run: Run, feed: Feed, around: Around, url: str) -> str:
         check_facts.asking(run),
         _notices(run, feed),
         _faults(run),
-        gate.table(run.gate_lines),
+        gate.table(run.gate_lines, run.baseline_run),
         _advice(around.advice),
         *around.sections,
         _metrics(feed),

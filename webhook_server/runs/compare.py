@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
-from typing import Any
 
 from cynthus.money import usd
-from cynthus.spec import Spec, spec_to_json
+from cynthus.spec import Spec
 from webhook_server.runs.attempts import machine_text, span
+from webhook_server.runs.differences import differences
 from webhook_server.runs.environments import image_digest
 from webhook_server.runs.hostile import inline
 from webhook_server.runs.model import Run, State
@@ -182,60 +182,24 @@ def _folded(what: str, heads: tuple[str, ...], rows: Iterable[Row], left: Side, 
     )
 
 
-def _values(
-    left: Mapping[str, str], right: Mapping[str, str], *, absent: str = _NOTHING
-) -> Iterator[Row]:
+def _values(left: Mapping[str, str], right: Mapping[str, str]) -> Iterator[Row]:
     for name in dict.fromkeys((*left, *right)):
-        before, after = left.get(name), right.get(name)
-        yield (
-            inline(name, _NAME),
-            absent if before is None else inline(before, _CELL),
-            absent if after is None else inline(after, _CELL),
-        )
+        yield _value_row(name, left.get(name), right.get(name))
+
+
+def _value_row(name: str, before: str | None, after: str | None) -> Row:
+    left, right = (_NOTHING if one is None else inline(one, _CELL) for one in (before, after))
+    return inline(name, _NAME), left, right
 
 
 def _spec_rows(left: Run, right: Run) -> Iterator[Row]:
-    before, after = _spec_fields(left.spec), _spec_fields(right.spec)
-    yield from _values(before, after)
-    yield from _env_rows(left, right)
+    for one in differences(left.spec, right.spec):
+        if one.path.partition("/")[0] not in _ELSEWHERE:
+            yield _value_row(one.path, one.old, one.new)
     yield from _values(
         {f"override {key}": value for key, value in left.origin.overrides},
         {f"override {key}": value for key, value in right.origin.overrides},
     )
-
-
-def _spec_fields(spec: Spec | None) -> dict[str, str]:
-    if spec is None:
-        return {}
-    whole = {key: value for key, value in spec_to_json(spec).items() if key not in _ELSEWHERE}
-    whole.pop("env")
-    return dict(_flat("", whole))
-
-
-def _flat(where: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(f"{where}.{key}" if where else key, item)
-    elif isinstance(value, list):
-        yield where, ", ".join(_item(item) for item in value)
-    elif value is not None:
-        yield where, str(value)
-
-
-def _item(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(str(part) for part in value.values() if part is not None)
-    return str(value)
-
-
-def _env_rows(left: Run, right: Run) -> Iterator[Row]:
-    """Name what differs below `env` without its values: what stands there is never shown."""
-    before, after = (dict(run.spec.env) if run.spec else {} for run in (left, right))
-    for name in dict.fromkeys((*before, *after)):
-        if before.get(name) != after.get(name):
-            texts = ["set" if name in found else _NOTHING for found in (before, after)]
-            texts[1] = "set otherwise" if texts[0] == texts[1] else texts[1]
-            yield (f"env.{inline(name, _NAME)}", texts[0], texts[1])
 
 
 def _data_rows(left: Run, right: Run) -> Iterator[Row]:

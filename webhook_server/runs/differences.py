@@ -8,8 +8,6 @@ from typing import Any
 
 from cynthus.spec import Spec, spec_to_json
 
-HIDDEN = "(a value that is not shown)"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -26,10 +24,19 @@ def differences(old: Spec | None, new: Spec | None) -> tuple[Difference, ...]:
     What stands below `env` is named and never shown: people write secrets there against all advice.
     """
     before, after = _fields(old), _fields(new)
-    changed = [path for path in {**after, **before} if before.get(path) != after.get(path)]
     return tuple(
-        Difference(path=path, old=_shown(path, before), new=_shown(path, after)) for path in changed
+        _difference(path, before.get(path), after.get(path))
+        for path in {**after, **before}
+        if before.get(path) != after.get(path)
     )
+
+
+def _difference(path: str, old: str | None, new: str | None) -> Difference:
+    if path.startswith("env/"):
+        otherwise = "set" if old is None else "set otherwise"
+        old = None if old is None else "set"
+        new = None if new is None else otherwise
+    return Difference(path=path, old=old, new=new)
 
 
 def _fields(spec: Spec | None) -> dict[str, str]:
@@ -51,9 +58,3 @@ def _item(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(str(part) for part in value.values() if part is not None)
     return str(value)
-
-
-def _shown(path: str, fields: dict[str, str]) -> str | None:
-    if path not in fields:
-        return None
-    return HIDDEN if path.startswith("env/") else fields[path]

@@ -98,6 +98,27 @@ def check_run(
     )
 
 
+def lost_run(name: str, head_sha: str, run_id: str, *, note: str, now: datetime) -> CheckRun:
+    """Return the end of a check run whose run's record nobody can read any more."""
+    summary = f"{note}."
+    return CheckRun(
+        name=name,
+        head_sha=head_sha,
+        external_id=run_id,
+        details_url="",
+        status="completed",
+        conclusion="failure",
+        started_at=now,
+        completed_at=now,
+        title="the server has lost this run",
+        summary=summary,
+        text="",
+        annotations=(),
+        actions=(),
+        digest=_digest([name, head_sha, summary]),
+    )
+
+
 def _annotations(run: Run, feed: Feed, around: Around) -> Iterator[Annotation]:
     yield from of_spec(run)
     yield from of_feed(run, feed)

@@ -282,9 +282,10 @@ def commit_of(subject: str) -> str:
 def make_commit_due(
     connection: Connection, repository_id: int, sha: str, *, touched: bool, now: datetime
 ) -> None:
-    """Let the publisher look at a commit's policy file, once. Safe to repeat.
+    """Let the publisher look at a commit's policy file. Safe to repeat.
 
-    `touched` False: it is not known whether the commit changes the file.
+    `touched` False: it is not known whether the commit changes the file; then one look is enough.
+    True: a branch that holds it may have become the default branch's, and the file counts now.
     """
     values = {
         "subject": commit_subject(repository_id, sha),
@@ -293,7 +294,23 @@ def make_commit_due(
         "sent": {"touched": touched},
         "due_at": now,
     }
-    insert_once(connection, publications, values)
+    if insert_once(connection, publications, values) or not touched:
+        return
+    mine = and_(
+        publications.c.subject == values["subject"], publications.c.kind == values["kind"]
+    )
+    row = select(publications.c.sent).where(mine).with_for_update()
+    sent = {**connection.execute(row).scalar_one(), "touched": True}
+    connection.execute(
+        update(publications)
+        .where(mine)
+        .values(
+            sent=sent,
+            due_at=now,
+            news=publications.c.news + 1,
+            state=PublicationState.PENDING.value,
+        )
+    )
 
 
 def make_pull_due(

@@ -29,6 +29,17 @@ class PullStore:
             doc = connection.execute(query).scalar_one_or_none()
         return None if doc is None else decode(Pull, doc)
 
+    def open_of(self, repository_id: int, limit: int) -> list[Pull]:
+        """Return a repository's pull requests that are open as far as we know, newest first."""
+        query = (
+            select(pulls.c.doc)
+            .where(pulls.c.repository_id == repository_id, pulls.c.doc["open"].as_boolean())
+            .order_by(pulls.c.number.desc())
+            .limit(limit)
+        )
+        with self._db.read() as connection:
+            return [decode(Pull, doc) for doc in connection.execute(query).scalars()]
+
     def change(
         self,
         new: Pull,

@@ -99,15 +99,15 @@ def test_what_the_runs_were_made_of_is_folded_and_holds_differences_only() -> No
         attempts=(an_attempt(offer=an_offer(driver="580.2", place="us-central1-a")),),
     )
     found = rows(comparison(left, right))
-    assert found["resources.gpu"] == ["l4 1", "a100 1"]
+    assert found["resources/gpu"] == ["l4 1", "a100 1"]
     assert found["override resources.gpu"] == ["—", "a100"]
-    assert found["env.LR"] == ["set", "set otherwise"]
+    assert found["env/LR"] == ["set", "set otherwise"]
     assert found["train"][1].startswith("hf:")
     assert found["python"] == ["3.11", "3.12"]
     assert found["torch"] == ["2.7.0", "2.7.1"]
     assert found["safetensors"] == ["—", "0.5"]
     assert found["driver"] == ["580.1", "580.2"]
-    assert not {"numpy", "env.SEED", "place", "image"} & found.keys()
+    assert not {"numpy", "env/SEED", "place", "image"} & found.keys()
 
 
 def test_values_of_variables_are_never_shown() -> None:

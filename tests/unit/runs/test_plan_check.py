@@ -12,7 +12,7 @@ import pytest
 from cynthus.spec import GpuNeed, Resources
 from cynthus.wire_money import BudgetView, OfferView, PlanView
 from tests.builders import IMAGE, NOON, a_kept, a_run, a_spec
-from webhook_server.runs.differences import HIDDEN, differences
+from webhook_server.runs.differences import differences
 from webhook_server.runs.model import Hold, SpecFault, State
 from webhook_server.runs.plan_check import plan_check, plan_result
 from webhook_server.runs.planned import Image, Planned, Verdict
@@ -255,8 +255,8 @@ def test_specs_differ_field_by_field_and_values_of_env_are_not_shown() -> None:
     assert found == {
         "resources/gpu": (None, "l4 1, t4 2"),
         "resources/max_cost_usd": (None, "5"),
-        "env/LR": (HIDDEN, HIDDEN),
-        "env/TOKEN": (None, HIDDEN),
+        "env/LR": ("set", "set otherwise"),
+        "env/TOKEN": (None, "set"),
         "labels/team": ("a", None),
     }
     assert differences(old, old) == ()
