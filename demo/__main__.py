@@ -113,7 +113,8 @@ def _print_act(act: Act) -> None:
         print(f"\n── pull request #{act.number}: {check['name']} · {check['conclusion']}")
         print(f"   {check['output']['title']}")
     print(f"\n── pull request #{act.number}: the one comment")
-    print("   " + "\n   ".join(act.comment.splitlines()))
+    shown = [line for line in act.comment.splitlines() if not line.startswith("<!--")]
+    print("   " + "\n   ".join(shown))
 
 
 def wait_for_check(stage: Stage, name: str, commit: str) -> dict[str, Any]:

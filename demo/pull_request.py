@@ -14,7 +14,7 @@ from demo.stage import OWNER, PERSON, Stage
 COLLEAGUE = "ada"
 TOPIC = "cheaper"
 RUN = "/cynthus run epochs=15"
-COMPARE = "/cynthus compare"
+COMPARE = "/cynthus compare"  # with the release of `main`, and the run named behind it
 PLAN = "cynthus/plan"
 # GitHub's moments are whole seconds, and a comment is of a head that is surely older than it: who
 # asks within the second of a push is asked to name the commit. Nobody reads a plan that fast.
@@ -40,7 +40,8 @@ class Act:
     def good(self) -> bool:
         """Whether all is there that was asked for."""
         well = self.view.outcome == "succeeded" and self.check["conclusion"] == "success"
-        return well and self.plan["conclusion"] == "success" and RUN in self.comment
+        answered = RUN in self.comment and "refused" not in self.comment
+        return well and answered and self.plan["conclusion"] == "success"
 
 
 def play(stage: Stage, name: str, say: Callable[[str], None]) -> Act:
@@ -57,9 +58,10 @@ def play(stage: Stage, name: str, say: Callable[[str], None]) -> Act:
     comment(stage, name, number, f"Are fifteen epochs enough?\n\n{RUN}")
     view = run_to_end(stage, head, say)
     check = until(lambda: _check_of(stage, name, head, view.id), "the completed check run")
-    say(f"{COLLEAGUE} comments: {COMPARE}")
-    comment(stage, name, number, COMPARE)
-    text = until(lambda: _answer(stage, name, number, COMPARE), "the answer")
+    compare = f"{COMPARE} {view.id}"
+    say(f"{COLLEAGUE} comments: {compare}")
+    comment(stage, name, number, compare)
+    text = until(lambda: _answer(stage, name, number, compare), "the answer")
     return Act(number=number, head=head, view=view, plan=plan, check=check, comment=text)
 
 
