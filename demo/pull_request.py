@@ -112,7 +112,7 @@ def until(look: Callable[[], Found | None], what: str) -> Found:
 
 def _checks(stage: Stage, name: str, head: str) -> list[dict[str, Any]]:
     path = f"repos/{OWNER}/{name}/commits/{head}/check-runs"
-    answer = stage.github.get(path, stage.installation_token())
+    answer = stage.github.get(path, stage.person_token)
     ours = [check for check in answer["check_runs"] if check["app"]["id"] == stage.app_id]
     return [check for check in ours if check["status"] == "completed"]
 
@@ -129,6 +129,6 @@ def _check_of(stage: Stage, name: str, head: str, run_id: str) -> dict[str, Any]
 def _answer(stage: Stage, name: str, number: int, asked: str) -> str | None:
     """Return the one comment of the app's once it holds the answer to an ask."""
     path = f"repos/{OWNER}/{name}/issues/{number}/comments"
-    found = stage.github.get(path, stage.installation_token())
+    found = stage.github.get(path, stage.person_token)
     texts = (str(one["body"]) for one in found if one["user"]["type"] == "Bot")
     return next((text for text in texts if asked in text), None)
