@@ -33,7 +33,12 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (("run_overhead_s", "exit_to_final_s"), runs.run_overhead),
     (("agent_cpu_pct", "agent_rss_mib"), runs.agent),
     (
-        ("github_requests_per_run", "final_to_check_s", "server_peak_mib"),
+        (
+            "github_requests_per_run",
+            "final_to_check_s",
+            "server_peak_mib",
+            "github_requests_per_asked_run",
+        ),
         whole_way.whole_way,
     ),
     (("provision_200_s",), cloud.provision),

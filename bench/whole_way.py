@@ -11,6 +11,7 @@ from typing import Any
 from bench.result import Result, at_most
 from bench.served import MIB
 from demo.__main__ import wait_for_check
+from demo.pull_request import play
 from demo.stage import ROOT, Stage, standing
 
 EXAMPLE = "digits"
@@ -35,7 +36,32 @@ def whole_way() -> list[Result]:
             raise RuntimeError(f"run {run_id}: its feed ended without `finished`")
         asked = _asked(stage)  # before our own questions below
         wait_for_check(stage, EXAMPLE, commit)
-        return _results(stage, run_id, finished_at, asked)
+        return [*_results(stage, run_id, finished_at, asked), _asked_run(stage)]
+
+
+def _asked_run(stage: Stage) -> Result:
+    """Play the demo's act at a pull request; count what the server asked of GitHub for all of it.
+
+    That is the plan of the head, two comments with their emojis and answers, a dispatch, the run's
+    check run and its release. People and the workflow look with tokens of their own.
+    """
+    before = len(_asked(stage))
+    act = play(stage, EXAMPLE, lambda _: None)
+    if not act.good:
+        raise RuntimeError(f"the pull request does not show what was asked for: {act}")
+    asked = _asked(stage)[before:]
+    others = [entry for entry in asked if not _ASSET.search(entry["path"])]
+    # https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api#use-conditional-requests-if-appropriate
+    counted = [entry for entry in others if entry["status"] != 304]
+    writes = sum(entry["method"] != "GET" for entry in counted)
+    return at_most(
+        "github_requests_per_asked_run",
+        "",
+        [len(counted)],
+        25,  # a run's 15, and five each for the plan and the second comment
+        f"a plan, two comments, a run, a release; {writes} are writes; {len(asked) - len(others)} "
+        f"for assets and {len(others) - len(counted)} unchanged ones, which are free, aside",
+    )
 
 
 def _asked(stage: Stage) -> list[dict[str, Any]]:

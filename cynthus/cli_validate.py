@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from cynthus import policyfile, specfile
+from cynthus import specfile
 from cynthus.errors import Fault, UserError
 from cynthus.nodes import MOST_FAULTS, harmless
 from cynthus.specfile import LARGEST_FILE
@@ -57,12 +57,23 @@ def _print_text(faults: list[Fault], files: list[str]) -> None:
 
 def faults_of(path: str) -> tuple[Fault, ...]:
     """Return the faults of one file, its being unreadable among them."""
-    parse = policyfile.parse if policyfile.is_policy(path) else specfile.parse
     try:
-        parse(read_bytes(path), _name(path))
+        _check(read_bytes(path), path)
     except UserError as error:
         return error.faults
     return ()
+
+
+def _check(text: bytes, path: str) -> None:
+    """Read a file as what its name says it is. Raises: UserError with all its faults."""
+    if path.endswith("policy.yml"):
+        # Imported when asked (decision 3): a tenth of the time that a spec's validation takes.
+        from cynthus import policyfile
+
+        if policyfile.is_policy(path):
+            policyfile.parse(text, _name(path))
+            return
+    specfile.parse(text, _name(path))
 
 
 def read_bytes(path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Show one push become a finished run: `python -m demo [--example NAME] [--stay]`."""
+"""Show a push, then a comment, become finished runs: `python -m demo [--example NAME] [--stay]`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from cynthus.screen import open_screen
 from cynthus.wire import EventKind, RunView
 from demo.processes import StageError, ended_by_signals
+from demo.pull_request import Act, play
 from demo.stage import OWNER, ROOT, Stage, standing
 
 RELEASE_LIMIT_S = (
@@ -71,10 +72,12 @@ def _show(folder: Path, source: Path, options: argparse.Namespace) -> int:
                 break
         view = stage.client.get(run_id)
         good = _print_end(stage, source.name, commit, view)
+        act = play(stage, source.name, screen.say)
+        _print_act(act)
         print(f"\n{time.monotonic() - begin:.0f} s from nothing to here.")
         if options.stay:
             _stay(stage, run_id)
-        return 0 if good else 1
+        return 0 if good and act.good else 1
 
 
 def _relay_runner(stage: Stage, screen: Any) -> None:
@@ -102,6 +105,16 @@ def _print_end(stage: Stage, name: str, commit: str, view: RunView) -> bool:
     for asset in release["assets"] if release else []:
         print(f"   {asset['name']:<32}{asset['size']:>12,} bytes  {asset['digest']}")
     return bool(release) and view.outcome == "succeeded" and check["conclusion"] == "success"
+
+
+def _print_act(act: Act) -> None:
+    """Print what the pull request shows."""
+    for check in (act.plan, act.check):
+        print(f"\n── pull request #{act.number}: {check['name']} · {check['conclusion']}")
+        print(f"   {check['output']['title']}")
+    print(f"\n── pull request #{act.number}: the one comment")
+    shown = [line for line in act.comment.splitlines() if not line.startswith("<!--")]
+    print("   " + "\n   ".join(shown))
 
 
 def wait_for_check(stage: Stage, name: str, commit: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 # What a sticky comment is made of, without any attribute but `open`. GitHub lets more through:
 # https://github.github.com/gfm/#disallowed-raw-html-extension-
 _PASSED = re.compile(
-    r"</?(?:details|summary|sub|sup|kbd|br|b|i)>|<details open(?:=\"\")?>", re.IGNORECASE
+    r"</?(?:details|summary|code|sub|sup|kbd|br|b|i)>|<details open(?:=\"\")?>", re.IGNORECASE
 )
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 

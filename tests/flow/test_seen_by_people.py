@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.__main__ import wait_for_check
+from demo.pull_request import RUN, play
 from demo.stage import OWNER, ROOT, Stage
 
 if TYPE_CHECKING:
@@ -75,3 +76,22 @@ def test_a_run_is_followed_from_the_dashboard_to_the_commit(
     assert "succeeded" in text
     assert "accuracy" in text
     page.screenshot(path=pictures / "check_run.png")
+    at_the_pull_request(stage, name, page, pictures)
+
+
+def at_the_pull_request(stage: Stage, name: str, page: Page, pictures: Path) -> None:
+    """A colleague asks for a run in a comment; the pull request's page tells all of it."""
+    act = play(stage, name, print)
+    assert act.good, act
+    repo = f"{stage.github.url}/{OWNER}/{name}"
+    page.goto(f"{repo}/pull/{act.number}")
+    text = page.locator("body").inner_text()
+    assert RUN in text
+    assert "👀" in text
+    assert "accuracy" in text  # the comparison with the release of `main`
+    assert [act.plan["name"], act.check["name"]] == ["cynthus/plan", "cynthus/digits (epochs=15)"]
+    assert act.check["name"] in text
+    page.screenshot(path=pictures / "pull_request.png", full_page=True)
+    page.goto(f"{repo}/runs/{act.plan['id']}")
+    assert "would" in page.locator("main").inner_text()
+    page.screenshot(path=pictures / "plan.png")

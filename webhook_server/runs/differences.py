@@ -8,12 +8,16 @@ from typing import Any
 
 from cynthus.spec import Spec, spec_to_json
 
+#: The normal form says its units in its names; people know the names of the file.
+_UNITS = {"_usd": "${}", "_s": "{} s", "_bytes": "{} bytes"}
+_THEIRS = ("env/", "labels/")  # names below these are the file's own
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """One field; None: it was not there, or is not there any more."""
 
-    path: str  # as faults name it: resources/max_cost_usd
+    path: str  # as faults name it: resources/max_cost
     old: str | None
     new: str | None
 
@@ -51,7 +55,14 @@ def _flat(where: str, value: Any) -> Iterator[tuple[str, str]]:
         if value:
             yield where, ", ".join(_item(item) for item in value)
     elif value is not None:
-        yield where, str(value)
+        yield _as_written(where, str(value))
+
+
+def _as_written(where: str, value: str) -> tuple[str, str]:
+    unit = next((unit for unit in _UNITS if where.endswith(unit)), None)
+    if unit is None or where.startswith(_THEIRS):
+        return where, value
+    return where.removesuffix(unit), _UNITS[unit].format(value)
 
 
 def _item(value: Any) -> str:

@@ -98,7 +98,8 @@ def _words(one: Planned) -> str:
 def _expectations(one: Planned) -> Iterator[str]:
     offer = one.first
     if offer is not None:
-        yield f"{machine_of(offer)} in {offer.place}"
+        machine = machine_of(offer)  # where there is but one place, both have its name
+        yield machine if machine == offer.place else f"{machine} in {offer.place}"
         likely = likely_usd(one)
         if likely is not None:
             yield f"about {usd(likely)}"

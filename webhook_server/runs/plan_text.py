@@ -121,7 +121,7 @@ def _start(one: Planned) -> str:
         return "When it would start is not known: no earlier run had such a machine."
     return (
         f"It would start about {span(typical(one.waits))} after its image is there: the median of"
-        f" the last {len(one.waits)} on {inline(offer.machine, 60)}."
+        f" {_last(len(one.waits), 'wait')} on {inline(offer.machine, 60)}."
     )
 
 
@@ -136,9 +136,13 @@ def _cost(one: Planned) -> str:
         return f"What it will cost is not known, since none of its name has succeeded yet; {limit}."
     took = span(typical(one.durations))
     return (
-        f"It would cost about {of_limit(likely, one.view.max_cost_usd)}: the last"
-        f" {len(one.durations)} successes took {took}; {limit}."
+        f"It would cost about {of_limit(likely, one.view.max_cost_usd)}:"
+        f" {_last(len(one.durations), 'success', 'successes')} took {took}; {limit}."
     )
+
+
+def _last(count: int, one: str, many: str = "") -> str:
+    return f"the last {one}" if count == 1 else f"the last {count} {many or f'{one}s'}"
 
 
 def _budget(budget: BudgetView) -> str:

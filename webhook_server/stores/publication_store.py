@@ -296,9 +296,7 @@ def make_commit_due(
     }
     if insert_once(connection, publications, values) or not touched:
         return
-    mine = and_(
-        publications.c.subject == values["subject"], publications.c.kind == values["kind"]
-    )
+    mine = and_(publications.c.subject == values["subject"], publications.c.kind == values["kind"])
     row = select(publications.c.sent).where(mine).with_for_update()
     sent = {**connection.execute(row).scalar_one(), "touched": True}
     connection.execute(
