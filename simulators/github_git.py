@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 NO_COMMIT = "0" * 40
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+# Names of objects as questions write them: `ID`, `^ID`, `ID..ID`, `ID:PATH`, `ID^{commit}`.
+_BY_ID = re.compile(r"\^?[0-9a-f]{40}(\.\.[0-9a-f]{40}|:.*|\^\{\w+\})?", re.DOTALL)
+_SHORT_BYTES = 64 << 10  # files that tests push are smaller; a large one is not worth the memory
+_KEPT = 2000  # answers: 128 MB at the very most
+_answers: dict[tuple[Path, tuple[str, ...]], bytes] = {}
 # Nothing of the machine's own git configuration may leak into what GitHub would do.
 GIT_ENVIRONMENT = {
     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -17,6 +23,7 @@ GIT_ENVIRONMENT = {
     "HOME": "/nonexistent",
     "LC_ALL": "C.UTF-8",
     "GIT_TERMINAL_PROMPT": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a pushed `refs/replace/…` changes nothing on github.com
     "GIT_AUTHOR_NAME": "GitHub",
     "GIT_AUTHOR_EMAIL": "noreply@github.com",
     "GIT_COMMITTER_NAME": "GitHub",
@@ -79,9 +86,31 @@ class Git:
             raise GitFailed(done.stderr.decode(errors="replace"))
         return done.stdout
 
+    def ask(self, *words: str) -> bytes:
+        """Run git once for a question about objects named by id: its answer never changes.
+
+        One that names something else is asked anew. What git refuses is asked again too, for a push
+        may bring the object. A program costs more than all else that an answer of ours needs.
+        """
+        if not _by_id(words):
+            return self.run(*words)
+        key = (self.folder, words)
+        found = _answers.get(key)
+        if found is None:
+            found = self.run(*words)
+            if len(_answers) >= _KEPT:
+                _answers.clear()
+            if len(found) <= _SHORT_BYTES:
+                _answers[key] = found
+        return found
+
     def text(self, *words: str) -> str:
         """Run git here and return what it printed, as text."""
         return self.run(*words).decode(errors="replace").strip()
+
+    def asked(self, *words: str) -> str:
+        """Return what `ask` does, as text."""
+        return self.ask(*words).decode(errors="replace").strip()
 
     def create(self, default_branch: str) -> None:
         """Make the bare repository with the settings GitHub's own have."""
@@ -108,43 +137,47 @@ class Git:
         """Return the commit that a branch, tag, full ref or SHA names, or None."""
         if not name or name.startswith("-") or any(mark in name for mark in " ~^:?*[\\@{\n\0"):
             return None
-        for candidate in _candidates(name):
+        names = [f"{candidate}^{{commit}}" for candidate in _candidates(name)]
+        if _by_id(("rev-parse", *names)):
             try:
-                return self.text("rev-parse", "--verify", "--quiet", f"{candidate}^{{commit}}")
+                return self.asked("rev-parse", "--verify", "--quiet", *names)
             except GitFailed:
-                continue
-        return None
+                return None
+        listed = "\n".join(names).encode()
+        found = self.run("cat-file", "--batch-check=%(objectname)", stdin=listed).decode()
+        # A line is an id, or what was asked for with `missing` or `ambiguous` behind it.
+        return next((line for line in found.splitlines() if " " not in line), None)
 
     def has_object(self, sha: str) -> bool:
         """Say whether this full object id is here."""
         if len(sha) != 40 or set(sha) - set("0123456789abcdef"):
             return False
         try:
-            self.run("cat-file", "-e", sha)
+            self.ask("cat-file", "-e", sha)
         except GitFailed:
             return False
         return True
 
     def object_type(self, sha: str) -> str:
         """Return `commit`, `tree`, `blob` or `tag`."""
-        return self.text("cat-file", "-t", sha)
+        return self.asked("cat-file", "-t", sha)
 
     def tree(self, treeish: str, path: str = "", *, recursive: bool = False) -> list[TreeEntry]:
         """List a tree; `path` narrows to one folder."""
         flags = ["-z", "--long", *(["-r", "-t"] if recursive else [])]
         spec = f"{treeish}:{path}" if path else treeish
-        found = self.run("ls-tree", *flags, spec).decode(errors="replace")
+        found = self.ask("ls-tree", *flags, spec).decode(errors="replace")
         return [_tree_entry(line) for line in found.split("\0") if line]
 
     def entry(self, commit: str, path: str) -> TreeEntry | None:
         """Return what lies at a path of a commit, or None."""
-        found = self.run("ls-tree", "-z", "--long", commit, "--", f":(literal){path}").decode()
+        found = self.ask("ls-tree", "-z", "--long", commit, "--", f":(literal){path}").decode()
         lines = [line for line in found.split("\0") if line]
         return _tree_entry(lines[0]) if lines else None
 
     def blob(self, sha: str) -> bytes:
         """Return the content of a blob."""
-        return self.run("cat-file", "blob", sha)
+        return self.ask("cat-file", "blob", sha)
 
     def commit(self, sha: str) -> Commit:
         """Return one commit."""
@@ -153,19 +186,19 @@ class Git:
     def log(self, *words: str) -> list[Commit]:
         """Return the commits that `git log WORDS` lists."""
         fields = "%H%x00%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B%x01"
-        found = self.run("log", f"--format={fields}", *words).decode(errors="replace")
+        found = self.ask("log", f"--format={fields}", *words).decode(errors="replace")
         return [_commit(part.lstrip("\n")) for part in found.split("\x01") if part.strip()]
 
     def changes(self, before: str, after: str, *, patches: bool = True) -> list[Change]:
         """Return what differs between two trees, renames found."""
-        raw = self.run("diff-tree", "-r", "-M", "-z", "--raw", "--numstat", before, after)
+        raw = self.ask("diff-tree", "-r", "-M", "-z", "--raw", "--numstat", before, after)
         changes = _changes(raw.decode(errors="replace").split("\0"))
         return [self._with_patch(c, before, after) for c in changes] if patches else changes
 
     def _with_patch(self, change: Change, before: str, after: str) -> Change:
         names = [name for name in (change.old_path, change.path) if name]
         pathspecs = [f":(literal){name}" for name in names]
-        text = self.run("diff-tree", "-r", "-M", "-p", before, after, "--", *pathspecs)
+        text = self.ask("diff-tree", "-r", "-M", "-p", before, after, "--", *pathspecs)
         _, mark, hunks = text.decode(errors="replace").partition("\n@@")
         patch = f"@@{hunks}".rstrip("\n") if mark else None
         return Change(**{**change.__dict__, "patch": patch})
@@ -173,13 +206,13 @@ class Git:
     def merge_base(self, one: str, other: str) -> str | None:
         """Return the best common ancestor, or None for strangers."""
         try:
-            return self.text("merge-base", one, other)
+            return self.asked("merge-base", one, other)
         except GitFailed:
             return None
 
     def count(self, *words: str) -> int:
         """Return how many commits a range has."""
-        return int(self.text("rev-list", "--count", *words))
+        return int(self.asked("rev-list", "--count", *words))
 
     def set_ref(self, ref: str, sha: str) -> None:
         """Point a ref at an object."""
@@ -194,8 +227,17 @@ class GitFailed(Exception):  # noqa: N818 - reads as what happened
     """Git refused; the text is what it said."""
 
 
+def _by_id(words: tuple[str, ...]) -> bool:
+    """Say whether all objects that a question is about are named by their ids."""
+    start = 2 if words[:2] == ("cat-file", "blob") else 1
+    end = words.index("--") if "--" in words else len(words)
+    names = [word for word in words[start:end] if not word.startswith("-")]
+    return bool(names) and all(_BY_ID.fullmatch(name) for name in names)
+
+
 def _candidates(name: str) -> tuple[str, ...]:
-    if name.startswith("refs/"):
+    # GitHub takes no branch or tag of forty hexadecimal digits: such a name is a commit's.
+    if name.startswith("refs/") or _BY_ID.fullmatch(name):
         return (name,)
     return (f"refs/heads/{name}", f"refs/tags/{name}", f"refs/{name}", name)
 

@@ -122,7 +122,7 @@ def _epoch(text: str) -> float:
 
 def _rewritten(git: Git, before: str, after: str) -> bool:
     try:
-        git.run("merge-base", "--is-ancestor", before, after)
+        git.ask("merge-base", "--is-ancestor", before, after)
     except GitFailed:
         return True
     return False

@@ -71,7 +71,7 @@ class View:
         return Answer(json=listed)
 
     def _folder_sha(self, path: str) -> str:
-        return self._git.text("rev-parse", f"{self._commit}:{path}")
+        return self._git.asked("rev-parse", f"{self._commit}:{path}")
 
     def _listed(self, entry: TreeEntry, path: str) -> Doc:
         type_ = "dir" if entry.type == "tree" else "file"

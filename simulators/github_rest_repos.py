@@ -156,7 +156,7 @@ def commit_pulls(call: Call) -> Answer:
 def _contains(git: Git, pull: Doc, sha: str) -> bool:
     base = git.merge_base(pull["base_sha"], pull["head_sha"])
     span = f"{base}..{pull['head_sha']}" if base else pull["head_sha"]
-    return sha in git.text("rev-list", "--max-count=250", span).split()
+    return sha in git.asked("rev-list", "--max-count=250", span).split()
 
 
 def compare(call: Call) -> Answer:

@@ -24,6 +24,8 @@ _LOCAL_NAMES = {"localhost", ""}
 # From what waits for programs to what computes: `make test` hands whole files out in this order, so
 # that no worker is left alone with a long one at the end, and short ones fill the gaps.
 _FOLDERS = ("flow", "action", "contract", "doors", "stores", "engine", "unit")
+# Files that take most of a minute, though no test of theirs takes ten seconds.
+_LONG = ("flow/test_asks.py", "engine/test_histories.py", "flow/test_setup.py")
 
 # A shell that starts the tests in the background has them, and their programs, ignore signals.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -60,8 +62,9 @@ sys.addaudithook(_guard)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with many slow tests first, then folder by folder; a file stays whole."""
+    """Put files with many slow tests first, then long ones, then folder by folder; all whole."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    slow.update({_TESTS / name: 1 for name in _LONG})
     items.sort(key=lambda item: (-slow[item.path], _folder(item.path), item.path))
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from cynthus.errors import Transient
@@ -18,6 +19,7 @@ from cynthus.wire import EventKind, Output
 from tests.builders import an_attempt
 from tests.fake_provider import FakeProvider
 from tests.github_fixture import App, GithubSimulator, WebhookSink
+from tests.memory import fast_disk
 from webhook_server.auth.allowed import Allowed
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
@@ -113,7 +115,8 @@ class Server:
         self.waited: list[float] = []
         self.policy: RepositoryPolicy | None = RepositoryPolicy()
         self.policy_faults: tuple[SpecFault, ...] = ()
-        self.db = Database(f"sqlite:///{folder}/cynthus.db", now=self.clock)
+        self.folder = TemporaryDirectory(prefix="cynthus-server-", dir=fast_disk(folder))
+        self.db = Database(f"sqlite:///{self.folder.name}/cynthus.db", now=self.clock)
         self.db.migrate()
         self.runs, self.events = RunStore(self.db), EventStore(self.db)
         self.deliveries = DeliveryStore(self.db)
@@ -274,6 +277,7 @@ class Server:
 
     def close(self) -> None:
         self.db.close()
+        self.folder.cleanup()
 
 
 class World:

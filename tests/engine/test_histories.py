@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -42,20 +40,9 @@ GOVERNED = SEEDS[:4] if len(SEEDS) == len(FEW) else SEEDS
 reached: Counter[str] = Counter()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder in memory, where there is one: thousands of commits wait for no disk."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="cynthus-histories-", dir=memory) as name:
-        yield Path(name)
-
-
-def a_history(folder: Path, seed: int, nodes: int) -> History:
+def a_history(tmp_path: Path, seed: int, nodes: int) -> History:
     chance = random.Random(seed)
-    world = World(f"sqlite:///{folder}/cynthus.db", {"fake": POLICY})
+    world = World(f"sqlite:///{tmp_path}/cynthus.db", {"fake": POLICY})
     cloud = BadCloud(world, chance)
     world.providers["fake"] = cloud  # type: ignore[assignment]
     # Every fourth can pay for one whole life, and for little more.
@@ -77,9 +64,9 @@ RULES = (
 
 @pytest.mark.parametrize("seed", GOVERNED)
 def test_every_governed_history_keeps_the_promises_and_what_was_approved(
-    folder: Path, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
-    history = a_governed(folder, seed)
+    history = a_governed(tmp_path, seed)
     history.live(ENDS, HEALS)
     run = history.world.run()
     assert run.state.value == "finished", run.reason
@@ -96,9 +83,9 @@ def test_every_governed_history_keeps_the_promises_and_what_was_approved(
     history.world.db.close()
 
 
-def a_governed(folder: Path, seed: int) -> GovernedHistory:
+def a_governed(tmp_path: Path, seed: int) -> GovernedHistory:
     chance = random.Random(1000 + seed)
-    world = World(f"sqlite:///{folder}/cynthus.db", {"fake": POLICY})
+    world = World(f"sqlite:///{tmp_path}/cynthus.db", {"fake": POLICY})
     cloud = BadCloud(world, chance)
     world.providers["fake"] = cloud  # type: ignore[assignment]
     budgets = with_budgets(world, "1000")
@@ -119,8 +106,8 @@ def mark(run: Run, history: History) -> None:
 
 @pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_history_keeps_the_promises(folder: Path, seed: int, nodes: int) -> None:
-    history = a_history(folder, seed, nodes)
+def test_every_history_keeps_the_promises(tmp_path: Path, seed: int, nodes: int) -> None:
+    history = a_history(tmp_path, seed, nodes)
     world, cloud = history.world, history.cloud
     history.live(ENDS, HEALS)
     run = world.run()

@@ -21,7 +21,8 @@ from tests.github_parts import SPEC, Server
 from webhook_server.runs.model import Cause, Decision, Outcome, Reason, RunDraft, RunKey, State
 from webhook_server.runs.report import conclusion_of, status_of
 
-MANY = 1000 if os.environ.get("LONG") else 60
+# Thirty ask for the same rules as a thousand; a look at each every minute is what takes time.
+MANY = 1000 if os.environ.get("LONG") else 30
 
 
 class Crowd:
@@ -172,7 +173,7 @@ def test_a_thousand_live_runs_never_break_a_limit_and_an_outage_of_two_hours_los
         crowd.go(ended[hour * half : (hour + 1) * half], State.FINISHED)
         crowd.publish_for(timedelta(hours=1))
     asked = Counter(one["fault"] is not None for one in crowd.github.sim("GET", "/requests"))
-    assert asked[True] <= 200  # one probe in two minutes, not one for every run
+    assert asked[True] <= 100  # one probe in two minutes, not one for every run
     crowd.github.sim("DELETE", "/faults")
     crowd.publish_for(timedelta(minutes=10))
     assert crowd.wrong() == []

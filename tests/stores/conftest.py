@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.cloud_fixture import Cloud, a_cloud, make_bucket
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
-from tests.postgres_fixture import a_database, a_server
+from tests.memory import fast_disk
+from tests.postgres_fixture import a_database, a_server, drop
 from webhook_server.stores.database import Database
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -26,16 +28,19 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> str:
-    return a_database(postgres_server)
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    url = a_database(postgres_server)
+    yield url
+    drop(url)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/cynthus.db"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
+        with TemporaryDirectory(prefix="cynthus-store-", dir=fast_disk(tmp_path)) as folder:
+            yield f"sqlite:///{folder}/cynthus.db"
+    else:
+        yield request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture
