@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cynthus.wire import EventKind
-from docs.screen_text import check_screen, checks_of, quoted
+from docs.screen_text import Shown, check_screen, quoted
 from tests.story import Story, telling
 from webhook_server.providers.provider import NoCapacity
 from webhook_server.runs.model import Run
@@ -33,8 +33,9 @@ outputs:
   - path: outputs/model
 gate: [accuracy >= baseline - 0.01]
 retry: {attempts: 2}
-triggers: {push: {branches: [main]}}
+triggers: {push: {branches: [main], paths: [cynthus.yaml, train.py]}}
 """
+_SLOWER = _SPEC.replace('"0.1"', '"0.05"')
 _POLICY_PATH = ".github/cynthus-policy.yml"
 _POLICY = """\
 version: 1
@@ -66,6 +67,7 @@ class Acts:
     def __init__(self, story: Story) -> None:
         self.story = story
         self.first = 0  # pull request
+        self.shown = Shown(story.github.exchanges)
 
     def play(self) -> Iterator[Screen]:
         """Play all acts in their order: later ones rest on what earlier ones left."""
@@ -79,17 +81,35 @@ class Acts:
     # ── what is seen ────────────────────────────────────────────────────────────────────────────
 
     def _check(self, title: str, words: str, name: str = "cynthus/digits") -> Screen:
-        found = [one for one in checks_of(self.story.github.exchanges) if one.name.startswith(name)]
-        return Screen(title=title, words=words, shown=check_screen(found[-1]))
+        check = self.shown.look().checks[self._newest_check(name)]
+        return Screen(title=title, words=words, shown=check_screen(check))
+
+    def _newest_check(self, name: str = "cynthus/digits") -> int:
+        checks = self.shown.look().checks
+        return max(number for number, one in checks.items() if one.name.startswith(name))
 
     def _comment(self, title: str, words: str, number: int = 0) -> Screen:
         """Return the newest answer; the comment's whole is shown once."""
-        text = self.story.comment_of(number or self.first)
+        text = self.shown.look().comments[number or self.first]
         newest = text.partition("\n\n<details><summary>")[0].partition("\n\n| run |")[0]
         return Screen(title=title, words=words, shown=quoted(newest))
 
     def _whole(self, title: str, words: str) -> Screen:
-        return Screen(title=title, words=words, shown=quoted(self.story.comment_of(self.first)))
+        return Screen(
+            title=title, words=words, shown=quoted(self.shown.look().comments[self.first])
+        )
+
+    def _pushes(self, branch: str, spec: str = _SPEC, program: str = "print('train')\n") -> None:
+        """Push a commit, and let the server hear of it."""
+        self.story.pushes(branch, {"cynthus.yaml": spec, "train.py": program})
+        self.story.hear()
+
+    def _policy(self, text: str) -> None:
+        """Change the policy on the default branch, where the spec is as it was."""
+        files = {_POLICY_PATH: text, "cynthus.yaml": _SPEC, "train.py": "print('train')\n"}
+        self.story.pushes("main", files)
+        self.story.hear()
+        self.story.wait(seconds=10)
 
     # ── what is done ────────────────────────────────────────────────────────────────────────────
 
@@ -126,8 +146,7 @@ class Acts:
 
     def _push(self) -> Iterator[Screen]:
         story = self.story
-        story.pushes("main", {"cynthus.yaml": _SPEC, "train.py": "print('train')\n"})
-        story.hear()
+        self._pushes("main")
         run = story.newest()
         story.builds(run)
         self._trains(run, 0.95, busy=18)
@@ -136,16 +155,16 @@ class Acts:
             "A push to the default branch ran, was released, and left its GPU idle most of the"
             " time: the advice comes with the end.",
         )
-        release = story.releases()[0]
+        release = self.shown.look().release
         yield Screen(
             title="Its release",
             words="What the run made is kept with how it was made.",
-            shown=quoted(f"**{release.name}** · `{release.tag_name}`\n\n{release.body}"),
+            shown=quoted(f"**{release['name']}** · `{release['tag_name']}`\n\n{release['body']}"),
         )
 
     def _plan(self) -> Iterator[Screen]:
         story = self.story
-        story.pushes("wider", {"cynthus.yaml": _SPEC.replace('"0.1"', '"0.05"')})
+        self._pushes("wider", _SLOWER)
         self.first = story.opens("wider", "A smaller learning rate")
         yield self._check(
             "A plan",
@@ -207,7 +226,7 @@ class Acts:
             self._works(name, 3, accuracy)
             self.story.ends(name, run, {"outputs/model/weights.pt": b"weights"})
         self.story.wait(seconds=40)
-        text = self.story.comment_of(self.first)
+        text = self.shown.look().comments[self.first]
         table = text[text.index("**Sweep") :].partition("\n\n<sub>")[0]
         yield Screen(
             title="A sweep",
@@ -241,7 +260,7 @@ class Acts:
         story.preempts(self._boots(run))
         story.wait(seconds=40)
         yield self._check("Preempted", "It was taken back once more, and has no attempt left.")
-        story.presses(run.key.commit_sha, "cynthus/digits", "retry_on_demand", "ada")
+        story.presses(self._newest_check(), "retry_on_demand", "ada")
         yield self._comment("Retry on demand", "Ada presses **Retry on demand**.")
 
     def _time(self) -> Iterator[Screen]:
@@ -266,49 +285,41 @@ class Acts:
         story = self.story
         self._says("ada", "/cynthus run")
         self._boots(story.newest())
-        story.pushes("wider", {"train.py": "print('train better')\n"})
-        story.hear()
+        self._pushes("wider", _SLOWER, "print('train better')\n")
         self._dies()
         story.wait(minutes=1)
         yield self._check("Superseded", "Ada pushes while a run of the older commit is live.")
 
     def _held(self) -> Iterator[Screen]:
         story = self.story
-        story.pushes("main", {_POLICY_PATH: _POLICY})
-        story.hear()
-        story.wait(seconds=10)
+        self._policy(_POLICY)
         yield self._check(
             "A policy", "A push to the default branch brings a policy into force.", "cynthus/policy"
         )
-        sha = story.pushes("wider", {"train.py": "print('train best')\n"})
-        story.hear()
+        self._pushes("wider", _SLOWER, "print('train best')\n")
         yield self._check("A plan that needs approval", "Ada pushes again.", "cynthus/plan")
         self._says("ada", "/cynthus run")
         run = story.newest()
         story.builds(run)
         story.wait(seconds=40)
         yield self._check("Held", "`/cynthus run` waits for somebody who may maintain.")
-        story.presses(sha, "cynthus/digits", "approve", "grace")
+        story.presses(self._newest_check(), "approve", "grace")
         yield self._comment("Approved", "Grace presses **Approve**.")
         yield self._check(
             "Going on", "The run goes on, in a check run that takes the old one's place."
         )
 
     def _faults(self) -> Iterator[Screen]:
-        story = self.story
         broken = _SPEC.replace("spot: prefer", "spot: maybe").replace("run: python", "runs: python")
-        story.pushes("wider", {"cynthus.yaml": broken})
-        story.hear()
         self._dies()
+        self._pushes("wider", broken)
         yield self._check("A spec with faults", "Ada's next push has two slips.", "cynthus/plan")
-        story.pushes("main", {_POLICY_PATH: _POLICY.replace("maintain", "maintainer")})
-        story.hear()
-        story.wait(seconds=10)
+        self._pushes("wider", _SLOWER)
+        self._policy(_POLICY.replace("maintain", "maintainer"))
         yield self._check("A policy with faults", "A slip in the policy.", "cynthus/policy")
         self._says("grace", "/cynthus run")
         yield self._comment("Nothing runs without a policy", "Grace asks `/cynthus run`.")
-        story.pushes("main", {_POLICY_PATH: _POLICY})
-        story.hear()
+        self._policy(_POLICY)
 
     def _fork(self) -> Iterator[Screen]:
         story, github = self.story, self.story.github
@@ -324,6 +335,7 @@ class Acts:
         yield self._check("A fork's run", "It runs with less of everything.")
 
     def _destroy(self) -> Iterator[Screen]:
+        self._says("ada", "/cynthus run")
         self._says("grace", "/cynthus destroy")
         yield self._comment("Destroy", "Grace ends all that lives at the pull request.")
 

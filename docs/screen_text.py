@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,18 +34,35 @@ class Check:
         self.actions = sent.get("actions", self.actions)
 
 
-def checks_of(exchanges: Path) -> list[Check]:
-    """Return all check runs that were made, in their order, from the simulator's own record."""
-    found: dict[int, Check] = {}
-    for line in exchanges.read_text("utf-8").splitlines():
-        told = json.loads(line)
-        if "/check-runs" not in told["path"] or told["method"] == "GET" or told["status"] >= 300:  # noqa: PLR2004
-            continue
-        sent, number = told["request"], told["response"]["id"]
-        if told["method"] == "POST":
-            found[number] = Check(name=sent["name"], sha=sent["head_sha"])
-        found[number].take(sent)
-    return list(found.values())
+@dataclass
+class Shown:
+    """What GitHub shows by the record that the simulator keeps of all requests and answers."""
+
+    exchanges: Path
+    checks: dict[int, Check] = field(default_factory=dict)  # by id, in their order
+    comments: dict[int, str] = field(default_factory=dict)  # by the pull request's number
+    release: dict[str, Any] = field(default_factory=dict)  # the newest
+    _read: int = 0
+
+    def look(self) -> Shown:
+        """Take what came since the last look."""
+        with self.exchanges.open(encoding="utf-8") as lines:
+            lines.seek(self._read)
+            for line in iter(lines.readline, ""):
+                told = json.loads(line)
+                if told["method"] in {"POST", "PATCH"} and told["status"] < 300:  # noqa: PLR2004
+                    self._take(told["path"], told["request"], told["response"])
+            self._read = lines.tell()
+        return self
+
+    def _take(self, path: str, sent: dict[str, Any], got: dict[str, Any]) -> None:
+        if "/check-runs" in path:
+            new = Check(name=got["name"], sha=got["head_sha"])
+            self.checks.setdefault(got["id"], new).take(sent)
+        elif "/comments" in path and "/reactions" not in path:
+            self.comments[int(got["issue_url"].rpartition("/")[2])] = sent["body"]
+        elif re.search(r"/releases(/\d+)?$", path) and "body" in sent:
+            self.release = got
 
 
 def check_screen(check: Check) -> str:
