@@ -37,6 +37,7 @@ from webhook_server.stores.warm_store import WarmStore
 MORNING = datetime(2026, 6, 1, 9, tzinfo=UTC)
 OWNER, REPO = "acme", "digits"
 PEOPLE = {"ada": "write", "grace": "maintain", "mallory": "read"}
+_PAUSE = timedelta(seconds=5)  # between two things that people do
 _STEP = timedelta(minutes=1)  # a live instance is given up after three minutes without a beat
 _PRICES = "the Cloud Billing Catalog of 2026-06-01"
 
@@ -165,7 +166,6 @@ class Story(World):
                 self._beat(name, AgentState.RUNNING)
             self.turn()
         self._follow()
-        self.turn()
 
     def turn(self) -> None:
         """Let every loop do what is due."""
@@ -187,7 +187,8 @@ class Story(World):
 
     def pushes(self, branch: str, files: dict[str, str], **more: str) -> str:
         """Push a commit whose name is the same each time."""
-        self.wait(minutes=1)
+        self.server.clock.ahead += _STEP
+        self._follow()
         at = self.server.clock().isoformat()
         sha = self.push(files, branch=branch, at=at, **more)
         self._follow()
@@ -203,7 +204,8 @@ class Story(World):
 
     def says(self, number: int, login: str, body: str) -> None:
         """Comment at a pull request, and let it be handled."""
-        self.wait(seconds=5)
+        self.server.clock.ahead += _PAUSE  # surely later than the head
+        self._follow()
         self.github.post("/comments", repo=self.repo, number=number, user=login, body=body)
         self.hear()
         self.wait(seconds=5)
