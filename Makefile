@@ -55,7 +55,7 @@ images: install system ## build the runner images here, offline and for the CPU,
 	@$(BIN)/python -m demo.with_engine $(BIN)/python -m scripts.images here
 
 .PHONY: docs
-docs: install ## write the generated pages: docs/spec.md, policy.md, settings.md, catalogue.md
+docs: install ## write the generated pages: docs/spec.md, policy.md, settings.md, catalogue.md, screens.md
 	@$(BIN)/python -m docs.generate
 
 .PHONY: lock

@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/{spec,policy,settings,catalogue}.md."""
+"""Write the generated pages: docs/{spec,policy,settings,catalogue,screens}.md."""
 
 from __future__ import annotations
 
@@ -180,10 +180,11 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from docs import generate_catalogue
+    from docs import generate_catalogue, generate_screens
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")
     POLICY_PAGE.write_text(policy_page(), "utf-8")
     generate_catalogue.PAGE.write_text(generate_catalogue.catalogue_page(), "utf-8")
     PAGE.write_text(settings_page(), "utf-8")
+    generate_screens.PAGE.write_text(generate_screens.screens_page(), "utf-8")

@@ -167,7 +167,8 @@ class GithubSimulator:
     def push(self, folder: Path, files: dict[str, str], **more: str) -> str:
         """Commit files in a work folder and push them; returns the commit.
 
-        `to` is OWNER/REPO (a first push needs it), `branch` the branch, `token` the password.
+        `to` is OWNER/REPO (a first push needs it), `branch` the branch, `token` the password, `at`
+        the moment of the commit: the same files and moments make the same commit.
         """
         branch = more.get("branch", "main")
         if not (folder / ".git").exists():
@@ -179,7 +180,10 @@ class GithubSimulator:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
         git(folder, "add", "--all")
-        git(folder, "commit", "--quiet", "--allow-empty", "-m", more.get("message", "A change"))
+        words = ("commit", "--quiet", "--allow-empty", "-m", more.get("message", "A change"))
+        at = more.get("at")
+        dates = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at} if at else {}
+        git(folder, *words, **dates)
         git(
             folder, "push", "--quiet", self.git_url(more["to"], more.get("token")), f"HEAD:{branch}"
         )
@@ -192,14 +196,14 @@ class GithubSimulator:
         return f"http://{login}{host}/{full_name}.git"
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *words: str, **environment: str) -> str:
     """Run git in a folder and return what it printed."""
     done = subprocess.run(
         ["git", *words],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=GIT_ENVIRONMENT,
+        env=GIT_ENVIRONMENT | environment,
         check=False,
     )
     if done.returncode:

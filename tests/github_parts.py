@@ -69,13 +69,17 @@ outputs:
 
 
 class Clock:
-    """The real time, moved on by hand: GitHub's side lives in the real one."""
+    """The real time, moved on by hand: GitHub's side lives in the real one.
+
+    `held_at`: a moment at which it stands still between the steps; GitHub's has to follow it.
+    """
 
     def __init__(self) -> None:
         self.ahead = timedelta(0)
+        self.held_at: datetime | None = None
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return (self.held_at or datetime.now(UTC)) + self.ahead
 
     def pass_by(self, **time: float) -> None:
         self.ahead += timedelta(**time)

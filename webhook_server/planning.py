@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from cynthus.wire_money import PlanView
 from webhook_server.observe import no_such_provider, with_offers
 from webhook_server.providers.provider import Provider
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import CoolDown, Observations
+from webhook_server.runs.model import CoolDown, Grant, Observations
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import policy_of, within
 from webhook_server.settings import Settings
@@ -36,6 +36,9 @@ class ToPlan:
     repository: str = ""  # owner/name, for people
     minimum_driver: str | None = None  # of the environment, as far as it is known
     monthly_usd: Decimal | None = None  # what the repository's policy allows a month
+    grant: Grant = field(
+        default_factory=Grant
+    )  # an order has room for the time that may be asked for later
 
 
 class NoProviders(Transient):
@@ -72,6 +75,7 @@ class Planner:
             provider=name,
             policy=within(policy_of(name), self.longest),
             minimum_driver=what.minimum_driver,
+            grant=what.grant,
         )
         budgets = self.budgets(what.repository_id, now, what.monthly_usd)
         seen = Observations(budgets=budgets)

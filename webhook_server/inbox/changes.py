@@ -18,6 +18,7 @@ from webhook_server.runs.hostile import inline
 from webhook_server.runs.model import Extension, Run
 from webhook_server.runs.pull import Unproven, proven_head
 from webhook_server.runs.rights import who_may
+from webhook_server.runs.sticky import run_title
 from webhook_server.runs.superseded import is_live
 
 _LOOKED_AT = 200  # newest runs of a pull request: what is live is among them
@@ -42,7 +43,7 @@ class Changes:
         for run in runs:
             self._parts.runs.cancel(run.id, f"{by.by.login} on GitHub", now)
         self._parts.bell.ring("runs")
-        return Done(text=f"{self._named(runs)} shall end.", run_ids=_ids(runs))
+        return Done(text=f"{self._named(runs)} will end.", run_ids=_ids(runs))
 
     def extend(self, asked: Asked, ask: AskExtend) -> Done:
         """Want more time for a live run, or for all of the pull request.
@@ -64,7 +65,7 @@ class Changes:
             self._parts.runs.extend(run.id, extension)
         self._parts.bell.ring("runs")
         more = span(extension.more)
-        text = f"{more} more for {self._named(runs)}: its check run says how much of that it gets."
+        text = f"{more} more for {self._named(runs)}; the check run says how much of it was given."
         return Done(text=text, run_ids=_ids(runs))
 
     def approve(self, asked: Asked, ask: AskApprove) -> Done:
@@ -128,9 +129,9 @@ class Changes:
             self._parts.runs.cancel(run.id, f"{asked.by.login} on GitHub", self._parts.now())
         ended = self._parts.warm.end_of(asked.place.id, _ids(runs), self._parts.now())
         self._parts.bell.ring("runs")
-        kept = f"{ended} kept instance{'' if ended == 1 else 's'} shall be given back"
-        named = f"{self._named(live)} shall end" if live else "no run is live"
-        return Done(text=f"{named}; {kept}.", run_ids=_ids(live))
+        named = f"{self._named(live)} will end" if live else "no run is live here"
+        kept = f"; {ended} kept instance{'' if ended == 1 else 's'} will be given back"
+        return Done(text=f"{named}{kept if ended else ''}.", run_ids=_ids(live))
 
     def _meant(self, asked: Asked, target: str | None) -> list[Run]:
         """Return the live runs that are meant; whatever else is written means none of them."""
@@ -149,7 +150,7 @@ class Changes:
         return [run for run in runs if is_live(run)]
 
     def _named(self, runs: Sequence[Run]) -> str:
-        links = (f"[`{run.id}`]({self._parts.url_of(run.id)})" for run in runs)
+        links = (f"[{run_title(run)}]({self._parts.url_of(run.id)})" for run in runs)
         return ", ".join(links)
 
 

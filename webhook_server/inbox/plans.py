@@ -18,7 +18,7 @@ from webhook_server.planning import NoProviders, Planner, ToPlan
 from webhook_server.runs import approval
 from webhook_server.runs.differences import differences
 from webhook_server.runs.images import reusable
-from webhook_server.runs.model import Cause, Origin, PolicySeen, Reason, Run, RunKey, State
+from webhook_server.runs.model import Cause, Grant, Origin, PolicySeen, Reason, Run, RunKey, State
 from webhook_server.runs.plan_check import plan_result
 from webhook_server.runs.planned import Image, Planned, Verdict
 from webhook_server.runs.pull import PlanResult
@@ -101,19 +101,22 @@ class Plans:
         try:
             seen = at.parts.policy(at.place)
         except Transient as error:
-            planned = replace(planned, verdict=Verdict(unread=str(error)))
-            return self._priced(at, planned, spec, None)
+            planned = replace(planned, spec=spec, verdict=Verdict(unread=str(error)))
+            return self._priced(at, planned, Grant(), None)
         grant = approval.grant_of(spec, seen.policy, fork=at.fork)
-        wanted = approval.granted(spec, grant)
-        planned = self._priced(at, planned, wanted, seen.policy.limits.monthly_budget_usd)
+        planned = replace(planned, spec=approval.granted(spec, grant))
+        planned = self._priced(at, planned, grant, seen.policy.limits.monthly_budget_usd)
         verdict = self._verdict(at, planned, seen, spec)
         notices = approval.lowered(grant, fork=at.fork)
         return replace(planned, verdict=replace(verdict, notices=notices))
 
     def _priced(
-        self, at: _At, planned: Planned, spec: Spec, monthly_usd: Decimal | None
+        self, at: _At, planned: Planned, grant: Grant, monthly_usd: Decimal | None
     ) -> Planned:
         """Add what a run by this spec would get: it is what the policy leaves of the file's."""
+        spec = planned.spec
+        if spec is None:
+            return planned
         before = planned.image.before
         what = ToPlan(
             spec=spec,
@@ -121,12 +124,13 @@ class Plans:
             repository=at.place.full_name,
             minimum_driver=before.about.minimum_driver if before else None,
             monthly_usd=monthly_usd,
+            grant=grant,
         )
         try:
             view = self.planner.plan(what)
         except NoProviders:
-            return replace(planned, spec=spec, no_view="this server lends no instances itself.")
-        planned = replace(planned, spec=spec, view=view)
+            return replace(planned, no_view="this server lends no instances itself.")
+        planned = replace(planned, view=view)
         first = planned.first
         waits = self._history.waits(first.provider, first.machine) if first else ()
         return replace(planned, waits=waits)

@@ -36,8 +36,8 @@ from webhook_server.runs.pull import Unproven, proven_head
 NO_SUCH_RUN = "there is no such run here."
 ON_DEMAND = (("spot", "false"),)  # the override that `--on-demand` is
 _FORK = (
-    "this pull request comes from a fork: nothing of it runs before somebody with the right to "
-    "it has looked at the commit and said `approve` with its name, {short} now."
+    "this pull request comes from a fork: nothing of it runs before somebody with the right to"
+    " it has looked at its commit and commented `/cynthus approve {short}`."
 )
 _SHOWN_SHA = 7
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import pairwise, zip_longest
 
 from cynthus.money import of_limit, usd
+from webhook_server.runs.attempts import span
 from webhook_server.runs.feed_facts import Feed, Moment
 from webhook_server.runs.forecast import Left, expected_usd, remaining
 from webhook_server.runs.headline import left_text
@@ -16,6 +19,7 @@ from webhook_server.runs.terms import is_held, longest, most_usd, usd_per_hour
 from webhook_server.runs.usage import rows
 
 _TIMELINE = 40  # lines: a check run is a page, the feed has all
+_SHORTEST = timedelta(seconds=1)
 _BAR = 24
 _TEXT = 60  # signs of a phase's name: the chart's lines must not wrap
 _SHA = 12  # digits of a commit: more than any repository needs to name one
@@ -55,7 +59,7 @@ def origin(run: Run, original: Run | None) -> str:
 
 def timeline(feed: Feed) -> str:
     """Return the phases as a chart of bars, each as long as it took beside the longest."""
-    moments = feed.timeline[-_TIMELINE:]
+    moments = list(_lasting(feed.timeline))[-_TIMELINE:]
     if not moments:
         return ""
     took = [(after.at - here.at).total_seconds() for here, after in pairwise(moments)]
@@ -66,6 +70,16 @@ def timeline(feed: Feed) -> str:
     ]
     chart = "\n".join([*lines, _line(moments[-1], "", "")])
     return f"### Timeline (UTC)\n{fenced(chart)}"
+
+
+def _lasting(moments: Sequence[Moment]) -> Iterator[Moment]:
+    """Yield what lasted a second or more, and the newest: refused orders would fill the page."""
+    told = ""
+    for here, after in zip_longest(moments, moments[1:]):
+        lasted = after is None or not timedelta(0) <= after.at - here.at < _SHORTEST
+        if lasted and here.text != told:
+            told = here.text
+            yield here
 
 
 def _line(moment: Moment, drawn: str, length: str) -> str:
@@ -96,7 +110,8 @@ def _course(values: tuple[float, ...], full: float | None) -> str:
 
 def cost(run: Run, feed: Feed) -> str:
     """Return what it cost up to the newest news, its rate, and what it will come to."""
-    facts = [f"cost so far {of_limit(run.cost_usd, most_usd(run))}" if run.attempts else ""]
+    so_far = "" if run.state is State.FINISHED else " so far"
+    facts = [f"cost{so_far} {of_limit(run.cost_usd, most_usd(run))}" if run.attempts else ""]
     rate = usd_per_hour(run)
     if rate > 0 and run.state is not State.FINISHED:
         facts.append(f"{usd(rate)} an hour")
@@ -109,7 +124,7 @@ def cost(run: Run, feed: Feed) -> str:
         )
     most = longest(run)
     if most is not None and run.extensions:
-        facts.append(f"at most {most}")
+        facts.append(f"at most {span(most)}")
     if run.attempt and run.attempt.offer.price_source:
         facts.append(f"an estimate by {inline(run.attempt.offer.price_source, 120)}")
     return " · ".join(fact for fact in facts if fact)
@@ -120,7 +135,7 @@ def made(run: Run) -> str:
     facts = [f"image {code(run.image)}"] if run.image else []
     stored = [output for output in run.outputs or () if output.left_out is None]
     if run.outputs is not None:
-        facts.append(f"{len(stored)} output files")
+        facts.append("1 output file" if len(stored) == 1 else f"{len(stored)} output files")
     left_out = [output for output in run.outputs or () if output.left_out][:_LEFT_OUT]
     lines = [f"- left out: {code(o.path)}: {inline(o.left_out or '', 200)}" for o in left_out]
     return "\n".join([" · ".join(facts), *lines]).strip()

@@ -138,7 +138,9 @@ def _cost_row(left: Run, right: Run) -> str:
     more = right.cost_usd - left.cost_usd
     sign = "-" if more < 0 else "+"
     share = f" ({_percent(float(more / left.cost_usd))})" if left.cost_usd else ""
-    said = f"{sign}{usd(abs(more))}{share}" if more else "="
+    # Both are shown in whole cents: a difference of less would contradict what stands beside it.
+    same = usd(left.cost_usd) == usd(right.cost_usd)
+    said = "=" if same else f"{sign}{usd(abs(more))}{share}"
     return _line("cost", usd(left.cost_usd), usd(right.cost_usd), said)
 
 
@@ -165,12 +167,13 @@ def _folded(what: str, heads: tuple[str, ...], rows: Iterable[Row], left: Side, 
     names = [f"\\#{side.run.number}" for side in (left, right)]
     if names[0] == names[1]:
         names = [title(side.run) for side in (left, right)]
+    differ = "differs" if len(differing) == 1 else "differ"
     limit = _PACKAGES if what == "Packages" else _FIELDS
     shown = [_line(*row) for row in differing[:limit]]
     more = [f"\n… {len(differing) - limit} more."] if len(differing) > limit else []
     return "\n".join(
         [
-            f"<details><summary>{what}: {len(differing)} differ</summary>",
+            f"<details><summary>{what}: {len(differing)} {differ}</summary>",
             "",
             _line(*heads, *names),
             "|---|---|---|",

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from cynthus.repository_policy import POLICY_PATH
+from webhook_server.runs.attempts import span
 from webhook_server.runs.limits import deadline, extended_by, winding_up
 from webhook_server.runs.look import Look, Try, clock, notice
 from webhook_server.runs.model import Extension, Prolong
@@ -49,9 +50,9 @@ def _taken(at: L, wish: Extension) -> L:
 
 def _told(wish: Extension, got: timedelta, now: timedelta, why: str) -> str:
     if got == wish.more:
-        return f"{wish.by} extended it by {got}: it may take {now} now"
-    what = f"{got} of it" if got else "none of it"
-    return f"{wish.by} asked for {wish.more} more and got {what}: {why}"
+        return f"{wish.by} extended it by {span(got)}: it may take {span(now)} now"
+    what = f"{span(got)} of it" if got else "none of it"
+    return f"{wish.by} asked for {span(wish.more)} more and got {what}: {why}"
 
 
 def prolonged(at: Try) -> list[Prolong]:

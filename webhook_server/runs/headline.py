@@ -18,6 +18,7 @@ from webhook_server.runs.terms import is_held, most_usd, started_at
 TITLE_LIMIT = 200  # signs: more is cut by every list of checks
 _REASON_LIMIT = 100
 _WORD_LIMIT = 24  # of a name that a user gave: a phase, a metric
+COUNTERS = ("epoch", "epochs")  # metrics that count how far it is: no result
 _HEADLINES = 2  # metrics: a title is no table
 _LIVE_MINUTES = 90  # up to here minutes are told
 _LIVE_HOURS = 48
@@ -79,7 +80,8 @@ def _state(run: Run) -> str:
     ended = (run.outcome or Outcome.FAILED).value.replace("_", " ")
     if run.outcome is Outcome.SUCCEEDED:
         return ended
-    return f"{ended}: {hostile.title(run.reason.text, _REASON_LIMIT).rstrip('. ')}"
+    why = hostile.title(run.reason.text, _REASON_LIMIT).rstrip(". ")
+    return why if why.startswith(ended) else f"{ended}: {why}"
 
 
 def _course(feed: Feed) -> str:
@@ -99,7 +101,7 @@ def _newest(feed: Feed, name: str) -> float | None:
 
 def _metrics(feed: Feed) -> list[str]:
     newest = [(name, values[-1]) for name, values in feed.metrics.items() if values]
-    told = [pair for pair in newest if pair[0] not in ("epoch", "epochs")]
+    told = [pair for pair in newest if pair[0] not in COUNTERS]
     return [f"{_name(name)} {number(value)}" for name, value in told]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cynthus.money import usd
+from webhook_server.runs.attempts import span
 from webhook_server.runs.model import Run
 from webhook_server.runs.standing import reproduced
 
@@ -48,4 +49,4 @@ def _people(run: Run) -> Iterator[Fact]:
         yield "approved by", f"{run.approval.by}, {at}, up to {usd(run.approval.cap_usd)}"
     for extension in run.extensions[:_SHOWN]:
         at = f"{extension.at:%Y-%m-%d %H:%M} UTC"
-        yield "more time", f"{extension.more} by {extension.by}, {at}"
+        yield "more time", f"{span(extension.more)} by {extension.by}, {at}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from webhook_server.runs.budget import BudgetSeen, month_turns_at
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt, refusal
 from webhook_server.runs.environments import driver_refusal
 from webhook_server.runs.limits import allowed, price
-from webhook_server.runs.model import Cause, Observations, Offer, Reason, Run, RunKey, State
+from webhook_server.runs.model import Cause, Grant, Observations, Offer, Reason, Run, RunKey, State
 from webhook_server.runs.places import cool_down
 from webhook_server.runs.policy import Policy
 
@@ -28,6 +28,7 @@ class Question:
     provider: str
     policy: Policy
     minimum_driver: str | None = None  # of the environment, as far as it is known
+    grant: Grant = field(default_factory=Grant)
 
 
 def plan(question: Question, seen: Observations, now: datetime) -> PlanView:
@@ -70,6 +71,7 @@ def _imagined(question: Question, now: datetime) -> Run:
         state_since=now,
         reason=Reason(cause=Cause.ACCEPTED, text=""),
         created_at=now,
+        grant=question.grant,
     )
 
 

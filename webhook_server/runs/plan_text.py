@@ -8,6 +8,7 @@ from datetime import timedelta
 from cynthus.money import of_limit, usd, usd_left
 from cynthus.wire_money import BudgetView, OfferView, PlanView
 from webhook_server.runs.attempts import span
+from webhook_server.runs.differences import HIDDEN, Difference
 from webhook_server.runs.hostile import code, inline
 from webhook_server.runs.planned import Image, Planned, Verdict, likely_usd, machine_of, typical
 
@@ -121,7 +122,7 @@ def _start(one: Planned) -> str:
         return "When it would start is not known: no earlier run had such a machine."
     return (
         f"It would start about {span(typical(one.waits))} after its image is there: the median of"
-        f" {_last(len(one.waits), 'wait')} on {inline(offer.machine, 60)}."
+        f" {_last(len(one.waits), 'start')} on {inline(offer.machine, 60)}."
     )
 
 
@@ -137,12 +138,13 @@ def _cost(one: Planned) -> str:
     took = span(typical(one.durations))
     return (
         f"It would cost about {of_limit(likely, one.view.max_cost_usd)}:"
-        f" {_last(len(one.durations), 'success', 'successes')} took {took}; {limit}."
+        f" {_last(len(one.durations), 'success')} took {took}; {limit}."
     )
 
 
-def _last(count: int, one: str, many: str = "") -> str:
-    return f"the last {one}" if count == 1 else f"the last {count} {many or f'{one}s'}"
+def _last(number: int, what: str) -> str:
+    many = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"the last {what}" if number == 1 else f"the last {number} {many}"
 
 
 def _budget(budget: BudgetView) -> str:
@@ -157,13 +159,16 @@ def _changes(one: Planned) -> str:
         return "The base branch has no such spec."
     if not one.changes:
         return "" if one.spec is None else "It means the same as on the base branch."
-    rows = [
-        f"- {code(change.path)}: {_value(change.old)} → {_value(change.new)}"
-        for change in one.changes[:_CHANGES]
-    ]
+    rows = [f"- {code(change.path)}: {_change(change)}" for change in one.changes[:_CHANGES]]
     more = len(one.changes) - _CHANGES
     left = [f"- and {more} more"] if more > 0 else []
     return "\n".join(["What changes against the base branch:", "", *rows, *left])
+
+
+def _change(change: Difference) -> str:
+    if change.old == change.new == HIDDEN:
+        return "another value, which is not shown"
+    return f"{_value(change.old)} → {_value(change.new)}"
 
 
 def _value(value: str | None) -> str:

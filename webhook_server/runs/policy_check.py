@@ -15,6 +15,7 @@ from webhook_server.runs.annotations import Annotation
 from webhook_server.runs.hostile import clean, inline
 from webhook_server.runs.model import PolicySeen, SpecFault
 from webhook_server.runs.report import CheckRun
+from webhook_server.runs.rights import who_may
 
 CHECK_NAME = "cynthus/policy"
 _MESSAGE_LIMIT = 8_000  # GitHub takes 64 KB; a person reads the first lines
@@ -100,7 +101,8 @@ def _lines(policy: RepositoryPolicy) -> Iterator[tuple[str, str]]:
     asks = [f"beyond {usd(approval.cost_usd)}"] if approval.cost_usd is not None else []
     asks += [f"longer than {approval.duration}"] if approval.duration is not None else []
     asks += [f"with {', '.join(approval.gpus)}"] if approval.gpus else []
-    yield "needs approval", "; ".join(asks) or "only what comes from forks"
+    by = f" (by {who_may(approval.by)})"
+    yield "needs approval", "; ".join([*(ask + by for ask in asks), "what comes from forks"])
 
 
 def _annotation(fault: SpecFault) -> Annotation:

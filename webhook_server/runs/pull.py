@@ -9,6 +9,7 @@ from cynthus.repository_policy import Verb
 from webhook_server.runs.model import SpecFault
 
 MOST_REPLIES = 20  # what a comment holds with room for its table; older answers were read long ago
+PRESSED = "button/"  # how the key of a button's reply begins
 _SHOWN_SHA = 7  # as GitHub shortens them
 
 

@@ -96,13 +96,17 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 # ── the notes ───────────────────────────────────────────────────────────────────────────────────
 
 
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number} files"
+
+
 def notes(
     run: Run, planned: ReleasePlan, metrics: Mapping[str, Sequence[float]], *, url: str, base: bool
 ) -> str:
     """Return the release's text; `base`: its tag could not be put on the run's own commit."""
     lines = [
         f"Outputs of {code(run.key.spec_path)} at {run.key.commit_sha}, "
-        f"{len(planned.files)} files, {usd(run.cost_usd)}.",
+        f"{_files(len(planned.files))}, {usd(run.cost_usd)}.",
         "",
         *_base_note(run, base=base),
         *_metric_table(metrics),

@@ -30,6 +30,7 @@ BUSY = 60.0  # percent: above it the GPU is what the work waits for, and a small
 WORTH = Decimal("0.9")  # of today's price: a smaller difference is gone with the next price list
 _PERCENT = 100.0
 _CONTEXT = 10**9  # bytes: a CUDA context alone takes some hundred MB; less is no use of a GPU
+_CENT = Decimal("0.01")
 _GIB = 1 << 30
 _GPU_KEY = re.compile(r"^[ \t]*(?:-[ \t]+)?gpu[ \t]*:", re.MULTILINE)
 
@@ -178,12 +179,14 @@ def _text(ran: _Ran, usage: Usage, best: Offer) -> str:
     now, nodes = ran.attempt.offer, len(ran.attempt.members)
     found = " and ".join(_findings(now, usage))
     less = (now.usd_per_hour - best.usd_per_hour) * nodes
+    saved = price(less, ran.time)
+    whole = usd_left(saved) if saved >= _CENT else "less than a cent"
     machine = "" if best.machine == best.place else f" ({best.machine})"
     return (
         f"{found[:1].upper()}{found[1:]}. {place_text(best, nodes=nodes)}{machine} would have held"
         f" it with half as much again to spare, for {usd(best.usd_per_hour)} instead of"
         f" {usd(now.usd_per_hour)} an hour{' each' if nodes > 1 else ''}: {usd_left(less)} an hour"
-        f" less, {usd_left(price(less, ran.time))} for a run like this one, if it takes no longer"
+        f" less, {whole} for a run like this one, if it takes no longer"
         f" there.{_slower(ran, usage, best)}{_sizes(ran, best)}"
     )
 

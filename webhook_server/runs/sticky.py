@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 from cynthus.money import of_limit, usd_left
+from webhook_server.runs.headline import COUNTERS
 from webhook_server.runs.hostile import code, cut_end, escaped, inline
 from webhook_server.runs.model import Outcome, Run, State
-from webhook_server.runs.pull import Pull, Reply
+from webhook_server.runs.pull import PRESSED, Pull, Reply
 
 # GitHub refuses a longer body with 422 "Body is too long (maximum is 65536 characters)"; counted
 # here in bytes, which is never less. https://github.com/orgs/community/discussions/27190
@@ -87,9 +88,9 @@ def _disarmed(text: str) -> str:
 
 
 def _open(reply: Reply) -> str:
-    said = "was refused" if reply.refused else "asked"
-    text = cut_end(reply.text, _REPLY_LIMIT, "_The rest is left out: the answer is too long._")
-    return f"**{inline(reply.by, 60)}** {said} {code(reply.asked, 200)}\n\n{text}"
+    done = "pressed" if reply.key.startswith(PRESSED) else "asked"
+    said = "was refused" if reply.refused else done
+    return f"**{inline(reply.by, 60)}** {said} {code(reply.asked, 200)}\n\n{_text(reply)}"
 
 
 def _folded(older: Sequence[Reply], room: int) -> list[str]:
@@ -107,8 +108,14 @@ def _folded(older: Sequence[Reply], room: int) -> list[str]:
 def _closed(reply: Reply) -> str:
     said = "refused" if reply.refused else "answered"
     head = f"{escaped(reply.by, 60)}: <code>{escaped(reply.asked, 120)}</code> ({said})"
-    text = cut_end(reply.text, _REPLY_LIMIT, "_The rest is left out: the answer is too long._")
-    return f"<details><summary>{head}</summary>\n\n{text}\n\n</details>"
+    return f"<details><summary>{head}</summary>\n\n{_text(reply)}\n\n</details>"
+
+
+def _text(reply: Reply) -> str:
+    """Return the answer; a refusal stands alone here, though others quote it after a name."""
+    text = reply.text
+    text = text[:1].upper() + text[1:] if reply.refused else text
+    return cut_end(text, _REPLY_LIMIT, "_The rest is left out: the answer is too long._")
 
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
@@ -192,7 +199,8 @@ def _sweep(lines: Sequence[RunLine], url_of: Callable[[str], str]) -> str:
     """Return a sweep's runs with the values that differ and the metrics that they reached."""
     ordered = sorted(lines, key=_index)
     axes = list(dict.fromkeys(key for line in ordered for key, _ in line.run.origin.overrides))
-    names = list(dict.fromkeys(name for line in ordered for name in line.metrics))[:_METRICS]
+    told = dict.fromkeys(name for line in ordered for name in line.metrics)
+    names = [name for name in told if name not in COUNTERS][:_METRICS]
     best = {name: _best(name, ordered) for name in names}
     columns = ["run", *(_cell(axis, 60) for axis in axes), *(_cell(name, 40) for name in names)]
     head = [f"| {' | '.join([*columns, 'where it stands', ''])} |"]

@@ -105,7 +105,7 @@ def test_the_origin_is_told_whole() -> None:
         "- a fork's commit: no secrets, caches of its own, lower limits",
         "- instead of the file's value: ` env.LR=1e-4 `",
         "- approved by: ada, 2026-01-31 12:00 UTC, up to $2.00",
-        "- more time: 1:00:00 by eve, 2026-01-31 12:00 UTC",
+        "- more time: 1h00m by eve, 2026-01-31 12:00 UTC",
     ]
     assert check_facts.origin(a_run(), None) == ""
 
@@ -123,6 +123,15 @@ def test_phases_are_bars_as_long_as_they_took() -> None:
         "````",
     ]
     assert check_facts.timeline(Feed()) == ""
+
+
+def test_what_lasted_no_second_is_left_out_of_the_timeline() -> None:
+    told = (("queued", 0), ("provisioning", 0), ("queued", 0), ("queued", 30), ("running", 30))
+    moments = tuple(Moment(at=NOON + seconds(at), text=text) for text, at in told)
+    lines = check_facts.timeline(Feed(timeline=moments)).splitlines()[2:-1]
+    assert [line.split()[-1] for line in lines] == ["queued", "running"]
+    assert lines[0].startswith("12:00:00")
+    assert " 30s " in lines[0]
 
 
 def test_a_clock_that_went_back_draws_no_bar() -> None:
@@ -153,8 +162,8 @@ def test_cost_is_told_with_its_limit_its_rate_and_what_it_will_come_to() -> None
     )
     assert check_facts.cost(run, Feed(headway=headway)) == (
         "cost so far $1.80 of $9.00 · $3.60 an hour"
-        " · about $3.60 in the end (30 min left at 12:30 UTC) · at most 1 day, 1:00:00"
+        " · about $3.60 in the end (30 min left at 12:30 UTC) · at most 1d1h"
     )
     done = replace(run, state=State.FINISHED, extensions=())
-    assert check_facts.cost(done, Feed(headway=headway)) == "cost so far $1.80 of $9.00"
+    assert check_facts.cost(done, Feed(headway=headway)) == "cost $1.80 of $9.00"
     assert check_facts.cost(a_run(State.QUEUED), Feed()) == ""

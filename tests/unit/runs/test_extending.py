@@ -52,7 +52,7 @@ def test_a_wish_moves_the_deadline_once_and_the_agent_is_told() -> None:
     run, now = running(), NOON + HOUR / 2
     decision = decide(run, beating(run, wish()), now)
     assert extended_by(decision.run) == HOUR
-    assert decision.run.notices == ("ada extended it by 1:00:00: it may take 2:00:00 now",)
+    assert decision.run.notices == ("ada extended it by 1h00m: it may take 2h00m now",)
     over_at = NOON + 2 * HOUR
     assert Prolong(name=run.attempts[0].instance, deadline_at=over_at) in decision.commands
     again = decide(decision.run, beating(run, wish()), now)

@@ -11,7 +11,7 @@ from cynthus.spec import Resources
 from tests.builders import NOON, a_run, a_spec, an_offer
 from webhook_server.runs.budget import BudgetScope, BudgetSeen
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import CoolDown, Denial, Observations, State
+from webhook_server.runs.model import CoolDown, Denial, Grant, Observations, State
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import CLOUD, within
 
@@ -52,6 +52,16 @@ def test_the_most_is_what_an_order_would_commit_to() -> None:
         run = a_run(State.QUEUED, spec=question.spec)
         [offer] = plan(question, seen, NOON).offers
         assert offer.most_usd == decide(run, seen, NOON).commitment_usd
+
+
+def test_the_most_counts_the_time_that_may_be_asked_for_later() -> None:
+    seen, grant = Observations(offers=(an_offer(),)), Grant(extend=2 * HOUR)
+    question = replace(a_question(max_duration=HOUR), grant=grant)
+    run = a_run(State.QUEUED, spec=question.spec, grant=grant)
+    [offer] = plan(question, seen, NOON).offers
+    [without] = plan(a_question(max_duration=HOUR), seen, NOON).offers
+    assert offer.most_usd == decide(run, seen, NOON).commitment_usd
+    assert offer.most_usd - without.most_usd == 2 * an_offer().usd_per_hour
 
 
 def test_a_gang_costs_what_its_instances_cost() -> None:

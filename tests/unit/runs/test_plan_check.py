@@ -169,7 +169,7 @@ def test_the_summary_tells_image_offers_start_cost_budget_and_policy() -> None:
         "| 1 | us\\-central1\\-a | a2\\|x, 1 l4 | yes | $0.60 | $1.20 | $1.40 | its NVIDIA driver",
         "| 2 | us\\-central1\\-a | g2\\-standard\\-4, 1 l4 | no |",
         "Prices are estimates by list prices of 2026\\-08\\-03.",
-        "It would start about 2m00s after its image is there: the median of the last 3 waits on g2",
+        "It would start about 2m00s after its image is there: the median of the last 3 starts on",
         "It would cost about $0.20 of $5.00: the last 3 successes took 20m00s; its hard limits are"
         " 2h00m and $5.00.",
         "Budget of the repository: $400.00 left of $500.00 until 2026-01-31 (UTC).",

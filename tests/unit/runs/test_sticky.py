@@ -61,8 +61,8 @@ def rows(text: str) -> list[str]:
 def test_the_newest_answer_is_open_and_older_ones_are_folded_newest_first() -> None:
     text = shown(a_reply(1), a_reply(2, by="bob"), a_reply(3, refused=True))
     assert text.startswith(f"{marker_of(a_pull())}\n### Cynthus\n\n**ada** was refused")
-    assert "answer 3" in text.partition("<details>")[0]
-    assert text.index("answer 3") < text.index("answer 2") < text.index("answer 1")
+    assert "Answer 3" in text.partition("<details>")[0]
+    assert text.index("Answer 3") < text.index("answer 2") < text.index("answer 1")
     assert text.count("<details>") == text.count("</details>") == 2
     assert "<summary>bob: <code>/cynthus status</code> (answered)</summary>" in text
 
