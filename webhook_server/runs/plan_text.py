@@ -8,7 +8,7 @@ from datetime import timedelta
 from cynthus.money import of_limit, usd, usd_left
 from cynthus.wire_money import BudgetView, OfferView, PlanView
 from webhook_server.runs.attempts import span
-from webhook_server.runs.differences import HIDDEN, Difference
+from webhook_server.runs.differences import Difference
 from webhook_server.runs.hostile import code, inline
 from webhook_server.runs.planned import Image, Planned, Verdict, likely_usd, machine_of, typical
 
@@ -166,8 +166,6 @@ def _changes(one: Planned) -> str:
 
 
 def _change(change: Difference) -> str:
-    if change.old == change.new == HIDDEN:
-        return "another value, which is not shown"
     return f"{_value(change.old)} → {_value(change.new)}"
 
 
