@@ -102,23 +102,25 @@ def proven_head(
     A comment does not say which commit its author looked at. It is the head of now only if that
     had been the head before the comment was written, by GitHub's own clock, which counts whole
     seconds: "before" is strict. Otherwise somebody may have pushed between reading and running.
-    A named commit leaves no doubt, and a fork's must be named: its author is a stranger.
+    A commit that is named in full leaves no doubt, and a fork's must be named: its author is a
+    stranger. The first digits alone prove nothing: two commits that share seven of them are made
+    within minutes (https://blog.teddykatz.com/2019/11/12/github-actions-dos.html).
     https://docs.github.com/webhooks/webhook-events-and-payloads#issue_comment has no head.
     """
     short = now_sha[:_SHOWN_SHA]
-    if named is not None:
-        if now_sha.startswith(named.lower()):
-            return now_sha
+    if named is not None and named.lower() == now_sha:
+        return now_sha
+    if named is not None and not now_sha.startswith(named.lower()):
         text = f"the head is {short} now, and not {named[:_SHOWN_SHA]}. Look at it and ask again."
         return Unproven(text=text)
-    if pull.fork:
+    if named is None and pull.fork:
         return Unproven(text=f"the commit of a fork must be named: {short} is the head now.")
     head = pull.head
     if head is not None and head.sha == now_sha and head.since < asked_at:
         return now_sha
     return Unproven(
         text=f"which commit is meant cannot be proven: the head, {short} now, may have moved. "
-        f"Ask again, or name the commit: `run {short}`."
+        f"Look at it and ask again, or name the commit in full: `{now_sha}`."
     )
 
 
