@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cynthus.repository_policy import Verb
 from webhook_server.runs.model import SpecFault
 
 MOST_REPLIES = 20  # what a comment holds with room for its table; older answers were read long ago
+#: Answers within an hour that somebody who may run nothing gets at one pull request: enough to
+#: look around, too few to push others' answers out or to use up the installation's requests.
+MOST_ANSWERS, AN_HOUR = 6, timedelta(hours=1)
 _SHOWN_SHA = 7  # as GitHub shortens them
 
 
@@ -104,7 +107,7 @@ def proven_head(
     seconds: "before" is strict. Otherwise somebody may have pushed between reading and running.
     A commit that is named in full leaves no doubt, and a fork's must be named: its author is a
     stranger. The first digits alone prove nothing: two commits that share seven of them are made
-    within minutes (https://blog.teddykatz.com/2019/11/12/github-actions-dos.html).
+    within minutes (https://people.kernel.org/kees/colliding-with-the-sha-prefix-of-linuxs-initial-git-commit).
     https://docs.github.com/webhooks/webhook-events-and-payloads#issue_comment has no head.
     """
     short = now_sha[:_SHOWN_SHA]
@@ -132,3 +135,10 @@ def with_reply(pull: Pull, reply: Reply) -> Pull:
     if any(one.key == reply.key for one in pull.replies):
         return pull
     return replace(pull, replies=(*pull.replies, reply)[-MOST_REPLIES:])
+
+
+def is_answered_enough(pull: Pull | None, login: str, now: datetime) -> bool:
+    """Say whether somebody was given as many answers lately as those get who may run nothing."""
+    replies = pull.replies if pull is not None else ()
+    lately = [one for one in replies if one.by == login and now - one.at < AN_HOUR]
+    return len(lately) >= MOST_ANSWERS
