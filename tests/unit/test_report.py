@@ -10,7 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cynthus.money import usd
@@ -223,6 +223,7 @@ def test_a_log_cannot_leave_its_fence() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text() | st.text(alphabet="/cynthus run`~\n >-*#@<!", max_size=80))
+@example("/cynthus")
 def test_no_text_breaks_a_report(text: str) -> None:
     for part in everywhere(text):
         assert len(part.encode()) <= TEXT_LIMIT

@@ -39,7 +39,8 @@ def inline(text: str, limit: int = 1000) -> str:
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     text = _LINK.sub(lambda found: found[0] + _BREAK, _MENTION.sub("@" + _BREAK, text))
-    return _MARKDOWN.sub(r"\\\1", text)
+    no_ask = _ASK.sub(lambda found: f"{found[1]}/{_BREAK}", text)  # it may begin a line
+    return _MARKDOWN.sub(r"\\\1", no_ask)
 
 
 def escaped(text: str, limit: int = 1000) -> str:
