@@ -36,7 +36,8 @@ class Policies:
         """Return the policy of the repository's default branch, at most five minutes old.
 
         One that a push has changed is read again. While GitHub cannot be asked, what was read in
-        the last 24 hours counts. Raises: Transient when there is no such reading.
+        the last 24 hours counts, unless a push has changed it since: whoever made it stricter did
+        not mean the run that waits. Raises: Transient when there is no such reading.
         """
         kept = self._store.get(place.id)
         return self._fresh(kept) or self._read(place, kept)
@@ -71,7 +72,7 @@ class Policies:
         return seen
 
     def _old(self, kept: PolicyKept | None, error: Exception) -> PolicySeen:
-        if kept is not None and self._now() - kept.seen.read_at < SERVES:
+        if kept and not kept.stale and self._now() - kept.seen.read_at < SERVES:
             return kept.seen
         retry_at = error.retry_at if isinstance(error, Transient) else None
         raise Transient(f"{POLICY_PATH} cannot be read now: {error}", retry_at) from error

@@ -31,7 +31,7 @@ from webhook_server.inbox.comments import Comments
 from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import Commented, intent_of
 from webhook_server.runs.model import Hold, Origin, Outcome, Run, SpecFault, State
-from webhook_server.runs.pull import Reply
+from webhook_server.runs.pull import MOST_ANSWERS, Reply
 from webhook_server.stores import warm_store
 from webhook_server.stores.publication_store import PublicationKind
 from webhook_server.stores.tables import publications
@@ -232,6 +232,35 @@ def emoji_of(world: Worlds, pull: Pull, login: str, body: str) -> list[str]:
     return [reaction.content for reaction in comment.get_reactions()]
 
 
+def test_c1_a_stranger_who_goes_on_asking_costs_one_request_a_comment(
+    world: Worlds, pull: Pull
+) -> None:
+    pull.asks("none", "/cynthus run")
+    for body in ("/cynthus run", "/cynthus status\n/cynthus what\n/cynthus retry", "/cynthus what"):
+        world.forget_requests()
+        assert pull.asks("none", body) == []
+        assert [one["path"].rpartition("/")[2] for one in world.requests()] == ["permission"]
+    path = f"/repos/{world.repo}/collaborators/none"
+    world.github.sim("PUT", path, {"permission": "write"})
+    try:
+        [reply] = pull.asks("none", "/cynthus run")  # who has the right by now is served at once
+    finally:
+        world.github.sim("PUT", path, {"permission": "none"})
+    assert not reply.refused
+
+
+def test_who_may_run_nothing_is_answered_so_often_an_hour_and_others_always(
+    world: Worlds, pull: Pull
+) -> None:
+    assert len(pull.asks("read", "/cynthus help\n" * 10)) == MOST_ANSWERS
+    world.forget_requests()
+    assert pull.asks("read", "/cynthus help") == []
+    assert len(world.requests()) == 1
+    assert len(pull.asks("write", "/cynthus help\n" * 10)) == 10
+    pull.later(3600)
+    assert len(pull.asks("read", "/cynthus help")) == 1
+
+
 def test_an_emoji_that_fails_undoes_nothing(world: Worlds, pull: Pull) -> None:
     world.fault(kind="error", status=500, times=-1, match={"path": "reactions"})
     [reply] = pull.asks("write", "/cynthus run")
@@ -401,7 +430,7 @@ def test_c11_a_push_after_the_comment_runs_nothing_and_asking_again_does(
     world.pass_on("issue_comment.created")
     assert own.runs == []
     [reply] = own.replies
-    assert f"run {evil[:7]}" in reply.text
+    assert f"`{evil}`" in reply.text
     own.asks("write", f"/cynthus run {clean}")
     assert own.runs == []
     own.asks("write", "/cynthus run")
@@ -722,6 +751,28 @@ def test_a_held_run_goes_on_only_by_whom_its_own_line_names(world: Worlds, pull:
     assert approval.cap_usd == Decimal(9)
 
 
+def test_a_yes_is_for_what_waited_when_it_was_written_and_not_for_what_came_after(
+    world: Worlds, pull: Pull
+) -> None:
+    looked_at = pull.held()
+    bodies = (f"/cynthus approve {pull.sha}", "/cynthus run max_cost=999")
+    for body in bodies:
+        pull.says("write", body)
+    found = [world.sink.wait_for("issue_comment.created") for _ in bodies]
+    found.sort(key=lambda one: one.payload["comment"]["body"], reverse=True)
+    for delivery, hold in zip(found, (looked_at.hold, None), strict=True):  # the run comes first
+        guid = delivery.headers["x-github-delivery"]
+        world.server.deliver(guid, delivery.event, delivery.body)
+        slipped_in = pull.runs[0]
+        if hold is not None:
+            pull.bring(slipped_in.id, State.QUEUED, hold=hold)
+    assert world.server.runs.wishes(looked_at.id).approval is not None
+    assert world.server.runs.wishes(slipped_in.id).approval is None
+    world.server.finish(looked_at.id, Outcome.CANCELLED)
+    [reply] = pull.asks("write", f"/cynthus approve {pull.sha}")
+    assert reply.run_ids == (slipped_in.id,)
+
+
 def test_an_approval_of_another_commit_than_the_head_approves_nothing(
     world: Worlds, own: Pull
 ) -> None:
@@ -857,7 +908,14 @@ def pressed(world: Worlds, run: Run, identifier: str, login: str, **more: Any) -
     press(world, shown | more, identifier, login)
 
 
-def press(world: Worlds, shown: dict[str, Any], identifier: str, login: str) -> None:
+def press(
+    world: Worlds,
+    shown: dict[str, Any],
+    identifier: str,
+    login: str,
+    *,
+    sender_id: int | None = None,
+) -> None:
     user = world.github.post("/users", login=login)
     place = world.server.repositories.get(world.repository_id)
     assert place is not None
@@ -872,7 +930,7 @@ def press(world: Worlds, shown: dict[str, Any], identifier: str, login: str) -> 
             "owner": {"id": place.owner_id},
         },
         "installation": {"id": place.installation_id},
-        "sender": {"id": user["id"], "login": login, "type": "User"},
+        "sender": {"id": sender_id or user["id"], "login": login, "type": "User"},
     }
     guid = f"press-{next(_branches)}"
     world.server.deliver(guid, "check_run", json.dumps(payload).encode())
@@ -969,6 +1027,36 @@ def test_a_policy_that_changes_changes_the_plans_of_open_heads(world: Worlds, ow
     world.push({".github/cynthus-policy.yml": "version: 1 # again\n"}, branch="main")
     world.pass_on("push")
     assert (planned(world, own), planned(world, closed)) == ("success", "action_required")
+
+
+def test_the_approve_button_of_a_plan_approves_nothing_that_the_plan_does_not_show(
+    world: Worlds, pull: Pull
+) -> None:
+    [reply] = pull.asks("write", "/cynthus run max_cost=999")
+    hold = Hold(reasons=("it may cost $999.00",), cap_usd=Decimal(999), who="write")
+    changed = pull.bring(reply.run_ids[0], State.QUEUED, hold=hold)
+    subject = f"pull/{world.repository_id}/{pull.number}"
+    check_run_id = shown_as(world, subject, PublicationKind.PLAN)
+    shown = {"id": check_run_id, "head_sha": pull.sha, "external_id": subject}
+    press(world, shown, "approve", "write")
+    assert world.server.runs.wishes(changed.id).approval is None
+    assert "its own check run" in pull.replies[-1].text
+    as_in_the_file = pull.held()
+    pull.later()  # a press has a key of its own only where it means another run
+    press(world, shown, "approve", "write")
+    assert world.server.runs.wishes(as_in_the_file.id).approval is not None
+    assert world.server.runs.wishes(changed.id).approval is None
+
+
+def test_c3_a_name_that_is_somebody_elses_by_now_gives_no_right(world: Worlds, pull: Pull) -> None:
+    run = pull.live()
+    check_run_id = shown_as(world, run.id, PublicationKind.CHECK_RUN)
+    shown = {"id": check_run_id, "head_sha": run.key.commit_sha, "external_id": run.id}
+    press(
+        world, shown, "extend", "write", sender_id=world.github.post("/users", login="read")["id"]
+    )
+    assert world.server.runs.wishes(run.id).extensions == ()
+    assert "could not be checked" in pull.replies[-1].text
 
 
 def test_the_approve_button_of_a_forks_plan_lets_that_commit_run(world: Worlds, fork: Pull) -> None:

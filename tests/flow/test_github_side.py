@@ -743,7 +743,8 @@ def test_cancel_ends_a_run(world: World) -> None:
         "requested_action": {"identifier": "cancel"},
     }
     for login, wanted in (("eve", None), ("ada", "ada on GitHub")):
-        user = {"id": 1, "login": login, "type": "User"}
+        account = world.github.post("/users", login=login)  # there already: GitHub's own number
+        user = {"id": account["id"], "login": login, "type": "User"}
         body = json.dumps(payload | {"sender": user}).encode()
         server.deliver(f"pressed-by-{login}", "check_run", body)
         wish = server.runs.wishes(run.id).cancel

@@ -149,6 +149,17 @@ def test_while_github_is_away_the_last_reading_serves_for_a_day(world: World) ->
         world.policies.of(place)
 
 
+def test_s4_what_a_push_has_changed_serves_no_more_while_github_is_away(world: World) -> None:
+    world.push(GOOD)
+    place = world.place
+    world.policies.of(place)
+    world.server.clock.pass_by(seconds=1)
+    world.push("version: 1\nlimits: {max_cost: 1.00}\n")
+    world.away()
+    with pytest.raises(Transient, match=r"cynthus-policy\.yml cannot be read now"):
+        world.policies.of(place)
+
+
 def test_a_policy_that_was_never_read_is_not_guessed(world: World) -> None:
     world.push(GOOD)
     place = world.place

@@ -55,6 +55,17 @@ def test_a_push_to_the_default_branch_makes_the_kept_policy_stale(
     assert shown is None, "nobody knows that the file changed, and it is the one that counts"
 
 
+def test_a_reading_that_was_under_way_during_the_push_stays_stale(store: PolicyStore) -> None:
+    store.keep(7, SEEN)
+    store.pushed(7, SHA, NOON + timedelta(seconds=2), touched=True, counts=True)
+    begun_before = replace(SEEN, read_at=NOON + timedelta(seconds=1))
+    store.keep(7, begun_before)
+    assert store.get(7) == PolicyKept(seen=begun_before, stale=True)
+    begun_after = replace(SEEN, read_at=NOON + timedelta(seconds=3))
+    store.keep(7, begun_after)
+    assert store.get(7) == PolicyKept(seen=begun_after, stale=False)
+
+
 @pytest.mark.parametrize(("touched", "counts"), [(True, True), (True, False), (False, False)])
 def test_a_commit_that_may_change_the_file_is_looked_at_once(
     store: PolicyStore, db: Database, *, touched: bool, counts: bool

@@ -521,6 +521,15 @@ def test_a_run_survives_the_server(
 # ── builds that are asked for ───────────────────────────────────────────────────────────────────
 
 
+def test_o16_a_job_says_nothing_of_where_a_run_was_asked_for(store: RunStore) -> None:
+    accept(store, a_draft(origin=Origin(wants_build=True), pull_request=None))
+    accept(store, a_draft(pull_request=7), arrived=ARRIVED)
+    run = store.get("arun00000001")
+    assert run is not None
+    assert run.pull_request is None
+    assert store.of_pull(run.key.repository_id, 7, limit=9) == []
+
+
 def test_a_run_waits_for_a_build_until_it_has_an_image_or_an_end(store: RunStore) -> None:
     draft = a_draft(origin=Origin(wants_build=True))
     accept(store, draft)

@@ -1,7 +1,7 @@
 """What may go wrong, case by case, with the tests that prove what happens then.
 
-W: webhooks. O: the job's own token. S: the spec. A: agents, instances and outputs. P: the
-cloud. R: crashes and storage. A case without a test says why; a test that is named here must exist.
+W: webhooks. O: the job's own token. C: what people ask for. S: the spec. A: agents, instances and
+outputs. G: GitHub's faults. P: the cloud. R: crashes and storage. A case without a test says why; a test that is named here must exist.
 """
 
 # ruff: noqa: E501 - one case a line
@@ -47,6 +47,14 @@ BOOTS = "flow/test_boot_machines.py::"
 CONTAINER = "flow/test_agent_container.py::"
 PROCESS = "flow/test_agent_process.py::"
 REPORT = "unit/test_report.py::"
+ASKS = "flow/test_asks.py::"
+LINES = "unit/runs/test_comment_lines.py::"
+READER = "unit/runs/test_comment_reader.py::"
+PULL = "unit/runs/test_pull.py::"
+API = "unit/test_github_door.py::"
+POLICY = "flow/test_policy.py::"
+APPROVAL = "unit/runs/test_approval.py::"
+STICKY = "unit/runs/test_sticky.py::"
 RELEASE = "unit/test_release.py::"
 STREAM = "unit/test_output_stream.py::"
 
@@ -62,7 +70,7 @@ CASES: dict[str, Case] = {
     "W8": of("the same body under a new delivery id", SIDE + "test_the_same_push_under_two_delivery_ids_is_one_run", SIDE + "test_a_replayed_button_does_nothing_more"),
     "W9": of("the same body under another event name", "unit/test_intents.py::test_w9_a_signed_body_under_another_event_name_has_no_effect"),
     "W10": of("delivered again after our failure", DOOR + "test_w10_w22_a_delivery_that_could_not_be_stored_is_taken_when_it_comes_again"),
-    "W11": of("news out of order", SIDE + "test_w11_a_stale_head_makes_no_run_and_the_newer_one_does", SIDE + "test_w11_a_closed_pull_request_makes_no_run", ODD + "test_w11_an_older_push_that_comes_after_a_newer_one_keeps_its_own_commit"),
+    "W11": of("news out of order", SIDE + "test_w11_a_stale_head_makes_no_run_and_the_newer_one_does", SIDE + "test_w11_a_closed_pull_request_makes_no_run", ODD + "test_w11_an_older_push_that_comes_after_a_newer_one_keeps_its_own_commit", ASKS + "test_w11_a_comment_that_overtakes_the_push_it_is_about_is_not_guessed_at", ASKS + "test_w11_an_older_push_that_comes_late_outdates_itself", PULL + "test_w11_an_older_head_never_replaces_a_newer_one"),
     "W12": of("bodies of 25 MB and more, without length, or never coming", DOOR + "test_w12_a_body_declared_too_large_is_refused_before_it_is_read", DOOR + "test_w12_a_body_of_unknown_length_is_cut_at_the_limit", DOOR + "test_w12_w13_a_body_that_never_comes_is_cut_and_others_are_served"),
     "W13": of("slow headers, slow bodies, idle connections", DOOR + "test_w12_w13_a_body_that_never_comes_is_cut_and_others_are_served", "doors/test_server_process.py::test_a_client_that_drips_headers_is_cut_off_while_others_are_served"),
     "W14": of("JSON that is deep, huge, or holds what databases do not take", DOOR + "test_w14_hard_json_is_taken_and_left_to_the_worker", "unit/test_intents.py::test_no_payload_makes_it_raise"),
@@ -90,21 +98,39 @@ CASES: dict[str, Case] = {
     "O10": of("a repository that is not ours to serve, or another's run", OIDC + "test_a_repository_that_is_not_listed_may_not", OIDC + "test_a_run_of_another_repository_gets_the_same_text_as_an_unknown_one"),
     "O11": of("a name that somebody else registered again", OIDC + "test_a_name_registered_again_by_somebody_else_is_refused"),
     "O12": of("a renamed repository", OIDC + "test_a_renamed_repository_stays_allowed"),
-    "O13": of("events that strangers can cause", OIDC + "test_events_that_strangers_can_cause_are_refused", SIDE + "test_a_fork_makes_no_run"),
-    "O14": of("another workflow, another repository's, another branch's", OIDC + "test_only_the_repositorys_own_workflow_at_its_own_ref_counts"),
-    "O15": of("a commit or ref that is missing, short, or like an option", OIDC + "test_a_token_that_is_not_exactly_right_is_refused"),
-    "O16": of("the request says otherwise than the token", OIDC + "test_the_body_never_overrides_the_token", SIDE + "test_a_jobs_token_may_ask_for_its_own_commit_only"),
+    "O13": of("events that strangers can cause", OIDC + "test_events_that_strangers_can_cause_are_refused", SIDE + "test_a_fork_makes_no_run", OIDC + "test_a_dispatch_counts_from_the_default_branch_only"),
+    "O14": of("another workflow, another repository's, another branch's", OIDC + "test_only_the_repositorys_own_workflow_at_its_own_ref_counts", OIDC + "test_a_dispatched_workflow_of_another_branch_is_refused"),
+    "O15": of("a commit or ref that is missing, short, or like an option", OIDC + "test_a_token_that_is_not_exactly_right_is_refused", "unit/test_action_asked.py::test_a_dispatch_that_the_server_did_not_send_is_told"),
+    "O16": of("the request says otherwise than the token", OIDC + "test_the_body_never_overrides_the_token", SIDE + "test_a_jobs_token_may_ask_for_its_own_commit_only", OIDC + "test_a_dispatch_may_bring_nothing_else", OIDC + "test_a_push_may_not_bring_the_image_of_a_run_that_a_comment_asked_for", "stores/test_run_store.py::test_o16_a_job_says_nothing_of_where_a_run_was_asked_for"),
     "O17": of("the issuer is slow, broken, or not itself", OIDC + "test_known_keys_outlive_any_trouble_of_the_issuer", OIDC + "test_anything_but_one_small_good_answer_is_trouble", OIDC + "test_a_slow_drip_is_cut"),
     "O18": of("keys of the wrong kind, too short, or doubled", OIDC + "test_keys_of_another_kind_are_never_used", OIDC + "test_a_short_key_is_never_used", OIDC + "test_two_keys_under_one_id_are_both_refused"),
     "O19": of("the issuer changes its key", OIDC + "test_a_new_key_works_after_one_cool_down_and_strangers_cause_no_flood"),
     "O20": of("a flood of unknown key ids", OIDC + "test_a_new_key_works_after_one_cool_down_and_strangers_cause_no_flood"),
     "O21": of("a self-hosted runner of a public repository", OIDC + "test_a_self_hosted_runner_counts_only_in_a_private_repository"),
     "O22": of("the run's token for another run, or too late", "doors/test_client_door.py::test_a_runs_token_reads_and_cancels_this_run_only", "doors/test_client_door.py::test_a_runs_token_that_has_expired_or_was_changed_is_refused"),
+    # ── what people ask for ─────────────────────────────────────────────────────────────────────
+    "C1": of("asked without the right", ASKS + "test_c1_only_who_has_the_right_is_served_and_others_are_told_once", ASKS + "test_c1_a_stranger_who_goes_on_asking_costs_one_request_a_comment", ASKS + "test_who_may_run_nothing_is_answered_so_often_an_hour_and_others_always", "unit/runs/test_rights.py::test_c1_who_may_by_default"),
+    "C2": of("nobody can tell who may", ASKS + "test_c2_a_role_that_cannot_be_looked_up_runs_nothing_and_says_so", ASKS + "test_c2_a_policy_that_cannot_be_read_runs_nothing_and_says_so"),
+    "C3": of("the right, or the name, is gone before the ask is handled", ASKS + "test_c3_a_right_that_was_taken_away_before_the_comment_is_handled_counts_no_more", ASKS + "test_c3_a_name_that_is_somebody_elses_by_now_gives_no_right"),
+    "C4": of("the comment was edited or deleted", ASKS + "test_c4_a_comment_that_was_edited_or_deleted_since_is_ignored"),
+    "C5": of("bots, we ourselves, and who quotes us", ASKS + "test_c5_bots_are_ignored_unless_the_policy_names_them", STICKY + "test_nothing_in_it_is_an_ask_a_mention_or_foreign_html"),
+    "C6": of("in code, quotes, HTML, folded sections, in mid-line", LINES + "test_c6_c7_what_github_does_not_show_as_plain_text_is_ignored", LINES + "test_no_line_counts_that_github_does_not_show_as_text", ASKS + "test_c6_what_is_quoted_or_code_or_mid_line_costs_not_one_request"),
+    "C7": of("signs that only look like ours", LINES + "test_c6_c7_what_github_does_not_show_as_plain_text_is_ignored", LINES + "test_no_line_counts_behind_any_signs", ASKS + "test_c7_a_slash_that_only_looks_like_one_costs_not_one_request"),
+    "C8": of("200 asks, 65 kB", LINES + "test_c8_a_comment_of_65_kb_is_read_in_less_than_50_ms", READER + "test_c8_of_200_lines_ten_count_and_one_may_start_runs", ASKS + "test_c8_of_200_lines_one_starts_a_run_and_ten_are_answered"),
+    "C9": of("overrides of what is the file's, or beyond its limits", "unit/test_overrides.py::test_c9_what_may_not_be_set_is_refused_by_its_key", READER + "test_c9_what_is_no_ask_is_told_with_what_to_write", ASKS + "test_c9_overrides_are_judged_as_the_file_is"),
+    "C10": of("another repository's run, an ended one, none", ASKS + "test_c10_a_finished_an_unknown_and_anothers_run_are_all_no_such_run"),
+    "C11": of("a push between reading and asking, or a commit that begins alike", PULL + "test_c11_a_commit_is_proven_only_if_it_was_the_head_before_the_comment", PULL + "test_c11_another_commit_with_the_same_first_digits_is_not_the_one_that_was_named", PULL + "test_c11_a_forks_commit_must_be_named", ASKS + "test_c11_a_push_after_the_comment_runs_nothing_and_asking_again_does", ASKS + "test_a_yes_is_for_what_waited_when_it_was_written_and_not_for_what_came_after", ASKS + "test_the_approve_button_of_a_plan_approves_nothing_that_the_plan_does_not_show"),
+    "C12": of("a force-push while the run waits", "unit/runs/test_superseded.py::test_c12_a_superseded_run_keeps_its_commit", ASKS + "test_c12_a_newer_commit_ends_what_runs_and_switches_no_commit"),
+    "C13": of("run and cancel in one second", ASKS + "test_c13_run_and_cancel_in_the_same_second_end_as_one_of_the_two_orders"),
+    "C14": of("closed, locked, or no pull request", ASKS + "test_c14_what_is_closed_locked_or_no_pull_request_is_ignored"),
+    "C15": of("buttons: without the right, of another run, unknown", ASKS + "test_c15_a_button_needs_the_right_of_its_verb", ASKS + "test_c15_a_check_run_of_another_run_or_an_unknown_button_does_nothing", SIDE + "test_only_who_may_write_can_run_again"),
+    "C16": of("twenty clicks, and one on a run that goes on", ASKS + "test_c16_many_clicks_are_one", SIDE + "test_a_replayed_button_does_nothing_more"),
+    "C17": of("two pull requests of one commit", ASKS + "test_c17_two_pull_requests_with_one_head_have_runs_of_their_own"),
     # ── the spec ────────────────────────────────────────────────────────────────────────────────
     "S1": of("hundreds of wrong specs", "unit/test_specfile.py::test_a_wrong_spec_has_exactly_the_fault_that_was_made", "unit/test_specfile.py::test_no_text_takes_long", HOSTILE + "test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door", HOSTILE + "test_s1_what_is_no_text_is_refused_as_such"),
-    "S2": of("the same, by another door than the file", HOSTILE + "test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door"),
+    "S2": of("the same, by another door than the file", HOSTILE + "test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door", "unit/test_overrides.py::test_s2_an_override_is_judged_with_the_files_own_words"),
     "S3": of("a newer version of the spec", HOSTILE + "test_s3_a_newer_version_of_the_spec_is_named_as_what_it_is"),
-    "S4": of("a pull request raises its own limits", open="there is no policy file yet; CYNTHUS_MAX_DURATION and its like are the server's and hold for every spec"),
+    "S4": of("a pull request raises its own limits", POLICY + "test_the_file_of_the_default_branch_counts_and_is_asked_for_once", POLICY + "test_s4_what_a_push_has_changed_serves_no_more_while_github_is_away", APPROVAL + "test_amounts_are_lowered_to_their_lines_and_never_raised", APPROVAL + "test_any_other_commit_spec_override_or_image_voids_an_approval", "unit/runs/test_permission.py::test_what_the_policy_lowers_holds_and_is_told"),
     "S5": of("the spec is a link, a submodule, an LFS pointer, a folder, too large", SIDE + "test_a_spec_that_is_no_ordinary_file_is_said_clearly", SIDE + "test_a_spec_that_is_a_link_is_said_clearly", ODD + "test_s5_a_spec_that_is_a_submodule_is_said_clearly"),
     "S6": of("cynthus.yaml and cynthus.yml", SIDE + "test_a_spec_that_is_no_ordinary_file_is_said_clearly"),
     "S7": of("the spec changes after it was read", HOSTILE + "test_s7_the_run_keeps_the_exact_bytes", "stores/test_run_store.py::test_another_spec_text_for_the_same_run_is_refused"),
@@ -134,6 +160,17 @@ CASES: dict[str, Case] = {
     "A21": of("two agents for one instance", AGENTS + "test_another_agent_cannot_take_the_attempt_over", CONTAINER + "test_a_second_agent_in_the_same_folder_refuses", LIVES + "test_a_paused_thread_creates_nothing_for_an_attempt_that_was_given_up"),
     "A22": of("Slurm's own bad days", open="Slurm is not lent from yet"),
     "A23": of("a preemption notice", CLOUDY + "test_a23_a_notice_of_preemption_is_followed_by_another_attempt_elsewhere", BOOTS + "test_a_preempted_machine_reports_before_the_power_button_has_ended_it", "unit/runs/test_replacement.py::test_a_replacement_is_ordered_as_soon_as_the_preempted_command_has_stopped", "unit/runs/test_decide.py::test_a_preempted_instance_that_vanishes_is_named_so", "unit/runs/test_decide.py::test_a_preempted_command_is_tried_again"),
+    # ── GitHub's faults ─────────────────────────────────────────────────────────────────────────
+    "G1": of("401 on a token that should be good", API + "test_g1_a_refused_token_is_renewed_once_and_not_for_ever", SIDE + "test_a_token_that_ended_early_is_renewed_once"),
+    "G2": of("403 and 429, with and without a hint", API + "test_g2_github_is_left_alone_as_long_as_it_wants", API + "test_g2_one_installations_pause_is_no_other_ones", SIDE + "test_githubs_limits_are_kept_to_the_letter", "unit/runs/test_github_pace.py::test_a_refusal_for_a_limit_pauses_everything"),
+    "G3": of("404 on what was there", API + "test_g3_g4_a_no_is_a_no", SIDE + "test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason"),
+    "G4": of("422 for what is too long or too much", API + "test_g3_g4_a_no_is_a_no", SIDE + "test_a_refusal_is_noted_and_ends_the_try", SIDE + "test_more_than_fifty_annotations_are_sent_in_batches", REPORT + "test_a_huge_run_stays_within_githubs_limits"),
+    "G5": of("5xx, resets, HTML, halves of JSON", API + "test_g5_whatever_is_not_a_good_answer_can_be_asked_again", SIDE + "test_no_trouble_of_github_loses_news", SIDE + "test_a_delivery_that_never_succeeds_is_parked_where_it_can_be_seen"),
+    "G6": of("the answer to a creation is lost", SIDE + "test_a_created_check_run_is_found_again_when_the_answer_was_lost", SIDE + "test_a_server_killed_between_create_and_save_makes_no_second_check_run", SIDE + "test_two_replicas_make_one_check_run", "flow/test_pull_comments.py::test_a_create_whose_answer_was_lost_is_found_again"),
+    "G7": of("an older update comes after a newer one", SIDE + "test_a_late_write_of_a_slow_replica_is_put_right"),
+    "G8": of("two hours away with runs going on", SIDE + "test_g8_after_a_long_outage_every_check_run_is_right", "flow/test_github_economy.py::test_a_thousand_live_runs_never_break_a_limit_and_an_outage_of_two_hours_loses_nothing"),
+    "G9": of("a check run older than 14 days", "contract/test_github_rules.py::test_an_unfinished_run_is_stale_after_fourteen_days", "unit/runs/test_permission.py::test_a_run_that_nobody_approves_ends_after_a_week", open="CYNTHUS_MAX_DURATION is a day unless an operator sets it; beyond two weeks GitHub calls the check run stale until its end is told"),
+    "G10": of("another repository answers under the old name", API + "test_g10_an_answer_about_another_repository_is_refused", API + "test_a_moved_repository_is_followed_on_the_same_host_only"),
     # ── the cloud ───────────────────────────────────────────────────────────────────────────────
     "P1": of("no capacity in a zone, a region, anywhere", CLOUDY + "test_p1_a_stockout_leads_to_the_next_zone_only_once_it_is_certain", CLOUDY + "test_p1_with_no_capacity_anywhere_the_run_waits_and_says_where_it_tried", GCP + "test_want_of_capacity_is_told_by_get_and_leaves_nothing", GCP + "test_a_stockout_with_details_says_where_to_go_and_the_next_zone_has_it"),
     "P2": of("a quota is used up", CLOUDY + "test_p2_a_quota_over_all_regions_ends_the_run_with_its_name", GCP + "test_a_quota_is_named_however_it_is_told", GCP + "test_offers_know_the_quotas_of_the_account"),
@@ -165,8 +202,10 @@ CASES: dict[str, Case] = {
 EXPECTED = {
     *(f"W{n}" for n in range(1, 26)),
     *(f"O{n}" for n in range(1, 23)),
+    *(f"C{n}" for n in range(1, 18)),
     *(f"S{n}" for n in range(1, 10)),
     *(f"A{n}" for n in range(1, 24)),
+    *(f"G{n}" for n in range(1, 11)),
     *(f"P{n}" for n in range(1, 18)),
     *(f"R{n}" for n in (1, 2, 3, 9, 10, 11, 14)),
 }

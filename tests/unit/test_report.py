@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cynthus.money import usd
@@ -223,6 +224,7 @@ def test_a_log_cannot_leave_its_fence() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text() | st.text(alphabet="/cynthus run`~\n >-*#@<!", max_size=80))
+@example("/cynthus")
 def test_no_text_breaks_a_report(text: str) -> None:
     for part in everywhere(text):
         assert len(part.encode()) <= TEXT_LIMIT
@@ -251,6 +253,15 @@ def test_a_users_markdown_keeps_its_form_and_closes_what_it_opened() -> None:
 
 def test_a_progress_bar_shows_what_was_drawn_last() -> None:
     assert clean("10%\r50%\r100%\nnext\r\n") == "100%\nnext\n"
+
+
+@pytest.mark.parametrize("line", ["\n", " \n", "\r\n", "\x1b]\n", "::\n", "/cynthus \n"])
+def test_a_log_without_words_costs_no_more_than_one_with(line: str) -> None:
+    # A square of the lines shows: 60,000 of them would take minutes.
+    began_s = time.process_time()
+    for shown in (clean, fenced, inline, markdown):
+        shown(line * 60_000)
+    assert time.process_time() - began_s < 5
 
 
 def test_links_in_plain_text_are_no_links() -> None:

@@ -278,16 +278,19 @@ class GithubApi:
         except binascii.Error as error:
             raise Transient(f"GitHub answered {path} with something unreadable.") from error
 
-    def role(self, place: Place, login: str) -> Role:
+    def role(self, place: Place, login: str, account_id: int) -> Role:
         """Return this account's role here, at this moment.
 
         A role that the organisation made itself counts as the permission that it is based on.
+        A name can be given up and taken by somebody else, a number cannot: both must fit.
         Raises: Transient, and Refused too, when it cannot be told;
         NotFound: no such account.
         https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
         """
         path = f"/repos/{_name(place.full_name)}/collaborators/{quote(login, safe='')}/permission"
         answer = self.door(place).get(path)
+        if _whole(answer, "user", "id") != account_id:
+            raise Refused(f"{login}: is another account now.")
         permission = _text(answer, "permission")
         named = answer.value.get("role_name")
         for word in (named, permission):

@@ -68,10 +68,12 @@ class Changes:
         text = f"{more} more for {self._named(runs)}; the check run says how much of it was given."
         return Done(text=text, run_ids=_ids(runs))
 
-    def approve(self, asked: Asked, ask: AskApprove) -> Done:
+    def approve(self, asked: Asked, ask: AskApprove, *, planned: bool = False) -> Done:
         """Let what waits at the head go on; let a fork's commit run.
 
-        The commit is always named, so a push voids the wish before it is one.
+        The commit is always named, so a push voids the wish before it is one. Runs that somebody
+        asked for after the yes was written are not part of it. `planned`: it was said to the plan,
+        which shows the files alone, so that runs with other values are not part of it either.
         Raises: Declined; Transient.
         """
         sha = proven_head(asked.known, asked.pull.sha, asked_at=asked.at, named=ask.sha)
@@ -79,8 +81,12 @@ class Changes:
             raise Declined(sha.text)
         live = [run for run in self._live(asked) if run.key.commit_sha == sha]
         held = [run for run in live if run.hold is not None]
+        meant = [run for run in held if _was_there(run, asked, planned=planned)]
+        if meant:
+            return self._planned_anew(asked, self.let_go_on(asked, meant))
         if held:
-            return self._planned_anew(asked, self.let_go_on(asked, held))
+            text = f"{self._named(held)} was not what this was about: look at it and approve it"
+            raise Declined(f"{text} by its own check run, or by another comment.")
         if asked.is_fork and not live:
             return self._planned_anew(asked, self._approve_fork(asked, sha))
         raise Declined(f"nothing waits for an approval at `{sha[:7]}`.")
@@ -152,6 +158,11 @@ class Changes:
     def _named(self, runs: Sequence[Run]) -> str:
         links = (f"[{run_title(run)}]({self._parts.url_of(run.id)})" for run in runs)
         return ", ".join(links)
+
+
+def _was_there(run: Run, asked: Asked, *, planned: bool) -> bool:
+    """Say whether whoever said yes could have looked at this run."""
+    return not run.origin.overrides if planned else run.created_at <= asked.at
 
 
 def _ids(runs: Sequence[Run]) -> tuple[str, ...]:

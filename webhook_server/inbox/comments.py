@@ -90,6 +90,7 @@ class Comments:
             return "came too late"
 
     def _carry_out(self, intent: Commented, lines: Sequence[Line]) -> str:
+        self._spare(intent, lines)
         place, facts = confirmed(self._parts, intent.place)
         pull = self._still_asked(intent, place)
         known = noted(self._parts, place, pull, None)
@@ -112,6 +113,28 @@ class Comments:
         )
         return self._answer(scene, lines)
 
+    def _spare(self, intent: Commented, lines: Sequence[Line]) -> None:
+        """Let who has had enough answers here cost one request a comment, whatever is in it.
+
+        Only what is refused or not answered in any case ends here. Raises: Skip.
+        """
+        where = intent.place, intent.number, intent.sender
+        told, enough = self._replies.was_told(*where), self._replies.has_enough(*where)
+        if intent.place.installation_id is None or not (told or enough):
+            return
+        try:
+            policy, role = looked_up(self._parts, intent.place, intent.sender)
+        except (Transient, Refused):
+            return  # said where all else is that cannot be checked
+        login = intent.sender.login
+        if refusal(policy.policy, Verb.RUN, login, role) is None:
+            return
+        if enough:
+            raise Skip(f"{login} was answered often enough for an hour")
+        asks = [line.ask for line in lines if not isinstance(line.ask, Misread)]
+        if all(refusal(policy.policy, ask.verb, login, role) for ask in asks):
+            raise Skip(f"{login} was told of the missing right before")
+
     def _still_asked(self, intent: Commented, place: Place) -> PullFacts:
         comment = self._parts.api.comment(place, intent.comment_id)
         if comment is None:
@@ -126,7 +149,10 @@ class Comments:
         admitted: list[Line] = []
         told = False  # whether anything was said that an emoji should announce
         done: list[str] = []
+        where = scene.place, scene.intent.number, scene.intent.sender
         for line in lines:
+            if not self._may_run(scene) and self._replies.has_enough(*where):
+                break
             refused = self._refusal(scene, line)
             if refused is not None:
                 told = self._tell_stranger(scene, line, refused) or told

@@ -136,7 +136,7 @@ class Pressing:
         asked = self._asked(by, open_pull(self._parts, place, number))
         reply = self._reply(by, APPROVE)
         try:
-            done = self._verbs.carry_out(asked, AskApprove(sha=intent.sha))
+            done = self._verbs.changes.approve(asked, AskApprove(sha=intent.sha), planned=True)
             reply = replace(reply, text=done.text, run_ids=done.run_ids)
         except Declined as declined:
             reply = replace(reply, text=str(declined), refused=True)

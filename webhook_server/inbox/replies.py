@@ -8,7 +8,7 @@ from datetime import datetime
 from cynthus.repository_policy import Verb
 from webhook_server.inbox.parts import InboxParts
 from webhook_server.intents import Person, Place
-from webhook_server.runs.pull import Pull, Reply, with_reply
+from webhook_server.runs.pull import Pull, Reply, is_answered_enough, with_reply
 from webhook_server.stores.publication_store import PublicationKind
 
 UNCHECKED = (
@@ -38,17 +38,30 @@ class Replies:
         known = self._parts.pulls.get(place.id, number)
         return known is not None and any(reply.key == key for reply in known.replies)
 
+    def was_told(self, place: Place, number: int, by: Person) -> bool:
+        """Say whether somebody was told here already that they have not the right."""
+        return self._parts.deliveries.was_handled(_stranger_key(place, number, by))
+
+    def has_enough(self, place: Place, number: int, by: Person) -> bool:
+        """Say whether somebody was answered as often lately as those get who may run nothing."""
+        known = self._parts.pulls.get(place.id, number)
+        return is_answered_enough(known, by.login, self._parts.now())
+
     def tell_stranger(self, place: Place, number: int, reply: Reply, by: Person) -> bool:
         """Tell somebody without the right so, once at each pull request; False: it was said."""
-        key = f"stranger/{place.id}/{number}/{by.id}"
-        if self._parts.deliveries.was_handled(key):
+        if self.was_told(place, number, by):
             return False
+        key = _stranger_key(place, number, by)
         # The reply first: a crash in between repeats it under the same key, which adds nothing.
         self.give(place, number, replace(reply, key=key, refused=True))
         proof = {"sender": by.login, "sender_id": by.id, "asked": reply.asked}
         return self._parts.deliveries.handle_once(
             key, proof, allowed=False, run_id=None, now=self._parts.now()
         )
+
+
+def _stranger_key(place: Place, number: int, by: Person) -> str:
+    return f"stranger/{place.id}/{number}/{by.id}"
 
 
 def a_reply(key: str, at: datetime, by: Person, verb: Verb | None, written: str) -> Reply:

@@ -20,7 +20,7 @@ def looked_up(parts: InboxParts, place: Place, sender: Person) -> tuple[PolicySe
     if sender.bot and sender.login.casefold() not in named:
         raise Skip(f"{sender.login} is a bot that the policy does not name")
     try:
-        return policy, parts.api.role(place, sender.login)
+        return policy, parts.api.role(place, sender.login, sender.id)
     except NotFound:
         if sender.bot:  # an app has no role: only the policy, by its name, gives it any right
             return policy, Role.NONE

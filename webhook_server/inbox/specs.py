@@ -56,7 +56,9 @@ def chosen(found: Sequence[FoundSpec], names: Sequence[str]) -> tuple[FoundSpec,
 def _usable(one: FoundSpec) -> FoundSpec:
     if one.spec is not None:
         return one
-    faults = "\n".join(f"- {one.path}:{f.line}:{f.column}: {inline(f.text)}" for f in one.faults)
+    faults = "\n".join(
+        f"- {inline(one.path)}:{f.line}:{f.column}: {inline(f.text)}" for f in one.faults
+    )
     raise Declined(f"{code(one.path)} cannot be used:\n\n{faults}")
 
 

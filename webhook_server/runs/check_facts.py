@@ -22,7 +22,6 @@ _TIMELINE = 40  # lines: a check run is a page, the feed has all
 _SHORTEST = timedelta(seconds=1)
 _BAR = 24
 _TEXT = 60  # signs of a phase's name: the chart's lines must not wrap
-_SHA = 12  # digits of a commit: more than any repository needs to name one
 _LEFT_OUT = 20  # outputs that are named
 _REASONS = 20  # of a hold: a policy has fewer lines
 
@@ -35,7 +34,7 @@ def hold(run: Run) -> str:
     most = f"An approval lets this run cost up to {usd(run.hold.cap_usd)}, all attempts together."
     do = f"{inline(run.hold.who, 300)} may approve it: press **Approve**"
     if run.pull_request is not None:
-        do += f", or comment {code(f'/cynthus approve {run.key.commit_sha[:_SHA]}')}"
+        do += f", or comment {code(f'/cynthus approve {run.key.commit_sha}')}"
     void = "Another commit, spec, image or a higher price needs another approval."
     return "\n".join(["### Waiting for approval", *reasons, "", f"{do}. {most} {void}"])
 

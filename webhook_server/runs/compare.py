@@ -271,15 +271,16 @@ _PINNED = re.compile(
 
 def packages(lock: str | None) -> dict[str, str]:
     """Return the packages of a lock with their versions; of one for several platforms, all."""
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, None]] = {}
     for line in (lock or "").splitlines():
         match = _PINNED.match(line)
         if match is None:
             continue
         name = re.sub(r"[-_.]+", "-", match[1]).lower()  # names are the same by PEP 503
-        known = found.get(name, "").split(", ")
-        found[name] = ", ".join([*(one for one in known if one and one != match[2]), match[2]])
-    return found
+        versions = found.setdefault(name, {})
+        versions.pop(match[2], None)  # the last of equal ones stays
+        versions[match[2]] = None
+    return {name: ", ".join(versions) for name, versions in found.items()}
 
 
 def _package_rows(left: str | None, right: str | None) -> Iterator[Row]:

@@ -14,7 +14,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_COMMAND = re.compile(r"^(\s*)(::|##\[)", re.MULTILINE)
+# Blanks but no ends of lines: else every empty line of a log would read all that follow it again.
+_COMMAND = re.compile(r"^([^\S\n]*)(::|##\[)", re.MULTILINE)
 _MENTION = re.compile(r"@(?=[A-Za-z0-9])")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
 _LINK = re.compile(r"(https?|ftp)(?=://)|\b(www)(?=\.)", re.IGNORECASE)
@@ -38,7 +39,8 @@ def inline(text: str, limit: int = 1000) -> str:
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     text = _LINK.sub(lambda found: found[0] + _BREAK, _MENTION.sub("@" + _BREAK, text))
-    return _MARKDOWN.sub(r"\\\1", text)
+    no_ask = _ASK.sub(lambda found: f"{found[1]}/{_BREAK}", text)  # it may begin a line
+    return _MARKDOWN.sub(r"\\\1", no_ask)
 
 
 def escaped(text: str, limit: int = 1000) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cynthus.repository_policy import Verb
 from webhook_server.runs.model import SpecFault
 
 MOST_REPLIES = 20  # what a comment holds with room for its table; older answers were read long ago
 PRESSED = "button/"  # how the key of a button's reply begins
+#: Answers within an hour that somebody who may run nothing gets at one pull request: enough to
+#: look around, too few to push others' answers out or to use up the installation's requests.
+MOST_ANSWERS, AN_HOUR = 6, timedelta(hours=1)
 _SHOWN_SHA = 7  # as GitHub shortens them
 
 
@@ -103,23 +106,25 @@ def proven_head(
     A comment does not say which commit its author looked at. It is the head of now only if that
     had been the head before the comment was written, by GitHub's own clock, which counts whole
     seconds: "before" is strict. Otherwise somebody may have pushed between reading and running.
-    A named commit leaves no doubt, and a fork's must be named: its author is a stranger.
+    A commit that is named in full leaves no doubt, and a fork's must be named: its author is a
+    stranger. The first digits alone prove nothing: two commits that share seven of them are made
+    within minutes (https://people.kernel.org/kees/colliding-with-the-sha-prefix-of-linuxs-initial-git-commit).
     https://docs.github.com/webhooks/webhook-events-and-payloads#issue_comment has no head.
     """
     short = now_sha[:_SHOWN_SHA]
-    if named is not None:
-        if now_sha.startswith(named.lower()):
-            return now_sha
+    if named is not None and named.lower() == now_sha:
+        return now_sha
+    if named is not None and not now_sha.startswith(named.lower()):
         text = f"the head is {short} now, and not {named[:_SHOWN_SHA]}. Look at it and ask again."
         return Unproven(text=text)
-    if pull.fork:
+    if named is None and pull.fork:
         return Unproven(text=f"the commit of a fork must be named: {short} is the head now.")
     head = pull.head
     if head is not None and head.sha == now_sha and head.since < asked_at:
         return now_sha
     return Unproven(
         text=f"which commit is meant cannot be proven: the head, {short} now, may have moved. "
-        f"Ask again, or name the commit: `run {short}`."
+        f"Look at it and ask again, or name the commit in full: `{now_sha}`."
     )
 
 
@@ -131,3 +136,10 @@ def with_reply(pull: Pull, reply: Reply) -> Pull:
     if any(one.key == reply.key for one in pull.replies):
         return pull
     return replace(pull, replies=(*pull.replies, reply)[-MOST_REPLIES:])
+
+
+def is_answered_enough(pull: Pull | None, login: str, now: datetime) -> bool:
+    """Say whether somebody was given as many answers lately as those get who may run nothing."""
+    replies = pull.replies if pull is not None else ()
+    lately = [one for one in replies if one.by == login and now - one.at < AN_HOUR]
+    return len(lately) >= MOST_ANSWERS

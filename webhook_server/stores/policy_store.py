@@ -30,18 +30,20 @@ class PolicyStore:
 
     def get(self, repository_id: int) -> PolicyKept | None:
         """Return what was read last."""
-        query = select(policies.c.doc, policies.c.stale).where(
+        query = select(policies.c.doc, policies.c.read_at, policies.c.changed_at).where(
             policies.c.repository_id == repository_id
         )
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
-        return (
-            None if row is None else PolicyKept(seen=decode(PolicySeen, row.doc), stale=row.stale)
-        )
+        if row is None:
+            return None
+        # What was pushed while GitHub's answer was under way may not be in it.
+        stale = row.changed_at is not None and row.changed_at >= row.read_at
+        return PolicyKept(seen=decode(PolicySeen, row.doc), stale=stale)
 
     def keep(self, repository_id: int, seen: PolicySeen) -> None:
         """Remember what was read. An older reading does not replace a newer one. Repeatable."""
-        values = {"doc": encode(seen), "read_at": seen.read_at, "stale": False}
+        values = {"doc": encode(seen), "read_at": seen.read_at}
 
         def work(connection: Connection) -> None:
             if insert_once(connection, policies, {"repository_id": repository_id, **values}):
@@ -67,14 +69,14 @@ class PolicyStore:
 
         def work(connection: Connection) -> None:
             if counts:
-                _mark_stale(connection, repository_id)
+                _mark_changed(connection, repository_id, now)
             if touched or not counts:
                 make_commit_due(connection, repository_id, sha, touched=touched, now=now)
 
         self._db.write(work)
 
 
-def _mark_stale(connection: Connection, repository_id: int) -> None:
+def _mark_changed(connection: Connection, repository_id: int, now: datetime) -> None:
     connection.execute(
-        update(policies).where(policies.c.repository_id == repository_id).values(stale=True)
+        update(policies).where(policies.c.repository_id == repository_id).values(changed_at=now)
     )

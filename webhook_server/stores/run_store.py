@@ -645,12 +645,14 @@ def _merge(connection: Connection, row: Row[*tuple[Any, ...]], draft: RunDraft) 
             f"{draft.key.spec_path}: should be the text that run {run.id} was made from,"
             " found another. Submit the file as it is in that commit."
         )
+    # What was asked for knows where: a job that brings its image has no say in that.
+    is_told = run.pull_request is not None or run.origin.wants_build
     merged = replace(
         run,
         ref=run.ref or draft.ref,
         event=run.event or draft.event,
         default_branch=run.default_branch or draft.default_branch,
-        pull_request=draft.pull_request if run.pull_request is None else run.pull_request,
+        pull_request=run.pull_request if is_told else draft.pull_request,
         workflow_run_url=run.workflow_run_url or draft.workflow_run_url,
         # Of a fork's commit nothing is released, whatever a later job says of it.
         wants_release=(run.wants_release or draft.wants_release) and not run.origin.fork,

@@ -275,7 +275,7 @@ policies = Table(
     Column("repository_id", BigInteger, primary_key=True, autoincrement=False),
     Column("doc", JSON, nullable=False),  # PolicySeen
     Column("read_at", Moment, nullable=False),
-    Column("stale", Boolean, nullable=False, default=False),  # a push changed it: read it again
+    Column("changed_at", Moment),  # when a push last changed it: an older reading is stale
 )
 
 #: How fast each installation may still write to GitHub, where several replicas write.

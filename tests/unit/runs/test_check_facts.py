@@ -33,7 +33,7 @@ def test_a_hold_says_why_who_and_what_to_write() -> None:
     assert text.splitlines()[1] == "- it may cost up to $9.00, more than $5.00"
     assert (
         "maintain or admin; or ada may approve it: press **Approve**, or comment"
-        " ` /cynthus approve bbbbbbbbbbbb `."
+        " ` /cynthus approve bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb `."
     ) in text
     assert "cost up to $9.00, all attempts together" in text
     assert not re.search(r"(?m)^\s*/cynthus", text), "an ask begins a line"

@@ -65,16 +65,31 @@ def test_c11_a_commit_is_proven_only_if_it_was_the_head_before_the_comment(
         assert found == now_sha
         return
     assert isinstance(found, Unproven)
-    assert f"run {now_sha[:7]}" in found.text
+    assert f"`{now_sha}`" in found.text
 
 
-def test_a_named_commit_needs_no_proof_but_must_be_the_head_now() -> None:
+def test_a_commit_named_in_full_needs_no_proof_but_must_be_the_head_now() -> None:
     asked_at = NOON - timedelta(hours=1)
-    assert proven_head(PULL, CLEAN, asked_at=asked_at, named="CCCCCCC") == CLEAN
+    assert proven_head(PULL, CLEAN, asked_at=asked_at, named=CLEAN.upper()) == CLEAN
     found = proven_head(PULL, EVIL, asked_at=asked_at, named=CLEAN)
     assert found == Unproven(
         text="the head is eeeeeee now, and not ccccccc. Look at it and ask again."
     )
+
+
+@pytest.mark.parametrize("fork", [False, True])
+def test_c11_another_commit_with_the_same_first_digits_is_not_the_one_that_was_named(
+    fork: bool,
+) -> None:
+    looked_at, made_alike = CLEAN[:7] + "1" * 33, CLEAN[:7] + "2" * 33
+    asked_at = NOON + timedelta(minutes=1)
+    before = replace(told((looked_at, 0)), fork=fork)
+    after = with_head(before, made_alike, asked_at + timedelta(seconds=1))
+    for known in (before, after):  # whether its delivery has come or not
+        found = proven_head(known, made_alike, asked_at=asked_at, named=CLEAN[:7])
+        assert isinstance(found, Unproven)
+        assert f"`{made_alike}`" in found.text
+    assert proven_head(before, looked_at, asked_at=asked_at, named=CLEAN[:7]) == looked_at
 
 
 def test_c11_a_forks_commit_must_be_named() -> None:
