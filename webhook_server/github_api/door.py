@@ -72,8 +72,8 @@ class Door:
         """
         try:
             return self._read(path, parameters)
-        except _Broken:
-            return self._read(path, parameters)
+        except _Broken:  # mostly a connection that GitHub had closed since: no trouble yet
+            return self._noting(lambda: self._read(path, parameters))
 
     def _read(self, path: str, parameters: Mapping[str, str | int]) -> Answer:
         key = (id(self), path, tuple(sorted(parameters.items())))
@@ -86,11 +86,18 @@ class Door:
 
     def write(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         """Write once: what may have happened in spite of an error is the caller's to find out."""
-        return self._call(verb, path, parameters={}, body=body)
+        return self._noting(lambda: self._call(verb, path, parameters={}, body=body))
 
     def send(self, verb: str, path: str, action: Callable[[Github], tuple[Any, Any]]) -> Answer:
         """Carry out a write that needs more of PyGithub than a JSON request."""
-        return self._guarded(verb, path, action)
+        return self._noting(lambda: self._guarded(verb, path, action))
+
+    def _noting(self, work: Callable[[], Answer]) -> Answer:
+        """Do the work; a connection that breaks counts towards an outage."""
+        try:
+            return work()
+        except _Broken as error:
+            raise _Broken(str(error), retry_at=self._pace.troubled()) from error
 
     def _call(
         self,
@@ -136,9 +143,7 @@ class Door:
         try:
             headers, value = action(connection)
         except requests.RequestException as error:
-            retry_at = self._pace.troubled()
-            why = f"GitHub did not answer: {type(error).__name__}."
-            raise _Broken(why, retry_at=retry_at) from error
+            raise _Broken(f"GitHub did not answer: {type(error).__name__}.") from error
         except GithubException:
             raise
         except (ValueError, RuntimeError, AssertionError) as error:
