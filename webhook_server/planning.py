@@ -36,9 +36,7 @@ class ToPlan:
     repository: str = ""  # owner/name, for people
     minimum_driver: str | None = None  # of the environment, as far as it is known
     monthly_usd: Decimal | None = None  # what the repository's policy allows a month
-    grant: Grant = field(
-        default_factory=Grant
-    )  # an order has room for the time that may be asked for later
+    grant: Grant = field(default_factory=Grant)  # orders keep room for what may be asked later
 
 
 class NoProviders(Transient):

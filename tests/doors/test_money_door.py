@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from cynthus.codec import decode
+from cynthus.repository_policy import Limits, RepositoryPolicy
 from cynthus.wire_money import AuditView, PlanView, SweepView
 from tests.doors.conftest import SPEC, Site, open_site
 from tests.fake_provider import FakeProvider
 from webhook_server.providers.provider import Instance, ProviderUnavailable
+from webhook_server.runs.model import PolicySeen
 from webhook_server.settings import read
+from webhook_server.stores.policy_store import PolicyStore
 
 TOKEN = "o" * 24
 
@@ -63,6 +66,23 @@ def test_a_plan_tells_offers_prices_and_what_is_left_of_budgets(
     [budget] = plan.budgets
     assert (budget.scope, budget.left_usd) == ("repository", 500)
     assert lender.created == []
+
+
+def test_a_plan_is_within_the_repositorys_policy_as_it_was_last_read(priced: Site) -> None:
+    """A run of the repository would be lowered, and ordered with the room that it may ask for."""
+    text = SPEC + "resources: {max_duration: 10h, max_cost: 99}\n"
+    limits = Limits(
+        max_duration=timedelta(hours=2), extend=timedelta(hours=5), monthly_budget_usd=Decimal(40)
+    )
+    PolicyStore(priced.parts.database).keep(
+        7, PolicySeen(policy=RepositoryPolicy(limits=limits), read_at=priced.parts.now())
+    )
+    answer = priced.ask("POST", "/api/v1/plan", value=an_ask(text, repository_id=7), token=TOKEN)
+    plan = decode(PlanView, answer.json)
+    assert plan.max_duration_s == 7200
+    assert plan.offers[0].expected_usd == Decimal("7.20")
+    assert plan.offers[0].most_usd > Decimal("25.20"), "five hours more may be asked for"
+    assert plan.budgets[0].limit_usd == 40
 
 
 def test_a_plan_counts_what_live_runs_have_booked(priced: Site) -> None:

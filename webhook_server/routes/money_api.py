@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
+from cynthus.repository_policy import RepositoryPolicy
 from cynthus.spec import Spec
 from cynthus.wire_money import (
     AuditView,
@@ -30,6 +32,7 @@ from webhook_server.routes.answers import HttpRefusal, parse_json
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.run_requests import check_text, parse_spec
+from webhook_server.runs.approval import grant_of, granted
 from webhook_server.stores.database import CONTROL_PLANE
 from webhook_server.stores.instance_store import InstanceRow
 from webhook_server.stores.policy_store import PolicyStore
@@ -91,18 +94,25 @@ def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
         repository_id=ask.repository_id,
         repository=ask.repository,
         minimum_driver=ask.minimum_driver,
-        monthly_usd=_monthly_usd(parts, ask.repository_id),
     )
     try:
-        return planner.plan(what)
+        return planner.plan(_within_policy(parts, what))
     except NoProviders as error:
         raise _no_providers() from error
 
 
-def _monthly_usd(parts: Parts, repository_id: int) -> Decimal | None:
-    """Return what the repository's policy allows a month, as it was last read."""
-    kept = PolicyStore(parts.database).get(repository_id)
-    return None if kept is None else kept.seen.policy.limits.monthly_budget_usd
+def _within_policy(parts: Parts, what: ToPlan) -> ToPlan:
+    """Return what the repository's policy leaves of it, as it was last read.
+
+    Without a repository on GitHub there is none, as for the run itself.
+    """
+    if what.repository_id == 0:
+        return what
+    kept = PolicyStore(parts.database).get(what.repository_id)
+    policy = kept.seen.policy if kept is not None else RepositoryPolicy()
+    grant = grant_of(what.spec, policy, fork=False)
+    monthly_usd = policy.limits.monthly_budget_usd
+    return replace(what, spec=granted(what.spec, grant), grant=grant, monthly_usd=monthly_usd)
 
 
 def _spec(ask: PlanAsk) -> Spec:
