@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -97,6 +98,7 @@ class Stage:
     installation_id: int
     person_token: str
     cloud: Cloud | None = None
+    told_before_push: int = 0  # characters of the runner's log
 
     @property
     def exchanges(self) -> Path:
@@ -134,6 +136,7 @@ class Stage:
         shutil.copytree(source, work, dirs_exist_ok=True)
         self.git(work, "add", "--all")
         self.git(work, "commit", "--quiet", "--allow-empty", "--message", message, when=when)
+        self.told_before_push = len(self._told_by_runner())
         self.git(work, "push", "--quiet", "origin", "HEAD:main")
         return self.git(work, "rev-parse", "HEAD").strip()
 
@@ -178,13 +181,22 @@ class Stage:
         """Return once the run has left `building`; raises StageError when its workflow failed."""
         tick = threading.Event()
         for _ in range(int(limit_s / 0.2)):
-            failed = "completed: failure" in self.runner.tail()
+            failed = self._workflow_failed()  # asked first: what it failed to bring came never
             if self.client.get(run_id).state != "building":
                 return
             if failed:
                 raise StageError(f"the workflow run failed. Its log ends:\n{self.runner.tail()}")
             tick.wait(0.2)
         raise StageError(f"no image came within {limit_s:.0f} s")
+
+    def _workflow_failed(self) -> bool:
+        """Say whether a workflow run that began after the last push has failed."""
+        lines = self._told_by_runner()[self.told_before_push :].splitlines()
+        begun = {line.partition(":")[0] for line in lines if re.match(r"\S+: \w+ starts ", line)}
+        return any(f"{key}: failure" in lines for key in begun)
+
+    def _told_by_runner(self) -> str:
+        return self.runner.log.read_text("utf-8", "replace")
 
     @property
     def runner(self) -> Program:
