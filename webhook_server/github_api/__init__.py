@@ -20,7 +20,7 @@ from webhook_server.github_api.app_reader import (
     Installation,
     convert,
 )
-from webhook_server.github_api.door import Invalid, NotFound
+from webhook_server.github_api.door import Invalid, NotFound, Way
 from webhook_server.github_api.releases import Asset, Release, Releases
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Release",
     "Releases",
     "RepositoryFacts",
+    "Way",
     "convert",
     "web_url",
 ]

@@ -23,6 +23,7 @@ from webhook_server.github_api.door import (
     Door,
     Manners,
     NotFound,
+    Way,
 )
 from webhook_server.github_api.kept_answers import KeptAnswers
 from webhook_server.github_api.pace import OwnPaces, Pace, PaceKeeper
@@ -120,10 +121,11 @@ class GithubApi:
         now: Callable[[], datetime],
         wait: Callable[[float], None],
         paces: PaceKeeper | None = None,
+        way: Way | None = None,
     ) -> None:
         """`paces`: where several replicas keep them together; None: this is the only one."""
         self._settings, self._now, self._wait = settings, now, wait
-        self._keeper = paces or OwnPaces()
+        self._keeper, self._way = paces or OwnPaces(), way or Way()
         self._kept = KeptAnswers()
         self.requests: Counter[str] = Counter()  # by verb and shape of path, for /metrics
         self._lock = threading.Lock()
@@ -132,7 +134,7 @@ class GithubApi:
         identity = Auth.AppAuth(settings.app_id, _pem(settings.private_key))
         # Asking for tokens notifies nobody: no spacing, but pauses hold here as well.
         self.app = self._door(lambda _: identity, self._pace(_APP, spacing=timedelta(0)))
-        self._tokens = InstallationTokens(self.app, now=now)
+        self._tokens = InstallationTokens(self.app, now=now, lock=self._way.lock)
 
     # ── doors ───────────────────────────────────────────────────────────────────────────────────
 
@@ -205,7 +207,9 @@ class GithubApi:
         return self._paces[installation_id]
 
     def _door(self, auth: Callable[[bool], Auth.Auth], pace: Pace) -> Door:
-        manners = Manners(pace=pace, wait=self._wait, count=self._count, kept=self._kept)
+        manners = Manners(
+            pace=pace, wait=self._wait, count=self._count, kept=self._kept, way=self._way
+        )
         return Door(api_url=self._settings.api_url, auth=auth, manners=manners)
 
     def _count(self, what: str) -> None:

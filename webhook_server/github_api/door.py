@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
@@ -38,6 +39,30 @@ class Answer:
     value: Any
 
 
+def connected(api_url: str, auth: Auth.Auth | None) -> Github:
+    """Return PyGithub over HTTP, as this identity; nothing is sent yet."""
+    return Github(
+        auth=auth,
+        base_url=api_url,
+        timeout=TIMEOUT_S,
+        user_agent=USER_AGENT,
+        per_page=PER_PAGE,
+        retry=None,  # PyGithub's own would repeat writes, and sleep up to an hour
+        seconds_between_requests=0,  # the pace is ours, across all connections
+        seconds_between_writes=0,
+        lazy=True,
+        api_version=API_VERSION,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How requests travel, and how they wait for one another."""
+
+    connect: Callable[[str, Auth.Auth | None], Github] = connected
+    lock: Callable[[], AbstractContextManager[Any]] = threading.Lock
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manners:
     """How one identity behaves towards GitHub, and what it remembers."""
@@ -46,6 +71,7 @@ class Manners:
     wait: Callable[[float], None]
     count: Callable[[str], None]
     kept: KeptAnswers
+    way: Way = field(default_factory=Way)
 
 
 class Door:
@@ -60,9 +86,9 @@ class Door:
     ) -> None:
         self._api_url, self._auth = api_url, auth
         self._pace, self._wait = manners.pace, manners.wait
-        self._count, self._kept = manners.count, manners.kept
+        self._count, self._kept, self._connect = manners.count, manners.kept, manners.way.connect
         self._connection: tuple[Auth.Auth | None, Github] | None = None
-        self._lock = threading.Lock()  # GitHub: "make requests serially"
+        self._lock = manners.way.lock()  # GitHub: "make requests serially"
         self._connecting = threading.Lock()
 
     def get(self, path: str, **parameters: str | int) -> Answer:
@@ -157,22 +183,8 @@ class Door:
         auth = self._auth(fresh)
         with self._connecting:
             if self._connection is None or self._connection[0] is not auth:
-                self._connection = (auth, self._connect(auth))
+                self._connection = (auth, self._connect(self._api_url, auth))
             return self._connection[1]
-
-    def _connect(self, auth: Auth.Auth | None) -> Github:
-        return Github(
-            auth=auth,
-            base_url=self._api_url,
-            timeout=TIMEOUT_S,
-            user_agent=USER_AGENT,
-            per_page=PER_PAGE,
-            retry=None,  # PyGithub's own would repeat writes, and sleep up to an hour
-            seconds_between_requests=0,  # the pace is ours, across all connections
-            seconds_between_writes=0,
-            lazy=True,
-            api_version=API_VERSION,
-        )
 
 
 class _Broken(Transient):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from typing import Any
 
 from github import Auth
 
@@ -22,10 +24,16 @@ class InstallationTokens:
     https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
     """
 
-    def __init__(self, app: Door, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        app: Door,
+        *,
+        now: Callable[[], datetime],
+        lock: Callable[[], AbstractContextManager[Any]] = threading.Lock,
+    ) -> None:
         self._app, self._now = app, now
         self._kept: dict[tuple[int, int], tuple[Auth.Token, datetime]] = {}
-        self._lock = threading.Lock()
+        self._lock = lock()
 
     def find(self, installation_id: int, repository_id: int, *, fresh: bool) -> Auth.Token:
         """Return a token with minutes to live; `fresh`: a new one in any case."""

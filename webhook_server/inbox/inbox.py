@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -132,7 +131,7 @@ class Inbox:
             return
         longest = _LONGEST_OUTAGE_WAIT if away else _LONGEST_BACKOFF
         wait = min(_BACKOFF * 2 ** min(delivery.tries, 12), longest)
-        wait *= random.uniform(0.75, 1.25)  # noqa: S311 - so that many do not come back at once
+        wait *= self._parts.spread(0.75, 1.25)  # so that many do not come back at once
         due_at = max(retry_at or self._now(), self._now() + wait)
         log.warning(
             "delivery put off guid=%s tries=%s note=%s", delivery.guid, delivery.tries, note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,3 +67,4 @@ class InboxParts:
     url_of: Callable[[str], str]  # a run's page
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    spread: Callable[[float, float], float] = random.uniform  # between two bounds, by chance

@@ -42,7 +42,7 @@ class CheckRuns:
         self._store, self._now = parts.publications, parts.now
         self._advices = Advices(parts, spawn)
         self._feeds = Feeds(parts.sources.events)
-        self._sending = Sending(outside, parts.publications, parts.now)
+        self._sending = Sending(outside, parts)
         self._live: dict[int, int] = {}  # by installation
         self._counted_at = datetime.min.replace(tzinfo=UTC)
 

@@ -34,7 +34,7 @@ class Comments:
     def __init__(self, parts: Parts, outside: Outside, failures: Failures) -> None:
         self._parts, self._outside, self._failures = parts, outside, failures
         self._store, self._now = parts.publications, parts.now
-        self._creating = Creating(parts.publications, parts.now)
+        self._creating = Creating(parts)
 
     def show(self, item: Publication) -> None:
         """Bring one comment up to date."""

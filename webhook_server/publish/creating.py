@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
-from uuid import uuid4
 
-from webhook_server.stores.publication_store import Publication, PublicationStore
+from webhook_server.publish.parts import Parts
+from webhook_server.stores.publication_store import Publication
 
 
 class Creating:
     """What was begun, durably in the publication, and by whom, in this process."""
 
-    def __init__(self, store: PublicationStore, now: Callable[[], datetime]) -> None:
-        self._store, self._now = store, now
+    def __init__(self, parts: Parts) -> None:
+        self._store, self._now, self._new_token = parts.publications, parts.now, parts.new_token
         self._begun: set[str] = set()  # creates that nobody tried yet
         self._lock = threading.Lock()
 
@@ -26,7 +24,7 @@ class Creating:
         """
         if item.sent.get("begun"):
             return True
-        begun = uuid4().hex  # of this process alone: another may go on with the publication
+        begun = self._new_token()  # of this process alone: another may go on with the publication
         with self._lock:
             self._begun.add(begun)
         self._store.save(replace(item, sent={**item.sent, "begun": begun}, due_at=self._now()))

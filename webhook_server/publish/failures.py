@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -46,7 +45,7 @@ class Failures:
     def _put_off(self, item: Publication, error: Exception, retry_at: datetime | None) -> None:
         failures = item.failures + 1
         wait = min(_BACKOFF * 2 ** min(failures, 12), _LONGEST_BACKOFF)
-        wait *= random.uniform(0.75, 1.25)  # noqa: S311 - so that many do not come back at once
+        wait *= self._parts.spread(0.75, 1.25)  # so that many do not come back at once
         due_at = max(self._now() + wait, retry_at or self._now())
         if retry_at is not None:
             due_at = retry_at  # GitHub said when

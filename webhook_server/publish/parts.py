@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import uuid4
 
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
@@ -53,6 +55,8 @@ class Parts:
     now: Callable[[], datetime]
     advise: Callable[[Run, Usage], Advice | None] = no_advice  # may take seconds
     keeping: Keeping | None = None  # None: no release is ever deleted
+    spread: Callable[[float, float], float] = random.uniform  # between two bounds, by chance
+    new_token: Callable[[], str] = lambda: uuid4().hex
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ class Plans:
     def __init__(self, parts: Parts, outside: Outside) -> None:
         self._parts, self._outside = parts, outside
         self._store, self._now = parts.publications, parts.now
-        self._sending = Sending(outside, parts.publications, parts.now)
+        self._sending = Sending(outside, parts)
 
     def show(self, item: Publication) -> None:
         """Bring the newest head's plan up to date; those of older heads stay as they were."""

@@ -21,7 +21,7 @@ class PolicyChecks:
     def __init__(self, parts: Parts, outside: Outside) -> None:
         self._outside = outside
         self._store, self._now = parts.publications, parts.now
-        self._sending = Sending(outside, parts.publications, parts.now)
+        self._sending = Sending(outside, parts)
 
     def show(self, item: Publication) -> None:
         """Show the commit's file, unless it is the default branch's own and was not touched."""

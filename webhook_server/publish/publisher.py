@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -34,10 +34,12 @@ _LANES = 8  # installations at once: one that does not answer takes 15 s of its 
 class Publisher:
     """`step` is the loop's step. Any number of replicas may run it."""
 
-    def __init__(self, parts: Parts, *, spawn: Spawn = in_background) -> None:
+    def __init__(
+        self, parts: Parts, *, spawn: Spawn = in_background, pool: Executor | None = None
+    ) -> None:
         self._store, self._now = parts.publications, parts.now
         self._repositories, self._api = parts.repositories, parts.api
-        self._pool = ThreadPoolExecutor(_LANES, thread_name_prefix="publish")
+        self._pool = pool or ThreadPoolExecutor(_LANES, thread_name_prefix="publish")
         self._failures = Failures(parts)
         self._shows = _shows(parts, self._failures, spawn)
 

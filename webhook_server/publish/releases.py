@@ -33,7 +33,7 @@ class Releases:
     def __init__(self, parts: Parts, outside: Outside, failures: Failures, spawn: Spawn) -> None:
         self._parts, self._outside, self._failures = parts, outside, failures
         self._store, self._now, self._spawn = parts.publications, parts.now, spawn
-        self._creating = Creating(parts.publications, parts.now)
+        self._creating = Creating(parts)
         self._busy: dict[str, Publication] = {}  # those in hand, with their newest claim
         self._lock = threading.Lock()
 

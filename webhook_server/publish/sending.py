@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from webhook_server.github_api import CheckRunRef
 from webhook_server.intents import Place
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.line import left
-from webhook_server.publish.parts import Outside
+from webhook_server.publish.parts import Outside, Parts
 from webhook_server.runs.report import BATCH, CheckRun
-from webhook_server.stores.publication_store import Publication, PublicationStore
+from webhook_server.stores.publication_store import Publication
 
 _ANNOTATIONS, _CONCLUSION, _OLDER = "annotations", "conclusion", "older"  # in `Publication.sent`
 _DOUBT = "doubt"  # the answer to an update was lost: nobody knows what of it GitHub took
@@ -24,12 +22,10 @@ _OF_ONE = frozenset({"begun", "state", "times", _ANNOTATIONS, _CONCLUSION, _OLDE
 class Sending:
     """The way of every kind of check run to GitHub: `is_sent`? Its `turn`, then `send`."""
 
-    def __init__(
-        self, outside: Outside, store: PublicationStore, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, outside: Outside, parts: Parts) -> None:
         self._api, self._line = outside.api, outside.line
-        self._store, self._now = store, now
-        self._creating = Creating(store, now)
+        self._store, self._now = parts.publications, parts.now
+        self._creating = Creating(parts)
 
     def turn(
         self, item: Publication, wanted: CheckRun, place: Place, *, urgent: bool
