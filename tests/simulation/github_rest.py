@@ -203,6 +203,7 @@ def _permission(request: Request) -> Any:
     if account is None:
         raise Refusal(404, "Not Found")
     role = request.repo.roles.get(account.login, "none")
+    request.github.note("role.told", request.repo, account.id, login=account.login, role=role)
     return {"permission": role, "role_name": role, "user": account.told()}
 
 
