@@ -34,7 +34,7 @@ def run_loops(loops: Sequence[Loop], bell: Bell, stopping: threading.Event) -> b
     Returns after the steps under way have ended; False: one took longer than `STOP_S`.
     """
     threads = [
-        threading.Thread(target=_run, args=(loop, bell, stopping), name=loop.name, daemon=True)
+        threading.Thread(target=run_loop, args=(loop, bell, stopping), name=loop.name, daemon=True)
         for loop in loops
     ]
     for thread in threads:
@@ -55,7 +55,8 @@ def _ended(loop: Loop, thread: threading.Thread, end_at: float) -> bool:
     return done
 
 
-def _run(loop: Loop, bell: Bell, stopping: threading.Event) -> None:
+def run_loop(loop: Loop, bell: Bell, stopping: threading.Event) -> None:
+    """Repeat the loop's step until `stopping` is set; a step that raises never ends it."""
     failures = 0
     while not stopping.is_set():
         rings = bell.count(loop.topic)

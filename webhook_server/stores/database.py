@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Engine,
     Executable,
-    Interval,
     Table,
     delete,
-    func,
     literal,
     make_url,
     select,
@@ -28,42 +28,84 @@ from sqlalchemy.exc import OperationalError
 
 from cynthus.errors import UserError
 from webhook_server.stores import schema
-from webhook_server.stores.engines import ServerLock, open_engine
+from webhook_server.stores.engines import LEASE_CLOCK, LeaseClock, ServerLock, open_engine
 from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
 from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 
 
+class Reads(Protocol):
+    """Gives connections for short reads; SQLAlchemy's engine is one."""
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        """Return a connection within a transaction that ends with the block."""
+
+
+class Writes(Protocol):
+    """Carries out works, each durable before its answer is given; `Writer` is one."""
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Queue a work; the future has its answer once it is durable."""
+
+    def close(self) -> None:
+        """Finish what is queued. Safe to repeat."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connections:
+    """What a database is reached through."""
+
+    reading: Reads
+    writing: Writes
+    shared: bool  # other servers may use the same database at the same time
+    engines: tuple[Engine, ...] = ()  # what is let go of at the end
+    lock: ServerLock | None = None  # the right to be the only server of a SQLite file
+
+
+def connect(url: str) -> Connections:
+    """Return the connections to a database. Raises: UserError, if the URL names none of ours."""
+    address = make_url(url)
+    _check(address.drivername, address.database)
+    lock = _server_lock(address.database) if _is_sqlite(address.drivername) else None
+    reading, writing = (open_engine(address, writes=writes) for writes in (False, True))
+    return Connections(
+        reading=reading,
+        writing=Writer(writing),
+        shared=lock is None,
+        engines=(reading, writing),
+        lock=lock,
+    )
+
+
+def _check(driver: str, database: str | None) -> None:
+    if driver not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        raise UserError(
+            f"CYNTHUS_DATABASE_URL: should begin with sqlite:/// or postgresql+psycopg://,"
+            f" found {driver}. Write for example sqlite:///cynthus.db."
+        )
+    if _is_sqlite(driver) and database in {None, "", ":memory:"}:
+        raise UserError(
+            "CYNTHUS_DATABASE_URL: should name a file, found SQLite in memory."
+            " Write for example sqlite:///cynthus.db."
+        )
+
+
 class Database:
     """Holds the connections. On SQLite also the right to be the only server of the file."""
 
-    def __init__(self, url: str, *, now: Callable[[], datetime]) -> None:
-        address = make_url(url)
-        self._check(address.drivername, address.database)
+    def __init__(
+        self,
+        url: str,
+        *,
+        now: Callable[[], datetime],
+        connect: Callable[[str], Connections] = connect,
+    ) -> None:
         self.now = now
-        self._lock = _server_lock(address.database) if _is_sqlite(address.drivername) else None
-        self._reading = open_engine(address, writes=False)
-        self._writing = open_engine(address, writes=True)
-        self._writer = Writer(self._writing)
-
-    @property
-    def may_be_shared(self) -> bool:
-        """Say whether other servers may use the same database at the same time."""
-        return self._writing.dialect.name == "postgresql"
-
-    @staticmethod
-    def _check(driver: str, database: str | None) -> None:
-        if driver not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-            raise UserError(
-                f"CYNTHUS_DATABASE_URL: should begin with sqlite:/// or postgresql+psycopg://,"
-                f" found {driver}. Write for example sqlite:///cynthus.db."
-            )
-        if _is_sqlite(driver) and database in {None, "", ":memory:"}:
-            raise UserError(
-                "CYNTHUS_DATABASE_URL: should name a file, found SQLite in memory."
-                " Write for example sqlite:///cynthus.db."
-            )
+        found = connect(url)
+        self._reading, self._writer, self._lock = found.reading, found.writing, found.lock
+        self._engines = found.engines
+        self.may_be_shared = found.shared
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -101,8 +143,8 @@ class Database:
     def close(self) -> None:
         """Finish the queued writes and let go of everything. Safe to repeat."""
         self._writer.close()
-        self._reading.dispose()
-        self._writing.dispose()
+        for engine in self._engines:
+            engine.dispose()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -166,16 +208,17 @@ def _insert_once(dialect: str, table: Table) -> Executable:
 
 
 def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime]:
-    """Return the clock that leases live by: PostgreSQL's own, since replicas' clocks differ."""
-    if connection.dialect.name == "postgresql":
-        return func.clock_timestamp(type_=Moment())
-    return literal(now, Moment())
+    """Return the clock that leases live by: the database's own, since replicas' clocks differ.
+
+    SQLite has none, and one server at a time, whose clock is as good.
+    """
+    own: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    return literal(now, Moment()) if own is None else own.now()
 
 
 def lease_end(
     connection: Connection, now: datetime, lease: timedelta
 ) -> ColumnElement[datetime] | datetime:
     """Return when a lease taken now runs out, by the clock that leases live by."""
-    if connection.dialect.name == "postgresql":
-        return func.clock_timestamp(type_=Moment()) + literal(lease, Interval())
-    return now + lease
+    own: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    return now + lease if own is None else own.after(lease)

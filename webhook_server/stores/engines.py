@@ -5,13 +5,25 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    Interval,
+    create_engine,
+    event,
+    func,
+    literal,
+)
 
 from cynthus.errors import UserError
+from webhook_server.stores.tables import Moment
 
 BUSY_TIMEOUT_MS = 5_000  # a backup program may hold the file for moments; nobody else writes
 READERS = 8  # two cores' worth of doors and loops; a reader holds one for milliseconds
@@ -21,8 +33,33 @@ _POSTGRES_OPTIONS = (
     " -c idle_in_transaction_session_timeout=60000"
 )
 
+#: The execution option under which an engine names the clock that its leases live by.
+LEASE_CLOCK = "cynthus_lease_clock"
+
 # NaN is no JSON: PostgreSQL refuses it, and so does every browser.
 _to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
+
+
+class LeaseClock(Protocol):
+    """A clock of the database's own, which replicas whose clocks differ live by."""
+
+    def now(self) -> ColumnElement[datetime]:
+        """Return the moment at which a statement is carried out."""
+
+    def after(self, duration: timedelta) -> ColumnElement[datetime]:
+        """Return the moment so long after that."""
+
+
+class PostgresClock:
+    """PostgreSQL's clock: https://www.postgresql.org/docs/current/functions-datetime.html."""
+
+    def now(self) -> ColumnElement[datetime]:
+        """Return the moment at which a statement is carried out."""
+        return func.clock_timestamp(type_=Moment())
+
+    def after(self, duration: timedelta) -> ColumnElement[datetime]:
+        """Return the moment so long after that."""
+        return self.now() + literal(duration, Interval())
 
 
 def open_engine(url: URL, *, writes: bool) -> Engine:
@@ -36,6 +73,7 @@ def open_engine(url: URL, *, writes: bool) -> Engine:
         pool_pre_ping=True,  # a failover leaves dead connections in the pool
         pool_size=1 if writes else READERS,
         connect_args={"options": _POSTGRES_OPTIONS},
+        execution_options={LEASE_CLOCK: PostgresClock()},
     )
 
 

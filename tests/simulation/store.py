@@ -1,0 +1,180 @@
+"""The one database of a history: real SQL in memory, with a clock, faults and a memory of its own.
+
+One connection for all: a work is atomic in virtual time, since nothing within a transaction gives
+the turn away. The tables are made once a process and emptied for each history.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, create_engine, literal
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import StaticPool
+
+from tests.simulation.fates import DURABLE, Fates
+from tests.simulation.scheduler import Scheduler
+from webhook_server.stores import schema
+from webhook_server.stores.database import Connections, Database, Writes
+from webhook_server.stores.engines import LEASE_CLOCK, _to_json
+from webhook_server.stores.tables import Moment, metadata
+from webhook_server.stores.writer import DatabaseUnavailable, T, Work
+
+#: What the database itself saw of its rows: one line for each change, at the true time.
+_MEMORY = """
+CREATE TEMP TABLE seen_runs (
+  at REAL, id TEXT, version INTEGER, state TEXT, outcome TEXT, booked INTEGER, repository INTEGER,
+  attempts INTEGER, reason TEXT
+);
+CREATE TEMP TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
+CREATE TEMP TRIGGER run_made AFTER INSERT ON main.runs BEGIN
+  INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
+END;
+CREATE TEMP TRIGGER run_changed AFTER UPDATE OF version, state, outcome, doc ON main.runs BEGIN
+  INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
+END;
+CREATE TEMP TRIGGER instance_changed AFTER UPDATE OF heartbeat_seq, heartbeat_at, closed_at
+ON main.instances BEGIN
+  INSERT INTO seen_instances VALUES (true_time(), new.name, new.heartbeat_seq,
+    new.closed_at IS NOT NULL, new.heartbeat_at);
+END;
+"""
+_SEEN = ("seen_runs", "seen_instances")
+
+
+class TrueClock:
+    """The database's clock: right, whatever the replicas' clocks show."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+
+    def now(self) -> ColumnElement[datetime]:
+        """Return the moment at which a statement is carried out."""
+        return literal(self._now(), Moment())
+
+    def after(self, duration: timedelta) -> ColumnElement[datetime]:
+        """Return the moment so long after that."""
+        return literal(self._now() + duration, Moment())
+
+
+class Store:
+    """What outlives every crash. `begin` makes it new for a history."""
+
+    def __init__(self) -> None:
+        self.raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._scheduler = Scheduler("before the first history")
+        self._fates: Fates | None = None
+        engine = create_engine(
+            "sqlite://",
+            creator=lambda: self.raw,
+            poolclass=StaticPool,
+            json_serializer=_to_json,
+            execution_options={LEASE_CLOCK: TrueClock(lambda: self._scheduler.moment())},
+        )
+        self._connection = engine.connect()
+        with self._transaction() as connection:
+            schema.migrate(connection)
+        self.raw.create_function("true_time", 0, lambda: self._scheduler.now)
+        self.raw.executescript(_MEMORY)
+        self._tables = [*(table.name for table in metadata.sorted_tables), *_SEEN]
+
+    def begin(self, scheduler: Scheduler, fates: Fates) -> None:
+        """Empty every table; from here on the fates of this history strike."""
+        self._scheduler, self._fates = scheduler, fates
+        for name in self._tables:
+            self.raw.execute(
+                f"DELETE FROM {name}"
+            )  # as fast as a new one, and keeps what is compiled
+
+    def open(self, now: Callable[[], datetime]) -> Database:
+        """Return the database as one replica sees it."""
+        reading, writing = _Reads(self), _Writes(self)
+        found = Connections(reading=reading, writing=writing, shared=True)
+        return Database("sqlite:///one", now=now, connect=lambda _: found)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return what is in the database, past all fates."""
+        return self.raw.execute(query, values).fetchall()
+
+    # ── what replicas use ──────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection for one short read. Raises: OperationalError, when it is locked."""
+        self._call("db.read", lambda: None, lambda: _locked())
+        try:
+            yield self._connection
+        finally:
+            self._connection.rollback()
+
+    def write(self, work: Work[T]) -> T:
+        """Carry a work out in a transaction. Raises: DatabaseUnavailable."""
+
+        def do() -> T:
+            with self._transaction() as connection:
+                return work(connection)
+
+        name = getattr(work, "__qualname__", "").partition(".<locals>")[0]
+        return self._call("db.write", do, _not_taken, name)
+
+    def _call(
+        self, kind: str, do: Callable[[], T], fault: Callable[[], Exception], name: str = ""
+    ) -> T:
+        if self._fates is None:
+            return do()
+        return self._fates.call(kind, do, refused=fault, lost=fault, name=name, can=DURABLE)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        self.raw.execute("BEGIN")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.rollback()
+            self.raw.rollback()  # SQLAlchemy knows of it only once a statement was carried out
+            raise
+        self._connection.commit()
+        self.raw.commit()
+
+
+class _Reads:
+    """The database's readers, as `Database` wants them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self) -> AbstractContextManager[Connection]:
+        return self._store.read()
+
+
+class _Writes(Writes):
+    """The database's writer, without a thread: a work is carried out where it is submitted."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        answer: Future[T] = Future()
+        try:
+            answer.set_result(self._store.write(work))
+        except Exception as error:  # noqa: BLE001 - it goes to who waits for it
+            answer.set_exception(error)
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def _locked() -> Exception:
+    return OperationalError("", None, sqlite3.OperationalError("database is locked"))
+
+
+def _not_taken() -> Exception:
+    return DatabaseUnavailable("the database did not take it. Try again in a moment.")
