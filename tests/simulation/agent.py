@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-from cynthus.wire import AgentState, Heartbeat
+from cynthus.wire import AgentState, Heartbeat, Output
 from tests.builders import an_exit, some_facts
 from tests.simulation.cloud import TAKEN, Cloud, Machine
 from tests.simulation.scheduler import Unanswered
@@ -221,10 +221,14 @@ class Attempt:
         members: dict[str, Any] = {"preempted": self._is_noticed()}
         if self._exit is not None:
             is_done = self._state is AgentState.DONE
-            members |= {"exit": self._exit, "outputs": () if is_done else None}
+            members |= {"exit": self._exit, "outputs": self._outputs() if is_done else None}
         return Heartbeat(
             seq=self._seq, sent_at=self._scheduler.moment(), state=self._state, **members
         )
+
+    def _outputs(self) -> tuple[Output, ...]:
+        run_id, attempt, *_ = self._what.split()
+        return self._agent._history.outputs_of(run_id, int(attempt))
 
     def _send(self, beat: Heartbeat) -> BeatResult | None:
         try:

@@ -63,6 +63,7 @@ class Pace:
 PACES = {
     "db": Pace(takes_s=0.02, rates=(0.003, 0.01, 0.03), timeout_s=5.0, crashes=(0.001, 0.003)),
     "agent": Pace(takes_s=0.1, rates=(0.02, 0.1, 0.3), timeout_s=10.0),
+    "github": Pace(takes_s=0.5, rates=(0.03, 0.1, 0.3), timeout_s=15.0),
 }
 _OTHERS = Pace(takes_s=1.0, rates=(0.05, 0.2, 0.4))
 
@@ -123,6 +124,10 @@ class Fates:
             return do()
         self.injected += 1
         return self._strike(fate, pace, do, refused, lost)
+
+    def is_pending(self) -> bool:
+        """Say whether a late effect is still to come."""
+        return bool(self._outside.tasks)
 
     def _strike(
         self,
@@ -196,5 +201,5 @@ def _quietly(do: Callable[[], object]) -> None:
         do()
     except Crashed:
         raise
-    except Exception:  # noqa: BLE001, S110 - the answer is lost, a refusal's too
+    except Exception:  # noqa: BLE001 - the answer is lost, a refusal's too
         pass

@@ -187,6 +187,7 @@ class Github:
         self.now, self._chance, self._lag = now, chance, lag
         self.tell: Callable[[str, dict[str, Any]], None] = lambda _event, _payload: None
         self.redeliver: Callable[[int], None] = lambda _id: None
+        self.dispatch: Callable[[Repo, dict[str, Any]], None] = lambda _repo, _payload: None
         self.deliveries: list[Sent] = []
         self.repos: dict[int, Repo] = {}
         self.accounts: dict[str, Account] = {}

@@ -95,7 +95,7 @@ class Connection:
                 ) from refusal
             return {}, value
 
-        kind = f"github {verb} {shape(path)}"
+        kind = f"github.{verb} {shape(path)}"
         return self._call(kind, do, refused=self._refusal, lost=self._lost)
 
     def _refusal(self) -> Exception:

@@ -69,10 +69,7 @@ class Ground:
     new_id: Callable[[], str]
     pool: Executor
     spawn: Callable[[Callable[[], None]], None]
-
-    def token(self) -> str:
-        """Return a claim's token."""
-        return f"{self.chance.getrandbits(128):032x}"
+    new_token: Callable[[], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +92,7 @@ def open_half(ground: Ground) -> GithubHalf:
     """Compose the half; nothing runs yet."""
     database, now = ground.database, ground.now
     api = _api(ground)
-    deliveries = DeliveryStore(database, ground.token)
+    deliveries = DeliveryStore(database, ground.new_token)
     places = Places(api, RepositoryStore(database), now)
     policies = Policies(api, PolicyStore(database), places.find, now)
     return GithubHalf(
@@ -151,9 +148,9 @@ def _inbox(ground: Ground, api: GithubApi, deliveries: DeliveryStore, policies: 
     parts = InboxParts(
         api=api,
         deliveries=deliveries,
-        runs=RunStore(database, ground.token),
+        runs=RunStore(database, ground.new_token),
         pulls=PullStore(database),
-        publications=PublicationStore(database, ground.token),
+        publications=PublicationStore(database, ground.new_token),
         repositories=RepositoryStore(database),
         allowed=Allowed(ALLOWED, state=database.state, set_state=database.set_state),
         bell=ground.bell,
@@ -173,7 +170,7 @@ def _inbox(ground: Ground, api: GithubApi, deliveries: DeliveryStore, policies: 
 
 def _publisher(ground: Ground, api: GithubApi, policies: Policies) -> Publisher:
     database = ground.database
-    runs, events = RunStore(database, ground.token), EventStore(database)
+    runs, events = RunStore(database, ground.new_token), EventStore(database)
     sources = ReleaseSources(
         events=events,
         blobs=ground.blobs,
@@ -185,7 +182,7 @@ def _publisher(ground: Ground, api: GithubApi, policies: Policies) -> Publisher:
         api=api,
         runs=runs,
         pulls=PullStore(database),
-        publications=PublicationStore(database, ground.token),
+        publications=PublicationStore(database, ground.new_token),
         repositories=RepositoryStore(database),
         sources=sources,
         bell=ground.bell,
@@ -193,7 +190,7 @@ def _publisher(ground: Ground, api: GithubApi, policies: Policies) -> Publisher:
         now=ground.now,
         keeping=Keeping(policy=policies.of, baselines=_baselines(database)),
         spread=ground.chance.uniform,
-        new_token=ground.token,
+        new_token=ground.new_token,
     )
     return Publisher(parts, spawn=ground.spawn, pool=ground.pool)
 

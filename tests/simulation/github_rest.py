@@ -212,6 +212,7 @@ def _dispatch(request: Request) -> Any:
     request.repo.dispatched.append(dict(request.body))
     payload = dict(request.body.get("client_payload", {}))
     request.github.note("dispatched", request.repo, payload=payload)
+    request.github.dispatch(request.repo, payload)
     return None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cynthus.errors import Transient
 from cynthus.spec import Resources, Retry
+from cynthus.wire import Output
 from tests.builders import IMAGE, a_draft, a_key, a_spec
 from tests.simulation.agent import Agent
 from tests.simulation.cloud import Cloud, Machine, Moods
@@ -46,6 +47,8 @@ class Ended:
 
 class History:
     """Builds a world from a scenario and lets it live."""
+
+    replica: type[Replica] = Replica
 
     def __init__(self, scenario: Scenario, store: Store) -> None:
         self.scenario, self.store = scenario, store
@@ -152,6 +155,10 @@ class History:
             on_birth=self._born,
         )
 
+    def outputs_of(self, _run_id: str, _attempt: int) -> tuple[Output, ...]:
+        """Return the files that an attempt has made and stored."""
+        return ()
+
     def _born(self, cloud: Cloud, machine: Machine) -> None:
         Agent(self, cloud, machine)
 
@@ -163,7 +170,7 @@ class History:
         self._starts += 1
         self.record.fact(self.scheduler.now, "replica.started", name)
         error = self.scenario.clock_errors[int(name[1:]) - 1]
-        self.replicas[name] = Replica(self, name, error)
+        self.replicas[name] = self.replica(self, name, error)
 
     def _crashed(self, program: Program) -> None:
         if program.name not in self.replicas:

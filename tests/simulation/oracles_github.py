@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from html.parser import HTMLParser
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -278,8 +279,8 @@ def live(text: str) -> Iterator[str]:
     for token in _flat(_MARKDOWN.parse(text)):
         if token.type in _QUOTED:
             continue
-        if token.type in {"html_inline", "html_block"} and MARKER in token.content:
-            yield f"HTML: {token.content[:60]!r}"
+        if token.type in {"html_inline", "html_block"}:
+            yield from _Html.faults_of(token.content)
         if token.type in {"link_open", "image"}:
             address = str(token.attrs.get("href") or token.attrs.get("src") or "")
             if MARKER in address:
@@ -289,6 +290,32 @@ def live(text: str) -> Iterator[str]:
                 yield f"a mention: {token.content[:60]!r}"
             if token.content.lstrip().startswith(("/cynthus", "::")):
                 yield f"an order: {token.content[:60]!r}"
+
+
+class _Html(HTMLParser):
+    """Reads HTML of ours: attackers' text may stand between its tags, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+
+    @classmethod
+    def faults_of(cls, text: str) -> list[str]:
+        """Return what of it is alive."""
+        found = cls()
+        found.feed(text)
+        found.close()
+        return found.faults
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Tell of a tag that is not ours."""
+        if tag == "img" or any(MARKER in (value or "") for _, value in attrs):
+            self.faults.append(f"HTML: <{tag} {attrs}>")
+
+    def handle_data(self, data: str) -> None:
+        """Tell of a mention."""
+        if MARKER in data and _LIVE_MENTION.search(data):
+            self.faults.append(f"a mention: {data[:60]!r}")
 
 
 def _flat(tokens: Iterable[Any]) -> Iterator[Any]:

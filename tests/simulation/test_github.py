@@ -108,6 +108,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             new_id=lambda: f"r{next(ids):08d}",
             pool=Inline(),
             spawn=lambda work: work(),
+            new_token=lambda: f"{chance.getrandbits(128):032x}",
         )
     )
     hooks = Webhooks(
