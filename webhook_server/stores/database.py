@@ -30,7 +30,7 @@ from cynthus.errors import UserError
 from webhook_server.stores import schema
 from webhook_server.stores.engines import ServerLock, open_engine
 from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
-from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
+from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work, Writer
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 
@@ -88,6 +88,14 @@ class Database:
     def write_async(self, work: Work[T]) -> Future[T]:
         """As `write`, for a caller that must not wait in its thread."""
         return self._writer.submit(work)
+
+    def write_at_door(self, work: Work[T]) -> T:
+        """As `write`, before what loops want written: somebody outside waits for the answer."""
+        return self._writer.submit(work, at_door=True).result()
+
+    def write_row_async(self, joint: Joint[R, T], row: R) -> Future[T]:
+        """As `write_at_door`, together with the rows that others ask the same for."""
+        return self._writer.submit_row(joint, row)
 
     def migrate(self) -> None:
         """Bring the tables to the shape this server knows. Safe to repeat. Raises: UserError.
