@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -166,11 +166,21 @@ def insert_once(connection: Connection, table: Table, values: Mapping[str, Any])
     return connection.execute(statement, dict(values)).first() is not None
 
 
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows unless unique columns already have their values. Safe to repeat."""
+    connection.execute(_insert(connection.dialect.name, table), rows)
+
+
 @functools.cache
 def _insert_once(dialect: str, table: Table) -> Executable:
-    # Built once a table: webhooks come thousands a second.
+    return _insert(dialect, table).returning(*table.primary_key)
+
+
+@functools.cache
+def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    # Built once a table, since building a statement costs more than running it.
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return insert(table).on_conflict_do_nothing()
 
 
 def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime]:
