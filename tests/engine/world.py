@@ -26,7 +26,8 @@ from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
-from webhook_server.stores.instance_store import BeatResult, InstanceStore
+from webhook_server.stores.heartbeats import BeatResult
+from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import (
     Publication,
     PublicationKind,

@@ -27,7 +27,8 @@ from webhook_server.runs.model import Decision, Denial, Gone, Refusal
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail
-from webhook_server.stores.instance_store import BeatResult, Enrolling, InstanceStore
+from webhook_server.stores.heartbeats import BeatResult
+from webhook_server.stores.instance_store import Enrolling, InstanceStore
 from webhook_server.stores.run_store import RunStore
 
 NAME = "cynthus-arun00000001-1"

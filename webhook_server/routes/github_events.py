@@ -15,6 +15,7 @@ from logging import getLogger
 from typing import Any
 
 from webhook_server.auth.signature import verified, well_formed
+from webhook_server.routes.landing import Landing
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -76,6 +77,7 @@ class GithubEvents:
             raise ValueError("deliveries cannot be verified without a secret")
         self._secrets, self._store, self._ring, self._see = secrets, store, ring, see
         self._body_limit_s = body_limit_s
+        self._landing = Landing()
         self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -132,8 +134,8 @@ class GithubEvents:
         try:
             stored = self._store(headers.guid, headers.event, body)
             async with asyncio.timeout(STORE_LIMIT_S):
-                # Shielded: a write that is late is still done, and known when it comes again.
-                new = await asyncio.shield(asyncio.wrap_future(stored))
+                # A write that is late is still done, and known when it comes again.
+                new = await self._landing.wait_for(stored)
         except Exception:
             # GitHub records the failure, and the sweep asks for this delivery again.
             log.exception("delivery not stored guid=%s event=%s", headers.guid, headers.event)

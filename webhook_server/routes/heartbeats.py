@@ -20,9 +20,10 @@ from webhook_server.routes.answers import (
     parse_json,
     read_body,
 )
+from webhook_server.routes.landing import Landing
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
-from webhook_server.stores.instance_store import BeatResult
+from webhook_server.stores.heartbeats import BeatResult
 from webhook_server.stores.secret_protocol import SecretUnreadable
 
 # 256 KiB of log (cynthus.wire) may grow sixfold as JSON escapes; the rest is metrics and samples.
@@ -31,6 +32,7 @@ BODY_LIMIT_BYTES = 4 << 20
 
 def heartbeat_door(parts: Parts, masking: Masking) -> Door:
     """Return the door POST /agent/v1/heartbeat."""
+    landing = Landing()
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -39,7 +41,7 @@ def heartbeat_door(parts: Parts, masking: Masking) -> Door:
         check_length(scope, BODY_LIMIT_BYTES)
         body = await read_body(receive, BODY_LIMIT_BYTES)
         beat = await _clean(masking, digest, _decoded(body))
-        result = await _store(parts, digest, beat)
+        result = await _store(parts, landing, digest, beat)
         if result.unknown:
             raise HttpRefusal(401, "token: is not one that this server gave out. Enrol again.")
         if result.closed:
@@ -83,12 +85,12 @@ async def _clean(masking: Masking, digest: str, beat: Heartbeat) -> Heartbeat:
         raise HttpRefusal(503, str(error), retry_after_s=30) from error
 
 
-async def _store(parts: Parts, digest: str, beat: Heartbeat) -> BeatResult:
+async def _store(parts: Parts, landing: Landing, digest: str, beat: Heartbeat) -> BeatResult:
     try:
         future = parts.instances.heartbeat_async(
             digest, beat, log_limit_bytes=parts.settings.log_limit_bytes, now=parts.now()
         )
-        return await asyncio.wrap_future(future)
+        return await landing.wait_for(future)
     except Transient as error:
         raise HttpRefusal(503, str(error), retry_after_s=1) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from cynthus.errors import UserError
 from webhook_server.stores import schema
 from webhook_server.stores.engines import LEASE_CLOCK, LeaseClock, ServerLock, open_engine
 from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
-from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
+from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work, Writer
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 
@@ -131,6 +131,14 @@ class Database:
         """As `write`, for a caller that must not wait in its thread."""
         return self._writer.submit(work)
 
+    def write_at_door(self, work: Work[T]) -> T:
+        """As `write`, before what loops want written: somebody outside waits for the answer."""
+        return self._writer.submit(work, at_door=True).result()
+
+    def write_row_async(self, joint: Joint[R, T], row: R) -> Future[T]:
+        """As `write_at_door`, together with the rows that others ask the same for."""
+        return self._writer.submit_row(joint, row)
+
     def migrate(self) -> None:
         """Bring the tables to the shape this server knows. Safe to repeat. Raises: UserError.
 
@@ -200,11 +208,21 @@ def insert_once(connection: Connection, table: Table, values: Mapping[str, Any])
     return connection.execute(statement, dict(values)).first() is not None
 
 
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows unless unique columns already have their values. Safe to repeat."""
+    connection.execute(_insert(connection.dialect.name, table), rows)
+
+
 @functools.cache
 def _insert_once(dialect: str, table: Table) -> Executable:
-    # Built once a table: webhooks come thousands a second.
+    return _insert(dialect, table).returning(*table.primary_key)
+
+
+@functools.cache
+def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    # Built once a table, since building a statement costs more than running it.
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return insert(table).on_conflict_do_nothing()
 
 
 def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime]:

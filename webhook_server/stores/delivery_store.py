@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,8 +12,15 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
-from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
+from webhook_server.stores.database import (
+    Database,
+    insert_once,
+    insert_rows,
+    lease_clock,
+    lease_end,
+)
 from webhook_server.stores.tables import deliveries, handled_intents
+from webhook_server.stores.writer import Joint
 
 _SEEN = "delivery_seen_at"  # server_state
 
@@ -40,6 +47,24 @@ class Delivery:
     token: str  # proves the claim
 
 
+_KNOWN = select(deliveries.c.guid).where(deliveries.c.guid.in_(bindparam("guids", expanding=True)))
+
+
+def _store(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Store deliveries; answer of each whether it is new. Safe to repeat.
+
+    Of two replicas that get the same one at the same moment, both may call it new: it is stored
+    once.
+    """
+    known = set(connection.execute(_KNOWN, {"guids": [row["guid"] for row in rows]}).scalars())
+    fresh = {row["guid"]: row for row in reversed(rows) if row["guid"] not in known}
+    if fresh:
+        insert_rows(connection, deliveries, list(fresh.values()))
+    return [fresh.get(row["guid"]) is row for row in rows]
+
+
+_STORE: Joint[Mapping[str, Any], bool] = Joint(_store)
+
 # Built once, as the hot doors' statements are: what is delivered is ended as often.
 _END = update(deliveries).where(
     deliveries.c.seq == bindparam("claimed"), deliveries.c.lock_token == bindparam("claim_token")
@@ -63,7 +88,7 @@ class DeliveryStore:
             "state": DeliveryState.PENDING.value,
             "due_at": now,
         }
-        return self._db.write_async(lambda connection: insert_once(connection, deliveries, values))
+        return self._db.write_row_async(_STORE, values)
 
     def see_async(self, now: datetime) -> Future[None]:
         """Note that a signed delivery arrived which is not kept: a ping, or a known one again."""

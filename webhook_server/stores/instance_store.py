@@ -9,24 +9,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from cynthus.codec import decode, encode
-from cynthus.wire import AgentEvent, AgentState, EventKind, Facts, Heartbeat, Rendezvous
+from cynthus.wire import AgentState, EventKind, Facts, Heartbeat, Rendezvous
 from webhook_server.runs.model import AgentSeen, CreateSeen, Gone, ProviderSeen
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.database import Database
-from webhook_server.stores.feed_limits import Counts, Fed, feed
+from webhook_server.stores.heartbeats import HEARTBEATS, BeatResult, Told, agent_json, agent_of
 from webhook_server.stores.tables import events, instances
 from webhook_server.stores.waking import wake
-
-_ORDER = (
-    AgentState.PREPARING,
-    AgentState.READY,
-    AgentState.RUNNING,
-    AgentState.UPLOADING,
-    AgentState.DONE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,21 +53,6 @@ class Enrolling(StrEnum):
     TAKEN = "taken"  #: another agent has it
     CLOSED = "closed"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BeatResult:
-    """The answer to a heartbeat; `closed` and `unknown` mean that nothing of it was taken."""
-
-    accepted_seq: int = 0
-    stop: str | None = None
-    rendezvous: Rendezvous | None = None
-    deadline_s: float | None = None  # from now
-    closed: bool = False
-    unknown: bool = False
-    run_id: str = ""
-    fed: bool = False  # the run's feed grew
-    news: bool = False  # the run was woken
 
 
 class InstanceStore:
@@ -199,7 +176,7 @@ class InstanceStore:
                         token_sha256=token_sha256,
                         enrolled_at=now,
                         heartbeat_at=now,
-                        agent=_agent_json(first),
+                        agent=agent_json(first),
                         facts=clean(encode(facts)),
                     )
                 )
@@ -228,9 +205,8 @@ class InstanceStore:
         self, token_sha256: str, beat: Heartbeat, *, log_limit_bytes: int, now: datetime
     ) -> Future[BeatResult]:
         """As `heartbeat`, for a door that must not wait in its thread."""
-        return self._db.write_async(
-            lambda connection: _take(connection, token_sha256, beat, log_limit_bytes, now)
-        )
+        told = Told(token_sha256=token_sha256, beat=beat, log_limit_bytes=log_limit_bytes, now=now)
+        return self._db.write_row_async(HEARTBEATS, told)
 
 
 def add(connection: Connection, row: Mapping[str, Any], before: str | None) -> None:
@@ -273,192 +249,6 @@ def _enrolling(row: Row[*tuple[Any, ...]] | None, nonce: str) -> Enrolling:
     return Enrolling.AGAIN if row.nonce == nonce else Enrolling.TAKEN
 
 
-# Built once, since a thousand heartbeats a second would build them each time.
-_HEARD = select(
-    instances.c.name,
-    instances.c.run_id,
-    instances.c.attempt,
-    instances.c.rank,
-    instances.c.enrolled_at,
-    instances.c.heartbeat_at,
-    instances.c.heartbeat_seq,
-    instances.c.agent,
-    instances.c.rendezvous,
-    instances.c.stop,
-    instances.c.deadline_at,
-    instances.c.closed_at,
-    instances.c.log_bytes,
-)
-# On PostgreSQL two replicas may hear the same beat: the row is locked.
-_HEARD_LOCKED = _HEARD.where(instances.c.token_sha256 == bindparam("token")).with_for_update()
-_COUNTS = select(instances.c.counts).where(instances.c.name == bindparam("instance"))
-_QUIET_BEAT = (
-    update(instances)
-    .where(instances.c.name == bindparam("instance"))
-    .values(heartbeat_at=bindparam("heard_at"), heartbeat_seq=bindparam("accepted_seq"))
-)
-
-
-# ── heartbeats ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _take(
-    connection: Connection, token_sha256: str, beat: Heartbeat, log_limit: int, now: datetime
-) -> BeatResult:
-    row = connection.execute(_HEARD_LOCKED, {"token": token_sha256}).one_or_none()
-    if row is None:
-        return BeatResult(unknown=True)
-    if row.closed_at is not None:
-        return BeatResult(closed=True, run_id=row.run_id, accepted_seq=row.heartbeat_seq)
-    if beat.seq <= row.heartbeat_seq:
-        _update(connection, row, row.heartbeat_seq, {}, now)
-        return BeatResult(
-            accepted_seq=row.heartbeat_seq,
-            stop=row.stop,
-            rendezvous=_rendezvous(row, beat),
-            deadline_s=_deadline_s(row, now),
-            run_id=row.run_id,
-        )
-    return _take_new(connection, row, beat, log_limit, now)
-
-
-def _take_new(
-    connection: Connection,
-    row: Row[*tuple[Any, ...]],
-    beat: Heartbeat,
-    log_limit: int,
-    now: datetime,
-) -> BeatResult:
-    values: dict[str, Any] = {}
-    news = _has_news(row.agent, beat) and _merge(connection, row, beat, values, now)
-    told = _allowed(row.rank, beat.events)
-    if told:
-        counts = decode(Counts, connection.execute(_COUNTS, {"instance": row.name}).scalar_one())
-        fed = feed(told, counts, log_bytes=row.log_bytes, log_limit_bytes=log_limit)
-        _insert_events(connection, row, fed, now)
-        values |= {"counts": encode(fed.counts), "log_bytes": fed.log_bytes}
-    _update(connection, row, beat.seq, values, now)
-    return BeatResult(
-        accepted_seq=beat.seq,
-        stop=row.stop,
-        rendezvous=_rendezvous(row, beat),
-        deadline_s=_deadline_s(row, now),
-        run_id=row.run_id,
-        fed=bool(beat.events),
-        news=news,
-    )
-
-
-def _allowed(rank: int | None, told: tuple[AgentEvent, ...]) -> tuple[AgentEvent, ...]:
-    """Leave out what would replace the word of a gang's rank 0, which speaks for all."""
-    return tuple(event for event in told if event.kind not in _ONE_VOICE) if rank else told
-
-
-# As programs for torchrun do it: rank 0 reports, the others log.
-_ONE_VOICE = {
-    EventKind.PHASE,
-    EventKind.PROGRESS,
-    EventKind.METRIC,
-    EventKind.SAMPLE,
-    EventKind.SUMMARY,
-}
-
-
-def _rendezvous(row: Row[*tuple[Any, ...]], beat: Heartbeat) -> Rendezvous | None:
-    waits = beat.state is AgentState.READY and row.rendezvous is not None
-    return decode(Rendezvous, row.rendezvous) if waits else None
-
-
-def _deadline_s(row: Row[*tuple[Any, ...]], now: datetime) -> float | None:
-    return None if row.deadline_at is None else (row.deadline_at - now).total_seconds()
-
-
-def _has_news(agent: Mapping[str, Any], beat: Heartbeat) -> bool:
-    """Say whether the beat may tell something new: most do not, and cost no decoding."""
-    told = beat.exit is not None or beat.outputs is not None
-    told = told or beat.preempted or beat.maintenance is not None
-    return told or agent["state"] != beat.state.value
-
-
-def _merge(
-    connection: Connection,
-    row: Row[*tuple[Any, ...]],
-    beat: Heartbeat,
-    values: dict[str, Any],
-    now: datetime,
-) -> bool:
-    """Add what the beat tells to `values`; return whether it was new, and wake the run if so."""
-    before = _agent(row)
-    seen = _merged(before, beat, now)
-    if seen == before:
-        return False
-    values["agent"] = _agent_json(seen)
-    return wake(connection, row.run_id, now)
-
-
-def _update(
-    connection: Connection,
-    row: Row[*tuple[Any, ...]],
-    seq: int,
-    values: Mapping[str, Any],
-    now: datetime,
-) -> None:
-    heard_at = max(now, row.heartbeat_at)
-    told = {"instance": row.name, "heard_at": heard_at, "accepted_seq": seq}
-    connection.execute(_QUIET_BEAT, told)
-    if values:
-        connection.execute(update(instances).where(instances.c.name == row.name).values(**values))
-
-
-def _merged(seen: AgentSeen, beat: Heartbeat, now: datetime) -> AgentSeen:
-    """Add a heartbeat's facts: states only go forward, the first exit and the first list stay."""
-    done = beat.state is AgentState.DONE
-    return replace(
-        seen,
-        state=max(seen.state, beat.state, key=_ORDER.index),
-        exit=seen.exit if seen.exit is not None else beat.exit,
-        exit_at=seen.exit_at or (now if beat.exit is not None else None),
-        outputs=beat.outputs if seen.outputs is None and done else seen.outputs,
-        preempted=seen.preempted or beat.preempted,
-        maintenance=seen.maintenance or (beat.maintenance and clean_text(beat.maintenance)),
-    )
-
-
-def _insert_events(
-    connection: Connection, row: Row[*tuple[Any, ...]], fed: Fed, now: datetime
-) -> None:
-    values = [
-        {
-            "run_id": row.run_id,
-            "attempt": row.attempt,
-            "rank": row.rank,
-            "kind": event.kind.value,
-            "at": _believed(event, row, now),
-            "body": event.body,
-        }
-        for event in fed.events
-    ]
-    if values:
-        connection.execute(insert(events), values)
-
-
-def _believed(event: AgentEvent, row: Row[*tuple[Any, ...]], now: datetime) -> datetime:
-    """Believe the agent's clock only between its enrolment and now: it may be a year off."""
-    return event.at if row.enrolled_at <= event.at <= now else now
-
-
-def _agent_json(seen: AgentSeen) -> Any:
-    value = encode(seen)
-    # These two have columns of their own: a beat without news rewrites no JSON.
-    del value["enrolled_at"], value["heartbeat_at"]
-    return clean(value)
-
-
-def _agent(row: Row[*tuple[Any, ...]]) -> AgentSeen:
-    moments = {"enrolled_at": encode(row.enrolled_at), "heartbeat_at": encode(row.heartbeat_at)}
-    return decode(AgentSeen, row.agent | moments)
-
-
 def _instance(row: Row[*tuple[Any, ...]]) -> InstanceRow:
     return InstanceRow(
         name=row.name,
@@ -470,7 +260,7 @@ def _instance(row: Row[*tuple[Any, ...]]) -> InstanceRow:
         ordered_at=row.ordered_at,
         nonce=row.nonce,
         token_sha256=row.token_sha256,
-        agent=None if row.agent is None else _agent(row),
+        agent=None if row.agent is None else agent_of(row),
         facts=None if row.facts is None else decode(Facts, row.facts),
         create=None if row.create_seen is None else decode(CreateSeen, row.create_seen),
         provider=None if row.provider_seen is None else decode(ProviderSeen, row.provider_seen),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -15,9 +17,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from cynthus.errors import Transient
 
 T = TypeVar("T")
+R = TypeVar("R")
 Work = Callable[[Connection], T]
 
 BATCH = 256  # beyond this the fsync is no longer what a work costs
+# Works of loops in a commit that somebody at a door waits for. A pass writes for 1 to 2 ms: four
+# of them are what a door may wait for; with none, a door that is always busy would starve them.
+BESIDE_DOORS = 4
 TRIES = 5  # of one work that PostgreSQL asks to repeat: more means a fault, not bad luck
 # serialization_failure and deadlock_detected, "retry the transaction":
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
@@ -28,9 +34,23 @@ class DatabaseUnavailable(Transient):
     """The database did not take it; what was asked may be repeated."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself: works are put together by identity
+class Joint(Generic[R, T]):
+    """A work that many ask for at once: carried out for the rows of all of them together.
+
+    `work` answers each row, in their order. `patience_s`: how long rows may wait for more to
+    share their commit with; it is never waited for when anything else is to be written.
+    """
+
+    work: Callable[[Connection, Sequence[R]], Sequence[T]]
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class _Job:
-    work: Work[Any]
+    joint: Joint[Any, Any]
+    row: Any
+    at_door: bool
     answer: Future[Any]
 
 
@@ -39,7 +59,7 @@ class _CommitFailed(Exception):  # noqa: N818 - read as what happened
 
 
 class Writer:
-    """Commits queued works in their order; an answer is given only after the commit.
+    """Commits queued works in their order, doors' before loops'; answers only after the commit.
 
     A work may be carried out more than once (its transaction is rolled back in between), so it
     does nothing but use its connection. A work that raises harms no other: the batch is rolled
@@ -54,13 +74,24 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work[T]) -> Future[T]:
-        """Queue a work; the future has its answer once it is durable."""
+    def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:
+        """Queue a work; the future has its answer once it is durable.
+
+        `at_door`: somebody outside waits for it. Raises: DatabaseUnavailable.
+        """
+        alone: Joint[None, T] = Joint(lambda connection, _: [work(connection)])
+        return self._put(alone, None, at_door=at_door)
+
+    def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
+        """Queue a row of a joint work; its asker stands at a door. Raises: DatabaseUnavailable."""
+        return self._put(joint, row, at_door=True)
+
+    def _put(self, joint: Joint[R, T], row: R, *, at_door: bool) -> Future[T]:
         answer: Future[T] = Future()
         with self._closing:
             if self._closed:
                 raise DatabaseUnavailable("the server is stopping. Try again in a moment.")
-            self._jobs.put(_Job(work, answer))
+            self._jobs.put(_Job(joint, row, at_door, answer))
         return answer
 
     def close(self) -> None:
@@ -73,23 +104,22 @@ class Writer:
         self._thread.join()
 
     def _serve(self) -> None:
-        closing = False
-        while not closing:
-            batch, closing = self._batch()
+        line, more = _Line(), True
+        while more or line.length:
+            more = more and self._take_in(line)
+            batch = line.next_batch()
             self._carry_out([j for j in batch if j.answer.set_running_or_notify_cancel()])
 
-    def _batch(self) -> tuple[list[_Job], bool]:
-        batch: list[_Job] = []
-        item = self._jobs.get()
-        while item is not None:
-            batch.append(item)
-            if len(batch) == BATCH:
-                return batch, False
+    def _take_in(self, line: _Line) -> bool:
+        """Take in what was queued, wait where there is reason to; False: nothing will follow."""
+        while True:
             try:
-                item = self._jobs.get_nowait()
+                item = self._jobs.get(timeout=line.may_wait_s(time.monotonic()))
             except Empty:
-                return batch, False
-        return batch, True
+                return True
+            if item is None:
+                return False
+            line.add(item, time.monotonic())
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         if not jobs:
@@ -106,13 +136,14 @@ class Writer:
             self._carry_out(jobs[: len(jobs) // 2])
             self._carry_out(jobs[len(jobs) // 2 :])
         else:
-            for job, answer in zip(jobs, answers, strict=True):
+            for job, answer in answers:
                 job.answer.set_result(answer)
 
     def _carry_out_alone(self, job: _Job) -> None:
         for left in reversed(range(TRIES)):
             try:
-                job.answer.set_result(self._commit([job])[0])
+                ((_, answer),) = self._commit([job])
+                job.answer.set_result(answer)
             except _CommitFailed as error:
                 job.answer.set_exception(_translated(error.__cause__))
             except Exception as error:  # noqa: BLE001 - it goes to the caller
@@ -121,15 +152,63 @@ class Writer:
                 job.answer.set_exception(_translated(error))
             return
 
-    def _commit(self, jobs: list[_Job]) -> list[Any]:
+    def _commit(self, jobs: list[_Job]) -> list[tuple[_Job, Any]]:
         with self._engine.connect() as connection:
             transaction = connection.begin()
-            answers = [job.work(connection) for job in jobs]
+            answers = _answers(connection, jobs)
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
                 raise _CommitFailed from error
             return answers
+
+
+class _Line:
+    """What waits for its commit, in two lanes; the writer's thread alone knows it."""
+
+    def __init__(self) -> None:
+        self._doors: deque[_Job] = deque()
+        self._loops: deque[_Job] = deque()
+        self._go_at: float | None = None  # by the monotonic clock: when patience ends
+
+    @property
+    def length(self) -> int:
+        return len(self._doors) + len(self._loops)
+
+    def add(self, job: _Job, now_s: float) -> None:
+        go_at = now_s + job.joint.patience_s
+        self._go_at = go_at if self._go_at is None else min(self._go_at, go_at)
+        (self._doors if job.at_door else self._loops).append(job)
+
+    def may_wait_s(self, now_s: float) -> float | None:
+        """Return how long more may be waited for; None: until there is something."""
+        if self._go_at is None:
+            return None
+        return 0.0 if self.length >= BATCH else max(self._go_at - now_s, 0.0)
+
+    def next_batch(self) -> list[_Job]:
+        """Take the next commit's works: the doors' first, and always some of the loops'."""
+        doors = _taken(self._doors, BATCH)
+        loops = _taken(self._loops, BESIDE_DOORS if doors else BATCH)
+        if not self.length:
+            self._go_at = None
+        return doors + loops
+
+
+def _taken(lane: deque[_Job], limit: int) -> list[_Job]:
+    return [lane.popleft() for _ in range(min(limit, len(lane)))]
+
+
+def _answers(connection: Connection, jobs: Sequence[_Job]) -> list[tuple[_Job, Any]]:
+    """Carry works out in their order; a joint one for all its rows where the first stands."""
+    groups: dict[Joint[Any, Any], list[_Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.joint, []).append(job)
+    return [
+        pair
+        for joint, group in groups.items()
+        for pair in zip(group, joint.work(connection, [job.row for job in group]), strict=True)
+    ]
 
 
 def _asks_to_repeat(error: Exception) -> bool:
