@@ -15,6 +15,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent / "threat_model.md"
 TESTS = Path(__file__).parent.parent / "tests"
+NOBODY = "–"  # noqa: RUF001 - a dash, as in print
 LATER = "Later:"  # opens what a case's row says of its tests while there are none
 _ROW = re.compile(r"\| (?P<id>[A-Z][0-9]+) \| (?P<happens>.+?) \| (?P<holds>.+?) \| .*\|")
 
@@ -71,7 +72,7 @@ def _told(line: str, proved: Mapping[str, set[str]]) -> str:
     files = "<br>".join(
         f"[{path}](../tests/{path})" for path in sorted(proved.get(found["id"], ()))
     )
-    return f"| {found['id']} | {found['happens']} | {found['holds']} | {files or '–'} |"
+    return f"| {found['id']} | {found['happens']} | {found['holds']} | {files or NOBODY} |"
 
 
 if __name__ == "__main__":
