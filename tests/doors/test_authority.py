@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -475,6 +476,28 @@ def test_whoever_may_is_let_in(world: World, door: str) -> None:
     rule = DOORS[door]
     for who in sorted(rule.may | rule.may_own):
         assert world.status(who, door, world.things["ours"]) == rule.granted, who
+
+
+# What proves who asks stands in the body here: a signature, a secret, a form's own token.
+IN_THE_BODY = {
+    "POST /webhooks/github",
+    "POST /agent/v1/enrol",
+    "POST /sign-in",
+    "POST /sign-out",
+}
+WAITING_FOR_BODIES = [d for d in DOORS if d.startswith("POST ") and d not in IN_THE_BODY]
+
+
+@pytest.mark.case("W12", "W13")
+@pytest.mark.parametrize("door", WAITING_FOR_BODIES)
+def test_no_door_waits_for_the_body_of_a_stranger(world: World, door: str) -> None:
+    ask = DOORS[door].ask(world.things["theirs"])
+    lines = [f"POST {ask.path} HTTP/1.1", "Host: localhost", "Content-Length: 1000"]
+    lines += [f"{name}: {value}" for name, value in ask.headers.items()]
+    with socket.create_connection(("127.0.0.1", world.site.port), 60) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        status = connection.makefile("rb").readline().split()[1]
+    assert status == b"401"
 
 
 def plain(answer: Answer, thing: Thing) -> tuple[int, str, str]:

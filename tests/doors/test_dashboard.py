@@ -239,6 +239,20 @@ def test_a_cookie_alone_does_nothing_from_another_site(guarded: Site) -> None:
     assert guarded.parts.runs.wishes(run_id).cancel is None
 
 
+@pytest.mark.case("D1")
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
+@pytest.mark.parametrize("sent", [{"Origin": "https://evil.example"}, {"Origin": "null"}])
+def test_another_site_signs_nobody_in_or_out(
+    guarded: Site, path: str, sent: dict[str, str]
+) -> None:
+    """A browser sends no cookie along then; the form's token is the one that every visitor gets."""
+    token = form_token(guarded.ask("GET", "/sign-in"))
+    body = urlencode({"form_token": token, "token": TOKEN, "next": "/"}).encode()
+    answer = guarded.ask("POST", path, body=body, headers=FORM | sent)
+    assert answer.status == 403
+    assert "set-cookie" not in answer.headers
+
+
 @pytest.mark.case("D2")
 @pytest.mark.parametrize(
     "target",
