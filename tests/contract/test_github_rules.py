@@ -107,6 +107,7 @@ def test_a_completed_run_takes_updates_and_stays_as_it_was_concluded(
     assert after["output"]["summary"] == "news"
 
 
+@pytest.mark.case("G9")
 def test_an_unfinished_run_is_stale_after_fourteen_days(town: Town) -> None:
     run = town.repo_call("POST", "/check-runs", a_run(head_sha=town.sha)).json()
     town.github.post("/clock", advance_s=14 * 86400 + 1)

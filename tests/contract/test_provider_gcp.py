@@ -238,6 +238,7 @@ def test_an_order_whose_id_was_forgotten_is_adopted(town: Town) -> None:
     assert (adopted.vendor_id, adopted.fate) == (first.vendor_id, Fate.RUNNING)
 
 
+@pytest.mark.case("P14")
 def test_a_name_that_another_has_is_never_adopted(town: Town) -> None:
     order = town.order()
     other = town.opened(f"{town.plane}x")
@@ -262,6 +263,7 @@ def fails(town: Town, kind: str, **more: Any) -> str:
     return name
 
 
+@pytest.mark.case("P1")
 @pytest.mark.parametrize("leaves", ["nothing", "stopped"])
 @pytest.mark.parametrize(
     ("code", "scope"),
@@ -287,6 +289,7 @@ def test_want_of_capacity_is_told_by_get_and_leaves_nothing(
     assert town.gcp.list() == []
 
 
+@pytest.mark.case("P1")
 def test_a_stockout_with_details_says_where_to_go_and_the_next_zone_has_it(town: Town) -> None:
     name = fails(town, "stockout", details=True, zones=["us-central1-b", "us-central1-c"])
     refusal = refused(town.gcp, name)
@@ -307,6 +310,7 @@ def test_a_stockout_with_details_says_where_to_go_and_the_next_zone_has_it(town:
     assert [one.name for one in town.gcp.list()] == [third.name]
 
 
+@pytest.mark.case("P2")
 @pytest.mark.parametrize("answer", ["operation", "http"])
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_a_quota_is_named_however_it_is_told(town: Town, answer: str, everywhere: bool) -> None:
@@ -325,6 +329,7 @@ def test_a_quota_is_named_however_it_is_told(town: Town, answer: str, everywhere
     gone(town.gcp, name)
 
 
+@pytest.mark.case("P8")
 def test_a_preemption_while_starting_is_one_and_its_stopped_remains_go(town: Town) -> None:
     sim, order = town.sim, town.order(offer=town.offers(Spot.ALWAYS)[0])
     sim.post("/settings", provisioning_s=60)
@@ -422,6 +427,7 @@ def test_an_order_that_is_stuck_is_starting_and_not_gone(town: Town) -> None:
     assert "Internal error" in str(gone(town.gcp, order.name, tries=1))  # failed, so not late
 
 
+@pytest.mark.case("P6")
 def test_what_no_list_shows_yet_is_not_gone(town: Town) -> None:
     order = town.order()
     town.sim.fault("invisible", {"name": order.name}, seconds=20)
@@ -492,6 +498,7 @@ def test_what_somebody_did_by_hand_is_told(
     assert text in seen.detail
 
 
+@pytest.mark.case("P7")
 def test_a_suspended_instance_is_not_gone(town: Town) -> None:
     need = Resources(cpu=2, places=("us-central1",))
     order = town.order(offer=town.gcp.offers(need)[0], need=need)
@@ -504,6 +511,7 @@ def test_a_suspended_instance_is_not_gone(town: Town) -> None:
     gone(town.gcp, order.name)
 
 
+@pytest.mark.case("P17")
 def test_every_instance_dies_at_its_own_limit_with_nobody_there(town: Town) -> None:
     name = town.running()
     town.sim.post("/clock", advance_s=7201)
@@ -558,6 +566,7 @@ def test_an_address_with_our_mark_is_listed_and_deleted(town: Town) -> None:
     assert town.gcp.list() == []
 
 
+@pytest.mark.case("P14")
 def test_each_control_plane_sees_its_own_only(town: Town) -> None:
     other = town.opened(f"{town.plane}x")
     name = town.running()
@@ -573,6 +582,7 @@ def test_a_part_of_a_list_is_no_list(town: Town) -> None:
     assert len(town.gcp.list()) == 1
 
 
+@pytest.mark.case("P12")
 def test_a_list_of_many_pages_is_whole_or_none(town: Town) -> None:
     order = town.order()
     for number in range(5):
@@ -590,6 +600,7 @@ def test_a_list_of_many_pages_is_whole_or_none(town: Town) -> None:
         door.instances(condition)
 
 
+@pytest.mark.case("P3")
 @pytest.mark.parametrize("code", [429, 503])
 def test_a_short_outage_of_reading_is_bridged(town: Town, code: int) -> None:
     name = town.running()
@@ -600,6 +611,7 @@ def test_a_short_outage_of_reading_is_bridged(town: Town, code: int) -> None:
 # ── deleting ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("P9")
 @pytest.mark.parametrize("code", [403, 500, 503])
 def test_a_refused_delete_is_told_and_the_instance_stays(town: Town, code: int) -> None:
     name = town.running()
@@ -618,6 +630,7 @@ def test_a_delete_that_fails_later_is_sent_again(town: Town) -> None:
     gone(town.gcp, name)
 
 
+@pytest.mark.case("P10")
 def test_permission_lost_says_nothing_of_the_instance(town: Town) -> None:
     name = town.running()
     town.sim.fault("error", code=403, reason="forbidden", times=-1)
@@ -722,6 +735,7 @@ def test_a_broken_price_file_is_told_and_hides_nothing(town: Town) -> None:
     assert "Cloud Billing Catalog" in town.offers()[0].price_source
 
 
+@pytest.mark.case("P2")
 def test_offers_know_the_quotas_of_the_account(town: Town) -> None:
     sim = town.sim
     sim.post("/quotas", region="me-west1", metric="NVIDIA_T4_GPUS", limit=0)

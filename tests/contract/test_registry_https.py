@@ -158,6 +158,7 @@ def test_a_proxy_and_an_authority_of_ones_own(corporation: Corporation) -> None:
     ]
 
 
+@pytest.mark.case("R18")
 def test_a_certificate_of_nobody_is_not_tried_again(
     corporation: Corporation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ class Site:
 
     url: str
     parts: Parts
+    doors: app.Doors
 
     @property
     def port(self) -> int:
@@ -306,20 +307,23 @@ def open_site(
     settings: Settings,
     jobs: JobGate | None = None,
     providers: dict[str, Provider] | None = None,
+    *,
+    with_github: bool = False,
 ) -> Iterator[Site]:
-    """Serve until the block ends."""
+    """Serve until the block ends; GitHub's doors are open where the settings name an App."""
     with ExitStack() as stack:
         listening = stack.enter_context(app.listen(settings))
         found = stack.enter_context(app.ground(settings, listening))
         parts = app.open_parts(found, jobs=jobs, alive=tuple, providers=providers)
-        doors = app.open_doors(parts)
+        github = app._open_github(found, {}) if with_github else None
+        doors = app.open_doors(parts, github=github)
         started = threading.Event()
         server = app.http_server(doors, started=started.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             assert started.wait(20)
-            yield Site(found.base_url, parts)
+            yield Site(found.base_url, parts, doors)
         finally:
             server.stop()
             thread.join(30)

@@ -41,11 +41,13 @@ def test_the_same_agent_may_ask_again_and_gets_the_same_token(site: Site) -> Non
     assert site.enrol(agent.instance).json["token"] == agent.token
 
 
+@pytest.mark.case("A21")
 def test_another_agent_cannot_take_the_attempt_over(site: Site) -> None:
     agent = site.an_agent()
     assert site.enrol(agent.instance, nonce="f" * 32).status == 409
 
 
+@pytest.mark.case("A1")
 def test_a_wrong_secret_or_another_instances_secret_is_refused(site: Site) -> None:
     instance = site.order(site.a_run())
     other = enrol_secret(site.parts.server_key, "cynthus-other-1")
@@ -89,6 +91,7 @@ def test_a_heartbeat_is_kept_and_answered(site: Site) -> None:
     assert site.parts.events.latest(agent.run_id).progress == 0.5
 
 
+@pytest.mark.case("A3")
 def test_a_repeated_or_older_heartbeat_changes_nothing(site: Site) -> None:
     agent = site.an_agent()
     agent.beat(("log", {"text": "one\n"}))
@@ -132,6 +135,7 @@ def test_a_heartbeat_wakes_whoever_waits_only_when_there_is_news(site: Site) -> 
     assert site.parts.bell.count("runs") > runs_before
 
 
+@pytest.mark.case("A1")
 @pytest.mark.parametrize("token", ["", "cya_guess", "cye_x", "cyr_x", "x" * 8000])
 def test_a_strangers_token_is_refused_and_changes_nothing(site: Site, token: str) -> None:
     agent = site.an_agent()
@@ -140,6 +144,7 @@ def test_a_strangers_token_is_refused_and_changes_nothing(site: Site, token: str
     assert site.parts.instances.observe(agent.instance).heartbeat_seq == 0
 
 
+@pytest.mark.case("A1")
 def test_a_token_speaks_for_its_own_attempt_alone(site: Site) -> None:
     one, two = site.an_agent(), site.an_agent(commit="d" * 40)
     one.beat(("log", {"text": "mine\n"}))
@@ -147,6 +152,7 @@ def test_a_token_speaks_for_its_own_attempt_alone(site: Site) -> None:
     assert site.parts.instances.observe(two.instance).heartbeat_seq == 0
 
 
+@pytest.mark.case("A2", "A5")
 def test_an_attempt_that_is_over_gets_410_at_every_door(site: Site) -> None:
     agent = site.an_agent()
     site.parts.instances.close(agent.instance, site.parts.now())
@@ -156,6 +162,7 @@ def test_an_attempt_that_is_over_gets_410_at_every_door(site: Site) -> None:
     assert log(site, agent.run_id) == ""
 
 
+@pytest.mark.case("A6")
 def test_the_first_exit_stays(site: Site) -> None:
     agent = site.an_agent()
     agent.beat(state="uploading", exit={"code": 0})
@@ -166,6 +173,7 @@ def test_the_first_exit_stays(site: Site) -> None:
     assert seen.exit.code == 0
 
 
+@pytest.mark.case("A4")
 def test_an_agents_clock_is_a_claim(site: Site) -> None:
     agent = site.an_agent()
     future = {"at": "2031-01-31T12:00:00Z", "kind": "log", "body": {"text": "x"}}
@@ -193,6 +201,7 @@ def test_what_is_no_heartbeat_is_refused_without_harm(site: Site, body: bytes, s
     assert agent.beat().status == 200
 
 
+@pytest.mark.case("A11")
 def test_numbers_that_are_none_and_names_without_end_are_dropped(site: Site) -> None:
     agent = site.an_agent()
     beat = (
@@ -217,6 +226,7 @@ def test_numbers_that_are_none_and_names_without_end_are_dropped(site: Site) -> 
 SECRET = 'p4ss"word+/é~x'
 
 
+@pytest.mark.case("A8")
 @pytest.mark.parametrize(
     "spelled",
     [
@@ -278,6 +288,7 @@ def test_an_output_is_uploaded_and_handed_out_by_signed_addresses(site: Site) ->
     assert (answer.status, answer.body) == (200, b"weights")
 
 
+@pytest.mark.case("A16")
 @pytest.mark.parametrize(
     "path",
     ["../a", "/etc/passwd", "a/../../b", "a//b", "./a", "a/", "", "a\x00b", "a\nb", "x" * 1025],
@@ -286,6 +297,7 @@ def test_a_path_that_leads_elsewhere_is_refused(site: Site, path: str) -> None:
     assert site.an_agent().ask_upload(path, b"x").status == 422
 
 
+@pytest.mark.case("A16")
 @pytest.mark.parametrize("path", ["-rf", "%2e%2e/a", "ü/名.txt", "a" * 255, "..a/b..", "C:\\x"])
 def test_an_odd_name_is_only_a_name(site: Site, path: str) -> None:
     agent = site.an_agent()

@@ -35,6 +35,7 @@ def files(site: Site) -> list[Path]:
     return [p for p in (site.parts.settings.state_dir / "blobs").rglob("*") if p.is_file()]
 
 
+@pytest.mark.case("D4")
 def test_what_is_put_can_be_fetched_as_a_download(site: Site) -> None:
     assert site.ask("PUT", address(site), body=CONTENT).status == 201
     answer = site.ask("GET", fetch_address(site, name='a";\r\nX-Bad: 1 é.pt'))
@@ -81,6 +82,7 @@ def test_an_address_that_was_changed_is_refused(
     assert files(site) == []
 
 
+@pytest.mark.case("A14")
 def test_an_address_is_good_for_one_method_and_a_while(site: Site) -> None:
     site.ask("PUT", address(site), body=CONTENT)
     assert site.ask("GET", address(site)).status == 403
@@ -96,11 +98,13 @@ def test_another_size_is_refused_before_it_is_read(site: Site, body: bytes) -> N
     assert files(site) == []
 
 
+@pytest.mark.case("A13")
 def test_another_content_of_the_same_size_leaves_nothing(site: Site) -> None:
     assert site.ask("PUT", address(site), body=b"x" * len(CONTENT)).status == 422
     assert files(site) == []
 
 
+@pytest.mark.case("A13")
 def test_an_upload_that_breaks_off_leaves_nothing(site: Site) -> None:
     path = address(site).removeprefix(site.url)
     head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(CONTENT)}\r\n\r\n"
@@ -156,6 +160,7 @@ def test_what_an_earlier_process_left_half_received_is_swept(tmp_path: Path) -> 
     assert store.size(KEY) is None
 
 
+@pytest.mark.case("A16")
 @pytest.mark.parametrize(
     "key", ["../x", "7/run/1", "7/run/1/../../x", "7/RUN/1/" + "a" * 64, "", "/"]
 )

@@ -171,6 +171,7 @@ DOORS = [
 ]
 
 
+@pytest.mark.case("D3")
 @pytest.mark.parametrize(("method", "path"), DOORS)
 def test_a_stranger_gets_nothing_from_a_guarded_server(
     guarded: Site, method: str, path: str
@@ -188,11 +189,13 @@ def test_without_a_token_a_proxy_is_no_neighbour(site: Site, headers: dict[str, 
     assert site.ask("GET", "/api/v1/runs", headers=headers).status == 401
 
 
+@pytest.mark.case("D2")
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil", ""])
 def test_a_foreign_name_that_leads_here_is_refused(site: Site, host: str) -> None:
     assert site.ask("GET", "/api/v1/runs", headers={"Host": host}).status == 421
 
 
+@pytest.mark.case("D1")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -210,6 +213,7 @@ def test_another_site_cannot_act_through_a_browser(site: Site, headers: dict[str
     assert site.parts.runs.wishes(run_id).cancel is None
 
 
+@pytest.mark.case("O22")
 def test_a_runs_token_reads_and_cancels_this_run_only(guarded: Site) -> None:
     mine, other = guarded.a_run(), guarded.a_run(commit="d" * 40)
     token = run_token(guarded.parts.server_key, mine, guarded.parts.now() + timedelta(days=1))
@@ -223,6 +227,7 @@ def test_a_runs_token_reads_and_cancels_this_run_only(guarded: Site) -> None:
     assert wish.by == "the holder of its token"
 
 
+@pytest.mark.case("O22")
 def test_a_runs_token_that_has_expired_or_was_changed_is_refused(guarded: Site) -> None:
     mine = guarded.a_run()
     key, now = guarded.parts.server_key, guarded.parts.now()
@@ -260,6 +265,7 @@ class Jobs:
         return "main"
 
 
+@pytest.mark.case("O9")
 def test_a_workflow_job_asks_with_its_own_token_once(settings: Settings) -> None:
     push = {"repository_id": 7, "trigger": "push", "event": "push"}
     with open_site(settings, Jobs()) as site:
@@ -484,12 +490,14 @@ def test_metrics_are_prometheus_text(site: Site) -> None:
     assert 'cynthus_runs{state="provisioning"} 1' in text
 
 
+@pytest.mark.case("D5")
 def test_health_tells_strangers_nothing_but_health(guarded: Site) -> None:
     headers = {"Host": "10.0.0.7"}
     assert guarded.ask("GET", "/healthz", headers=headers).body == b"ok\n"
     assert guarded.ask("GET", "/readyz", headers=headers).body == b"ready\n"
 
 
+@pytest.mark.case("D5")
 def test_the_api_describes_itself_to_the_operator(guarded: Site) -> None:
     document = guarded.ask("GET", "/api/v1/openapi.json", token=TOKEN).json
     assert document["paths"]["/api/v1/runs"]["post"]["requestBody"]

@@ -106,6 +106,7 @@ def test_the_limits_hold_for_what_lies_in_the_bucket(cloud: Cloud, settings: Set
         assert answer.status == 413
 
 
+@pytest.mark.case("A14", "A16")
 def test_an_agents_address_lies_under_its_own_repository_run_and_attempt(
     site: Site, cloud: Cloud
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_lost_permission_is_told_once_in_the_run_and_mends_itself(
     assert SECRET not in told
 
 
+@pytest.mark.case("A8")
 def test_a_beat_that_cannot_be_masked_is_not_taken_and_may_come_again(
     cloud: Cloud, settings: Settings
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_list_shows_runs_without_a_script(site: Site) -> None:
     assert "acme/digits" in html
 
 
+@pytest.mark.case("D4", "A10")
 def test_hostile_text_is_only_text(site: Site) -> None:
     agent = site.an_agent()
     agent.beat(
@@ -131,6 +132,7 @@ def test_hostile_text_is_only_text(site: Site) -> None:
     assert "&lt;script&gt;alert(1)" in html
 
 
+@pytest.mark.case("D4")
 def test_pages_load_nothing_from_outside_and_run_nothing_inline(site: Site) -> None:
     for path in ("/", f"/runs/{site.a_run()}", "/nodes", "/nothing"):
         answer = site.ask("GET", path)
@@ -166,6 +168,7 @@ def test_a_run_is_cancelled_from_its_page(site: Site) -> None:
     assert site.parts.runs.wishes(run_id).cancel is not None
 
 
+@pytest.mark.case("D1")
 def test_a_form_that_is_not_from_our_page_is_refused(site: Site) -> None:
     run_id = site.a_run()
     for token in ("", "guess"):
@@ -189,6 +192,7 @@ def test_a_stranger_is_led_to_the_sign_in_page_and_back(guarded: Site) -> None:
     assert guarded.ask("GET", "/api/v1/runs", headers={"Cookie": cookie}).status == 200
 
 
+@pytest.mark.case("D1")
 def test_the_sessions_cookie_is_kept_from_scripts_and_other_sites(guarded: Site) -> None:
     told = sign_in(guarded).headers["set-cookie"].lower()
     assert "httponly" in told
@@ -202,6 +206,7 @@ def test_a_wrong_token_opens_nothing(guarded: Site) -> None:
     assert "set-cookie" not in answer.headers
 
 
+@pytest.mark.case("D6")
 def test_a_session_that_a_visitor_brought_is_never_taken_over(guarded: Site) -> None:
     page = guarded.ask("GET", "/sign-in", headers={"Cookie": "cynthus_session=chosen"})
     signed = form(
@@ -217,6 +222,7 @@ def test_a_session_that_a_visitor_brought_is_never_taken_over(guarded: Site) -> 
     assert guarded.ask("GET", "/api/v1/runs", headers=headers).status == 401
 
 
+@pytest.mark.case("D6")
 def test_after_signing_out_the_cookie_is_worth_nothing(guarded: Site) -> None:
     cookie = cookie_of(sign_in(guarded))
     page = guarded.ask("GET", "/", headers={"Cookie": cookie})
@@ -224,6 +230,7 @@ def test_after_signing_out_the_cookie_is_worth_nothing(guarded: Site) -> None:
     assert guarded.ask("GET", "/api/v1/runs", headers={"Cookie": cookie}).status == 401
 
 
+@pytest.mark.case("D1")
 def test_a_cookie_alone_does_nothing_from_another_site(guarded: Site) -> None:
     cookie, run_id = cookie_of(sign_in(guarded)), guarded.a_run()
     headers = {"Cookie": cookie, "Origin": "https://evil.example"}
@@ -232,6 +239,21 @@ def test_a_cookie_alone_does_nothing_from_another_site(guarded: Site) -> None:
     assert guarded.parts.runs.wishes(run_id).cancel is None
 
 
+@pytest.mark.case("D1")
+@pytest.mark.parametrize("path", ["/sign-in", "/sign-out"])
+@pytest.mark.parametrize("sent", [{"Origin": "https://evil.example"}, {"Origin": "null"}])
+def test_another_site_signs_nobody_in_or_out(
+    guarded: Site, path: str, sent: dict[str, str]
+) -> None:
+    """A browser sends no cookie along then; the form's token is the one that every visitor gets."""
+    token = form_token(guarded.ask("GET", "/sign-in"))
+    body = urlencode({"form_token": token, "token": TOKEN, "next": "/"}).encode()
+    answer = guarded.ask("POST", path, body=body, headers=FORM | sent)
+    assert answer.status == 403
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.case("D2")
 @pytest.mark.parametrize(
     "target",
     ["//evil.example", "/\\evil.example", "https://evil.example", "\\\\evil", "/\t/evil", ""],
@@ -240,6 +262,7 @@ def test_signing_in_leads_nowhere_else(guarded: Site, target: str) -> None:
     assert sign_in(guarded, target=target).headers["location"] == "/"
 
 
+@pytest.mark.case("D6")
 def test_a_new_token_ends_all_sessions(settings: Settings) -> None:
     with open_site(replace(settings, api_token=Secret(TOKEN))) as site:
         cookie = cookie_of(sign_in(site))

@@ -18,6 +18,7 @@ from webhook_server.settings import Settings
 __all__ = ["small_disk"]  # a fixture
 
 
+@pytest.mark.case("A13")
 def test_a13_an_upload_into_a_full_disk_leaves_nothing_and_is_taken_once_there_is_room(
     settings: Settings, small_disk: Path
 ) -> None:
@@ -50,6 +51,7 @@ REQUEST = {
 BAD = [RIGHT + text for text, _, _ in CASES] + [text for text, _, _ in WHOLE]
 
 
+@pytest.mark.case("S1", "S2")
 def test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door(site: Site) -> None:
     """The file on the command line, GitHub's contents, a run request: one validator, one answer."""
     for marked in BAD:
@@ -70,6 +72,7 @@ def test_s1_s2_a_wrong_spec_gets_the_same_verdict_at_every_door(site: Site) -> N
     assert site.parts.runs.is_empty()
 
 
+@pytest.mark.case("S1")
 @pytest.mark.parametrize("text", ["version: 1\nname: \ud800\n", "\x00", "\ufeff", "a" * 65_537, ""])
 def test_s1_what_is_no_text_is_refused_as_such(site: Site, text: str) -> None:
     answer = site.ask("POST", "/api/v1/runs", value={**REQUEST, "spec_text": text})
@@ -86,6 +89,7 @@ def test_s1_odd_characters_in_any_member_are_no_fault_of_ours(
     assert answer.status in (202, 422), answer.body
 
 
+@pytest.mark.case("S3")
 def test_s3_a_newer_version_of_the_spec_is_named_as_what_it_is(site: Site) -> None:
     text = RIGHT.replace("version: 1", "version: 2")
     answer = site.ask("POST", "/api/v1/runs", value={**REQUEST, "spec_text": text})
@@ -94,6 +98,7 @@ def test_s3_a_newer_version_of_the_spec_is_named_as_what_it_is(site: Site) -> No
     assert 'the only version there is, found "2"' in answer.fault
 
 
+@pytest.mark.case("S7")
 def test_s7_the_run_keeps_the_exact_bytes(site: Site) -> None:
     text = "# é 名\r\n" + RIGHT.replace("\n", "\r\n") + "# the end, without a line end"
     answer = site.ask("POST", "/api/v1/runs", value={**REQUEST, "spec_text": text})
@@ -104,6 +109,7 @@ def test_s7_the_run_keeps_the_exact_bytes(site: Site) -> None:
 # ── secrets ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("A9")
 @pytest.mark.parametrize(
     "value",
     [
@@ -122,6 +128,7 @@ def test_a9_a_secret_that_could_not_be_hidden_is_refused(site: Site, value: str)
     assert site.parts.secrets.names(7) == []
 
 
+@pytest.mark.case("A9")
 def test_a9_a_key_of_several_lines_is_taken_and_hidden_line_by_line(site: Site) -> None:
     key = '{\n  "type": "key",\n  "private": "0123456789abcdef"\n}\n'
     site.parts.secrets.set(7, "TOKEN", key)
@@ -133,6 +140,7 @@ def test_a9_a_key_of_several_lines_is_taken_and_hidden_line_by_line(site: Site) 
 # ── outputs, tokens ─────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("A14")
 def test_a1_a14_an_upload_address_is_good_for_one_object_of_one_attempt(site: Site) -> None:
     one, two = site.an_agent(), site.an_agent(commit="d" * 40)
     theirs = two.ask_upload("outputs/a", b"x").json["url"]
@@ -147,6 +155,7 @@ def test_a1_a14_an_upload_address_is_good_for_one_object_of_one_attempt(site: Si
     assert site.ask("PUT", mine, body=b"x").status == 201
 
 
+@pytest.mark.case("A6")
 def test_a6_what_is_said_after_the_end_changes_nothing(site: Site) -> None:
     agent = site.an_agent()
     agent.beat(state="done", exit={"code": 0}, outputs=[])
@@ -161,6 +170,7 @@ def an_output(path: str) -> dict[str, object]:
     return {"path": path, "size_bytes": 1, "sha256": "a" * 64}
 
 
+@pytest.mark.case("A12")
 @pytest.mark.parametrize("odd", ["a\ud800", "\ud800", "a\udc80b"])
 def test_a12_half_a_character_in_a_name_is_never_our_fault(site: Site, odd: str) -> None:
     agent = site.an_agent()

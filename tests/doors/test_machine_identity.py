@@ -75,6 +75,7 @@ def test_the_same_agent_may_ask_again_and_another_may_not(site: Site) -> None:
     assert site.enrol(instance, nonce="f" * 32, secret="", identity=proof).status == 409
 
 
+@pytest.mark.case("A1", "A20")
 def test_a_token_of_another_machine_does_not_open_this_ones_work(site: Site) -> None:
     instance, other = a_machine(site), a_machine(site)
     answer = site.enrol(instance, secret="", identity=token(site, other))

@@ -94,6 +94,7 @@ def test_the_command_line_starts_it(tmp_path: Path) -> None:
         assert get(f"{url}/healthz") == b"ok\n"
 
 
+@pytest.mark.case("R7")
 def test_a_second_server_on_the_same_state_is_refused(tmp_path: Path) -> None:
     with server(tmp_path):
         second = run(tmp_path)
@@ -116,6 +117,7 @@ def run(tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
 NO_KEY = {"GOOGLE_APPLICATION_CREDENTIALS": "/no/such/key.json"}
 
 
+@pytest.mark.case("W2")
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -152,6 +154,7 @@ def test_a_taken_port_is_said_plainly(tmp_path: Path) -> None:
     assert "taken" in refused.stderr
 
 
+@pytest.mark.case("A8")
 def test_secrets_never_reach_the_log(tmp_path: Path) -> None:
     more = {"CYNTHUS_API_TOKEN": TOKEN, "CYNTHUS_LOG_LEVEL": "DEBUG"}
     with server(tmp_path, **more) as (url, process):
@@ -173,6 +176,7 @@ def test_secrets_never_reach_the_log(tmp_path: Path) -> None:
 # ── slow clients ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("W13")
 def test_a_client_that_drips_headers_is_cut_off_while_others_are_served(tmp_path: Path) -> None:
     with server(tmp_path) as (url, _):
         name, _, port = url.removeprefix("http://").partition(":")
@@ -192,6 +196,7 @@ def test_a_client_that_drips_headers_is_cut_off_while_others_are_served(tmp_path
         assert slow_clients.HEADER_LIMIT_S < 20
 
 
+@pytest.mark.case("W3", "W13")
 def test_headers_without_end_are_refused(tmp_path: Path) -> None:
     with server(tmp_path) as (url, _):
         name, _, port = url.removeprefix("http://").partition(":")
@@ -227,6 +232,7 @@ def test_a_secret_is_set_listed_and_removed_by_the_command(tmp_path: Path) -> No
     assert secret(tmp_path, "list", *where).stdout == ""
 
 
+@pytest.mark.case("A9")
 @pytest.mark.parametrize(
     ("name", "value"),
     [("HF_TOKEN", "short"), ("HF_TOKEN", ""), ("../x", "long enough"), ("PATH", "long enough")],

@@ -109,6 +109,7 @@ def test_nobody_sets_out_where_the_keys_could_not_be_kept(site: Site, state_dir:
     assert site.parts.database.state("app_ask") is None
 
 
+@pytest.mark.case("D1")
 def test_a_form_of_another_site_is_refused(site: Site) -> None:
     assert post(site, form_token="forged").status == 403
 
@@ -144,6 +145,7 @@ def test_the_owner_alone_may_use_it_unless_others_are_named(
     assert [entry.isdigit() for entry in app.allowed] == [True]
 
 
+@pytest.mark.case("D1")
 @pytest.mark.parametrize("cookie", ["", "cynthus_setup=another"])
 def test_a_browser_that_did_not_leave_from_here_is_refused(
     site: Site, github: GithubSimulator, cookie: str
@@ -156,6 +158,7 @@ def test_a_browser_that_did_not_leave_from_here_is_refused(
     assert come_back(site, way, right).status == 303  # the attack has not spoilt the real way
 
 
+@pytest.mark.case("D1")
 def test_a_state_of_ones_own_making_is_refused(site: Site) -> None:
     post(site, name="Made up")
     way = "/setup/callback?code=c&state=forged"

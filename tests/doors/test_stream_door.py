@@ -111,6 +111,7 @@ def test_a_text_with_line_breaks_stays_one_event(site: Site) -> None:
     ]
 
 
+@pytest.mark.case("D7")
 def test_readers_are_bounded(site: Site) -> None:
     run_id = site.a_run()
     head = f"GET /api/v1/runs/{run_id}/stream HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -130,6 +131,7 @@ def test_readers_are_bounded(site: Site) -> None:
     wait_until(lambda: "cynthus_stream_readers 0" in site.ask("GET", "/metrics").body.decode())
 
 
+@pytest.mark.case("D7")
 def test_a_server_that_stops_lets_its_readers_go(site: Site) -> None:
     thread, _ = follow(site, site.a_run())
     wait_until(lambda: "cynthus_stream_readers 1" in site.ask("GET", "/metrics").body.decode())
@@ -137,6 +139,7 @@ def test_a_server_that_stops_lets_its_readers_go(site: Site) -> None:
     assert thread.is_alive()
 
 
+@pytest.mark.case("D3")
 def test_strangers_cannot_listen(site: Site) -> None:
     run_id = site.a_run()
     path = f"/api/v1/runs/{run_id}/stream"

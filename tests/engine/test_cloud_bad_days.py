@@ -78,6 +78,7 @@ def by_hand(world: CloudWorld, deed: str, name: str, zone: str = HERE) -> None:
 # ── orders ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("P1")
 def test_p1_a_stockout_leads_to_the_next_zone_only_once_it_is_certain(world: CloudWorld) -> None:
     fault(world, "stockout", {"zone": HERE}, times=-1)
     world.ask_for(HERE, THERE)
@@ -87,6 +88,7 @@ def test_p1_a_stockout_leads_to_the_next_zone_only_once_it_is_certain(world: Clo
     world.succeeds()
 
 
+@pytest.mark.case("P1")
 def test_p1_with_no_capacity_anywhere_the_run_waits_and_says_where_it_tried(
     world: CloudWorld,
 ) -> None:
@@ -103,6 +105,7 @@ def test_p1_with_no_capacity_anywhere_the_run_waits_and_says_where_it_tried(
     world.succeeds()
 
 
+@pytest.mark.case("P2")
 def test_p2_a_quota_over_all_regions_ends_the_run_with_its_name(world: CloudWorld) -> None:
     fault(world, "quota", **{"global": True})
     world.ask_for()
@@ -126,6 +129,7 @@ def test_an_order_that_google_finds_fault_with_ends_the_run_and_walks_no_zones(
     assert len(world.asked("insert")) == 1
 
 
+@pytest.mark.case("P3")
 @pytest.mark.parametrize("code", [429, 503])
 @pytest.mark.parametrize("verb", ["insert", "get", "delete", "aggregatedList"])
 def test_p3_a_verb_that_is_refused_for_a_while_is_repeated_under_the_same_name(
@@ -140,6 +144,7 @@ def test_p3_a_verb_that_is_refused_for_a_while_is_repeated_under_the_same_name(
     assert len(world.asked("insert")) == (4 if verb == "insert" else 1)
 
 
+@pytest.mark.case("P4")
 @pytest.mark.parametrize(
     ("kind", "more"),
     [("lost", {"effect": False}), ("lost", {"effect": True}), ("late", {"seconds": 120})],
@@ -157,6 +162,7 @@ def test_p4_an_order_whose_answer_is_lost_is_one_instance_at_most(
     assert world.left() == []
 
 
+@pytest.mark.case("P4")
 @pytest.mark.parametrize("late_s", [60, 120])
 def test_p4_an_order_that_takes_effect_after_its_run_was_cancelled_leaks_nothing(
     world: CloudWorld, late_s: int
@@ -171,6 +177,7 @@ def test_p4_an_order_that_takes_effect_after_its_run_was_cancelled_leaks_nothing
     assert world.left() == []
 
 
+@pytest.mark.case("P5")
 def test_p5_an_order_that_is_stuck_for_20_minutes_is_given_up_and_never_left(
     world: CloudWorld,
 ) -> None:
@@ -186,6 +193,7 @@ def test_p5_an_order_that_is_stuck_for_20_minutes_is_given_up_and_never_left(
     assert first not in str(world.left())
 
 
+@pytest.mark.case("P5")
 @pytest.mark.parametrize("leaves", ["nothing", "stopped", "running"])
 def test_p5_a_failed_order_that_left_an_instance_is_cleared_and_repeated_elsewhere(
     world: CloudWorld, leaves: str
@@ -202,6 +210,7 @@ def test_p5_a_failed_order_that_left_an_instance_is_cleared_and_repeated_elsewhe
     world.succeeds()
 
 
+@pytest.mark.case("P5")
 @pytest.mark.parametrize("what", ["disk", "address"])
 def test_p5_what_a_deletion_leaves_is_found_and_deleted(world: CloudWorld, what: str) -> None:
     world.ask_for(HERE)
@@ -215,6 +224,7 @@ def test_p5_what_a_deletion_leaves_is_found_and_deleted(world: CloudWorld, what:
     assert world.left() == []
 
 
+@pytest.mark.case("P6")
 def test_p6_an_instance_that_no_answer_shows_yet_is_not_taken_as_gone(world: CloudWorld) -> None:
     fault(world, "invisible", seconds=40)
     world.ask_for(HERE)
@@ -227,6 +237,7 @@ def test_p6_an_instance_that_no_answer_shows_yet_is_not_taken_as_gone(world: Clo
 # ── instances ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("P7")
 @pytest.mark.parametrize("how", ["vanish", "host_error", "stop", "delete"])
 def test_p7_an_instance_that_stops_executing_is_noticed_and_replaced(
     world: CloudWorld, how: str
@@ -242,6 +253,7 @@ def test_p7_an_instance_that_stops_executing_is_noticed_and_replaced(
     world.succeeds()
 
 
+@pytest.mark.case("P7")
 def test_p7_an_instance_that_somebody_starts_again_does_not_come_back_into_its_run(
     world: CloudWorld,
 ) -> None:
@@ -258,6 +270,7 @@ def test_p7_an_instance_that_somebody_starts_again_does_not_come_back_into_its_r
     world.succeeds()
 
 
+@pytest.mark.case("P8")
 def test_p8_a_preemption_during_the_boot_is_told_as_one_and_replaced_elsewhere(
     world: CloudWorld,
 ) -> None:
@@ -272,6 +285,7 @@ def test_p8_a_preemption_during_the_boot_is_told_as_one_and_replaced_elsewhere(
     world.succeeds()
 
 
+@pytest.mark.case("P8")
 def test_p8_a_preemption_during_the_upload_repeats_the_run_without_its_outputs(
     world: CloudWorld,
 ) -> None:
@@ -288,6 +302,7 @@ def test_p8_a_preemption_during_the_upload_repeats_the_run_without_its_outputs(
     world.succeeds()
 
 
+@pytest.mark.case("A23")
 def test_a23_a_notice_of_preemption_is_followed_by_another_attempt_elsewhere(
     world: CloudWorld,
 ) -> None:
@@ -304,6 +319,7 @@ def test_a23_a_notice_of_preemption_is_followed_by_another_attempt_elsewhere(
     world.succeeds()
 
 
+@pytest.mark.case("P16")
 def test_p16_a_machine_that_never_starts_its_agent_is_given_back_at_the_boot_deadline(
     world: CloudWorld,
 ) -> None:
@@ -323,6 +339,7 @@ def test_p16_a_machine_that_never_starts_its_agent_is_given_back_at_the_boot_dea
 # ── deletion, credentials, the end of us ────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("P9")
 @pytest.mark.parametrize("code", [403, 500])
 def test_p9_a_deletion_that_is_refused_is_never_taken_as_done_and_is_told(
     world: CloudWorld, code: int
@@ -342,6 +359,7 @@ def test_p9_a_deletion_that_is_refused_is_never_taken_as_done_and_is_told(
     assert world.left() == []
 
 
+@pytest.mark.case("P9")
 def test_p9_a_deletion_of_what_is_gone_already_is_done(world: CloudWorld) -> None:
     world.ask_for(HERE)
     name = world.executing()
@@ -351,6 +369,7 @@ def test_p9_a_deletion_of_what_is_gone_already_is_done(world: CloudWorld) -> Non
     assert world.run().outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.case("P10")
 @pytest.mark.parametrize("code", [401, 403])
 def test_p10_without_credentials_nothing_is_taken_as_gone_and_all_ends_by_itself(
     world: CloudWorld, code: int
@@ -376,6 +395,7 @@ def test_p10_without_credentials_nothing_is_taken_as_gone_and_all_ends_by_itself
     assert world.run().outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.case("P17")
 def test_p17_when_no_server_is_left_every_instance_ends_by_itself(world: CloudWorld) -> None:
     for number in range(3):
         world.ask_for(HERE, run_id=f"drun0000000{number}")
@@ -407,6 +427,7 @@ def fleet(world: CloudWorld, number: int) -> list[str]:
     return [world.name(run_id) for run_id in ids]
 
 
+@pytest.mark.case("P12")
 @pytest.mark.parametrize("how", ["a page fails", "a zone is missing"])
 def test_p12_a_sweep_does_nothing_on_a_list_that_is_not_whole(world: CloudWorld, how: str) -> None:
     fleet(world, 1)
@@ -450,6 +471,7 @@ def _restore(world: CloudWorld, kept: Path) -> None:
     world.start()
 
 
+@pytest.mark.case("P13")
 def test_p13_with_yesterdays_database_a_fleet_is_reported_and_only_a_person_deletes_it(
     world: CloudWorld,
 ) -> None:
@@ -467,6 +489,7 @@ def test_p13_with_yesterdays_database_a_fleet_is_reported_and_only_a_person_dele
     assert world.left() == [f"instance {world.name()}"]
 
 
+@pytest.mark.case("P13")
 def test_p13_with_an_empty_database_nothing_is_ever_deleted(world: CloudWorld) -> None:
     empty = _copy(world)
     names = fleet(world, 1)
@@ -475,6 +498,7 @@ def test_p13_with_an_empty_database_nothing_is_ever_deleted(world: CloudWorld) -
     assert world.left() == [f"instance {name}" for name in names]
 
 
+@pytest.mark.case("P14")
 def test_p14_of_two_control_planes_in_one_project_each_sweeps_only_its_own(
     world: CloudWorld, tmp_path: Path
 ) -> None:

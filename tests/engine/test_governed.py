@@ -81,6 +81,7 @@ def test_a_policy_that_cannot_be_read_lets_nothing_start_until_it_can(world: Wor
     assert world.state() is State.PROVISIONING
 
 
+@pytest.mark.case("R13")
 def test_runs_of_a_repository_take_turns(world: World) -> None:
     world.govern(RepositoryPolicy(limits=Limits(live_runs=1)))
     world.submit(spec=SPEC)

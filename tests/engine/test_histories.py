@@ -104,6 +104,7 @@ def mark(run: Run, history: History) -> None:
     reached.update(["two at once"] if history.most_alive > len(run.attempts[0].members) else [])
 
 
+@pytest.mark.case("P4", "R1", "R3", "R4")
 @pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_history_keeps_the_promises(tmp_path: Path, seed: int, nodes: int) -> None:

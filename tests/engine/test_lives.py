@@ -137,6 +137,7 @@ def test_a_spec_that_names_an_unknown_provider_is_told_the_known_ones(world: Wor
     )
 
 
+@pytest.mark.case("A5")
 def test_a_lost_instance_is_replaced_only_once_it_is_gone(world: World) -> None:
     first = start(world)
     world.provider.fail("get", *[ProviderUnavailable("503")] * 30)
@@ -151,6 +152,7 @@ def test_a_lost_instance_is_replaced_only_once_it_is_gone(world: World) -> None:
     assert world.beat(first).closed
 
 
+@pytest.mark.case("A5")
 def test_an_instance_that_vanishes_is_noticed_within_45_seconds(world: World) -> None:
     first = start(world)
     world.wait(timedelta(minutes=1), beats=True)
@@ -182,6 +184,7 @@ def test_a_server_that_was_down_for_an_hour_gives_no_living_run_up(world: World)
     assert world.state() is State.RUNNING
 
 
+@pytest.mark.case("R3")
 def test_a_create_whose_answer_was_lost_makes_one_instance(world: World) -> None:
     world.provider.fail("create", AnswerLost())
     world.submit()
@@ -244,6 +247,7 @@ def to_releasing(world: World) -> None:
     world.step()
 
 
+@pytest.mark.case("A6")
 @pytest.mark.parametrize(
     ("reach", "state", "outcome"),
     [
@@ -285,6 +289,7 @@ def test_an_agent_that_ignores_the_stop_loses_its_instance(world: World) -> None
 # ── the server's own bad days ───────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("R19")
 def test_a_run_that_always_fails_is_parked_and_the_others_go_on(world: World) -> None:
     world.provider.poison.add("poison000000")
     world.submit("poison000000")
@@ -304,6 +309,7 @@ def test_a_run_that_always_fails_is_parked_and_the_others_go_on(world: World) ->
     assert world.provider.instances == {}
 
 
+@pytest.mark.case("R3")
 @pytest.mark.parametrize("policy", [CLOUD, LOCAL])
 @pytest.mark.parametrize("killed", range(1, 7))
 def test_a_server_killed_between_saving_and_performing_loses_nothing(
@@ -346,6 +352,7 @@ def test_a_server_killed_between_saving_and_performing_loses_nothing(
     world.db.close()
 
 
+@pytest.mark.case("R1")
 @pytest.mark.parametrize("killed", range(1, 8))
 def test_a_server_killed_between_observing_and_saving_loses_nothing(
     world: World, killed: int
@@ -374,6 +381,7 @@ def test_a_server_killed_between_observing_and_saving_loses_nothing(
     assert len(world.provider.created) == 1
 
 
+@pytest.mark.case("A21", "R5", "R4")
 def test_a_paused_thread_creates_nothing_for_an_attempt_that_was_given_up(world: World) -> None:
     world.submit()
     world.step()
@@ -430,6 +438,7 @@ def test_more_than_a_fifth_of_the_fleet_is_never_deleted_unasked(world: World) -
     assert list(world.provider.instances) == [world.name()]
 
 
+@pytest.mark.case("P12")
 def test_a_partial_list_deletes_nothing(world: World) -> None:
     start(world)
     world.provider.appear("stray")
@@ -471,6 +480,7 @@ def test_a_missing_instance_wakes_its_run(world: World) -> None:
 # ── two servers, missing parts ──────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("R4")
 def test_a_pass_that_lost_its_race_orders_nothing(world: World) -> None:
     world.submit()
     world.step_to_queued()

@@ -120,6 +120,7 @@ def test_a_fifth_of_a_fleet_goes_unasked(world: World, of: int, goes: bool) -> N
     assert (left(world) == sorted(known)) is goes
 
 
+@pytest.mark.case("P13")
 def test_a_database_restored_from_yesterday_deletes_no_fleet_bit_by_bit(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

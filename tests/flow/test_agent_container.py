@@ -113,6 +113,7 @@ def test_more_than_the_machine_has_is_refused_before_it_starts(image: str, tmp_p
     assert plane.exit["error"].startswith("resources/memory")
 
 
+@pytest.mark.case("A19")
 def test_the_container_is_trusted_with_nothing(
     image: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
@@ -182,6 +183,7 @@ def metadata_server(tmp_path: Path) -> Iterator[None]:
             subprocess.run(line.split(), check=False, capture_output=True)
 
 
+@pytest.mark.case("A19")
 def test_the_metadata_server_is_reached_from_another_network_and_never_from_a_run(
     image: str, tmp_path: Path, client: docker.APIClient, metadata_server: None
 ) -> None:
@@ -263,6 +265,7 @@ def test_the_deadline_is_kept_without_the_server(image: str, tmp_path: Path) -> 
     assert plane.exit["error"] == "the time limit is reached"
 
 
+@pytest.mark.case("A2")
 def test_an_attempt_that_is_over_ends_at_once(
     image: str, tmp_path: Path, client: docker.APIClient
 ) -> None:
@@ -292,6 +295,7 @@ def test_an_agent_cut_off_from_the_server_ends_its_work(
     assert plane.exit["error"] == "cut off from the server for too long"
 
 
+@pytest.mark.case("A3")
 def test_lost_answers_and_outages_change_nothing_of_what_is_told(
     image: str, tmp_path: Path
 ) -> None:
@@ -306,6 +310,7 @@ def test_lost_answers_and_outages_change_nothing_of_what_is_told(
 # ── outputs ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("A12")
 def test_outputs_are_collected_as_they_are_and_nothing_else_is(image: str, tmp_path: Path) -> None:
     command = r"""
     cd outputs; echo model > model.bin; ln model.bin hard; ln -s /etc/passwd link; mkfifo pipe
@@ -342,6 +347,7 @@ def test_outputs_are_collected_as_they_are_and_nothing_else_is(image: str, tmp_p
     }
 
 
+@pytest.mark.case("A12")
 def test_more_files_than_the_limit_are_left_out_with_the_reason(image: str, tmp_path: Path) -> None:
     command = "cd outputs; for i in $(seq 10); do echo $i > f$i; done"
     plane = ran(image, tmp_path, command, outputs=("outputs",), output_limit_files=4)
@@ -354,6 +360,7 @@ def test_more_files_than_the_limit_are_left_out_with_the_reason(image: str, tmp_
 # ── floods and crashes ───────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("A7")
 def test_a_million_lines_harm_nobody(image: str, tmp_path: Path) -> None:
     work = a_work(image=image, command="seq 1000000", log_limit_bytes=1 << 20)
     with ControlPlane(work) as plane:
@@ -364,6 +371,7 @@ def test_a_million_lines_harm_nobody(image: str, tmp_path: Path) -> None:
     assert plane.largest_beat < 512 * 1024
 
 
+@pytest.mark.case("A21")
 def test_a_second_agent_in_the_same_folder_refuses(image: str, tmp_path: Path) -> None:
     work = a_work(image=image, command="echo ready; sleep 60")
     with ControlPlane(work) as plane, an_agent(plane, tmp_path):

@@ -96,6 +96,7 @@ def test_more_memory_than_allowed_ends_the_run_as_out_of_memory(image: str, tmp_
     assert plane.exit["code"] != 0
 
 
+@pytest.mark.case("A12")
 def test_odd_outputs_are_left_out_with_reasons(image: str, tmp_path: Path) -> None:
     command = """cd outputs; mkfifo pipe; ln -s /etc/passwd link; ln -s /etc folder; echo x > x
     python3 -c "import socket; socket.socket(1).bind('sock')"; cd ..; ln -s /etc out"""

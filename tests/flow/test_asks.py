@@ -203,6 +203,7 @@ MAY = {
 }
 
 
+@pytest.mark.case("C1")
 @pytest.mark.parametrize("role", ROLES)
 def test_c1_only_who_has_the_right_is_served_and_others_are_told_once(
     world: Worlds, pull: Pull, role: str
@@ -232,6 +233,7 @@ def emoji_of(world: Worlds, pull: Pull, login: str, body: str) -> list[str]:
     return [reaction.content for reaction in comment.get_reactions()]
 
 
+@pytest.mark.case("C1")
 def test_c1_a_stranger_who_goes_on_asking_costs_one_request_a_comment(
     world: Worlds, pull: Pull
 ) -> None:
@@ -249,6 +251,7 @@ def test_c1_a_stranger_who_goes_on_asking_costs_one_request_a_comment(
     assert not reply.refused
 
 
+@pytest.mark.case("C1")
 def test_who_may_run_nothing_is_answered_so_often_an_hour_and_others_always(
     world: Worlds, pull: Pull
 ) -> None:
@@ -276,6 +279,7 @@ def test_a_person_whom_the_policy_names_may_what_the_role_does_not(
     assert [reply.refused for reply in pull.asks("write", "/cynthus run")] == [True]
 
 
+@pytest.mark.case("C2")
 @pytest.mark.parametrize("status", [404, 403, 500])
 def test_c2_a_role_that_cannot_be_looked_up_runs_nothing_and_says_so(
     world: Worlds, pull: Pull, status: int
@@ -289,6 +293,7 @@ def test_c2_a_role_that_cannot_be_looked_up_runs_nothing_and_says_so(
     assert pull.runs == []
 
 
+@pytest.mark.case("C2")
 def test_c2_a_policy_that_cannot_be_read_runs_nothing_and_says_so(
     world: Worlds, pull: Pull
 ) -> None:
@@ -310,6 +315,7 @@ def test_a_policy_with_faults_starts_nothing_that_costs_and_answers_all_the_same
     assert pull.runs == []
 
 
+@pytest.mark.case("C3")
 def test_c3_a_right_that_was_taken_away_before_the_comment_is_handled_counts_no_more(
     world: Worlds, pull: Pull
 ) -> None:
@@ -323,6 +329,7 @@ def test_c3_a_right_that_was_taken_away_before_the_comment_is_handled_counts_no_
     assert [reply.refused for reply in pull.replies] == [True]
 
 
+@pytest.mark.case("C4")
 def test_c4_a_comment_that_was_edited_or_deleted_since_is_ignored(
     world: Worlds, pull: Pull
 ) -> None:
@@ -335,6 +342,7 @@ def test_c4_a_comment_that_was_edited_or_deleted_since_is_ignored(
     assert (pull.runs, pull.replies) == ([], [])
 
 
+@pytest.mark.case("C5")
 def test_c5_bots_are_ignored_unless_the_policy_names_them(world: Worlds, pull: Pull) -> None:
     world.github.post("/users", login="renovate[bot]", type="Bot")
     assert pull.asks("renovate[bot]", "/cynthus run") == []
@@ -343,6 +351,7 @@ def test_c5_bots_are_ignored_unless_the_policy_names_them(world: Worlds, pull: P
     assert len(pull.asks("renovate[bot]", "/cynthus run")) == 1
 
 
+@pytest.mark.case("C6")
 @pytest.mark.parametrize(
     "body",
     ["```\n/cynthus run\n```", "> /cynthus run", "<!--\n/cynthus run\n-->", "say /cynthus run"],
@@ -355,6 +364,7 @@ def test_c6_what_is_quoted_or_code_or_mid_line_costs_not_one_request(
     assert world.server.api.total_requests() == before
 
 
+@pytest.mark.case("C7")
 def test_c7_a_slash_that_only_looks_like_one_costs_not_one_request(
     world: Worlds, pull: Pull
 ) -> None:
@@ -363,6 +373,7 @@ def test_c7_a_slash_that_only_looks_like_one_costs_not_one_request(
     assert world.server.api.total_requests() == before
 
 
+@pytest.mark.case("C8")
 def test_c8_of_200_lines_one_starts_a_run_and_ten_are_answered(world: Worlds, pull: Pull) -> None:
     replies = pull.asks("write", "/cynthus run\n" * 200)
     assert len(pull.runs) == 1
@@ -370,6 +381,7 @@ def test_c8_of_200_lines_one_starts_a_run_and_ten_are_answered(world: Worlds, pu
     assert "first 10 lines" in replies[-1].text
 
 
+@pytest.mark.case("C9")
 def test_c9_overrides_are_judged_as_the_file_is(world: Worlds, pull: Pull) -> None:
     [reply] = pull.asks("write", "/cynthus run max_duration=never run=evil")
     assert reply.refused
@@ -385,6 +397,7 @@ def test_c9_overrides_are_judged_as_the_file_is(world: Worlds, pull: Pull) -> No
     assert world.server.runs.spec_text(run.id) == ASKED
 
 
+@pytest.mark.case("C10")
 def test_c10_a_finished_an_unknown_and_anothers_run_are_all_no_such_run(
     world: Worlds, pull: Pull
 ) -> None:
@@ -421,6 +434,7 @@ def test_a_run_has_the_head_of_its_comment_and_says_who_asked(world: Worlds, own
     assert run.key.trigger == reply.key
 
 
+@pytest.mark.case("C11")
 def test_c11_a_push_after_the_comment_runs_nothing_and_asking_again_does(
     world: Worlds, own: Pull
 ) -> None:
@@ -437,6 +451,7 @@ def test_c11_a_push_after_the_comment_runs_nothing_and_asking_again_does(
     assert [run.key.commit_sha for run in own.runs] == [evil]
 
 
+@pytest.mark.case("W11")
 def test_w11_a_comment_that_overtakes_the_push_it_is_about_is_not_guessed_at(
     world: Worlds, own: Pull
 ) -> None:
@@ -446,6 +461,7 @@ def test_w11_a_comment_that_overtakes_the_push_it_is_about_is_not_guessed_at(
     assert [reply.refused for reply in own.asks("write", "/cynthus run")] == [False]
 
 
+@pytest.mark.case("C12")
 def test_c12_a_newer_commit_ends_what_runs_and_switches_no_commit(world: Worlds, own: Pull) -> None:
     run, old = own.live(), own.sha
     new = own.push()
@@ -494,6 +510,7 @@ def test_a_newer_push_to_a_branch_tells_the_older_run_once_that_it_is_outdated(
     assert world.server.events.latest(run.id).notices == ()
 
 
+@pytest.mark.case("W11")
 def test_w11_an_older_push_that_comes_late_outdates_itself(world: Worlds) -> None:
     world.server.policy = RepositoryPolicy(superseded=SupersededRules(branch=Superseded.CANCEL))
     text = SPEC + "triggers: {push: {branches: ['work*']}}\n"
@@ -508,6 +525,7 @@ def test_w11_an_older_push_that_comes_late_outdates_itself(world: Worlds) -> Non
     assert world.server.runs.wishes(new.id).cancel is None
 
 
+@pytest.mark.case("C13")
 @pytest.mark.parametrize("order", ["run first", "cancel first"])
 def test_c13_run_and_cancel_in_the_same_second_end_as_one_of_the_two_orders(
     world: Worlds, pull: Pull, order: str
@@ -525,6 +543,7 @@ def test_c13_run_and_cancel_in_the_same_second_end_as_one_of_the_two_orders(
     assert cancelled is (order == "run first")
 
 
+@pytest.mark.case("C14")
 def test_c14_what_is_closed_locked_or_no_pull_request_is_ignored(world: Worlds) -> None:
     for change in ({"state": "closed"}, {"locked": True}):
         pull = world.a_pull()
@@ -540,6 +559,7 @@ def test_c14_what_is_closed_locked_or_no_pull_request_is_ignored(world: Worlds) 
     assert world.server.runs.of_pull(world.repository_id, issue["number"], limit=9) == []
 
 
+@pytest.mark.case("C17")
 def test_c17_two_pull_requests_with_one_head_have_runs_of_their_own(world: Worlds) -> None:
     first, second = (world.opened("common", world.common) for _ in range(2))
     first.asks("write", "/cynthus run")
@@ -751,6 +771,7 @@ def test_a_held_run_goes_on_only_by_whom_its_own_line_names(world: Worlds, pull:
     assert approval.cap_usd == Decimal(9)
 
 
+@pytest.mark.case("C11")
 def test_a_yes_is_for_what_waited_when_it_was_written_and_not_for_what_came_after(
     world: Worlds, pull: Pull
 ) -> None:
@@ -936,6 +957,7 @@ def press(
     world.server.deliver(guid, "check_run", json.dumps(payload).encode())
 
 
+@pytest.mark.case("C15")
 def test_c15_a_button_needs_the_right_of_its_verb(world: Worlds, pull: Pull) -> None:
     run = pull.live()
     pressed(world, run, "extend", "read")
@@ -948,6 +970,7 @@ def test_c15_a_button_needs_the_right_of_its_verb(world: Worlds, pull: Pull) -> 
     assert "more for" in pull.replies[-1].text
 
 
+@pytest.mark.case("C15")
 def test_c15_a_check_run_of_another_run_or_an_unknown_button_does_nothing(
     world: Worlds, pull: Pull
 ) -> None:
@@ -961,6 +984,7 @@ def test_c15_a_check_run_of_another_run_or_an_unknown_button_does_nothing(
         assert world.server.runs.wishes(one.id).extensions == ()
 
 
+@pytest.mark.case("C16")
 @pytest.mark.parametrize(
     ("identifier", "clicks"), [("extend", 20), ("retry_on_demand", 5), ("logs", 5)]
 )
@@ -1029,6 +1053,7 @@ def test_a_policy_that_changes_changes_the_plans_of_open_heads(world: Worlds, ow
     assert (planned(world, own), planned(world, closed)) == ("success", "action_required")
 
 
+@pytest.mark.case("C11")
 def test_the_approve_button_of_a_plan_approves_nothing_that_the_plan_does_not_show(
     world: Worlds, pull: Pull
 ) -> None:
@@ -1048,6 +1073,7 @@ def test_the_approve_button_of_a_plan_approves_nothing_that_the_plan_does_not_sh
     assert world.server.runs.wishes(changed.id).approval is None
 
 
+@pytest.mark.case("C3")
 def test_c3_a_name_that_is_somebody_elses_by_now_gives_no_right(world: Worlds, pull: Pull) -> None:
     run = pull.live()
     check_run_id = shown_as(world, run.id, PublicationKind.CHECK_RUN)

@@ -27,6 +27,7 @@ STOP_LIMIT_S = 30  # what service managers grant between SIGTERM and SIGKILL
 # ── a full disk ─────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("W22", "R9")
 def test_r9_a_full_disk_refuses_and_recovers_without_repair(
     tmp_path: Path, small_disk: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_r9_a_full_disk_refuses_and_recovers_without_repair(
         assert kept == answers.count(202) + 2
 
 
+@pytest.mark.case("R9")
 def test_r9_a_run_that_fills_the_servers_disk_ends_and_gives_the_room_back(
     tmp_path: Path, small_disk: Path
 ) -> None:
@@ -72,6 +74,7 @@ def ended_within(stage: LightStage, limit_s: float) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.case("R11")
 def test_r11_a_server_that_is_told_to_stop_leaves_its_runs_running(tmp_path: Path) -> None:
     with light_stage(tmp_path) as stage:
         run_id = stage.submit("echo up; sleep 6; echo still here")
@@ -108,6 +111,7 @@ PUSH = (
 )
 
 
+@pytest.mark.case("R11")
 @pytest.mark.slow
 def test_r11_no_silence_of_others_keeps_a_server_from_stopping(tmp_path: Path) -> None:
     with (
@@ -143,6 +147,7 @@ WAITING = """UPDATE runs SET doc = ?, state = 'queued', outcome = NULL, finished
     look_again_at = '2020-01-01 00:00:00.000000' WHERE id = ?"""
 
 
+@pytest.mark.case("R14")
 def test_r14_a_damaged_run_is_parked_and_every_door_stays_open(tmp_path: Path) -> None:
     with light_stage(tmp_path) as stage:
         damaged = [stage.submit("true") for _ in DAMAGED]
@@ -168,6 +173,7 @@ def test_r14_a_damaged_run_is_parked_and_every_door_stays_open(tmp_path: Path) -
 # ── many at once ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("W20")
 def test_w20_a_burst_of_deliveries_is_kept_and_answered_in_time(tmp_path: Path) -> None:
     def one(number: int) -> tuple[int, float]:
         begun = Stopwatch()

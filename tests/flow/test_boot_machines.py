@@ -158,6 +158,7 @@ def test_an_accelerator_image_fetches_the_agent_from_the_server(cloud: Cloud) ->
     cloud.machines.remove("u1")
 
 
+@pytest.mark.case("P16")
 def test_a_driver_that_cannot_be_installed_is_the_reason_that_is_told(cloud: Cloud) -> None:
     cloud.order(command="true", gpu_count=1)
     gpus = {"gpus": 1, "gpu_model": "NVIDIA L4", "attributes": {"simulated-gpu-driver": "fails"}}
@@ -168,6 +169,7 @@ def test_a_driver_that_cannot_be_installed_is_the_reason_that_is_told(cloud: Clo
     cloud.machines.remove("m2")
 
 
+@pytest.mark.case("P16")
 def test_a_disk_that_is_too_small_is_the_reason_that_is_told(cloud: Cloud) -> None:
     cloud.order(command="true")
     plane = cloud.boot("m3", machine={"disk_bytes": 1000 << 20})
@@ -177,6 +179,7 @@ def test_a_disk_that_is_too_small_is_the_reason_that_is_told(cloud: Cloud) -> No
     cloud.machines.remove("m3")
 
 
+@pytest.mark.case("P16")
 def test_an_agent_image_that_cannot_be_pulled_is_told_on_the_serial_port(cloud: Cloud) -> None:
     cloud.order(command="true")
     absent = cloud.agent_image.partition("@")[0] + "@sha256:" + "0" * 64
@@ -189,6 +192,7 @@ def test_an_agent_image_that_cannot_be_pulled_is_told_on_the_serial_port(cloud: 
 SAVES = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
 
 
+@pytest.mark.case("A23")
 def test_a_preempted_machine_reports_before_the_power_button_has_ended_it(cloud: Cloud) -> None:
     cloud.order(command=("bash", "-c", SAVES))
     plane = cloud.boot("m5")

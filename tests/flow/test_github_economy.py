@@ -154,6 +154,7 @@ def _writes(crowd: Crowd) -> list[datetime]:
     ]
 
 
+@pytest.mark.case("G8", "R13", "R17")
 def test_a_thousand_live_runs_never_break_a_limit_and_an_outage_of_two_hours_loses_nothing(
     crowd: Crowd,
 ) -> None:

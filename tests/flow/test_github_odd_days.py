@@ -35,6 +35,7 @@ def arrived(world: World) -> list[Delivery]:
     return world.sink.rest(world.github.settled(world.server.app))
 
 
+@pytest.mark.case("W11")
 def test_w11_an_older_push_that_comes_after_a_newer_one_keeps_its_own_commit(world: World) -> None:
     older = world.push({"cynthus.yaml": SPEC})
     newer = world.push({"cynthus.yaml": SPEC.replace("digits", "letters")})
@@ -47,6 +48,7 @@ def test_w11_an_older_push_that_comes_after_a_newer_one_keeps_its_own_commit(wor
         assert [check.name for check in world.check_runs(sha)] == [f"cynthus/{name}"]
 
 
+@pytest.mark.case("W23")
 def test_w23_after_three_hours_down_nothing_is_lost_and_nothing_doubled(world: World) -> None:
     server = world.server
     server.redelivery.step()  # the sweep has a memory from before the outage
@@ -71,6 +73,7 @@ def test_w23_after_three_hours_down_nothing_is_lost_and_nothing_doubled(world: W
         world.github.post("/clock", shift_s=0)
 
 
+@pytest.mark.case("W24")
 def test_w24_a_list_of_several_pages_that_breaks_in_the_middle_is_read_again(world: World) -> None:
     sha = world.push({"cynthus.yaml": SPEC})
     [first] = [d for d in arrived(world) if d.event == "push"]
@@ -89,6 +92,7 @@ def test_w24_a_list_of_several_pages_that_breaks_in_the_middle_is_read_again(wor
     assert {run.key.commit_sha for run in all_runs(world)} == {sha, missed}
 
 
+@pytest.mark.case("W23")
 def test_w23_a_long_list_is_worked_off_in_steps_that_no_probe_takes_for_a_standstill(
     world: World,
 ) -> None:
@@ -116,6 +120,7 @@ def comments(world: World, count: int) -> None:
         world.github.post("/comments", **wish, body=str(number))
 
 
+@pytest.mark.case("W25")
 @pytest.mark.parametrize("how", ["suspended", "taken out", "uninstalled"])
 def test_w25_whoever_takes_the_app_away_ends_what_runs(world: World, how: str) -> None:
     world.github.sim("DELETE", f"/installations/{world.installation}")
@@ -147,6 +152,7 @@ def test_w25_whoever_takes_the_app_away_ends_what_runs(world: World, how: str) -
     assert row.state is not PublicationState.PENDING or row.due_at is not None
 
 
+@pytest.mark.case("W25")
 def test_w25_a_transferred_repository_is_followed_to_its_new_owner(world: World) -> None:
     run = world.a_run()
     world.server.publisher.step()
@@ -173,6 +179,7 @@ def damage(world: World, run: Run) -> None:
     )
 
 
+@pytest.mark.case("R14")
 def test_r14_a_damaged_run_ends_its_check_run_and_holds_up_no_other(world: World) -> None:
     server = world.server
     bad = world.a_run()
@@ -216,6 +223,7 @@ def test_r14_a_held_run_whose_record_is_damaged_asks_for_nobody_any_more(world: 
     assert len(list(commit.get_check_runs(filter="all"))) == 2
 
 
+@pytest.mark.case("S5")
 def test_s5_a_spec_that_is_a_submodule_is_said_clearly(world: World) -> None:
     world.push({"README.md": "first"})
     work = world.folder / "work"

@@ -74,6 +74,7 @@ def test_a_push_becomes_a_run_with_a_check_run(world: World) -> None:
     assert check.output.title.startswith("building")
 
 
+@pytest.mark.case("W8")
 def test_the_same_push_under_two_delivery_ids_is_one_run(world: World) -> None:
     world.push({"cynthus.yaml": SPEC})
     delivery = world.pass_on("push")
@@ -97,6 +98,7 @@ def test_spec_faults_are_annotations_on_their_lines(world: World) -> None:
     assert {note.start_line for note in notes} >= {3, 6}
 
 
+@pytest.mark.case("S5", "S6")
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -117,6 +119,7 @@ def test_a_spec_that_is_no_ordinary_file_is_said_clearly(
     assert [words in fault.text for fault in run.spec_faults] == [True]
 
 
+@pytest.mark.case("S5")
 def test_a_spec_that_is_a_link_is_said_clearly(world: World) -> None:
     (world.folder / "work").mkdir()
     (world.folder / "work" / "cynthus.yaml").symlink_to("elsewhere.yaml")
@@ -144,6 +147,7 @@ def test_a_push_that_asks_for_nothing_costs_little_and_makes_no_run(
     assert world.server.runs.list(repository_id=None, limit=9, before=None) == []
 
 
+@pytest.mark.case("W17")
 def test_a_repository_that_is_not_allowed_makes_no_run_and_no_request(world: World) -> None:
     evil = f"evil-{world.server.owner}"
     world.github.post("/owners", login=evil)
@@ -168,6 +172,7 @@ def test_a_failing_github_puts_a_delivery_off_and_others_go_on(world: World) -> 
     assert row.commit_sha == sha
 
 
+@pytest.mark.case("G5")
 def test_a_delivery_that_never_succeeds_is_parked_where_it_can_be_seen(world: World) -> None:
     world.fault(kind="error", status=500, times=-1, match={"path": "contents"})
     world.push({"cynthus.yaml": SPEC})
@@ -217,6 +222,7 @@ def test_a_pull_request_waits_for_a_comment_by_default(world: World) -> None:
     assert runs_of(world) == []
 
 
+@pytest.mark.case("W11")
 def test_w11_a_stale_head_makes_no_run_and_the_newer_one_does(world: World) -> None:
     a_pull(world)
     newer = world.push({"train.py": "print(2)\n"}, branch="patch")
@@ -226,6 +232,7 @@ def test_w11_a_stale_head_makes_no_run_and_the_newer_one_does(world: World) -> N
     assert [row.commit_sha for row in runs_of(world)] == [newer]
 
 
+@pytest.mark.case("W11")
 def test_w11_a_closed_pull_request_makes_no_run(world: World) -> None:
     _, number = a_pull(world)
     world.github.sim("PATCH", f"/pulls/{world.repo}/{number}", {"state": "closed"})
@@ -233,6 +240,7 @@ def test_w11_a_closed_pull_request_makes_no_run(world: World) -> None:
     assert runs_of(world) == []
 
 
+@pytest.mark.case("O13")
 def test_a_fork_makes_no_run(world: World) -> None:
     world.push({"README.md": "hello"})
     owner = f"fork-{world.server.owner}"
@@ -292,6 +300,7 @@ def ask(world: World, caller: Caller, request: RunRequest) -> None:
     authorise(caller, request, allowed=allowed, lookups=lookups)
 
 
+@pytest.mark.case("O16")
 def test_a_jobs_token_may_ask_for_its_own_commit_only(world: World) -> None:
     sha = world.push({"cynthus.yaml": SPEC})
     caller = the_caller(world, a_token(world, sha=sha, event="push"))
@@ -479,6 +488,7 @@ def test_an_hour_long_run_costs_at_most_15_requests(world: World) -> None:
     assert sum(counted.values()) <= 15, counted
 
 
+@pytest.mark.case("G6")
 def test_a_created_check_run_is_found_again_when_the_answer_was_lost(world: World) -> None:
     server, run = world.server, world.a_run()
     world.fault(kind="drop_answer", match={"method": "POST", "path": "check-runs"})
@@ -488,6 +498,7 @@ def test_a_created_check_run_is_found_again_when_the_answer_was_lost(world: Worl
     assert len(world.check_runs(run.key.commit_sha)) == 1
 
 
+@pytest.mark.case("G6")
 def test_a_server_killed_between_create_and_save_makes_no_second_check_run(world: World) -> None:
     server, run = world.server, world.a_run()
     server.publisher.step()
@@ -506,6 +517,7 @@ def _claim_later(server: Server, run_id: str) -> list[Any]:
     return server.publications.claim(1, timedelta(seconds=1), server.clock())
 
 
+@pytest.mark.case("G5")
 @pytest.mark.parametrize("kind", ["error", "truncated_json", "html", "drop_answer"])
 def test_no_trouble_of_github_loses_news(world: World, kind: str) -> None:
     server, run = world.server, world.a_run()
@@ -519,6 +531,7 @@ def test_no_trouble_of_github_loses_news(world: World, kind: str) -> None:
     assert (check.status, check.conclusion) == ("completed", "success")
 
 
+@pytest.mark.case("G2")
 @pytest.mark.parametrize(
     ("status", "headers", "minutes"),
     [
@@ -550,6 +563,7 @@ def test_githubs_limits_are_kept_to_the_letter(
     assert len(world.check_runs(run.key.commit_sha)) == 1
 
 
+@pytest.mark.case("G1")
 def test_a_token_that_ended_early_is_renewed_once(world: World) -> None:
     server, run = world.server, world.a_run()
     world.fault(
@@ -559,6 +573,7 @@ def test_a_token_that_ended_early_is_renewed_once(world: World) -> None:
     assert len(world.check_runs(run.key.commit_sha)) == 1
 
 
+@pytest.mark.case("G4")
 def test_a_refusal_is_noted_and_ends_the_try(world: World) -> None:
     server, run = world.server, world.a_run()
     world.fault(
@@ -576,6 +591,7 @@ def test_a_refusal_is_noted_and_ends_the_try(world: World) -> None:
     assert "No commit found" in row.note
 
 
+@pytest.mark.case("G4")
 def test_more_than_fifty_annotations_are_sent_in_batches(world: World) -> None:
     server, run = world.server, world.a_run()
     for number in range(120):
@@ -594,6 +610,7 @@ def test_more_than_fifty_annotations_are_sent_in_batches(world: World) -> None:
     assert len({note.message for note in check.get_annotations()}) == 120
 
 
+@pytest.mark.case("W25", "G3")
 def test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason(world: World) -> None:
     server, run = world.server, world.a_run()
     server.publisher.step()
@@ -608,6 +625,7 @@ def test_w25_a_repository_that_is_gone_closes_its_publications_with_a_reason(wor
     assert row.note
 
 
+@pytest.mark.case("G8")
 def test_g8_after_a_long_outage_every_check_run_is_right(world: World) -> None:
     server = world.server
     runs = [world.a_run({"cynthus.yaml": SPEC, "n": str(number)}) for number in range(5)]
@@ -643,6 +661,7 @@ def test_annotations_are_not_doubled_when_an_answer_was_lost(world: World) -> No
     assert check.conclusion == "success"
 
 
+@pytest.mark.case("G7")
 def test_a_late_write_of_a_slow_replica_is_put_right(world: World) -> None:
     server, run = world.server, world.a_run()
     server.publisher.step()
@@ -659,6 +678,7 @@ def test_a_late_write_of_a_slow_replica_is_put_right(world: World) -> None:
     assert (check.status, check.conclusion) == ("completed", "success")
 
 
+@pytest.mark.case("G6")
 def test_two_replicas_make_one_check_run(world: World) -> None:
     server, run = world.server, world.a_run()
     first = server.publisher
@@ -671,6 +691,7 @@ def test_two_replicas_make_one_check_run(world: World) -> None:
     assert len(world.check_runs(run.key.commit_sha)) == 1
 
 
+@pytest.mark.case("W25")
 def test_a_renamed_repository_is_followed(world: World) -> None:
     server, run = world.server, world.a_run()
     server.publisher.step()
@@ -704,6 +725,7 @@ def permit(world: World, user: str, permission: str) -> None:
     world.github.sim("PUT", f"/repos/{world.repo}/collaborators/{user}", {"permission": permission})
 
 
+@pytest.mark.case("C15")
 @pytest.mark.parametrize(
     ("permission", "runs"),
     [("admin", 2), ("maintain", 2), ("write", 2), ("triage", 1), ("read", 1)],
@@ -722,6 +744,7 @@ def test_only_who_may_write_can_run_again(world: World, permission: str, runs: i
         assert again.key.commit_sha == run.key.commit_sha
 
 
+@pytest.mark.case("W8", "C16")
 def test_a_replayed_button_does_nothing_more(world: World) -> None:
     _, check_id = a_finished_run(world)
     permit(world, "ada", "write")
@@ -862,6 +885,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+@pytest.mark.case("A13")
 @pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS.keys())
 @pytest.mark.parametrize("restarting", [False, True])
 def test_a_release_is_made_once_and_whole_whatever_breaks(
@@ -1056,6 +1080,7 @@ def test_outputs_that_are_gone_are_said(world: World) -> None:
 # ── the sweep ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("W22")
 def test_deliveries_that_failed_are_asked_for_again_once(world: World) -> None:
     server, sink = world.server, world.sink
     sink.status = 503
@@ -1075,6 +1100,7 @@ def test_deliveries_that_failed_are_asked_for_again_once(world: World) -> None:
     assert server.api.total_requests() == before + 1, server.api.requests  # only the list
 
 
+@pytest.mark.case("W24")
 def test_a_sweep_that_fails_is_made_again(world: World) -> None:
     world.sink.status = 503
     world.push({"cynthus.yaml": SPEC})
@@ -1087,6 +1113,7 @@ def test_a_sweep_that_fails_is_made_again(world: World) -> None:
     assert world.sink.wait_for("push").signed_with
 
 
+@pytest.mark.case("W25")
 def test_an_uninstalled_app_ends_what_runs(world: World) -> None:
     run = world.a_run()
     world.github.sim("DELETE", f"/installations/{world.installation}")

@@ -89,6 +89,7 @@ def spilling_repository(folder: Path) -> Path:
     return source
 
 
+@pytest.mark.case("S8", "A8")
 def test_a8_s8_a_hostile_command_arrives_byte_for_byte_and_spills_nothing(
     stage: Stage, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def told(stage: Stage, run_id: str, check: dict[str, Any]) -> list[Source]:
 MIB = 1 << 20
 
 
+@pytest.mark.case("A7")
 @pytest.mark.slow
 def test_a7_a_flood_of_output_leaves_the_server_small_and_a_mark_where_it_was_cut(
     tmp_path: Path,

@@ -49,6 +49,7 @@ def kill_server(stage: Stage) -> None:
     stage.server.program.kill()
 
 
+@pytest.mark.case("R1")
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["server", "agent", "both"])
 @pytest.mark.parametrize("state", STATES)

@@ -116,6 +116,7 @@ def test_a_repository_without_a_file_has_the_defaults(world: World) -> None:
     assert (seen.policy, seen.found, seen.faults) == (RepositoryPolicy(), False, ())
 
 
+@pytest.mark.case("S4")
 def test_the_file_of_the_default_branch_counts_and_is_asked_for_once(world: World) -> None:
     world.push(GOOD)
     world.push("version: 1\nlimits: {max_cost: 500.00}\n", branch="mine")
@@ -149,6 +150,7 @@ def test_while_github_is_away_the_last_reading_serves_for_a_day(world: World) ->
         world.policies.of(place)
 
 
+@pytest.mark.case("S4")
 def test_s4_what_a_push_has_changed_serves_no_more_while_github_is_away(world: World) -> None:
     world.push(GOOD)
     place = world.place

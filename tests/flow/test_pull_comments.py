@@ -221,6 +221,7 @@ def test_nothing_is_sent_that_stands_there_already(world: World) -> None:
     assert world.writes() == []
 
 
+@pytest.mark.case("G6")
 def test_a_create_whose_answer_was_lost_is_found_again(world: World) -> None:
     match = {"method": "POST", "path": "/issues/[0-9]+/comments$"}
     world.github.post("/faults", kind="drop_answer", match=match)

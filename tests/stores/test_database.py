@@ -102,6 +102,7 @@ def test_migrating_again_changes_nothing(db: Database) -> None:
     assert db.state("key") == "value"
 
 
+@pytest.mark.case("R6")
 def test_an_older_database_is_migrated(empty_url: str, open_database: Opener) -> None:
     migrate_from_zero(empty_url)
     database = open_database(empty_url)
@@ -110,6 +111,7 @@ def test_an_older_database_is_migrated(empty_url: str, open_database: Opener) ->
     assert database.state("nothing") is None
 
 
+@pytest.mark.case("R15")
 def test_a_newer_schema_is_refused_with_what_to_do(db: Database) -> None:
     db.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num='9999'")) and 0)
     with pytest.raises(UserError, match="made by a newer server"):
@@ -123,6 +125,7 @@ def test_tables_of_another_program_are_refused(empty_url: str, open_database: Op
         database.migrate()
 
 
+@pytest.mark.case("R15")
 def test_replicas_that_start_together_make_one_schema(
     postgres_url: str, open_database: Opener
 ) -> None:
@@ -138,6 +141,7 @@ def test_replicas_that_start_together_make_one_schema(
     assert faults == []
 
 
+@pytest.mark.case("R7")
 def test_a_second_server_on_the_same_sqlite_file_is_refused(
     tmp_path: Path, open_database: Opener
 ) -> None:
@@ -162,6 +166,7 @@ def test_an_unusable_address_is_refused(url: str, said: str) -> None:
         Database(url, now=lambda: NOON)
 
 
+@pytest.mark.case("R2")
 def test_a_write_is_on_disk_once_it_is_answered(tmp_path: Path, open_database: Opener) -> None:
     database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
     database.migrate()
@@ -171,6 +176,7 @@ def test_a_write_is_on_disk_once_it_is_answered(tmp_path: Path, open_database: O
     other.close()
 
 
+@pytest.mark.case("R10")
 def test_sqlite_is_as_durable_as_we_promise(tmp_path: Path, open_database: Opener) -> None:
     database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
 
@@ -231,6 +237,7 @@ def test_a_closed_database_says_try_again(db: Database) -> None:
         db.write(put("key"))
 
 
+@pytest.mark.case("R9")
 def test_a_full_disk_is_an_error_and_needs_no_repair(tmp_path: Path, open_database: Opener) -> None:
     database = open_database(f"sqlite:///{tmp_path}/cynthus.db")
     database.migrate()
@@ -244,6 +251,7 @@ def test_a_full_disk_is_an_error_and_needs_no_repair(tmp_path: Path, open_databa
     assert database.write(put("small"))
 
 
+@pytest.mark.case("R8")
 @pytest.mark.postgres
 def test_a_deadlock_between_replicas_is_repeated(postgres_url: str, open_database: Opener) -> None:
     one, two = open_database(postgres_url), open_database(postgres_url)
@@ -276,6 +284,7 @@ def _lock(connection: Connection, key: str) -> None:
     )
 
 
+@pytest.mark.case("R8")
 def test_a_connection_that_died_is_replaced(postgres_url: str, open_database: Opener) -> None:
     database = open_database(postgres_url)
     database.migrate()

@@ -105,6 +105,7 @@ def test_a_closed_instance_takes_no_agent(store: InstanceStore) -> None:
     assert enrol(store) is Enrolling.CLOSED
 
 
+@pytest.mark.case("A21")
 def test_of_many_agents_at_once_one_wins(store: InstanceStore) -> None:
     answers: list[Enrolling] = []
     run_together(
@@ -142,6 +143,7 @@ def test_a_repeated_heartbeat_still_shows_that_the_agent_lives(store: InstanceSt
     assert row.agent.heartbeat_at == NOON + seconds(60)
 
 
+@pytest.mark.case("A3")
 def test_twenty_copies_of_a_heartbeat_at_once_are_taken_once(
     store: InstanceStore, db: Database
 ) -> None:
@@ -169,6 +171,7 @@ def settle(db: Database) -> None:
     runs.save(claim, Decision(run=claim.run), NOON)
 
 
+@pytest.mark.case("A6")
 def test_the_first_exit_and_the_first_list_stay_and_states_only_go_forward(
     store: InstanceStore,
 ) -> None:
@@ -217,6 +220,7 @@ def test_nothing_is_taken_from_a_closed_or_unknown_agent(
     assert fed(db, EventKind.LOG) == []
 
 
+@pytest.mark.case("A4")
 def test_the_agents_clock_is_believed_only_between_its_enrolment_and_now(
     store: InstanceStore, db: Database
 ) -> None:
@@ -232,6 +236,7 @@ def test_the_agents_clock_is_believed_only_between_its_enrolment_and_now(
 # ── limits ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("A7")
 def test_a_log_over_its_limit_is_cut_on_a_character_and_said_once(
     store: InstanceStore, db: Database
 ) -> None:
@@ -254,6 +259,7 @@ def test_text_that_no_database_takes_is_made_storable(store: InstanceStore, db: 
     assert agent.exit == an_exit(None, error="no\ufffdsuch")
 
 
+@pytest.mark.case("A11")
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -274,6 +280,7 @@ def test_a_metric_that_is_no_number_is_dropped(
     assert fed(db, EventKind.METRIC) == []
 
 
+@pytest.mark.case("A11")
 def test_metric_names_annotations_and_masks_have_limits(store: InstanceStore, db: Database) -> None:
     enrol(store)
     names = [event(EventKind.METRIC, name=f"m{n}\n", value=n) for n in range(205)]

@@ -148,6 +148,7 @@ def test_the_first_image_stays(store: RunStore) -> None:
     assert store.wishes("arun00000001").image == ARRIVED
 
 
+@pytest.mark.case("S7")
 def test_another_spec_text_for_the_same_run_is_refused(store: RunStore) -> None:
     accept(store)
     with pytest.raises(SpecDiffers, match=r"cynthus\.yaml: should be the text"):
@@ -163,6 +164,7 @@ def test_a_refused_request_uses_up_no_token(store: RunStore) -> None:
     assert not accept(store, token_id=token).created
 
 
+@pytest.mark.case("O9")
 def test_a_token_is_used_once(store: RunStore, db: Database) -> None:
     token = ("jti", NOON + LEASE)
     accept(store, token_id=token)
@@ -174,6 +176,7 @@ def test_a_token_is_used_once(store: RunStore, db: Database) -> None:
     assert TokenStore(db).use("jti", NOON)
 
 
+@pytest.mark.case("O9")
 @pytest.mark.postgres
 def test_a_token_used_at_two_replicas_at_once_works_once(
     postgres_url: str, open_database: Callable[[str], Database]
@@ -237,6 +240,7 @@ def test_two_threads_share_the_due_runs(store: RunStore) -> None:
     assert len(got) == len(set(got)) == 20
 
 
+@pytest.mark.case("R4")
 @pytest.mark.postgres
 def test_two_replicas_share_the_due_runs(
     postgres_url: str, open_database: Callable[[str], Database]
@@ -272,6 +276,7 @@ def test_a_run_that_is_not_due_is_not_claimed(store: RunStore) -> None:
     assert store.next_due(NOON - seconds(1)) == NOON
 
 
+@pytest.mark.case("P11", "R4", "R5")
 def test_a_lease_that_ran_out_frees_the_run_and_refuses_the_older_pass(
     tmp_path: Any, open_database: Callable[[str], Database]
 ) -> None:
@@ -287,6 +292,7 @@ def test_a_lease_that_ran_out_frees_the_run_and_refuses_the_older_pass(
     assert store.save(newer, queued, NOON + LEASE + seconds(1))
 
 
+@pytest.mark.case("P11", "R20")
 @pytest.mark.postgres
 def test_postgres_leases_live_by_its_own_clock(
     postgres_url: str, open_database: Callable[[str], Database]
@@ -459,6 +465,7 @@ def test_a_pass_is_forgiven_only_after_its_commands(store: RunStore) -> None:
     assert claim_one(store).failures == 0
 
 
+@pytest.mark.case("R5")
 def test_giving_up_an_old_claim_leaves_the_newer_one_alone(
     tmp_path: Any, open_database: Callable[[str], Database]
 ) -> None:
@@ -473,6 +480,7 @@ def test_giving_up_an_old_claim_leaves_the_newer_one_alone(
     assert store.save(newer, Decision(run=newer.run, look_again_at=NOON), NOON)
 
 
+@pytest.mark.case("R14")
 def test_an_unreadable_run_is_parked_and_the_others_go_on(store: RunStore, db: Database) -> None:
     accept(store, a_draft(id="bad", key=a_key(trigger="1")))
     accept(store, a_draft(id="good", key=a_key(trigger="2")))
@@ -521,6 +529,7 @@ def test_a_run_survives_the_server(
 # ── builds that are asked for ───────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("O16")
 def test_o16_a_job_says_nothing_of_where_a_run_was_asked_for(store: RunStore) -> None:
     accept(store, a_draft(origin=Origin(wants_build=True), pull_request=None))
     accept(store, a_draft(pull_request=7), arrived=ARRIVED)

@@ -47,6 +47,7 @@ def test_other_events_ask_for_nothing(told: dict[str, str]) -> None:
     assert read(**told) == (None, [])
 
 
+@pytest.mark.case("O15")
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -160,6 +160,7 @@ def test_a_token_is_kept_until_minutes_before_its_end(
         assert script.tokens == tokens
 
 
+@pytest.mark.case("G1")
 def test_g1_a_refused_token_is_renewed_once_and_not_for_ever(
     api: GithubApi, script: Script
 ) -> None:
@@ -169,6 +170,7 @@ def test_g1_a_refused_token_is_renewed_once_and_not_for_ever(
     assert (len(script.asked), script.tokens) == (2, 2)
 
 
+@pytest.mark.case("G10")
 def test_g10_an_answer_about_another_repository_is_refused(api: GithubApi, script: Script) -> None:
     script.say(Said(200, REPOSITORY | {"id": 99}))
     with pytest.raises(NotFound, match="another repository"):
@@ -179,6 +181,7 @@ def test_g10_an_answer_about_another_repository_is_refused(api: GithubApi, scrip
         api.pull(PLACE, 3)
 
 
+@pytest.mark.case("G10")
 def test_a_moved_repository_is_followed_on_the_same_host_only(
     api: GithubApi, script: Script
 ) -> None:
@@ -220,6 +223,7 @@ LIMITS: dict[str, tuple[Said, timedelta]] = {
 }
 
 
+@pytest.mark.case("G2")
 @pytest.mark.parametrize(("said", "pause"), LIMITS.values(), ids=LIMITS.keys())
 def test_g2_github_is_left_alone_as_long_as_it_wants(
     api: GithubApi, script: Script, clock: Clock, said: Said, pause: timedelta
@@ -239,6 +243,7 @@ def test_g2_github_is_left_alone_as_long_as_it_wants(
     api.repository(PLACE)
 
 
+@pytest.mark.case("G2")
 def test_g2_one_installations_pause_is_no_other_ones(api: GithubApi, script: Script) -> None:
     script.say(Said(429, None))
     with pytest.raises(Transient):
@@ -294,6 +299,7 @@ TROUBLE: dict[str, Said] = {
 }
 
 
+@pytest.mark.case("G5")
 @pytest.mark.parametrize("said", TROUBLE.values(), ids=TROUBLE.keys())
 def test_g5_whatever_is_not_a_good_answer_can_be_asked_again(
     api: GithubApi, script: Script, said: Said
@@ -311,6 +317,7 @@ def test_a_write_is_never_repeated_by_the_door(api: GithubApi, script: Script, s
     assert len(script.asked) == 1
 
 
+@pytest.mark.case("G3", "G4")
 @pytest.mark.parametrize(
     ("status", "message", "kind"),
     [

@@ -147,6 +147,7 @@ REFUSED: dict[str, tuple[dict[str, str | None], int]] = {
 }
 
 
+@pytest.mark.case("W1", "W3", "W4", "W18")
 @pytest.mark.parametrize(("changes", "status"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_not_a_signed_delivery_is_refused_and_not_kept(
     port: int, inbox: Inbox, changes: dict[str, str | None], status: int
@@ -155,11 +156,13 @@ def test_what_is_not_a_signed_delivery_is_refused_and_not_kept(
     assert inbox.kept == {}
 
 
+@pytest.mark.case("W3")
 def test_w3_a_signature_of_60_kb_is_refused(port: int, inbox: Inbox) -> None:
     assert post(port, X_Hub_Signature_256="sha256=" + "0" * 60_000) in (400, 401, 431)
     assert inbox.kept == {}
 
 
+@pytest.mark.case("W5")
 @pytest.mark.parametrize(
     "name", ["X-Hub-Signature-256", "X-GitHub-Event", "X-GitHub-Delivery", "Content-Type"]
 )
@@ -170,6 +173,7 @@ def test_w5_a_header_that_comes_twice_is_refused(port: int, inbox: Inbox, name: 
     assert inbox.kept == {}
 
 
+@pytest.mark.case("W6")
 def test_w6_the_raw_bytes_are_what_is_signed(port: int, inbox: Inbox) -> None:
     spaced = b'{"a":   1}'
     again = json.dumps(json.loads(spaced)).encode()
@@ -177,6 +181,7 @@ def test_w6_the_raw_bytes_are_what_is_signed(port: int, inbox: Inbox) -> None:
     assert post(port, spaced) == 202
 
 
+@pytest.mark.case("W7", "R2")
 def test_w7_the_same_delivery_twenty_times_at_once_is_kept_once(port: int, inbox: Inbox) -> None:
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: post(port), range(20)))
@@ -185,6 +190,7 @@ def test_w7_the_same_delivery_twenty_times_at_once_is_kept_once(port: int, inbox
     assert inbox.rings == 1
 
 
+@pytest.mark.case("W10", "W22")
 def test_w10_w22_a_delivery_that_could_not_be_stored_is_taken_when_it_comes_again(
     port: int, inbox: Inbox
 ) -> None:
@@ -205,6 +211,7 @@ def test_a_signed_body_that_can_never_be_an_object_is_malformed(
     assert inbox.kept == {}
 
 
+@pytest.mark.case("W14")
 @pytest.mark.parametrize(
     "body",
     [
@@ -220,6 +227,7 @@ def test_w14_hard_json_is_taken_and_left_to_the_worker(port: int, body: bytes) -
     assert post(port, body) == 202
 
 
+@pytest.mark.case("W12")
 def test_w12_a_body_declared_too_large_is_refused_before_it_is_read(port: int) -> None:
     begun = Stopwatch()
     assert talk(port, head(good(Content_Length=str(MAX_BYTES + 1)))) == 413
@@ -227,6 +235,7 @@ def test_w12_a_body_declared_too_large_is_refused_before_it_is_read(port: int) -
     assert begun.s < 5
 
 
+@pytest.mark.case("W12")
 def test_w12_a_body_of_unknown_length_is_cut_at_the_limit(port: int, inbox: Inbox) -> None:
     headers = good(Content_Length=None, Transfer_Encoding="chunked")
     megabyte = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
@@ -240,6 +249,7 @@ def test_exactly_the_largest_payload_is_taken(port: int, inbox: Inbox) -> None:
     assert len(inbox.kept) == 1
 
 
+@pytest.mark.case("W12", "W13")
 def test_w12_w13_a_body_that_never_comes_is_cut_and_others_are_served(
     port: int, inbox: Inbox
 ) -> None:
@@ -255,6 +265,7 @@ def test_w12_w13_a_body_that_never_comes_is_cut_and_others_are_served(
         connection.close()
 
 
+@pytest.mark.case("W19")
 @pytest.mark.parametrize(
     "raw",
     [
@@ -271,6 +282,7 @@ def test_w19_a_request_with_unclear_length_is_refused(port: int, inbox: Inbox, r
     assert inbox.kept == {}
 
 
+@pytest.mark.case("W20")
 def test_w20_a_burst_of_signed_pings_is_answered(port: int, inbox: Inbox) -> None:
     def ping(number: int) -> tuple[int, float]:
         begun = Stopwatch()
@@ -284,6 +296,7 @@ def test_w20_a_burst_of_signed_pings_is_answered(port: int, inbox: Inbox) -> Non
     assert inbox.kept == {}
 
 
+@pytest.mark.case("W16")
 def test_w16_an_unknown_event_is_taken(port: int, inbox: Inbox) -> None:
     assert post(port, X_GitHub_Event="brand_new_event") == 202
 

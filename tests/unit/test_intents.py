@@ -321,6 +321,7 @@ NOTHING: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.case("W16")
 @pytest.mark.parametrize(("event", "payload"), NOTHING)
 def test_what_asks_for_nothing_is_ignored_with_a_reason(event: str, payload: Any) -> None:
     intent = intent_of(event, payload)
@@ -331,6 +332,7 @@ def test_what_asks_for_nothing_is_ignored_with_a_reason(event: str, payload: Any
 MISNAMED = [(name, other) for name in SAMPLES for other in SAMPLES if name != other]
 
 
+@pytest.mark.case("W9")
 @pytest.mark.parametrize(("name", "other"), MISNAMED)
 def test_w9_a_signed_body_under_another_event_name_has_no_effect(name: str, other: str) -> None:
     assert isinstance(intent_of(other, SAMPLES[name]), Ignored)
@@ -353,6 +355,7 @@ def test_what_a_push_changes_may_be_unknown(change: tuple[str, Any]) -> None:
     assert intent.changed is None
 
 
+@pytest.mark.case("W15")
 def test_a_deleted_fork_and_a_deleted_account_are_ordinary() -> None:
     payload = with_value(PULL, "pull_request/head/repo", None)
     intent = intent_of("pull_request", with_value(payload, "sender", None))
@@ -428,6 +431,7 @@ EVERYTHING = [(event, path) for event, sample in SAMPLES.items() for path in pat
 ODD: list[Any] = [..., None, "", "x", 0, -1, 2**65, 1.5, True, [], [None], {}, {"id": None}]
 
 
+@pytest.mark.case("W15")
 @pytest.mark.parametrize(("event", "path"), EVERYTHING)
 def test_w15_any_member_may_be_missing_null_or_of_another_type(event: str, path: str) -> None:
     for value in ODD:
@@ -441,6 +445,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.case("W14")
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(target=st.sampled_from(EVERYTHING), value=JSON)
 def test_no_payload_makes_it_raise(target: tuple[str, str], value: Any) -> None:

@@ -31,6 +31,7 @@ SPELT = {
 }
 
 
+@pytest.mark.case("A8")
 @pytest.mark.parametrize("text", SPELT.values(), ids=SPELT.keys())
 def test_a_secret_is_hidden_in_every_spelling(text: str) -> None:
     hidden = Masks([SECRET]).hide(f"before {text} after")

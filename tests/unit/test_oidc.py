@@ -145,6 +145,7 @@ def _pkcs1() -> tuple[Any, Any]:
     return padding.PKCS1v15(), hashes.SHA256()
 
 
+@pytest.mark.case("O1")
 def test_a_good_token_says_who_calls() -> None:
     issuer = Issuer()
     caller = verifier(issuer).caller(token())
@@ -301,6 +302,7 @@ FORGED: dict[str, Callable[[], str]] = {
 }
 
 
+@pytest.mark.case("O1", "O2", "O4", "O5", "O6", "O7", "O8", "O15")
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
 def test_a_token_that_is_not_exactly_right_is_refused(forge: Callable[[], str]) -> None:
     text = forge()
@@ -310,6 +312,7 @@ def test_a_token_that_is_not_exactly_right_is_refused(forge: Callable[[], str]) 
     assert time.process_time() - begun < 0.5  # O5: no input costs much
 
 
+@pytest.mark.case("O3")
 @pytest.mark.parametrize("name", ["jku", "x5u"])
 def test_a_url_in_a_token_is_never_fetched(name: str) -> None:
     issuer = Issuer()
@@ -318,6 +321,7 @@ def test_a_url_in_a_token_is_never_fetched(name: str) -> None:
     assert issuer.asked == []
 
 
+@pytest.mark.case("O13")
 @pytest.mark.parametrize(
     "event",
     ["pull_request_target", "workflow_run", "issue_comment", "release", "deployment"],
@@ -341,6 +345,7 @@ WORKFLOWS = [
 ]
 
 
+@pytest.mark.case("O14")
 @pytest.mark.parametrize("claim", ["workflow_ref", "job_workflow_ref"])
 @pytest.mark.parametrize("value", WORKFLOWS)
 def test_only_the_repositorys_own_workflow_at_its_own_ref_counts(claim: str, value: Any) -> None:
@@ -348,6 +353,7 @@ def test_only_the_repositorys_own_workflow_at_its_own_ref_counts(claim: str, val
         verifier().caller(token(**{claim: value}))
 
 
+@pytest.mark.case("O8")
 def test_thirty_seconds_of_leeway_are_given() -> None:
     clock = Clock()
     clock.now = NOON + timedelta(minutes=5, seconds=29)
@@ -395,6 +401,7 @@ BAD_SETS: dict[str, bytes | Exception] = {
 }
 
 
+@pytest.mark.case("O17")
 @pytest.mark.parametrize("answer", BAD_SETS.values(), ids=BAD_SETS.keys())
 def test_known_keys_outlive_any_trouble_of_the_issuer(answer: bytes | Exception) -> None:
     issuer, clock = Issuer(key_set(jwk(key())), answer), Clock()
@@ -423,6 +430,7 @@ BAD_KEYS = {
 }
 
 
+@pytest.mark.case("O18")
 @pytest.mark.parametrize("entry", BAD_KEYS.values(), ids=BAD_KEYS.keys())
 def test_keys_of_another_kind_are_never_used(entry: dict[str, Any]) -> None:
     other = jwk(key("other"), kid="k2")
@@ -430,6 +438,7 @@ def test_keys_of_another_kind_are_never_used(entry: dict[str, Any]) -> None:
         verifier(Issuer(key_set(entry, other))).caller(token())
 
 
+@pytest.mark.case("O18")
 def test_a_short_key_is_never_used() -> None:
     weak = key("weak", 1024)
     with pytest.warns(jwt.warnings.InsecureKeyLengthWarning):
@@ -438,12 +447,14 @@ def test_a_short_key_is_never_used() -> None:
         verifier(Issuer(key_set(jwk(weak, kid="weak"), jwk(key())))).caller(text)
 
 
+@pytest.mark.case("O18")
 def test_two_keys_under_one_id_are_both_refused() -> None:
     keys = key_set(jwk(key("stranger")), jwk(key()), jwk(key("other"), kid="k2"))
     with pytest.raises(Unauthorised):
         verifier(Issuer(keys)).caller(token())
 
 
+@pytest.mark.case("O2", "O19", "O20")
 def test_a_new_key_works_after_one_cool_down_and_strangers_cause_no_flood() -> None:
     issuer = Issuer(key_set(jwk(key("old"), kid="k0")), key_set(jwk(key())))
     clock = Clock()
@@ -501,6 +512,7 @@ def test_a_key_set_is_read(serving: Callable[[bytes, bool], str]) -> None:
     assert fetch(url) == b"{}"
 
 
+@pytest.mark.case("O17", "A17")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -518,6 +530,7 @@ def test_anything_but_one_small_good_answer_is_trouble(
         fetch(serving(answer, False))
 
 
+@pytest.mark.case("O17")
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_a_slow_drip_is_cut(serving: Callable[[bytes, bool], str], head: bytes) -> None:
     begun = Stopwatch()
@@ -592,6 +605,7 @@ def test_a_listed_repository_may_run_its_own_commit(entries: str) -> None:
     ask(token(), PUSH, entries=entries)
 
 
+@pytest.mark.case("O10")
 @pytest.mark.parametrize("entries", ["42", "evil", "acme/other", "digits"])
 def test_a_repository_that_is_not_listed_may_not(entries: str) -> None:
     with pytest.raises(Forbidden, match="not known"):
@@ -602,6 +616,7 @@ def test_an_empty_list_allows_nobody() -> None:
     assert not allowed().permits(41, 7, "acme/digits")
 
 
+@pytest.mark.case("O10")
 def test_a_run_of_another_repository_gets_the_same_text_as_an_unknown_one() -> None:
     with pytest.raises(Forbidden) as other:
         ask(token(), replace(PUSH, repository_id=42))
@@ -610,6 +625,7 @@ def test_a_run_of_another_repository_gets_the_same_text_as_an_unknown_one() -> N
     assert str(other.value) == str(unknown.value)
 
 
+@pytest.mark.case("O16")
 @pytest.mark.parametrize(
     "request_",
     [
@@ -680,6 +696,7 @@ def test_a_dispatch_may_bring_what_a_run_waits_for() -> None:
     ask(dispatched(), ASKED, waits=lambda key: key == KEY)
 
 
+@pytest.mark.case("O16")
 @pytest.mark.parametrize(
     "request_",
     [
@@ -703,29 +720,34 @@ def test_a_dispatch_for_which_no_run_waits_any_more_is_refused() -> None:
         ask(dispatched(), ASKED, waits=lambda _: False)
 
 
+@pytest.mark.case("O13")
 @pytest.mark.parametrize("branch", ["trunk", "", "main2", "heads/main"])
 def test_a_dispatch_counts_from_the_default_branch_only(branch: str) -> None:
     with pytest.raises(Forbidden, match="default branch"):
         ask(dispatched(), ASKED, branch=branch, waits=lambda _: True)
 
 
+@pytest.mark.case("O14")
 def test_a_dispatched_workflow_of_another_branch_is_refused() -> None:
     path = "acme/digits/.github/workflows/train.yml@refs/heads/evil"
     with pytest.raises(Forbidden, match="workflow_ref"):
         verifier().caller(dispatched(workflow_ref=path))
 
 
+@pytest.mark.case("O16")
 def test_a_push_may_not_bring_the_image_of_a_run_that_a_comment_asked_for() -> None:
     with pytest.raises(Forbidden):
         ask(token(), replace(ASKED, event="push", commit_sha=SHA, pull_request=None))
 
 
+@pytest.mark.case("O21")
 def test_a_self_hosted_runner_counts_only_in_a_private_repository() -> None:
     ask(token(runner_environment="self-hosted"), PUSH)
     with pytest.raises(Forbidden, match="self-hosted"):
         ask(token(runner_environment="self-hosted", repository_visibility="public"), PUSH)
 
 
+@pytest.mark.case("O11")
 def test_a_name_registered_again_by_somebody_else_is_refused() -> None:
     kept: dict[str, str] = {}
     assert allowed("acme", "octo/digits", kept=kept).permits(41, 7, "acme/digits")
@@ -735,6 +757,7 @@ def test_a_name_registered_again_by_somebody_else_is_refused() -> None:
     assert not again.permits(78, 1235, "octo/digits")
 
 
+@pytest.mark.case("O12")
 def test_a_renamed_repository_stays_allowed() -> None:
     kept: dict[str, str] = {}
     assert allowed("octo/digits", kept=kept).permits(50, 9, "octo/digits")

@@ -74,6 +74,7 @@ def test_bytes_become_text(an_outbox: Maker, blocks: tuple[bytes, ...], text: st
     assert shown(an_outbox(), *blocks) == text
 
 
+@pytest.mark.case("A8")
 def test_a_secret_split_at_any_byte_is_hidden(an_outbox: Maker) -> None:
     data = b"token=s3cret-v\xc3\xa4lue!\nnext\n"
     for cut in range(len(data)):
@@ -93,6 +94,7 @@ def test_a_secret_across_the_split_of_a_long_line_is_hidden(an_outbox: Maker) ->
         assert joined.count("x") == before
 
 
+@pytest.mark.case("A7")
 def test_a_line_of_500_mb_is_split_and_never_kept_in_memory(an_outbox: Maker) -> None:
     outbox = an_outbox(log_limit_bytes=1 << 20)
     stream = OutputStream(outbox, Masks(["s3cret-value"]))

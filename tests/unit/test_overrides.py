@@ -129,6 +129,7 @@ WRONG: list[tuple[str, str]] = [
 ]
 
 
+@pytest.mark.case("C9")
 @pytest.mark.parametrize(("override", "words"), WRONG, ids=[text[:30] for text, _ in WRONG])
 def test_c9_what_may_not_be_set_is_refused_by_its_key(override: str, words: str) -> None:
     found = faults(override)
@@ -148,6 +149,7 @@ SAME = [
 ]
 
 
+@pytest.mark.case("S2")
 def test_s2_an_override_is_judged_with_the_files_own_words() -> None:
     assert len(SAME) > 150
     for key, value, case in SAME:

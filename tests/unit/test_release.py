@@ -62,6 +62,7 @@ def test_every_file_gets_a_name_that_github_keeps(paths: list[str], wanted: list
     assert names(*paths) == wanted
 
 
+@pytest.mark.case("A15")
 @given(st.lists(st.text(min_size=1, max_size=40), max_size=30, unique=True))
 def test_names_are_safe_and_never_collide(paths: list[str]) -> None:
     found = names(*paths)
@@ -69,6 +70,7 @@ def test_names_are_safe_and_never_collide(paths: list[str]) -> None:
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) for name in found)
 
 
+@pytest.mark.case("A15")
 def test_a_file_over_the_limit_is_split_and_the_manifest_tells_how_to_join() -> None:
     size_bytes = 2 * PART_BYTES + 5
     planned = plan(run_with(stored("big.bin", size_bytes)))
@@ -100,6 +102,7 @@ def opener(files: dict[str, bytes]) -> Callable[[str], BinaryIO]:
     return open_output
 
 
+@pytest.mark.case("A15")
 def test_more_files_than_a_release_takes_are_bundled() -> None:
     files = {f"outputs/{n:04}.txt": f"file {n}\n".encode() * (n % 5) for n in range(1200)}
     outputs = [

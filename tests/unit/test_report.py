@@ -196,6 +196,7 @@ def everywhere(text: str) -> tuple[str, ...]:
     return tuple(t for found in shown for t in (found.title, found.name, found.summary, found.text))
 
 
+@pytest.mark.case("A10")
 def test_hostile_text_neither_notifies_nor_hides_nor_commands() -> None:
     for text in everywhere(HOSTILE):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e\ud800]", text)
@@ -216,6 +217,7 @@ def not_code(text: str) -> str:
     return re.sub(r"(`+) .*? \1", "", fenceless)
 
 
+@pytest.mark.case("A10")
 def test_a_log_cannot_leave_its_fence() -> None:
     block = fenced("a\n````\n```\nb")
     assert block.startswith("`````text\n")
@@ -268,6 +270,7 @@ def test_links_in_plain_text_are_no_links() -> None:
     assert "https://" not in inline("see https://evil.example and www.evil.example")
 
 
+@pytest.mark.case("A10")
 @pytest.mark.parametrize("size", [10, TEXT_LIMIT - 1, TEXT_LIMIT, TEXT_LIMIT + 1, 400_000])
 @pytest.mark.parametrize("sign", ["a", "é", "€", "😀"])
 def test_long_text_is_cut_from_its_middle_on_character_boundaries(size: int, sign: str) -> None:
@@ -282,6 +285,7 @@ def test_long_text_is_cut_from_its_middle_on_character_boundaries(size: int, sig
         assert cut == text
 
 
+@pytest.mark.case("G4")
 def test_a_huge_run_stays_within_githubs_limits() -> None:
     run = replace(
         a_run(State.RUNNING),

@@ -23,11 +23,13 @@ def test_githubs_own_example_is_verified() -> None:
     assert verified((b"It's a Secret to Everybody",), b"Hello, World!", header)
 
 
+@pytest.mark.case("W21")
 @pytest.mark.parametrize("secret", [OLD, NEW])
 def test_both_secrets_are_good_while_one_replaces_the_other(secret: bytes) -> None:
     assert verified((NEW, OLD), BODY, signature(secret, BODY))
 
 
+@pytest.mark.case("W21")
 def test_a_retired_secret_is_refused() -> None:
     assert not verified((NEW,), BODY, signature(OLD, BODY))
 
@@ -35,6 +37,7 @@ def test_a_retired_secret_is_refused() -> None:
 GOOD = signature(NEW, BODY)
 
 
+@pytest.mark.case("W1")
 @pytest.mark.parametrize(
     "header",
     [
@@ -63,6 +66,7 @@ def test_the_shape_is_known_before_the_body() -> None:
     assert not well_formed(b"sha1=abc")
 
 
+@pytest.mark.case("W2")
 @pytest.mark.parametrize(
     "setting", ["", "short", " , ", f"{'a' * 24},short", "a" * 23, ",".join(["a" * 30] * 3)]
 )

@@ -39,6 +39,7 @@ def short(case: str) -> str:
 ALL = [*WHOLE, *((RIGHT + text, where, words) for text, where, words in CASES)]
 
 
+@pytest.mark.case("S1", "A17", "P15")
 @pytest.mark.parametrize(("case", "where", "words"), ALL, ids=[short(case[0]) for case in ALL])
 def test_a_wrong_spec_has_exactly_the_fault_that_was_made(case, where, words):
     text, place = placed(case)
@@ -139,6 +140,7 @@ def _slow_texts():
     yield "long key", "a" * full + ": x"
 
 
+@pytest.mark.case("S1")
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in _slow_texts()])
 def test_no_text_takes_long(text):
     # The slowest takes 0.5 s of CPU, nearly all of it PyYAML's scanner. Of three tries the best:

@@ -65,6 +65,7 @@ def test_anything_else_is_ordinary_output(line: str) -> None:
     assert a_listener().hear(line) == Heard(line)
 
 
+@pytest.mark.case("A11")
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "x", "", "0x10", "1_0", "\u0661"])
 def test_a_metric_that_is_no_finite_number_is_left_out_with_one_notice(value: str) -> None:
     listener = a_listener()
@@ -104,6 +105,7 @@ def test_commands_cannot_be_stopped_by_a_token_that_is_a_command() -> None:
     assert listener.hear("::phase::x").kind is EventKind.PHASE
 
 
+@pytest.mark.case("A11")
 def test_names_stay_on_one_line() -> None:
     heard = a_listener().hear("::metric name=a%0Ab::1")
     assert heard.body["name"] == "a b"

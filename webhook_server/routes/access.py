@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from webhook_server.auth.tokens import form_token, read_run_token, same
 from webhook_server.routes.answers import HttpRefusal, Scope, bearer, header
-from webhook_server.routes.parts import Parts
+from webhook_server.routes.parts import Job, Parts
 
 SESSION_COOKIE = "cynthus_session"
 _FORWARDED = (
@@ -51,7 +51,7 @@ def require_operator(parts: Parts, scope: Scope) -> None:
     """Let in only who may see and do everything. Raises: HttpRefusal."""
     if not is_operator(parts, scope):
         raise HttpRefusal(401, _how_to_sign_in(parts))
-    _check_origin(scope)
+    check_origin(scope)
 
 
 def is_operator(parts: Parts, scope: Scope) -> bool:
@@ -61,6 +61,24 @@ def is_operator(parts: Parts, scope: Scope) -> bool:
         return not bearer(scope) and _is_neighbour(scope)
     token = bearer(scope)
     return same(token, wanted) if token else parts.sessions.good(session_of(scope), wanted)
+
+
+def job_or_operator(parts: Parts, scope: Scope) -> Job | None:
+    """Return the workflow job that asks, or None for the operator.
+
+    Raises: HttpRefusal; Transient when the keys of jobs' tokens cannot be read.
+    """
+    token = bearer(scope)
+    if parts.jobs is not None and _is_job_token(token):
+        return parts.jobs.identify(token)
+    require_operator(parts, scope)
+    return None
+
+
+def _is_job_token(text: str) -> bool:
+    """Say whether this may be a workflow job's token: header.claims.signature."""
+    # A run's token has two dots as well.
+    return text.count(".") == 2 and not text.startswith("cyr_")  # noqa: PLR2004 - RFC 7519
 
 
 def _is_neighbour(scope: Scope) -> bool:
@@ -73,8 +91,11 @@ def _is_neighbour(scope: Scope) -> bool:
     return is_loopback(host_of(header(scope, b"host")))
 
 
-def _check_origin(scope: Scope) -> None:
-    """Refuse what another site makes a signed-in browser do; programs send no such headers."""
+def check_origin(scope: Scope) -> None:
+    """Refuse what another site makes a browser do; programs send no such headers.
+
+    Raises: HttpRefusal (403).
+    """
     if scope["method"] in _SAFE_METHODS or bearer(scope):
         return
     origin = header(scope, b"origin")

@@ -63,15 +63,25 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
     def enrol(content: bytes = body) -> Response:
         return json_answer(200, encode(_enrol(parts, _read(Enrolment, content))))
 
+    def digest_of(request: Request) -> str:
+        return agent_digest(request.scope)
+
+    def open_attempt(request: Request) -> InstanceRow:
+        return _open_attempt(parts, agent_digest(request.scope))
+
+    digest_first, attempt_first = Depends(digest_of), Depends(open_attempt)
+
     @router.post("/agent/v1/next")
-    def next_work(request: Request, content: bytes = body) -> Response:
-        enrolled = _next(parts, agent_digest(request.scope), _read(NextWork, content))
+    def next_work(digest: str = digest_first, content: bytes = body) -> Response:
+        enrolled = _next(parts, digest, _read(NextWork, content))
         return Response(status_code=204) if enrolled is None else json_answer(200, encode(enrolled))
 
     @router.post("/agent/v1/uploads")
-    def uploads(request: Request, content: bytes = body) -> Response:
-        digest = agent_digest(request.scope)
-        row = _open_attempt(parts, digest)
+    def uploads(
+        digest: str = digest_first,
+        row: InstanceRow = attempt_first,
+        content: bytes = body,
+    ) -> Response:
         ask = _read(UploadAsk, content)
         _check_ask(row, ask, shows_secret=masking.shows_secret(digest, ask.path))
         return json_answer(200, encode(_grant(parts, row, ask)))

@@ -14,8 +14,9 @@ from cynthus.spec import Spec
 from cynthus.wire import RunAccepted, RunRequest, trigger_for
 from webhook_server.auth.oidc import DISPATCH
 from webhook_server.auth.tokens import run_token
-from webhook_server.routes.access import is_operator, require_operator, require_reader
-from webhook_server.routes.answers import HttpRefusal, bearer, parse_json
+from webhook_server.routes.access import is_operator, require_reader
+from webhook_server.routes.answers import HttpRefusal, parse_json
+from webhook_server.routes.asking import by_job
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Job, Parts
 from webhook_server.routes.run_requests import (
@@ -23,7 +24,6 @@ from webhook_server.routes.run_requests import (
     check_image,
     check_secrets,
     check_trigger,
-    is_job_token,
     read_request,
     read_spec,
 )
@@ -44,10 +44,12 @@ def client_router(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["runs"])
     body = Depends(limited_body(BODY_LIMIT_BYTES))
 
+    who = by_job(parts)
+
     @router.post("/runs", status_code=202)
-    def submit(request: Request, content: bytes = body) -> Response:
+    def submit(job: Job | None = who, content: bytes = body) -> Response:
         """Ask for a run; safe to repeat."""
-        return json_answer(202, encode(_submit(parts, request, content)))
+        return json_answer(202, encode(_submit(parts, job, content)))
 
     @router.get("/runs/{run_id}")
     def get(request: Request, run_id: str) -> Response:
@@ -136,8 +138,7 @@ def cancel_run(parts: Parts, run_id: str, by: str) -> None:
 # ── submit ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _submit(parts: Parts, request: Request, content: bytes) -> RunAccepted:
-    job = _job(parts, request)  # before a byte of the body is believed
+def _submit(parts: Parts, job: Job | None, content: bytes) -> RunAccepted:
     wanted = read_request(parse_json(content))
     _authorise(parts, job, wanted)
     asked = _asked_for(parts, wanted)
@@ -211,15 +212,6 @@ def _end_the_first(parts: Parts, wanted: RunRequest) -> None:
     waiting = parts.runs.find(replace(_key(wanted), trigger=first))
     if waiting is not None and waiting.state is State.BUILDING:
         cancel_run(parts, waiting.id, "a later attempt of its workflow run")
-
-
-def _job(parts: Parts, request: Request) -> Job | None:
-    """Return the workflow job that asks, or None for the operator. Raises: HttpRefusal."""
-    token = bearer(request.scope)
-    if parts.jobs is not None and is_job_token(token):
-        return parts.jobs.identify(token)
-    require_operator(parts, request.scope)
-    return None
 
 
 def _authorise(parts: Parts, job: Job | None, wanted: RunRequest) -> None:

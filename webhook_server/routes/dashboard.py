@@ -17,10 +17,10 @@ from webhook_server.providers.provider import Instance, Provider, ProviderRefusa
 from webhook_server.routes.access import (
     SESSION_COOKIE,
     check_page_token,
-    require_operator,
     session_of,
 )
 from webhook_server.routes.answers import HttpRefusal
+from webhook_server.routes.asking import by_operator, from_here
 from webhook_server.routes.bodies import limited_body
 from webhook_server.routes.charts import series_of, use_rows
 from webhook_server.routes.client_api import cancel_run, told
@@ -66,9 +66,8 @@ def dashboard_router(parts: Parts) -> APIRouter:
     ) -> Response:
         return page.people.for_operator(request, lambda: page.run(request, run_id, rank))
 
-    @router.post("/runs/{run_id}/cancel")
+    @router.post("/runs/{run_id}/cancel", dependencies=[by_operator(parts)])
     def cancel(request: Request, run_id: str, content: bytes = form) -> Response:
-        require_operator(parts, request.scope)
         check_page_token(parts, request.scope, fields_of(content).get("form_token", ""))
         cancel_run(parts, run_id, "the operator")
         return RedirectResponse(f"/runs/{quote(run_id, safe='')}", 303)
@@ -81,11 +80,11 @@ def dashboard_router(parts: Parts) -> APIRouter:
     def sign_in_page(request: Request, next: str = "/") -> Response:  # noqa: A002 - the query's name
         return page.sign_in(request, next, fault="")
 
-    @router.post("/sign-in")
+    @router.post("/sign-in", dependencies=[from_here()])
     def sign_in(request: Request, content: bytes = form) -> Response:
         return page.open_session(request, fields_of(content))
 
-    @router.post("/sign-out")
+    @router.post("/sign-out", dependencies=[from_here()])
     def sign_out(request: Request, content: bytes = form) -> Response:
         check_page_token(parts, request.scope, fields_of(content).get("form_token", ""))
         parts.sessions.close(session_of(request.scope))

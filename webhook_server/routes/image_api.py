@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from cynthus.codec import encode
 from cynthus.wire_image import IMAGES_LIMIT, BuildLeaseAsk, BuildLeaseView, ImagesInUse, LockView
-from webhook_server.routes.access import require_operator
-from webhook_server.routes.answers import HttpRefusal, bearer
+from webhook_server.routes.answers import HttpRefusal
+from webhook_server.routes.asking import by_job
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.money_api import read_message
-from webhook_server.routes.parts import Parts
-from webhook_server.routes.run_requests import fits_key, is_job_token
+from webhook_server.routes.parts import Job, Parts
+from webhook_server.routes.run_requests import fits_key
 from webhook_server.runs.environments import image_digest
 from webhook_server.stores.build_lease_store import BuildLeaseStore
 from webhook_server.stores.environment_store import EnvironmentStore
@@ -40,46 +40,46 @@ def image_router(parts: Parts) -> APIRouter:
     router = APIRouter(prefix="/api/v1", tags=["images"])
     body = Depends(limited_body(BODY_LIMIT_BYTES))
 
+    who = by_job(parts)
+
     @router.get("/locks")
     def lock(
-        request: Request,
+        job: Job | None = who,
+        *,
         commit: str = Query(pattern="^[0-9a-f]{40}$"),
         spec: str = Query(min_length=1, max_length=255),
         repository_id: int | None = Query(None, ge=0, le=2**63 - 1),
     ) -> Response:
         """Return what this commit and spec were built with before."""
-        tenant = _tenant(parts, request, repository_id)
+        tenant = _tenant(parts, job, repository_id)
         if not spec.isprintable():  # as in a run request; PostgreSQL takes no NUL at all
             raise HttpRefusal(422, "spec: should have no control characters. Send its path.")
         return json_answer(200, encode(_lock(parts, tenant, commit, spec)))
 
     @router.get("/images")
     def images(
-        request: Request, repository_id: int | None = Query(None, ge=0, le=2**63 - 1)
+        job: Job | None = who, repository_id: int | None = Query(None, ge=0, le=2**63 - 1)
     ) -> Response:
         """Return the images that live runs and releases stand on: all of them, or a refusal."""
-        tenant = _tenant(parts, request, repository_id)
+        tenant = _tenant(parts, job, repository_id)
         return json_answer(200, encode(_images(parts, tenant)))
 
     @router.post("/build-leases")
-    def build_lease(request: Request, content: bytes = body) -> Response:
+    def build_lease(job: Job | None = who, content: bytes = body) -> Response:
         """Lend the right to build an environment; safe to repeat."""
         ask = _lease_ask(content)
-        tenant = _tenant(parts, request, None, holder=ask.holder)
+        tenant = _tenant(parts, job, None, holder=ask.holder)
         return json_answer(200, encode(_build_lease(parts, tenant, ask)))
 
     return router
 
 
 def _tenant(
-    parts: Parts, request: Request, repository_id: int | None, *, holder: str | None = None
+    parts: Parts, job: Job | None, repository_id: int | None, *, holder: str | None = None
 ) -> Tenant:
-    """Return for whom is asked. Raises: HttpRefusal (401, 403), Transient."""
-    token = bearer(request.scope)
-    if parts.jobs is None or not is_job_token(token):
-        require_operator(parts, request.scope)
+    """Return for whom is asked; no job is the operator. Raises: HttpRefusal (403)."""
+    if job is None or parts.jobs is None:
         return _named(parts, repository_id or 0)
-    job = parts.jobs.identify(token)
     url = None if holder is None else holder.partition("#")[0]
     parts.jobs.admit(job, workflow_run_url=url)
     if repository_id not in {None, job.repository_id}:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
@@ -27,8 +27,8 @@ from cynthus.wire_money import (
 from webhook_server.audit import Books, Lent, Listing, Standing, compare, usd_per_hour
 from webhook_server.planning import NO_PROVIDERS, NoProviders, ToPlan, open_planner
 from webhook_server.providers.provider import ProviderRefusal
-from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import HttpRefusal, parse_json
+from webhook_server.routes.asking import by_operator
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.run_requests import check_text, parse_spec
@@ -47,23 +47,21 @@ def money_router(parts: Parts) -> APIRouter:
     """Return the doors; all are the operator's: they show what every tenant has left."""
     router = APIRouter(prefix="/api/v1", tags=["money"])
     body = Depends(limited_body(BODY_LIMIT_BYTES))
+    first = [by_operator(parts)]
 
-    @router.post("/plan")
-    def ask_plan(request: Request, content: bytes = body) -> Response:
+    @router.post("/plan", dependencies=first)
+    def ask_plan(content: bytes = body) -> Response:
         """Return what a run of a spec would get and cost; changes nothing."""
-        require_operator(parts, request.scope)
         return json_answer(200, encode(_plan(parts, read_message(PlanAsk, "plan_ask", content))))
 
-    @router.get("/audit")
-    def ask_audit(request: Request) -> Response:
+    @router.get("/audit", dependencies=first)
+    def ask_audit() -> Response:
         """Return what providers lend, what the server knows, and the difference both ways."""
-        require_operator(parts, request.scope)
         return json_answer(200, encode(_audit(parts)))
 
-    @router.post("/audit/sweep", status_code=202)
-    def ask_sweep(request: Request, content: bytes = body) -> Response:
+    @router.post("/audit/sweep", status_code=202, dependencies=first)
+    def ask_sweep(content: bytes = body) -> Response:
         """Delete the things that are named, as far as the server does not know them."""
-        require_operator(parts, request.scope)
         ask = read_message(SweepAsk, "sweep_ask", content)
         return json_answer(202, encode(_sweep(parts, ask)))
 

@@ -114,11 +114,6 @@ def fits_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
-def is_job_token(text: str) -> bool:
-    """Say whether this may be a workflow job's token: header.claims.signature."""
-    return text.count(".") == 2  # noqa: PLR2004 - RFC 7519
-
-
 def check_image(parts: Parts, request: RunRequest, spec: Spec | None, *, local: bool) -> None:
     """Refuse an image that this caller may not name. Raises: HttpRefusal (403, 422)."""
     image = request.image

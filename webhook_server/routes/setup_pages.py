@@ -20,8 +20,9 @@ from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.tokens import same
 from webhook_server.doctor.installed import Installed, installed
 from webhook_server.renewal import TOPIC
-from webhook_server.routes.access import check_page_token, is_loopback, require_operator
+from webhook_server.routes.access import check_page_token, is_loopback
 from webhook_server.routes.answers import HttpRefusal, header
+from webhook_server.routes.asking import by_operator
 from webhook_server.routes.bodies import limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.people import FORM_LIMIT_BYTES, FORM_TYPE, People, fields_of
@@ -52,9 +53,8 @@ def setup_router(parts: Parts, reader: AppReader | None) -> APIRouter:
     def show(request: Request) -> Response:
         return desk.people.for_operator(request, lambda: desk.show(request))
 
-    @router.post(PATH)
+    @router.post(PATH, dependencies=[by_operator(parts)])
     def review(request: Request, content: bytes = form) -> Response:
-        require_operator(parts, request.scope)
         fields = fields_of(content)
         check_page_token(parts, request.scope, fields.get("form_token", ""))
         return desk.review(request, fields)

@@ -115,12 +115,14 @@ def test_a_subnetwork_is_that_of_the_zones_region(subnetwork: str, told: str | N
     assert made["networkInterfaces"][0].get("subnetwork") == told
 
 
+@pytest.mark.case("A19", "A20")
 def test_the_account_may_only_read() -> None:
     [account] = body()["serviceAccounts"]
     assert account["email"] == "runner@cynthus.iam.gserviceaccount.com"
     assert all("read" in scope for scope in account["scopes"])
 
 
+@pytest.mark.case("A20")
 def test_nothing_in_the_metadata_but_the_boot_and_two_locks() -> None:
     items = {item["key"]: item["value"] for item in body()["metadata"]["items"]}
     assert items == {
@@ -130,6 +132,7 @@ def test_nothing_in_the_metadata_but_the_boot_and_two_locks() -> None:
     }
 
 
+@pytest.mark.case("P15")
 def test_labels_tell_whose_it_is_and_a_users_cannot_imitate_ours() -> None:
     theirs = (
         ("Team", "Vision & Sound"),

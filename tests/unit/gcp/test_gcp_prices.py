@@ -161,6 +161,7 @@ def test_a_machine_costs_its_cores_its_memory_and_its_gpus() -> None:
     assert table.disk("us-central1", "pd-balanced", 730) == Decimal("0.1")
 
 
+@pytest.mark.case("S9")
 def test_half_a_price_is_no_price() -> None:
     table = refreshed()
     assert table.machine("us-central1", "a3-highgpu-8g", spot=False) is None
@@ -194,6 +195,7 @@ def test_an_instance_costs_its_machine_its_disk_its_gpus_and_its_address() -> No
     assert instance_usd(zone, reachable, shipped()) == plain + Decimal("0.005")
 
 
+@pytest.mark.case("S9")
 def test_what_has_no_price_is_not_guessed() -> None:
     assert instance_usd("us-central1-a", running("m9-mega-1"), shipped()) is None
     card = {"acceleratorType": "zones/z/acceleratorTypes/nvidia-new", "acceleratorCount": 1}

@@ -99,6 +99,7 @@ def test_a_policy_with_faults_refuses_everything_and_names_them() -> None:
     assert ".github/cynthus-policy.yml:3:5: limits: should be a group" in text
 
 
+@pytest.mark.case("S4")
 def test_amounts_are_lowered_to_their_lines_and_never_raised() -> None:
     spec = replace(needing(max_cost_usd=Decimal(9), max_duration=8 * HOURS), keep_warm=HOURS)
     policy = RepositoryPolicy(
@@ -218,6 +219,7 @@ def test_an_approval_is_for_what_was_held_and_for_its_price() -> None:
     assert not covers(yes, run, Decimal("12.000001")), "a higher price needs another yes"
 
 
+@pytest.mark.case("S4")
 @pytest.mark.parametrize(
     "changes",
     [

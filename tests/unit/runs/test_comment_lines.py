@@ -129,6 +129,7 @@ IGNORED = {
 }
 
 
+@pytest.mark.case("C6", "C7")
 @pytest.mark.parametrize("body", IGNORED.values(), ids=IGNORED.keys())
 def test_c6_c7_what_github_does_not_show_as_plain_text_is_ignored(body: str) -> None:
     assert asks(body) == []
@@ -206,6 +207,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.case("C6")
 @steady
 @given(st.lists(st.sampled_from(PARTS), max_size=9))
 @example(["> ```", "a", "```", "/cynthus", "```"])
@@ -229,6 +231,7 @@ def test_no_line_counts_that_github_does_not_show_as_text(parts: list[str]) -> N
     assert [line for line in asks(body) if line.strip() not in shown] == []
 
 
+@pytest.mark.case("C7")
 @steady
 @given(st.text(alphabet="`~<>!-/ \n\r\t[]()\"'\\>ab1.*", max_size=60))
 def test_no_line_counts_behind_any_signs(signs: str) -> None:
@@ -259,6 +262,7 @@ HEAVY = {
 }
 
 
+@pytest.mark.case("C8")
 @pytest.mark.parametrize("text", HEAVY.values(), ids=HEAVY.keys())
 def test_c8_a_comment_of_65_kb_is_read_in_less_than_50_ms(text: str) -> None:
     body = text[:65_500] + "\n/cynthus run"

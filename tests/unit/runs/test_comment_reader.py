@@ -159,6 +159,7 @@ MISREAD: list[tuple[str, Verb | None, str]] = [
 ]
 
 
+@pytest.mark.case("C9")
 @pytest.mark.parametrize(("text", "verb", "words"), MISREAD, ids=[m[0][:40] for m in MISREAD])
 def test_c9_what_is_no_ask_is_told_with_what_to_write(
     text: str, verb: Verb | None, words: str
@@ -191,6 +192,7 @@ def test_the_lines_of_a_comment_keep_their_order_and_their_words() -> None:
     assert isinstance(lines[1].ask, Misread)
 
 
+@pytest.mark.case("C8")
 def test_c8_of_200_lines_ten_count_and_one_may_start_runs() -> None:
     lines = asks_of("/cynthus run\n" * 100 + "/cynthus sweep lr=1,2\n" * 100)
     assert len(lines) == MOST_ASKS + 1

@@ -139,6 +139,7 @@ def test_the_instances_own_end_is_no_later_than_max_cost_pays_for() -> None:
     assert command.order.max_life == HOUR
 
 
+@pytest.mark.case("S9")
 def test_a_repeated_create_asks_for_the_same_life() -> None:
     first = order(max_duration=HOUR)
     again = decide(first.run, Observations(), NOON + CLOUD.create_patience)
@@ -340,6 +341,7 @@ class Life:
                 self.provider = ProviderSeen(gone=told, asked_at=self.now)
 
 
+@pytest.mark.case("S9")
 @pytest.mark.parametrize("policy", [CLOUD, LOCAL], ids=["cloud", "local"])
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)

@@ -376,6 +376,7 @@ def test_a_running_run_without_any_agent_is_lost_like_a_silent_one() -> None:
     assert ending(look(running(), seconds(120))) == (State.RELEASING, None, Cause.SILENT)
 
 
+@pytest.mark.case("A23")
 def test_a_preempted_instance_that_vanishes_is_named_so() -> None:
     agent = an_agent(preempted=True)
     decision = look(running(), seconds(31), agent=agent, provider=absent(NOON + seconds(31)))
@@ -415,6 +416,7 @@ def test_an_instance_lost_while_stopping_ends_the_run_as_the_stop_meant() -> Non
     assert ending(decision) == (State.RELEASING, Outcome.CANCELLED, Cause.CANCELLED)
 
 
+@pytest.mark.case("S9")
 @pytest.mark.parametrize(
     ("resources", "after", "cause", "outcome"),
     [
@@ -545,6 +547,7 @@ def test_an_agent_that_stopped_at_its_own_deadline_timed_out() -> None:
     assert ending(decision) == (State.RELEASING, Outcome.TIMED_OUT, Cause.MAX_DURATION)
 
 
+@pytest.mark.case("A23")
 @pytest.mark.parametrize("exit_", [an_exit(143, stopped=True), an_exit(1)])
 def test_a_preempted_command_is_tried_again(exit_: Exit) -> None:
     decision = look(collecting(exit_), agent=a_done(exit_, preempted=True))
@@ -750,6 +753,7 @@ def test_cost_counts_from_the_order_to_the_confirmed_end() -> None:
     assert done.run.cost_usd == Decimal("1.80")
 
 
+@pytest.mark.case("S9")
 def test_cost_never_decreases_and_is_rounded_up() -> None:
     run = running(cost_usd=Decimal(9))
     assert look(run, agent=an_agent()).run.cost_usd == Decimal(9)

@@ -72,6 +72,7 @@ def test_the_hour_of_what_notifies_people_is_full_and_other_writes_go_on() -> No
     assert check_run.at == NOON
 
 
+@pytest.mark.case("G2")
 @pytest.mark.parametrize(
     ("headers", "wait"),
     [

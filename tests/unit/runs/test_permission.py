@@ -7,6 +7,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from cynthus.repository_policy import ApprovalLine, Limits, RepositoryPolicy
 from cynthus.spec import Resources
 from tests.builders import (
@@ -89,6 +91,7 @@ def test_a_policy_that_cannot_be_read_is_waited_for_and_not_guessed() -> None:
     assert not ordered(decision)
 
 
+@pytest.mark.case("S4")
 def test_what_the_policy_lowers_holds_and_is_told() -> None:
     policy = RepositoryPolicy(limits=Limits(max_duration=HOUR / 2, max_cost_usd=Decimal(3)))
     run = decide(queued(), seen(policy), NOON).run
@@ -198,6 +201,7 @@ def test_a_hold_outlives_a_time_without_offers_and_the_yes_begins_the_wait_for_o
     assert (going.run.hold, going.run.state_since) == (None, later)
 
 
+@pytest.mark.case("G9")
 def test_a_run_that_nobody_approves_ends_after_a_week() -> None:
     held = a_held()
     assert decide(held, seen(), NOON + timedelta(days=6, hours=23)).run.hold is not None

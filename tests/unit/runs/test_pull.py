@@ -32,6 +32,7 @@ def told(*heads: tuple[str, int]) -> Pull:
     return pull
 
 
+@pytest.mark.case("C11")
 @pytest.mark.parametrize(
     ("heads", "now_sha", "asked_s", "proven"),
     [
@@ -77,6 +78,7 @@ def test_a_commit_named_in_full_needs_no_proof_but_must_be_the_head_now() -> Non
     )
 
 
+@pytest.mark.case("C11")
 @pytest.mark.parametrize("fork", [False, True])
 def test_c11_another_commit_with_the_same_first_digits_is_not_the_one_that_was_named(
     fork: bool,
@@ -92,6 +94,7 @@ def test_c11_another_commit_with_the_same_first_digits_is_not_the_one_that_was_n
     assert proven_head(before, looked_at, asked_at=asked_at, named=CLEAN[:7]) == looked_at
 
 
+@pytest.mark.case("C11")
 def test_c11_a_forks_commit_must_be_named() -> None:
     fork = replace(told((CLEAN, 0)), fork=True)
     asked_at = NOON + timedelta(minutes=1)
@@ -99,6 +102,7 @@ def test_c11_a_forks_commit_must_be_named() -> None:
     assert proven_head(fork, CLEAN, asked_at=asked_at, named=CLEAN[:7]) == CLEAN
 
 
+@pytest.mark.case("W11")
 def test_w11_an_older_head_never_replaces_a_newer_one() -> None:
     newer = Head(sha=EVIL, since=NOON + timedelta(seconds=5))
     assert told((EVIL, 5), (CLEAN, 0)).head == newer

@@ -75,6 +75,7 @@ def test_a_notice_of_preemption_is_told_and_the_command_is_left_to_its_agent() -
     assert StopWork not in kinds(decision)
 
 
+@pytest.mark.case("A23")
 def test_a_replacement_is_ordered_as_soon_as_the_preempted_command_has_stopped() -> None:
     noticed = look(running(), 1, agent=an_agent(preempted=True)).run
     stopped = an_agent(AgentState.UPLOADING, exit=STOPPED, preempted=True)
@@ -154,6 +155,7 @@ def test_a_preemption_on_record_is_believed_before_a_new_instance_is_visible() -
     assert decision.run.reason.cause is Cause.PREEMPTED
 
 
+@pytest.mark.case("P7")
 @pytest.mark.parametrize("fate", [Fate.STOPPED, Fate.SUSPENDED])
 def test_a_stopped_instance_costs_and_keeps_its_run_until_it_is_deleted(fate: Fate) -> None:
     ended = an_attempt(started_at=NOON, create_answered=True, ended_at=NOON)

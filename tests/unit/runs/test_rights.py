@@ -11,6 +11,7 @@ POLICY = RepositoryPolicy()
 ASKING_ONLY = {Verb.HELP, Verb.STATUS, Verb.PLAN, Verb.WHY, Verb.COMPARE}
 
 
+@pytest.mark.case("C1")
 @pytest.mark.parametrize("verb", Verb)
 def test_c1_who_may_by_default(verb: Verb) -> None:
     least = Role.READ if verb in ASKING_ONLY else Role.WRITE

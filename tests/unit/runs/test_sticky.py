@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -209,6 +210,7 @@ def a_hostile_run(text: str) -> Run:
     )
 
 
+@pytest.mark.case("C5")
 @settings(max_examples=60, deadline=None)
 @given(_HOSTILE, _HOSTILE)
 @example("@0", "`")

@@ -89,6 +89,7 @@ def test_a_superseded_run_says_by_what_and_what_it_saved(state: State) -> None:
     )
 
 
+@pytest.mark.case("C12")
 def test_c12_a_superseded_run_keeps_its_commit() -> None:
     wish = CancelWish(by=newer_commit(HEAD), at=NOON, superseded=True)
     found = decide(of(OLD), Observations(cancel=wish), NOON, policy_of("fake")).run
