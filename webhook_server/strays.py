@@ -80,6 +80,7 @@ def _sweep_one(books: Books, provider: Provider, told: tuple[list[str], dict[str
         spared[name] = "is known to this server, which deletes it once its attempt is over"
     for name in _among(listing, spared, known=False):
         log.error("unknown instance deleted name=%s provider=%s asked=yes", name, provider.name)
+        books.instances.note_swept(provider.name, name, books.now())
         refused = delete(provider, name)
         if refused is None:
             begun.append(name)

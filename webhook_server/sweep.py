@@ -81,6 +81,7 @@ class Sweep:
             return
         for name in due:
             log.error("unknown instance deleted name=%s provider=%s", name, provider.name)
+            self.instances.note_swept(provider.name, name, self.now())
             delete(provider, name)
 
     def _unknown_for_long(self, listing: Listing) -> list[str]:
