@@ -261,6 +261,11 @@ class Settings:
         900,
         "output files kept of one attempt; a GitHub release holds 1,000 assets, ours included",
     )
+    trail_months: int = _setting(
+        "TRAIL_MONTHS",
+        24,
+        "months that the trail is kept (observability.md); 0: for ever",
+    )
     ready_file: str = _setting(
         "READY_FILE", "", "file that gets the server's address as JSON once it answers"
     )

@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from cynthus.errors import CynthusError, Transient
+from webhook_server.acting import under
 from webhook_server.github_api import NotFound
+from webhook_server.inbox.authorities import of_delivery
 from webhook_server.inbox.buttons import Buttons
 from webhook_server.inbox.comments import Comments
 from webhook_server.inbox.installations import Installations
@@ -36,6 +38,7 @@ from webhook_server.intents import (
     Rerun,
     StartRun,
     intent_of,
+    sender_of,
 )
 from webhook_server.stores.delivery_store import Delivery, DeliveryState
 
@@ -147,13 +150,15 @@ class Inbox:
     # ── intents ─────────────────────────────────────────────────────────────────────────────────
 
     def _carry_out(self, delivery: Delivery) -> str:
-        intent = intent_of(delivery.event, _parsed(delivery.body))
+        payload = _parsed(delivery.body)
+        intent = intent_of(delivery.event, payload)
         if isinstance(intent, Ignored):
             raise Skip(intent.reason)
         if isinstance(intent, InstallationChanged):
             return self._installations.installation(intent)
         self._check_allowed(intent.place)
-        return self._effect(intent)
+        with under(of_delivery(delivery, sender_of(payload))):
+            return self._effect(intent)
 
     def _check_allowed(self, place: Place) -> None:
         if not self._parts.allowed.permits(place.id, place.owner_id, place.full_name):
