@@ -428,7 +428,7 @@ def serve(
     with ground(settings, listening, alone=line is not None) as found:
         set_up(found.settings, found.key)
         for remark in found.remarks:
-            log.warning("%s", remark)
+            log.warning("settings doubtful remark=%s", remark)
         # First of all, since whatever answers questions about a run's price asks them.
         providers = {} if role == "api" else loops.open_providers(_ground_of_loops(found, None))
         github = _open_github(found, providers)

@@ -77,7 +77,7 @@ class Sweep:
             return
         kept = why_kept(self.books, listing)
         if kept:
-            log.error("unknown instances kept: %s names=%s", kept, ",".join(due))
+            log.error("unknown instances kept reason=%s names=%s", kept, ",".join(due))
             return
         for name in due:
             log.error("unknown instance deleted name=%s provider=%s", name, provider.name)

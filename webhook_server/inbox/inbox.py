@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from cynthus.errors import CynthusError, Transient
+from webhook_server.about import about
 from webhook_server.acting import under
 from webhook_server.github_api import NotFound
 from webhook_server.inbox.authorities import of_delivery
@@ -86,6 +87,10 @@ class Inbox:
         return _IDLE_S
 
     def _handle(self, delivery: Delivery) -> None:
+        with about(delivery=delivery.guid):
+            self._handle_one(delivery)
+
+    def _handle_one(self, delivery: Delivery) -> None:
         try:
             note = self._carry_out(delivery)
         except Skip as skip:
@@ -101,14 +106,14 @@ class Inbox:
         except CynthusError as error:
             self._finish(delivery, DeliveryState.IGNORED, str(error))
         except Exception as error:
-            log.exception("delivery failed guid=%s event=%s", delivery.guid, delivery.event)
+            log.exception("delivery failed guid=%s kind=%s", delivery.guid, delivery.event)
             self._retry(delivery, error, None)
         else:
             self._finish(delivery, DeliveryState.DONE, note)
 
     def _finish(self, delivery: Delivery, state: DeliveryState, note: str) -> None:
         log.info(
-            "delivery %s guid=%s event=%s note=%s",
+            "delivery ended state=%s guid=%s kind=%s note=%s",
             state.value,
             delivery.guid,
             delivery.event,
@@ -129,7 +134,7 @@ class Inbox:
         away = isinstance(error, Transient)
         if self._is_hopeless(delivery, away=away):
             log.error(
-                "delivery parked guid=%s event=%s note=%s", delivery.guid, delivery.event, note
+                "delivery parked guid=%s kind=%s note=%s", delivery.guid, delivery.event, note
             )
             self._parts.deliveries.finish(delivery, DeliveryState.PARKED, note, self._now())
             return
