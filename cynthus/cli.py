@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "status": ("cynthus.cli_status", "show runs and where they stand"),
     "logs": ("cynthus.cli_logs", "print a run's log, -f to follow it"),
     "cancel": ("cynthus.cli_cancel", "stop a run"),
+    "trail": ("cynthus.cli_trail", "print who did what, why, by which right"),
     "pull": ("cynthus.cli_pull", "download a run's outputs"),
     "doctor": ("cynthus.cli_doctor", "look for what keeps runs from working, and say what to do"),
     "verify": ("cynthus.cli_verify", "check the downloaded files of a release"),

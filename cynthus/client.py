@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -197,6 +197,17 @@ class Client:
     def sweep(self, ask: SweepAsk) -> SweepView:
         """Delete what the server does not know. Safe to repeat."""
         return decode(SweepView, self._json("POST", "/api/v1/audit/sweep", encode(ask)))
+
+    def trail(self, wanted: Mapping[str, str], after: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield lines of the trail beyond a number, oldest first, page after page."""
+        while True:
+            query = urlencode({**wanted, "after": after})
+            with self._open("GET", f"/api/v1/trail?{query}") as answer:
+                lines = [json.loads(text) for text in answer.read().splitlines()]
+            yield from lines
+            if not lines:
+                return
+            after = lines[-1]["seq"]
 
     def _json(self, method: str, path: str, value: object = None) -> Any:
         body = None if value is None else json.dumps(value).encode()

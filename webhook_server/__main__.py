@@ -164,9 +164,11 @@ def _refresh_prices(settings: Settings) -> int:
 
 def _forget_app(settings: Settings) -> int:
     """Forget the App that set-up made; 1: there was none. The server must not run meanwhile."""
+    from webhook_server.acting import under
     from webhook_server.app import ground
+    from webhook_server.routes.authorities import at_the_keyboard
 
-    with ground(settings, None, alone=True) as found:
+    with ground(settings, None, alone=True) as found, under(at_the_keyboard("forget-app")):
         app = found.app.forget()
     if app is None:
         return 1

@@ -310,6 +310,7 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     from webhook_server.routes.pages import build_pages
     from webhook_server.routes.setup_pages import setup_router
     from webhook_server.routes.signing_key import signing_router
+    from webhook_server.routes.trail_pages import trail_router
 
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
@@ -320,6 +321,7 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
         money_router(parts),
         dashboard_router(parts),
         doctor_router(parts, _outside(parts, github)),
+        trail_router(parts),
         setup_router(parts, github.reader if github else None),
     )
     return build_pages(parts, routers, people=refusal_page())
@@ -426,7 +428,7 @@ def serve(
     with ground(settings, listening, alone=line is not None) as found:
         set_up(found.settings, found.key)
         for remark in found.remarks:
-            log.warning("%s", remark)
+            log.warning("settings doubtful remark=%s", remark)
         # First of all, since whatever answers questions about a run's price asks them.
         providers = {} if role == "api" else loops.open_providers(_ground_of_loops(found, None))
         github = _open_github(found, providers)

@@ -501,6 +501,11 @@ def _person(value: object) -> Person | None:
     return Person(id=value["id"], login=login, bot=kind != "User")
 
 
+def sender_of(payload: object) -> Person | None:
+    """Return who caused a delivery, where it says so."""
+    return _person(payload.get("sender")) if isinstance(payload, Mapping) else None
+
+
 def _need_sender(payload: Mapping[str, Any]) -> Person:
     sender = _person(payload.get("sender"))
     if sender is None:

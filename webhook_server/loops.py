@@ -36,6 +36,7 @@ from webhook_server.stores.pull_store import PullStore
 from webhook_server.stores.repository_store import RepositoryStore
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.token_store import TokenStore
+from webhook_server.stores.trail_store import TrailStore
 from webhook_server.stores.warm_store import WarmStore
 from webhook_server.sweep import Sweep
 from webhook_server.warm_keeper import WarmKeeper
@@ -152,7 +153,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         Loop("reconcile", reconciler.step, "runs"),
         Loop("sweep", _spaced(sweep.step, now), "sweep"),
         Loop("warm", WarmKeeper(warm, providers, now).step, "warm"),
-        Loop("prune", _spaced(_prune(database, now), now), "prune"),
+        Loop("prune", _spaced(_prune(ground), now), "prune"),
     ]
     keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]
     if keepers:
@@ -270,14 +271,18 @@ def _publish_step(
 _COLD = timedelta(days=1)  # a refusal of yesterday says nothing about today
 
 
-def _prune(database: Database, now: Callable[[], datetime]) -> Callable[[], float]:
+def _prune(ground: Ground) -> Callable[[], float]:
+    database, now = ground.database, ground.now
     tokens, cool_downs = TokenStore(database), CoolDownStore(database)
-    build_leases = BuildLeaseStore(database)
+    build_leases, trail = BuildLeaseStore(database), TrailStore(database)
+    months = ground.settings.trail_months
 
     def step() -> float:
         tokens.prune(now())
         cool_downs.prune(now() - _COLD)
         build_leases.prune(now() - _COLD)
+        if months:
+            trail.purge(months, now())
         return _PRUNE_EVERY_S
 
     return step

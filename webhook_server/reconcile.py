@@ -6,9 +6,11 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from webhook_server.about import about
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes, observe, provider_of
 from webhook_server.perform import Hands, name_of, perform
@@ -76,13 +78,14 @@ class Reconciler:
         return min(IDLE_S, max(0.0, (due_at - now).total_seconds()))
 
     def _pass(self, claim: Claim) -> None:
-        try:
-            self._handle(claim)
-        except Exception as error:  # the outermost guard: the other runs go on
-            log.exception("pass failed run=%s tries=%d", claim.run.id, claim.failures + 1)
-            self._give_up(claim, error)
-        finally:
-            self.bell.ring("runs")
+        with about(run=claim.run.id):
+            try:
+                self._handle(claim)
+            except Exception as error:  # the outermost guard: the other runs go on
+                log.exception("pass failed run=%s tries=%d", claim.run.id, claim.failures + 1)
+                self._give_up(claim, error)
+            finally:
+                self.bell.ring("runs")
 
     def _handle(self, claim: Claim) -> None:
         run, now = claim.run, self.now()
@@ -115,7 +118,11 @@ class Reconciler:
         for command in decision.commands:
             groups.setdefault(name_of(command), []).append(command)
         if len(groups) > 1:
-            done = [self.together.submit(self._perform_all, group) for group in groups.values()]
+            done = [
+                # A context of its own for each thread: lines name the run there as well.
+                self.together.submit(copy_context().run, self._perform_all, group)
+                for group in groups.values()
+            ]
             for future in done:
                 future.result()
             return

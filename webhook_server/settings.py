@@ -19,6 +19,7 @@ from cynthus.errors import UserError
 SECRET_BYTES = 24  # 192 bits: cannot be guessed even by one who may try offline
 SERVER_KEY_HEX = 64  # 32 bytes, as auth.tokens.KEY_BYTES
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+LOG_FORMATS = ("text", "json")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 # https://cloud.google.com/storage/docs/buckets#naming; a prefix stays plain, as keys do.
@@ -261,10 +262,18 @@ class Settings:
         900,
         "output files kept of one attempt; a GitHub release holds 1,000 assets, ours included",
     )
+    trail_months: int = _setting(
+        "TRAIL_MONTHS",
+        24,
+        "months that the trail is kept (observability.md); 0: for ever",
+    )
     ready_file: str = _setting(
         "READY_FILE", "", "file that gets the server's address as JSON once it answers"
     )
     log_level: str = _setting("LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_format: str = _setting(
+        "LOG_FORMAT", "text", "text for people, json for programs (observability.md)"
+    )
 
     @property
     def github_configured(self) -> bool:
@@ -353,6 +362,16 @@ def _range_faults(settings: Settings) -> Iterator[str]:
         yield (
             f"CYNTHUS_LOG_LEVEL: should be one of {', '.join(LOG_LEVELS)},"
             f" found {settings.log_level!r}. Write one of them."
+        )
+    if settings.log_format not in LOG_FORMATS:
+        yield (
+            f"CYNTHUS_LOG_FORMAT: should be text or json, found {settings.log_format!r}."
+            " Write one of them."
+        )
+    if settings.trail_months < 0:
+        yield (
+            f"CYNTHUS_TRAIL_MONTHS: should be 0 or more, found {settings.trail_months}."
+            " Write digits only; 0 keeps the trail for ever."
         )
     for name, duration in (
         ("MAX_DURATION", settings.max_duration),

@@ -79,7 +79,10 @@ def _sweep_one(books: Books, provider: Provider, told: tuple[list[str], dict[str
     for name in _among(listing, spared, known=True):
         spared[name] = "is known to this server, which deletes it once its attempt is over"
     for name in _among(listing, spared, known=False):
-        log.error("unknown instance deleted name=%s provider=%s asked=yes", name, provider.name)
+        log.error(
+            "unknown instance deleted name=%s provider=%s by=%s", name, provider.name, "operator"
+        )
+        books.instances.note_swept(provider.name, name, books.now())
         refused = delete(provider, name)
         if refused is None:
             begun.append(name)

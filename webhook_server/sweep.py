@@ -77,10 +77,11 @@ class Sweep:
             return
         kept = why_kept(self.books, listing)
         if kept:
-            log.error("unknown instances kept: %s names=%s", kept, ",".join(due))
+            log.error("unknown instances kept reason=%s names=%s", kept, ",".join(due))
             return
         for name in due:
             log.error("unknown instance deleted name=%s provider=%s", name, provider.name)
+            self.instances.note_swept(provider.name, name, self.now())
             delete(provider, name)
 
     def _unknown_for_long(self, listing: Listing) -> list[str]:

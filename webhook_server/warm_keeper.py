@@ -43,7 +43,7 @@ class WarmKeeper:
     def _give_back(self, one: Kept) -> None:
         provider = self.providers.get(one.offer.provider)
         if provider is None:
-            log.error("warm instance kept by a provider that is not configured: %s", one.machine)
+            log.error("warm instance of a provider that is not configured name=%s", one.machine)
             return
         asked_at = self.now()
         try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from webhook_server.about import about
 from webhook_server.bell import Bell
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ def _ended(loop: Loop, thread: threading.Thread, end_at: float) -> bool:
 
 def run_loop(loop: Loop, bell: Bell, stopping: threading.Event) -> None:
     """Repeat the loop's step until `stopping` is set; a step that raises never ends it."""
+    with about(loop=loop.name):
+        _turn(loop, bell, stopping)
+
+
+def _turn(loop: Loop, bell: Bell, stopping: threading.Event) -> None:
     failures = 0
     while not stopping.is_set():
         rings = bell.count(loop.topic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -242,6 +243,7 @@ class OneJob:
     repository_id: int = 7
     owner_id: int = 41
     repository: str = "acme/digits"
+    actor: str = "ada"
     jti: str = "jti-1"
     expires_at: datetime = datetime(2099, 1, 1, tzinfo=UTC)
 
@@ -517,3 +519,14 @@ def test_an_answer_does_not_wait_for_acknowledgements(site: Site) -> None:
         times.append(began.s)
     connection.close()
     assert min(times) < 0.02  # a delayed acknowledgement takes 40 ms, each time
+
+
+def test_a_refusal_names_the_request_that_the_log_names(site: Site) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    told = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    assert site.ask("GET", "/api/v1/runs/none", headers=told).headers["x-request-id"] == trace
+    for odd in ("00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-x-y-01", "é"):
+        answer = site.ask("GET", "/api/v1/runs/none", headers={"traceparent": odd})
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
+        assert answer.headers["x-request-id"].strip("0")
+    assert "x-request-id" not in site.ask("GET", "/healthz").headers

@@ -32,6 +32,7 @@ class OneJob:
     repository_id: int
     owner_id: int = 41
     repository: str = "acme/digits"
+    actor: str = "ada"
     jti: str = "jti-1"
     expires_at: datetime = datetime(2099, 1, 1, tzinfo=UTC)
 

@@ -23,7 +23,7 @@ from webhook_server.stores import schema
 from webhook_server.stores.database import Connections, Database, Writes
 from webhook_server.stores.engines import LEASE_CLOCK, _to_json
 from webhook_server.stores.tables import Moment, metadata
-from webhook_server.stores.writer import DatabaseUnavailable, T, Work
+from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work
 
 #: What the database itself saw of its rows: one line for each change, at the true time.
 _MEMORY = """
@@ -160,13 +160,19 @@ class _Writes(Writes):
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def submit(self, work: Work[T]) -> Future[T]:
+    def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:  # noqa: ARG002 - no queue
         answer: Future[T] = Future()
         try:
             answer.set_result(self._store.write(work))
         except Exception as error:  # noqa: BLE001 - it goes to who waits for it
             answer.set_exception(error)
         return answer
+
+    def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
+        def alone(connection: Connection) -> T:
+            return joint.work(connection, [row])[0]
+
+        return self.submit(alone)
 
     def close(self) -> None:
         pass

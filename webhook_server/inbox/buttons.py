@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cynthus.repository_policy import Verb
+from webhook_server.acting import under
 from webhook_server.inbox.asked import Declined, Standing
+from webhook_server.inbox.authorities import of_standing
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.screen import Screen
@@ -39,8 +41,12 @@ class Buttons:
         if run.image is None and run.state is State.FINISHED:
             raise Skip(f"run {run.id} never had an image; re-run its workflow instead")
         try:
-            done = self._verbs.starts.again(by, run, on_demand=False, pull_request=run.pull_request)
+            with under(of_standing(by, self._parts.now())):
+                done = self._verbs.starts.again(
+                    by, run, on_demand=False, pull_request=run.pull_request
+                )
         except Declined as declined:
+            self._screen.refused(by, Verb.RETRY.value, str(declined))
             return str(declined)
         return f"run {', '.join(done.run_ids)} again for {run.id}"
 
@@ -71,6 +77,7 @@ class Buttons:
         run = self._screen.run_of(place, intent.check_run_id, intent.run_id, intent.sha)
         by = self._screen.standing(place, facts, intent.sender, run.pull_request, intent.key)
         self._screen.need(by, Verb.CANCEL, run.pull_request)
-        self._verbs.changes.end(by, [run])
+        with under(of_standing(by, self._parts.now())):
+            self._verbs.changes.end(by, [run])
         self._screen.handled(intent.key, by, run)
         return f"run {run.id} shall end"

@@ -9,8 +9,10 @@ from datetime import timedelta
 
 from cynthus.errors import CynthusError, Refused, Transient
 from cynthus.repository_policy import Role, Verb
+from webhook_server.acting import under
 from webhook_server.github_api import PullFacts, RepositoryFacts
 from webhook_server.inbox.asked import Asked, Declined, Done
+from webhook_server.inbox.authorities import of_standing
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.pulls import noted, open_pull
@@ -23,6 +25,7 @@ from webhook_server.runs.comment_reader import asks_of
 from webhook_server.runs.model import PolicySeen
 from webhook_server.runs.pull import Pull
 from webhook_server.runs.rights import refusal
+from webhook_server.stores.publication_store import subject_of
 
 log = logging.getLogger(__name__)
 
@@ -153,13 +156,14 @@ class Comments:
         for line in lines:
             if not self._may_run(scene) and self._replies.has_enough(*where):
                 break
-            refused = self._refusal(scene, line)
-            if refused is not None:
-                told = self._tell_stranger(scene, line, refused) or told
-                continue
-            if isinstance(line.ask, Misread) and not self._may_run(scene):
-                continue
-            done += self._once(scene, line)
+            with under(of_standing(scene.asked(line), self._parts.now())):
+                refused = self._refusal(scene, line)
+                if refused is not None:
+                    told = self._tell_stranger(scene, line, refused) or told
+                    continue
+                if isinstance(line.ask, Misread) and not self._may_run(scene):
+                    continue
+                done += self._once(scene, line)
             admitted.append(line)
         proof = {"sha": scene.pull.sha, "role": scene.role.value}
         self._note(scene.intent, proof | {"asked": [one.written for one in admitted]}, done)
@@ -179,6 +183,7 @@ class Comments:
 
     def _tell_stranger(self, scene: _Scene, line: Line, why: str) -> bool:
         intent = scene.intent
+        self._keep_refusal(scene, line, why)
         reply = a_reply(
             line_key(intent, line), intent.created_at, intent.sender, line.ask.verb, line.written
         )
@@ -197,8 +202,14 @@ class Comments:
             reply = replace(reply, text=done.text, run_ids=done.run_ids)
         except Declined as declined:
             reply = replace(reply, text=str(declined), refused=True)
+            self._keep_refusal(scene, line, str(declined))
         self._replies.give(scene.place, intent.number, reply)
         return reply.run_ids
+
+    def _keep_refusal(self, scene: _Scene, line: Line, why: str) -> None:
+        subject = subject_of(scene.place.id, scene.intent.number)
+        key = line_key(scene.intent, line)
+        self._parts.deliveries.note_refusal(scene.place.id, key, (subject, why))
 
     def _verdict(self, scene: _Scene, line: Line) -> Done:
         if isinstance(line.ask, Misread):

@@ -9,7 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from cynthus.errors import CynthusError, Transient
+from webhook_server.about import about
+from webhook_server.acting import under
 from webhook_server.github_api import NotFound
+from webhook_server.inbox.authorities import of_delivery
 from webhook_server.inbox.buttons import Buttons
 from webhook_server.inbox.comments import Comments
 from webhook_server.inbox.installations import Installations
@@ -35,6 +38,7 @@ from webhook_server.intents import (
     Rerun,
     StartRun,
     intent_of,
+    sender_of,
 )
 from webhook_server.stores.delivery_store import Delivery, DeliveryState
 
@@ -82,6 +86,10 @@ class Inbox:
         return _IDLE_S
 
     def _handle(self, delivery: Delivery) -> None:
+        with about(delivery=delivery.guid):
+            self._handle_one(delivery)
+
+    def _handle_one(self, delivery: Delivery) -> None:
         try:
             note = self._carry_out(delivery)
         except Skip as skip:
@@ -97,14 +105,14 @@ class Inbox:
         except CynthusError as error:
             self._finish(delivery, DeliveryState.IGNORED, str(error))
         except Exception as error:
-            log.exception("delivery failed guid=%s event=%s", delivery.guid, delivery.event)
+            log.exception("delivery failed guid=%s kind=%s", delivery.guid, delivery.event)
             self._retry(delivery, error, None)
         else:
             self._finish(delivery, DeliveryState.DONE, note)
 
     def _finish(self, delivery: Delivery, state: DeliveryState, note: str) -> None:
         log.info(
-            "delivery %s guid=%s event=%s note=%s",
+            "delivery ended state=%s guid=%s kind=%s note=%s",
             state.value,
             delivery.guid,
             delivery.event,
@@ -125,7 +133,7 @@ class Inbox:
         away = isinstance(error, Transient)
         if self._is_hopeless(delivery, away=away):
             log.error(
-                "delivery parked guid=%s event=%s note=%s", delivery.guid, delivery.event, note
+                "delivery parked guid=%s kind=%s note=%s", delivery.guid, delivery.event, note
             )
             self._parts.deliveries.finish(delivery, DeliveryState.PARKED, note, self._now())
             return
@@ -146,13 +154,15 @@ class Inbox:
     # ── intents ─────────────────────────────────────────────────────────────────────────────────
 
     def _carry_out(self, delivery: Delivery) -> str:
-        intent = intent_of(delivery.event, _parsed(delivery.body))
+        payload = _parsed(delivery.body)
+        intent = intent_of(delivery.event, payload)
         if isinstance(intent, Ignored):
             raise Skip(intent.reason)
         if isinstance(intent, InstallationChanged):
             return self._installations.installation(intent)
         self._check_allowed(intent.place)
-        return self._effect(intent)
+        with under(of_delivery(delivery, sender_of(payload))):
+            return self._effect(intent)
 
     def _check_allowed(self, place: Place) -> None:
         if not self._parts.allowed.permits(place.id, place.owner_id, place.full_name):

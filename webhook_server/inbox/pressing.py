@@ -9,8 +9,10 @@ from datetime import timedelta
 from cynthus.errors import Transient
 from cynthus.repository_policy import Verb
 from webhook_server import intents
+from webhook_server.acting import under
 from webhook_server.github_api import PullFacts, RepositoryFacts
 from webhook_server.inbox.asked import Asked, Declined, Done, Standing
+from webhook_server.inbox.authorities import of_standing
 from webhook_server.inbox.confirm import confirmed
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.pulls import noted, open_pull
@@ -68,10 +70,12 @@ class Pressing:
             raise Skip("was pressed a moment ago")
         reply = self._reply(by, intent.identifier)
         try:
-            done = self._act(intent.identifier, by, run)
+            with under(of_standing(by, self._parts.now())):
+                done = self._act(intent.identifier, by, run)
             reply = replace(reply, text=done.text, run_ids=done.run_ids)
         except Declined as declined:
             reply = replace(reply, text=str(declined), refused=True)
+            self._screen.refused(by, verb.value, str(declined))
         if run.pull_request is not None:
             self._replies.give(place, run.pull_request, reply)
         self._screen.handled(by.key, by, run)
@@ -136,10 +140,12 @@ class Pressing:
         asked = self._asked(by, open_pull(self._parts, place, number))
         reply = self._reply(by, APPROVE)
         try:
-            done = self._verbs.changes.approve(asked, AskApprove(sha=intent.sha), planned=True)
+            with under(of_standing(asked, self._parts.now())):
+                done = self._verbs.changes.approve(asked, AskApprove(sha=intent.sha), planned=True)
             reply = replace(reply, text=done.text, run_ids=done.run_ids)
         except Declined as declined:
             reply = replace(reply, text=str(declined), refused=True)
+            self._screen.refused(asked, Verb.APPROVE.value, str(declined))
         self._replies.give(place, number, reply)
         return reply.text
 

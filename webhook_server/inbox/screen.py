@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from cynthus.errors import Refused, Transient
 from cynthus.repository_policy import Verb
+from webhook_server.acting import under
 from webhook_server.github_api import RepositoryFacts
 from webhook_server.inbox.asked import Standing
+from webhook_server.inbox.authorities import of_standing
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.inbox.replies import UNCHECKED, Replies, a_reply
 from webhook_server.inbox.rights_now import looked_up
@@ -70,11 +72,17 @@ class Screen:
         if why is None:
             return
         log.warning("not permitted sender=%s role=%s verb=%s", by.by.login, by.role, verb)
+        self.refused(by, verb.value, why)
         if number is not None:
             reply = a_reply(by.key, by.at, by.by, verb, _BUTTON)
             self._replies.tell_stranger(by.place, number, replace(reply, text=why), by.by)
         # Not noted as handled: the same button may be pressed by somebody who may.
         raise Skip(f"{by.by.login} has the role {by.role}: {why}")
+
+    def refused(self, by: Standing, what: str, why: str) -> None:
+        """Keep in the trail what was not done for whom, with the role that was found."""
+        with under(of_standing(by, self._parts.now())):
+            self._parts.deliveries.note_refusal(by.place.id, by.key, (what, why))
 
     def handled(self, key: str, by: Standing, run: Run) -> None:
         """Keep the proof of who was let do what, by which role, at which commit."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cynthus.errors import CynthusError, Refused, Transient
+from webhook_server.about import about
 from webhook_server.github_api import NotFound
 from webhook_server.publish.parts import Parts
 from webhook_server.stores.publication_store import Publication, PublicationState
@@ -26,6 +27,11 @@ class Failures:
 
     def guarded(self, item: Publication, work: Callable[[], None]) -> None:
         """Do the work; whatever it raises becomes a later try, or the publication's end."""
+        subject = "pull" if "/" in item.subject else "run"  # a run's id, or pull/…, commit/…
+        with about(**{subject: item.subject}):
+            self._sorted(item, work)
+
+    def _sorted(self, item: Publication, work: Callable[[], None]) -> None:
         try:
             work()
         except Transient as error:

@@ -12,11 +12,13 @@ from fastapi.responses import StreamingResponse
 from cynthus.codec import encode
 from cynthus.spec import Spec
 from cynthus.wire import RunAccepted, RunRequest, trigger_for
+from webhook_server.acting import under
 from webhook_server.auth.oidc import DISPATCH
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.access import is_operator, require_reader
 from webhook_server.routes.answers import HttpRefusal, parse_json
 from webhook_server.routes.asking import by_job
+from webhook_server.routes.authorities import of_holder, of_job, of_operator
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Job, Parts
 from webhook_server.routes.run_requests import (
@@ -29,6 +31,7 @@ from webhook_server.routes.run_requests import (
 )
 from webhook_server.runs.environments import kept
 from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
+from webhook_server.runs.trail import Authority
 from webhook_server.stores.run_store import Accepted, SpecDiffers, TokenReused
 from webhook_server.views import Told, run_view, signed_outputs
 
@@ -47,9 +50,9 @@ def client_router(parts: Parts) -> APIRouter:
     who = by_job(parts)
 
     @router.post("/runs", status_code=202)
-    def submit(job: Job | None = who, content: bytes = body) -> Response:
+    def submit(request: Request, job: Job | None = who, content: bytes = body) -> Response:
         """Ask for a run; safe to repeat."""
-        return json_answer(202, encode(_submit(parts, job, content)))
+        return json_answer(202, encode(_submit(parts, request, job, content)))
 
     @router.get("/runs/{run_id}")
     def get(request: Request, run_id: str) -> Response:
@@ -89,8 +92,12 @@ def client_router(parts: Parts) -> APIRouter:
     def cancel(request: Request, run_id: str) -> Response:
         """Ask for the run's end; safe to repeat."""
         _readable(parts, request, run_id)
-        by = "the operator" if is_operator(parts, request.scope) else "the holder of its token"
-        cancel_run(parts, run_id, by)
+        if is_operator(parts, request.scope):
+            by, acting = "the operator", of_operator(request.scope, parts.now())
+        else:
+            by, acting = "the holder of its token", of_holder(request.scope, run_id, parts.now())
+        with under(acting):
+            cancel_run(parts, run_id, by)
         return json_answer(202, {"run_id": run_id})
 
     @router.get("/runs/{run_id}/outputs")
@@ -138,7 +145,7 @@ def cancel_run(parts: Parts, run_id: str, by: str) -> None:
 # ── submit ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _submit(parts: Parts, job: Job | None, content: bytes) -> RunAccepted:
+def _submit(parts: Parts, request: Request, job: Job | None, content: bytes) -> RunAccepted:
     wanted = read_request(parse_json(content))
     _authorise(parts, job, wanted)
     asked = _asked_for(parts, wanted)
@@ -168,11 +175,18 @@ def _submit(parts: Parts, job: Job | None, content: bytes) -> RunAccepted:
     refusal = _unfit(parts, wanted, spec, job, asked)
     if refusal is not None:  # the run that the webhook made ends with the same words
         wanted = replace(wanted, image=None, failure=refusal.message, environment=None)
-    accepted = _accept(parts, draft, wanted, job)
-    _end_the_first(parts, wanted)
+    with under(_authority(parts, request, job, wanted)):
+        accepted = _accept(parts, draft, wanted, job)
+        _end_the_first(parts, wanted)
     if refusal is not None:
         raise refusal
     return _accepted(parts, accepted.run_id)
+
+
+def _authority(parts: Parts, request: Request, job: Job | None, wanted: RunRequest) -> Authority:
+    if job is None:
+        return of_operator(request.scope, parts.now())
+    return of_job(request.scope, job, wanted.commit_sha, parts.now())
 
 
 def _asked_for(parts: Parts, wanted: RunRequest) -> Run | None:

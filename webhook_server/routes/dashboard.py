@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 
 from cynthus.spec import Resources
 from cynthus.wire import EventKind, RunEvent
+from webhook_server.acting import under
 from webhook_server.auth.tokens import same
 from webhook_server.providers.provider import Instance, Provider, ProviderRefusal
 from webhook_server.routes.access import (
@@ -21,6 +22,7 @@ from webhook_server.routes.access import (
 )
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.routes.asking import by_operator, from_here
+from webhook_server.routes.authorities import of_operator
 from webhook_server.routes.bodies import limited_body
 from webhook_server.routes.charts import series_of, use_rows
 from webhook_server.routes.client_api import cancel_run, told
@@ -36,10 +38,12 @@ from webhook_server.stores.feed_tail import log_tail, newest_seq, points
 from webhook_server.stores.run_store import RunUnreadable
 from webhook_server.stores.session_store import LIFE
 from webhook_server.stores.tally import open_runs
+from webhook_server.stores.trail_store import TrailStore, Wanted
 from webhook_server.views import run_view, signed_outputs
 
 ROWS_A_PAGE = 50
 LOG_TAIL_BYTES = 128 * 1024  # what a page shows at once; the download has everything
+TRAIL_SHOWN = 50  # the newest lines; the page of the trail has all
 RANKS_SHOWN = 64  # a larger gang's other logs are downloaded
 _TITLES = {
     401: "Please sign in",
@@ -69,7 +73,8 @@ def dashboard_router(parts: Parts) -> APIRouter:
     @router.post("/runs/{run_id}/cancel", dependencies=[by_operator(parts)])
     def cancel(request: Request, run_id: str, content: bytes = form) -> Response:
         check_page_token(parts, request.scope, fields_of(content).get("form_token", ""))
-        cancel_run(parts, run_id, "the operator")
+        with under(of_operator(request.scope, parts.now())):
+            cancel_run(parts, run_id, "the operator")
         return RedirectResponse(f"/runs/{quote(run_id, safe='')}", 303)
 
     @router.get("/nodes")
@@ -87,7 +92,8 @@ def dashboard_router(parts: Parts) -> APIRouter:
     @router.post("/sign-out", dependencies=[from_here()])
     def sign_out(request: Request, content: bytes = form) -> Response:
         check_page_token(parts, request.scope, fields_of(content).get("form_token", ""))
-        parts.sessions.close(session_of(request.scope))
+        with under(of_operator(request.scope, parts.now())):
+            parts.sessions.close(session_of(request.scope))
         response = RedirectResponse("/sign-in", 303)
         response.delete_cookie(SESSION_COOKIE, path="/")
         return response
@@ -185,6 +191,7 @@ class _Pages:
             summary=latest.summary,
             release_url=_web_url(run.release_url),
             spec_text=parts.runs.spec_text(run_id) or "",
+            trail=TrailStore(parts.database).newest(Wanted(run_id=run_id), limit=TRAIL_SHOWN),
         )
 
     def _original(self, run: Run) -> Run | None:
@@ -223,11 +230,13 @@ class _Pages:
         target = _relative(fields.get("next", "/"))
         if not wanted or not same(fields.get("token", "").strip(), wanted):
             return self.sign_in(request, target, fault="That is not this server's token.")
-        parts.sessions.close(session_of(request.scope))
+        with under(of_operator(request.scope, parts.now())):
+            parts.sessions.close(session_of(request.scope))
+            session = parts.sessions.open(wanted)
         response = RedirectResponse(target, 303)
         response.set_cookie(
             SESSION_COOKIE,
-            parts.sessions.open(wanted),
+            session,
             max_age=int(LIFE.total_seconds()),
             path="/",
             httponly=True,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cynthus.errors import Transient
+from webhook_server.about import about
 from webhook_server.routes.access import check_host
 from webhook_server.routes.answers import (
     Disconnected,
@@ -19,6 +22,7 @@ from webhook_server.routes.answers import (
     Scope,
     Send,
     drain,
+    header,
     refuse,
 )
 from webhook_server.routes.parts import Parts
@@ -26,6 +30,10 @@ from webhook_server.stores.run_store import RunUnreadable
 
 log = logging.getLogger(__name__)
 
+_REFUSED = 400
+# https://www.w3.org/TR/trace-context/#traceparent-header-field-values
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_RUN = re.compile(r"/(?:api/v1/)?runs/([a-z][a-z0-9]{11})(?:/|$)")
 _HOSTLESS = frozenset({"/healthz", "/readyz"})  # load balancers ask by address
 
 
@@ -69,7 +77,11 @@ class Front:
         """Answer one request; whatever happens, the server goes on."""
         if scope["type"] != "http":
             return  # lifespan is app.py's own business, web sockets are not served
-        visit = _Visit(send)
+        request_id = request_id_of(scope)
+        with about(request=request_id, **_run_of(scope["path"])):
+            await self._answer(scope, receive, _Visit(send, request_id))
+
+    async def _answer(self, scope: Scope, receive: Receive, visit: _Visit) -> None:
         name = "pages"
         try:
             if scope["path"] not in _HOSTLESS:
@@ -100,16 +112,30 @@ class Front:
         return "pages", self._pages
 
 
+def request_id_of(scope: Scope) -> str:
+    """Return the id that a request's lines carry: its caller's trace, or a new one."""
+    found = _TRACEPARENT.fullmatch(header(scope, b"traceparent"))
+    return found[1] if found and found[1].strip("0") else secrets.token_hex(16)
+
+
+def _run_of(path: str) -> dict[str, str]:
+    found = _RUN.match(path)
+    return {"run": found[1]} if found else {}
+
+
 class _Visit:
     """One answer on its way, and its status."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._request_id = send, request_id
         self.status = 0
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.status >= _REFUSED:  # so that who was refused can ask about this very request
+                known = (b"x-request-id", self._request_id.encode())
+                message["headers"] = [*message.get("headers", ()), known]
         await self._send(message)
 
     async def refuse(self, refusal: HttpRefusal) -> None:

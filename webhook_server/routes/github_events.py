@@ -138,7 +138,7 @@ class GithubEvents:
                 new = await self._landing.wait_for(stored)
         except Exception:
             # GitHub records the failure, and the sweep asks for this delivery again.
-            log.exception("delivery not stored guid=%s event=%s", headers.guid, headers.event)
+            log.exception("delivery not stored guid=%s kind=%s", headers.guid, headers.event)
             raise _Refusal(503, "the delivery could not be stored. Deliver it again.") from None
         if not new:
             self._see()

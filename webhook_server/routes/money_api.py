@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
@@ -24,11 +24,13 @@ from cynthus.wire_money import (
     SweepView,
     UnansweredView,
 )
+from webhook_server.acting import under
 from webhook_server.audit import Books, Lent, Listing, Standing, compare, usd_per_hour
 from webhook_server.planning import NO_PROVIDERS, NoProviders, ToPlan, open_planner
 from webhook_server.providers.provider import ProviderRefusal
 from webhook_server.routes.answers import HttpRefusal, parse_json
 from webhook_server.routes.asking import by_operator
+from webhook_server.routes.authorities import of_operator
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.run_requests import check_text, parse_spec
@@ -60,10 +62,11 @@ def money_router(parts: Parts) -> APIRouter:
         return json_answer(200, encode(_audit(parts)))
 
     @router.post("/audit/sweep", status_code=202, dependencies=first)
-    def ask_sweep(content: bytes = body) -> Response:
+    def ask_sweep(request: Request, content: bytes = body) -> Response:
         """Delete the things that are named, as far as the server does not know them."""
         ask = read_message(SweepAsk, "sweep_ask", content)
-        return json_answer(202, encode(_sweep(parts, ask)))
+        with under(of_operator(request.scope, parts.now())):
+            return json_answer(202, encode(_sweep(parts, ask)))
 
     return router
 

@@ -41,6 +41,10 @@ class Job(Protocol):
         """Return owner/name."""
 
     @property
+    def actor(self) -> str:
+        """Return the login of who caused it, by its token."""
+
+    @property
     def jti(self) -> str:
         """Return the id of its token, which is good once."""
 

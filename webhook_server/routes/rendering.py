@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -81,6 +82,7 @@ def _environment() -> Environment:
         span=span,
         seconds=lambda number: span(timedelta(seconds=number)),
         step_word=step_word,
+        query=urlencode,
         run_of=lambda name: str(name).removeprefix("cynthus-").rpartition("-")[0],
     )
     return environment

@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from cynthus.codec import encode
 from cynthus.errors import CynthusError, Refused, Transient, UserError
+from webhook_server.acting import under
 from webhook_server.app_needs import CALLBACK_PATH, LONGEST_NAME, NEEDS, manifest, web_url
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.tokens import same
@@ -23,6 +24,7 @@ from webhook_server.renewal import TOPIC
 from webhook_server.routes.access import check_page_token, is_loopback
 from webhook_server.routes.answers import HttpRefusal, header
 from webhook_server.routes.asking import by_operator
+from webhook_server.routes.authorities import of_operator
 from webhook_server.routes.bodies import limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.people import FORM_LIMIT_BYTES, FORM_TYPE, People, fields_of
@@ -179,7 +181,8 @@ class _Desk:
         ask = self._parts.app.end(state, self._parts.now())
         if ask is None:
             raise HttpRefusal(400, f"state: is used up, or older than an hour. {_AGAIN}")
-        self._keep(self._converted(code, state, ask), ask)
+        with under(of_operator(request.scope, self._parts.now())):
+            self._keep(self._converted(code, state, ask), ask)
         self._parts.bell.ring(TOPIC)
         response = RedirectResponse(PATH, 303)
         response.delete_cookie(COOKIE, path=PATH)

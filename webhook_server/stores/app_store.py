@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, insert, select
 
+from webhook_server.acting import authority
+from webhook_server.runs.trail import Deed, DeedVerb
 from webhook_server.settings import Secret, Settings
+from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.secret_protocol import SERVER_SCOPE, SecretStore
 from webhook_server.stores.tables import server_state
@@ -75,15 +78,36 @@ class AppStore:
     def put(self, app: StoredApp, keys: AppKeys) -> None:
         """Keep the App; its keys first, so that whoever sees it finds them. Safe to repeat."""
         self._secrets.set(SERVER_SCOPE, _secret_name(app.id), json.dumps(asdict(keys)))
-        self._database.set_state(_APP, json.dumps(asdict(app)))
+        by, text = authority(), json.dumps(asdict(app))
+
+        def work(connection: Connection) -> None:
+            query = select(server_state.c.value).where(server_state.c.key == _APP)
+            if connection.execute(query).scalar_one_or_none() == text:
+                return
+            connection.execute(delete(server_state).where(server_state.c.key == _APP))
+            connection.execute(insert(server_state).values(key=_APP, value=text))
+            done = _deed(DeedVerb.SET_UP, app)
+            trail_store.add(connection, by, [done], self._database.now())
+
+        self._database.write(work)
 
     def forget(self) -> StoredApp | None:
         """Forget the App and its keys; return which one it was. Safe to repeat."""
         app = self.get()
         if app is not None:
-            self._database.write(_drop(_APP))
+            self._database.write(self._drop(app))
             self._secrets.remove(SERVER_SCOPE, _secret_name(app.id))
         return app
+
+    def _drop(self, app: StoredApp) -> Callable[[Connection], None]:
+        by = authority()
+
+        def work(connection: Connection) -> None:
+            if connection.execute(delete(server_state).where(server_state.c.key == _APP)).rowcount:
+                done = _deed(DeedVerb.FORGET, app)
+                trail_store.add(connection, by, [done], self._database.now())
+
+        return work
 
     # ── the way to GitHub and back ──────────────────────────────────────────────────────────────
 
@@ -108,11 +132,9 @@ class AppStore:
         return self._database.write(work)
 
 
-def _drop(key: str) -> Callable[[Connection], None]:
-    def work(connection: Connection) -> None:
-        connection.execute(delete(server_state).where(server_state.c.key == key))
-
-    return work
+def _deed(verb: DeedVerb, app: StoredApp) -> Deed:
+    told = {"owner": app.owner, "allowed": list(app.allowed)}
+    return Deed(verb=verb, subject=f"App {app.id} ({app.slug})", after=told)
 
 
 def _secret_name(app_id: str) -> str:

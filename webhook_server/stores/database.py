@@ -45,8 +45,11 @@ class Reads(Protocol):
 class Writes(Protocol):
     """Carries out works, each durable before its answer is given; `Writer` is one."""
 
-    def submit(self, work: Work[T]) -> Future[T]:
+    def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:
         """Queue a work; the future has its answer once it is durable."""
+
+    def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
+        """Queue a row of a joint work; the future has its answer once it is durable."""
 
     def close(self) -> None:
         """Finish what is queued. Safe to repeat."""

@@ -12,6 +12,9 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
+from webhook_server.acting import authority
+from webhook_server.runs.trail import Deed, DeedVerb
+from webhook_server.stores import trail_store
 from webhook_server.stores.database import (
     Database,
     insert_once,
@@ -213,6 +216,20 @@ class DeliveryStore:
         """
         values = {"key": key, "at": now, "run_id": run_id, "proof": dict(proof), "allowed": allowed}
         return self._db.write(lambda connection: insert_once(connection, handled_intents, values))
+
+    def note_refusal(self, repository_id: int, key: str, about: tuple[str, str]) -> None:
+        """Keep in the trail that an ask was refused, once: its subject, and why. Repeatable."""
+        by, (subject, why) = authority(), about
+        deed = Deed(
+            verb=DeedVerb.ASK,
+            repository_id=repository_id,
+            subject=subject,
+            done=False,
+            text=why,
+            once=f"refused/{key}/{by.actor.id}",
+        )
+        now = self._db.now()
+        self._db.write(lambda connection: trail_store.add(connection, by, [deed], now))
 
     def was_handled(self, key: str) -> bool:
         """Say whether the intent was carried out or refused."""

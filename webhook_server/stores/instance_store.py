@@ -13,7 +13,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from cynthus.codec import decode, encode
 from cynthus.wire import AgentState, EventKind, Facts, Heartbeat, Rendezvous
+from webhook_server.acting import authority
+from webhook_server.runs import deeds
 from webhook_server.runs.model import AgentSeen, CreateSeen, Gone, ProviderSeen
+from webhook_server.stores import trail_store
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.database import Database
 from webhook_server.stores.heartbeats import HEARTBEATS, BeatResult, Told, agent_json, agent_of
@@ -78,7 +81,18 @@ class InstanceStore:
 
     def record_create(self, name: str, seen: CreateSeen) -> None:
         """Note how a create was answered and wake the run. Safe to repeat."""
-        self._record(name, lambda _: {"create_seen": clean(encode(seen))}, seen.at)
+        by = authority()
+
+        def values(connection: Connection) -> Mapping[str, Any]:
+            columns = (instances.c.create_seen, instances.c.run_id, instances.c.repository_id)
+            query = select(*columns).where(instances.c.name == name)
+            row = connection.execute(query.with_for_update()).one()
+            if row.create_seen != (told := clean(encode(seen))):
+                deed = deeds.created(row.repository_id, row.run_id, name, seen)
+                trail_store.add(connection, by, [deed], seen.at)
+            return {"create_seen": told}
+
+        self._record(name, values, seen.at)
 
     def record_provider(self, name: str, seen: ProviderSeen) -> None:
         """Note what the provider said of the instance and wake the run. Safe to repeat.
@@ -86,11 +100,17 @@ class InstanceStore:
         That it was shown once is carried along, as is why its order could not be met: the answer
         to the deletion that follows says "not found" and no longer why.
         """
+        by = authority()
 
         def values(connection: Connection) -> Mapping[str, Any]:
-            query = select(instances.c.provider_seen).where(instances.c.name == name)
-            told = connection.execute(query.with_for_update()).scalar_one()
+            columns = (instances.c.provider_seen, instances.c.run_id, instances.c.repository_id)
+            query = select(*columns).where(instances.c.name == name)
+            row = connection.execute(query.with_for_update()).one()
+            told = row.provider_seen
             before = decode(ProviderSeen, told) if told else seen
+            known = before if told else None
+            ended = deeds.ended(row.repository_id, row.run_id, name, (known, seen))
+            trail_store.add(connection, by, ended, seen.asked_at)
             shown = seen.gone is Gone.PRESENT or before.shown
             refusal = seen.refusal or before.refusal
             return {"provider_seen": clean(encode(replace(seen, shown=shown, refusal=refusal)))}
@@ -139,6 +159,13 @@ class InstanceStore:
             .values(closed_at=now)
         )
         self._db.write(lambda connection: connection.execute(statement).rowcount)
+
+    def note_swept(self, provider: str, name: str, now: datetime) -> None:
+        """Keep in the trail that something unknown is about to be deleted; each call is a deed."""
+        by = authority()
+        self._db.write(
+            lambda connection: trail_store.add(connection, by, [deeds.swept(provider, name)], now)
+        )
 
     def unfinished(self, provider: str) -> list[str]:
         """Return the names of the provider's instances whose attempts are not closed."""

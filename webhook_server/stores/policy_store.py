@@ -8,7 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from cynthus.codec import decode, encode
+from webhook_server.acting import authority
+from webhook_server.runs import deeds
 from webhook_server.runs.model import PolicySeen
+from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.publication_store import make_commit_due
 from webhook_server.stores.tables import policies
@@ -44,8 +47,15 @@ class PolicyStore:
     def keep(self, repository_id: int, seen: PolicySeen) -> None:
         """Remember what was read. An older reading does not replace a newer one. Repeatable."""
         values = {"doc": encode(seen), "read_at": seen.read_at}
+        by = authority()
 
         def work(connection: Connection) -> None:
+            query = select(policies.c.doc).where(policies.c.repository_id == repository_id)
+            doc = connection.execute(query.with_for_update()).scalar_one_or_none()
+            before = None if doc is None else decode(PolicySeen, doc)
+            done = deeds.policy_read(repository_id, before, seen)
+            if before is None or before.read_at <= seen.read_at:
+                trail_store.add(connection, by, done, seen.read_at)
             if insert_once(connection, policies, {"repository_id": repository_id, **values}):
                 return
             connection.execute(
@@ -66,10 +76,12 @@ class PolicyStore:
         asks GitHub. The commit's check run becomes due in the same transaction, where it may be
         of another file than the one that counts.
         """
+        by = authority()
 
         def work(connection: Connection) -> None:
             if counts:
                 _mark_changed(connection, repository_id, now)
+                trail_store.add(connection, by, [deeds.policy_void(repository_id, sha)], now)
             if touched or not counts:
                 make_commit_due(connection, repository_id, sha, touched=touched, now=now)
 

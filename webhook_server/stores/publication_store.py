@@ -11,8 +11,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
 
+from webhook_server.acting import authority
+from webhook_server.runs import deeds
 from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, State, deserves_release
 from webhook_server.runs.retention import Released
+from webhook_server.runs.trail import Deed
+from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import publications, repositories, runs
 from webhook_server.stores.waking import wake
@@ -125,7 +129,7 @@ class PublicationStore:
         `due_at` holds only if the run has not changed since the claim: then it is due at once.
         A release wakes its run. A repeat returns False and changes nothing.
         """
-        at = now or self._db.now()
+        at, by = now or self._db.now(), authority()
 
         def work(connection: Connection) -> bool:
             changed = connection.execute(
@@ -135,6 +139,7 @@ class PublicationStore:
             ).rowcount
             if changed and publication.kind is PublicationKind.RELEASE:
                 wake(connection, publication.subject, at)
+                trail_store.add(connection, by, _release_deeds(publication), at)
             return changed == 1
 
         return self._db.write(work)
@@ -186,9 +191,10 @@ class PublicationStore:
 
     def withdraw(self, run_id: str, note: str, now: datetime) -> None:
         """Note that a published release is gone; its run will say so. Safe to repeat."""
+        by = authority()
 
         def work(connection: Connection) -> None:
-            changed = connection.execute(
+            repository_id = connection.execute(
                 update(publications)
                 .where(
                     publications.c.subject == run_id,
@@ -196,9 +202,12 @@ class PublicationStore:
                     publications.c.state == PublicationState.DONE.value,
                 )
                 .values(state=PublicationState.REFUSED.value, url=None, note=note, due_at=None)
-            ).rowcount
-            if changed:
+                .returning(publications.c.repository_id)
+            ).scalar_one_or_none()
+            if repository_id is not None:
                 wake(connection, run_id, now)
+                done = deeds.withdrawn(repository_id, run_id, note)
+                trail_store.add(connection, by, [done], now)
 
         self._db.write(work)
 
@@ -226,6 +235,13 @@ class PublicationStore:
             "due_at": now,
         }
         self._db.write(lambda connection: insert_once(connection, publications, values))
+
+
+def _release_deeds(publication: Publication) -> list[Deed]:
+    if publication.state is PublicationState.PENDING:
+        return []
+    url = publication.url if publication.state is PublicationState.DONE else None
+    return [deeds.released(publication.repository_id, publication.subject, url, publication.note)]
 
 
 def _released(row: Row[Any]) -> Released:

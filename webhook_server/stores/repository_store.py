@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.tables import repositories
@@ -49,6 +49,20 @@ class RepositoryStore:
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
         return None if row is None else _repository(row)
+
+    def id_of(self, full_name: str) -> int | None:
+        """Return the id of the repository that has this name at present, in any case of letters.
+
+        For what people type: a name is no identity. Of several the one heard of last.
+        """
+        query = (
+            select(repositories.c.id)
+            .where(func.lower(repositories.c.full_name) == full_name.lower())
+            .order_by(repositories.c.seen_at.desc())
+            .limit(1)
+        )
+        with self._db.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
 
     def by_installation(self, installation_id: int) -> list[Repository]:
         """Return the repositories of one installation of the app."""

@@ -31,7 +31,8 @@ from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
-from webhook_server.runs import forks
+from webhook_server.acting import authority
+from webhook_server.runs import deeds, forks
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
     Approval,
@@ -56,6 +57,7 @@ from webhook_server.stores import (
     instance_store,
     publication_store,
     token_store,
+    trail_store,
     warm_store,
 )
 from webhook_server.stores.budget_store import may_book
@@ -180,13 +182,19 @@ class RunStore:
         a second use raises. The first image stays, with its environment.
         Raises: TokenReused, SpecDiffers, DatabaseUnavailable.
         """
+        by = authority()
 
         def work(connection: Connection) -> Accepted:
             if token_id is not None and not token_store.use(connection, *token_id):
                 raise TokenReused("token: should be used once, found it used. Ask for a new one.")
             accepted = _upsert(connection, draft, now)
-            if arrived is not None:
-                _arrive(connection, accepted.run_id, arrived, environment, now)
+            if accepted.created:
+                trail_store.add(connection, by, [deeds.start(draft)], now)
+            if arrived is not None and _arrive(
+                connection, accepted.run_id, arrived, environment, now
+            ):
+                told = deeds.image(draft.key.repository_id, accepted.run_id, arrived)
+                trail_store.add(connection, by, [told], now)
             wake(connection, accepted.run_id, now)
             return accepted
 
@@ -316,13 +324,16 @@ class RunStore:
         `superseded`: the policy wants it. Safe to repeat: the first wish stays.
         """
         wish = CancelWish(by=by, at=now, superseded=superseded)
+        acting = authority()
 
         def work(connection: Connection) -> bool:
-            query = select(runs.c.state).where(runs.c.id == run_id)
-            state = connection.execute(query).scalar_one_or_none()
-            if state is None or state == State.FINISHED:
+            query = select(runs.c.state, runs.c.repository_id).where(runs.c.id == run_id)
+            row = connection.execute(query).one_or_none()
+            if row is None or row.state == State.FINISHED:
                 return False
-            _wish(connection, run_id, "cancel", wish, now)
+            if _wish(connection, run_id, "cancel", wish, now):
+                done = deeds.wished(row.repository_id, run_id, wish)
+                trail_store.add(connection, acting, [done], now)
             wake(connection, run_id, now)
             return True
 
@@ -334,11 +345,14 @@ class RunStore:
         Which run may lend to which is `images.reusable`'s to say.
         """
         lent = ImageArrived(image=lender.image, failure=None, environment=lender.environment)
+        by = authority()
 
         def work(connection: Connection) -> bool:
             if not _is_live(connection, run_id):
                 return False
-            _arrive(connection, run_id, lent, None, now)
+            if _arrive(connection, run_id, lent, None, now):
+                told = deeds.image(lender.key.repository_id, run_id, lent)
+                trail_store.add(connection, by, [told], now)
             return wake(connection, run_id, now)
 
         return self._db.write(work)
@@ -346,12 +360,15 @@ class RunStore:
     def refuse_build(self, run_id: str, reason: str, now: datetime) -> bool:
         """Note that no image will come; False: there is no such run, or it has one. Repeatable."""
         failed = ImageArrived(image=None, failure=reason)
+        by = authority()
 
         def work(connection: Connection) -> bool:
             if not _is_live(connection, run_id) or not _wish(
                 connection, run_id, "image", failed, now
             ):
                 return False
+            told = deeds.image(_repository_of(connection, run_id), run_id, failed)
+            trail_store.add(connection, by, [told], now)
             return wake(connection, run_id, now)
 
         return self._db.write(work)
@@ -361,11 +378,17 @@ class RunStore:
 
         Safe to repeat: a newer yes replaces an older one.
         """
+        by = authority()
 
         def work(connection: Connection) -> bool:
             if not _is_live(connection, run_id):
                 return False
-            _replace_wish(connection, run_id, "approval", approval, approval.at)
+            before = _wishes(connection, run_id).approval
+            if before != approval:
+                _replace_wish(connection, run_id, "approval", approval, approval.at)
+                place = _repository_of(connection, run_id)
+                done = deeds.approved(place, run_id, before, approval)
+                trail_store.add(connection, by, [done], self._db.now())
             wake(connection, run_id, approval.at)
             return True
 
@@ -376,6 +399,7 @@ class RunStore:
 
         Safe to repeat: the same key counts once. Whether it can be had, the loop says.
         """
+        by = authority()
 
         def work(connection: Connection) -> bool:
             if not _is_live(connection, run_id):
@@ -383,6 +407,8 @@ class RunStore:
             known = _wishes(connection, run_id).extensions
             if extension.key not in {one.key for one in known}:
                 _replace_wish(connection, run_id, "extend", (*known, extension), extension.at)
+                done = deeds.wished(_repository_of(connection, run_id), run_id, extension)
+                trail_store.add(connection, by, [done], self._db.now())
                 wake(connection, run_id, extension.at)
             return True
 
@@ -463,6 +489,7 @@ class RunStore:
         instance that it takes over. Then nothing of it was stored, and the run is due as it was.
         A repeat of a save that was stored is such a case.
         """
+        by = authority()
 
         def work(connection: Connection) -> bool:
             if not _pays(connection, claim.run, decision, now):
@@ -489,6 +516,7 @@ class RunStore:
                 _unlock(connection, claim)
                 return False
             _record(connection, claim.run, decision.run, now)
+            trail_store.add(connection, by, deeds.of_save(claim.run, decision.run), now)
             return True
 
         return self._db.write(work)
@@ -679,6 +707,12 @@ def _is_live(connection: Connection, run_id: str) -> bool:
     return state is not None and state != State.FINISHED
 
 
+def _repository_of(connection: Connection, run_id: str) -> int:
+    query = select(runs.c.repository_id).where(runs.c.id == run_id)
+    found: int = connection.execute(query).scalar_one()
+    return found
+
+
 def _wishes(connection: Connection, run_id: str) -> Wishes:
     query = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == run_id)
     found = {row.kind: row.body for row in connection.execute(query)}
@@ -723,10 +757,10 @@ def _arrive(
     arrived: ImageArrived,
     environment: Environment | None,
     now: datetime,
-) -> None:
-    """Note the image and what it consists of; from here on it is in use."""
+) -> bool:
+    """Note the image and what it consists of; from here on it is in use. False: it has one."""
     if not _wish(connection, run_id, "image", arrived, now):
-        return
+        return False
     kept = arrived.environment
     if kept is not None and environment is not None:
         environment_store.keep(connection, kept, environment, now)
@@ -735,6 +769,7 @@ def _arrive(
         .where(runs.c.id == run_id)
         .values(image=arrived.image, environment_id=kept.id if kept else None)
     )
+    return True
 
 
 # ── claim and save ──────────────────────────────────────────────────────────────────────────────

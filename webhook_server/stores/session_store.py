@@ -8,7 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select
 
+from webhook_server.acting import authority
 from webhook_server.auth.tokens import sha256_hex
+from webhook_server.runs.trail import Deed, DeedVerb
+from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.tables import server_state
 
@@ -28,9 +31,11 @@ class SessionStore:
         session = secrets.token_urlsafe(32)
         ends_at = (self._now() + LIFE).isoformat()
         value = f"{ends_at} {sha256_hex(api_token)}"
+        by = authority()
 
         def work(connection: Connection) -> None:
             connection.execute(insert(server_state).values(key=_key(session), value=value))
+            trail_store.add(connection, by, [_deed(DeedVerb.SIGN_IN, session)], self._now())
             self._prune(connection)
 
         self._database.write(work)
@@ -49,13 +54,24 @@ class SessionStore:
     def close(self, session: str) -> None:
         """End a session. Safe to repeat."""
         query = delete(server_state).where(server_state.c.key == _key(session))
-        self._database.write(lambda connection: connection.execute(query).rowcount)
+        by = authority()
+
+        def work(connection: Connection) -> None:
+            if connection.execute(query).rowcount:
+                trail_store.add(connection, by, [_deed(DeedVerb.SIGN_OUT, session)], self._now())
+
+        self._database.write(work)
 
     def _prune(self, connection: Connection) -> None:
         ours = server_state.c.key.startswith(_PREFIX)
         past = server_state.c.value < self._now().isoformat()  # ISO 8601 in UTC sorts by time
         for key in connection.scalars(select(server_state.c.key).where(ours, past)).all():
             connection.execute(delete(server_state).where(server_state.c.key == key))
+
+
+def _deed(verb: DeedVerb, session: str) -> Deed:
+    # A part of the digest: it tells sessions apart, and opens none.
+    return Deed(verb=verb, subject=f"session {_key(session).removeprefix(_PREFIX)[:12]}")
 
 
 def _key(session: str) -> str:

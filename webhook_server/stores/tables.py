@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -23,6 +24,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
+    text,
 )
 
 metadata = MetaData(
@@ -95,6 +98,13 @@ deliveries = Table(
     Column("lock_token", String(32)),
     Column("lock_until", Moment),
     Index("ix_deliveries_due_at", "due_at"),
+    # Of parked ones alone, which are few: they are counted at each look at /metrics.
+    Index(
+        "ix_deliveries_parked",
+        "seq",
+        sqlite_where=text("state = 'parked'"),
+        postgresql_where=text("state = 'parked'"),
+    ),
 )
 
 #: One row a run. `doc` is the whole Run (cynthus.codec); the other columns are for finding it.
@@ -256,6 +266,12 @@ publications = Table(
     Column("lock_token", String(32)),
     Column("lock_until", Moment),
     Index("ix_publications_due_at", "due_at"),
+    Index(  # as of parked deliveries
+        "ix_publications_refused",
+        "kind",
+        sqlite_where=text("state = 'refused'"),
+        postgresql_where=text("state = 'refused'"),
+    ),
 )
 
 #: One row a pull request where something of ours happened. `doc` is the Pull (cynthus.codec).
@@ -345,3 +361,77 @@ handled_intents = Table(
     Column("proof", JSON, nullable=False),  # who, permission, when
     Column("allowed", Boolean, nullable=False),
 )
+
+
+#: Who did what, why, by which right. Rows are added only: see the guard below.
+trail = Table(
+    "trail",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("verb", String(16), nullable=False),  # runs.trail.DeedVerb
+    Column("done", Boolean, nullable=False),  # False: refused, and the text says why
+    Column("text", Text, nullable=False),
+    Column("actor_kind", String(16), nullable=False),
+    Column("actor_id", BigInteger),  # GitHub's
+    Column("actor", Text, nullable=False),  # a login, an instance's name
+    Column("actor_folded", Text, nullable=False),  # to be found in any case of letters
+    Column("source", Text, nullable=False),
+    Column("proof", JSON, nullable=False),
+    Column("repository_id", BigInteger, nullable=False),  # 0: none
+    Column("run_id", String(16)),
+    Column("subject", Text, nullable=False),
+    Column("before", JSON, nullable=False),
+    Column("after", JSON, nullable=False),
+    Column("once", String(300), unique=True),
+    Index("ix_trail_at", "at"),
+    Index("ix_trail_run_id_seq", "run_id", "seq"),
+    Index("ix_trail_repository_id_seq", "repository_id", "seq"),
+    Index("ix_trail_actor_folded_seq", "actor_folded", "seq"),
+    Index("ix_trail_verb_seq", "verb", "seq"),
+    sqlite_autoincrement=True,  # a number is never given twice, even after a purge of all rows
+)
+
+#: server_state: rows of the trail older than this may be deleted, in the transaction that says so.
+PURGE_BEFORE = "trail_purge_before"
+
+# The database itself refuses what would rewrite the trail, whoever's program asks for it.
+_GUARDS = {
+    "sqlite": (
+        """
+CREATE TRIGGER trail_no_update BEFORE UPDATE ON trail
+BEGIN SELECT RAISE(ABORT, 'the trail is append-only'); END""",
+        """
+CREATE TRIGGER trail_no_delete BEFORE DELETE ON trail
+WHEN NOT EXISTS (
+  SELECT 1 FROM server_state WHERE key = 'trail_purge_before' AND OLD.at < value
+)
+BEGIN SELECT RAISE(ABORT, 'the trail is append-only'); END""",
+    ),
+    "postgresql": (
+        """
+CREATE FUNCTION trail_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'DELETE' AND EXISTS (
+    SELECT 1 FROM server_state WHERE key = 'trail_purge_before'
+      AND to_char(OLD.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') < value
+  ) THEN
+    RETURN OLD;
+  END IF;
+  RAISE EXCEPTION 'the trail is append-only';
+END $$""",
+        """
+CREATE TRIGGER trail_no_change BEFORE UPDATE OR DELETE ON trail
+FOR EACH ROW EXECUTE FUNCTION trail_guard()""",
+        """
+CREATE TRIGGER trail_no_truncate BEFORE TRUNCATE ON trail
+FOR EACH STATEMENT EXECUTE FUNCTION trail_guard()""",
+    ),
+}
+for _dialect, _statements in _GUARDS.items():
+    for _statement in _statements:
+        event.listen(
+            trail,
+            "after_create",
+            DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
+        )

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, or_, select, update
 
 from cynthus.codec import decode, encode
+from webhook_server.acting import authority
+from webhook_server.runs import deeds
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import Attempt, Kept, Offer, Run
 from webhook_server.runs.policy import policy_of
 from webhook_server.runs.warm import idle_usd, kept, worst_usd
+from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.tables import kept_instances as table
 
@@ -77,7 +80,7 @@ class WarmStore:
             .where(table.c.kept_by == one.kept_by, table.c.ended_at.is_(None))
             .values(ended_at=now)
         )
-        return self._db.write(lambda connection: connection.execute(statement).rowcount) == 1
+        return self._end(statement, now) == 1
 
     def end_of(self, repository_id: int, run_ids: Iterable[str], now: datetime) -> int:
         """Let nobody take what these runs of a repository keep; return how much that is.
@@ -93,7 +96,19 @@ class WarmStore:
             )
             .values(ended_at=now)
         )
-        return self._db.write(lambda connection: connection.execute(statement).rowcount)
+        return self._end(statement, now)
+
+    def _end(self, statement: Update, now: datetime) -> int:
+        by = authority()
+        told = statement.returning(table.c.repository_id, table.c.run_id, table.c.machine)
+
+        def work(connection: Connection) -> int:
+            rows = connection.execute(told).all()
+            done = [deeds.given_back(row.repository_id, row.run_id, row.machine) for row in rows]
+            trail_store.add(connection, by, done, now)
+            return len(rows)
+
+        return self._db.write(work)
 
     def gone(self, one: Kept, at: datetime) -> None:
         """Note that the provider said "not found": from here on it costs nothing."""

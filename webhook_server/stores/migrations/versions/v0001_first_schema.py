@@ -16,6 +16,7 @@ def upgrade() -> None:
     """Make every table; what later versions change is in later files."""
     _make_runs()
     _make_pull_tables()
+    _make_trail()
     op.create_table(
         "build_leases",
         sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -54,6 +55,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("guid", name=op.f("uq_deliveries_guid")),
     )
     op.create_index("ix_deliveries_due_at", "deliveries", ["due_at"], unique=False)
+    op.create_index(
+        "ix_deliveries_parked",
+        "deliveries",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("state = 'parked'"),
+        postgresql_where=sa.text("state = 'parked'"),
+    )
     op.create_table(
         "environments",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -165,6 +174,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subject", "kind", name=op.f("pk_publications")),
     )
     op.create_index("ix_publications_due_at", "publications", ["due_at"], unique=False)
+    op.create_index(
+        "ix_publications_refused",
+        "publications",
+        ["kind"],
+        unique=False,
+        sqlite_where=sa.text("state = 'refused'"),
+        postgresql_where=sa.text("state = 'refused'"),
+    )
     op.create_table(
         "repositories",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -294,3 +311,68 @@ def _make_pull_tables() -> None:
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("repository_id", "number", name=op.f("pk_pulls")),
     )
+
+
+def _make_trail() -> None:
+    op.create_table(
+        "trail",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("verb", sa.String(length=16), nullable=False),
+        sa.Column("done", sa.Boolean(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("actor_kind", sa.String(length=16), nullable=False),
+        sa.Column("actor_id", sa.BigInteger(), nullable=True),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("actor_folded", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("proof", sa.JSON(), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("run_id", sa.String(length=16), nullable=True),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("before", sa.JSON(), nullable=False),
+        sa.Column("after", sa.JSON(), nullable=False),
+        sa.Column("once", sa.String(length=300), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_trail")),
+        sa.UniqueConstraint("once", name=op.f("uq_trail_once")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_trail_at", "trail", ["at"], unique=False)
+    for column in ("run_id", "repository_id", "actor_folded", "verb"):
+        op.create_index(f"ix_trail_{column}_seq", "trail", [column, "seq"], unique=False)
+    for statement in _GUARDS[op.get_bind().dialect.name]:
+        op.execute(sa.DDL(statement.replace("%", "%%")))  # type: ignore[no-untyped-call]
+
+
+_GUARDS = {
+    "sqlite": (
+        """
+CREATE TRIGGER trail_no_update BEFORE UPDATE ON trail
+BEGIN SELECT RAISE(ABORT, 'the trail is append-only'); END""",
+        """
+CREATE TRIGGER trail_no_delete BEFORE DELETE ON trail
+WHEN NOT EXISTS (
+  SELECT 1 FROM server_state WHERE key = 'trail_purge_before' AND OLD.at < value
+)
+BEGIN SELECT RAISE(ABORT, 'the trail is append-only'); END""",
+    ),
+    "postgresql": (
+        """
+CREATE FUNCTION trail_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'DELETE' AND EXISTS (
+    SELECT 1 FROM server_state WHERE key = 'trail_purge_before'
+      AND to_char(OLD.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') < value
+  ) THEN
+    RETURN OLD;
+  END IF;
+  RAISE EXCEPTION 'the trail is append-only';
+END $$""",
+        """
+CREATE TRIGGER trail_no_change BEFORE UPDATE OR DELETE ON trail
+FOR EACH ROW EXECUTE FUNCTION trail_guard()""",
+        """
+CREATE TRIGGER trail_no_truncate BEFORE TRUNCATE ON trail
+FOR EACH STATEMENT EXECUTE FUNCTION trail_guard()""",
+    ),
+}
