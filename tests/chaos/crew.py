@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from cynthus.codec import decode, encode
 from cynthus.wire import (
@@ -57,7 +57,7 @@ class Crew:
     _agents: dict[str, threading.Thread] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Self:
         self._watcher = threading.Thread(target=self._watch, name="crew")
         self._watcher.start()
         return self

@@ -26,7 +26,7 @@ class Link:
     port: int = 0
     delay_s: float = 0.0
     bytes_per_s: float = 0.0  # 0: as fast as it goes
-    refused: int = 0  # connections that found the link cut
+    met: int = 0  # pieces and connections that found the link harmed
     _is_cut: bool = False
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
     _ends: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -85,9 +85,9 @@ class Link:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._ends.add(writer)
         try:
+            self._meet()
             await self._flows.wait()
             if self._is_cut:
-                self.refused += 1
                 return
             there = await self._target()
             if there is None:
@@ -104,6 +104,9 @@ class Link:
         finally:
             self._close(writer)
 
+    def _meet(self) -> None:
+        self.met += self._is_cut or self.delay_s > 0 or not self._flows.is_set()
+
     async def _target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """Connect to a target that listens, each in its turn."""
         first = next(self._turn)
@@ -115,6 +118,7 @@ class Link:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(PIECE_BYTES):
+            self._meet()
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
             if self.bytes_per_s:

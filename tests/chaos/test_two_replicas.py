@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
@@ -96,11 +97,9 @@ def test_a_replica_that_is_told_to_stop_hands_over_and_is_gone(stage: Stage) -> 
 
 def follow(stage: Stage, run_id: str) -> None:
     """Read a run's feed to its end; a stream that is closed is opened again where it was."""
-    after = 0
-    while True:
-        try:
+    after, ended = 0, False
+    while not ended:
+        with contextlib.suppress(CynthusError, OSError):
             for event in stage.client.follow(run_id, after):
                 after = event.seq
-            return
-        except (CynthusError, OSError):
-            continue
+                ended = event.kind == "state" and event.body["state"] == "finished"

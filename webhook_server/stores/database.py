@@ -28,7 +28,7 @@ from sqlalchemy.exc import OperationalError
 
 from cynthus.errors import UserError
 from webhook_server.stores import schema
-from webhook_server.stores.engines import ServerLock, open_engine
+from webhook_server.stores.engines import ANSWER_LIMIT_S, ServerLock, open_engine
 from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
 from webhook_server.stores.writer import DatabaseUnavailable, T, Work, Writer
 
@@ -38,13 +38,15 @@ CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent 
 class Database:
     """Holds the connections. On SQLite also the right to be the only server of the file."""
 
-    def __init__(self, url: str, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, url: str, *, now: Callable[[], datetime], answer_limit_s: float = ANSWER_LIMIT_S
+    ) -> None:
         address = make_url(url)
         self._check(address.drivername, address.database)
         self.now = now
         self._lock = _server_lock(address.database) if _is_sqlite(address.drivername) else None
-        self._reading = open_engine(address, writes=False)
-        self._writing = open_engine(address, writes=True)
+        self._reading = open_engine(address, writes=False, answer_limit_s=answer_limit_s)
+        self._writing = open_engine(address, writes=True, answer_limit_s=answer_limit_s)
         self._writer = Writer(self._writing)
 
     @property
