@@ -23,7 +23,7 @@ _MARK = os.environ.setdefault("PYTEST_RUN_OF_CYNTHUS", uuid.uuid4().hex)
 _LOCAL_NAMES = {"localhost", ""}
 # From what waits for programs to what computes: `make test` hands whole files out in this order, so
 # that no worker is left alone with a long one at the end, and short ones fill the gaps.
-_FOLDERS = ("flow", "action", "contract", "doors", "stores", "engine", "unit")
+_FOLDERS = ("flow", "chaos", "action", "contract", "doors", "stores", "engine", "unit")
 # Files that take most of a minute, though no test of theirs takes ten seconds.
 _LONG = ("flow/test_asks.py", "engine/test_histories.py", "flow/test_setup.py")
 

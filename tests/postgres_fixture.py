@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,43 @@ def server_programs() -> Path | None:
     return found[-1].parent if found else None
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A server that a test may end and start again."""
+
+    folder: Path
+    programs: Path
+    port: int
+    #: Whether what was committed survives the end of its processes (a power cut it does not).
+    durable: bool
+
+    @property
+    def url(self) -> str:
+        """Return the address of its empty database `postgres`."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._control(*_start(self))
+
+    def stop(self, mode: str = "immediate") -> None:
+        """End it: `fast` ends its clients' sessions first, `immediate` is a crash."""
+        self._control("-D", self.folder / "data", "-m", mode, "stop")
+
+    def _control(self, *words: object) -> None:
+        _as_postgres(self.folder, [self.programs / "pg_ctl", *words])
+
+
 @contextmanager
 def a_server() -> Iterator[str]:
     """Run a server until the block ends; gives the URL of its empty database `postgres`."""
+    with a_postgres(durable=False) as postgres:
+        yield postgres.url
+
+
+@contextmanager
+def a_postgres(*, durable: bool) -> Iterator[Postgres]:
+    """Run a server until the block ends; it must run at the end."""
     programs = server_programs()
     if programs is None:
         _absent("no /usr/lib/postgresql/*/bin/initdb here: apt-get install postgresql")
@@ -38,14 +73,12 @@ def a_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="cynthus-postgres-", dir=home))
     try:
         _as_postgres(folder, [programs / "initdb", "-D", folder / "data", "-A", "trust", "-N"])
-        port = free_port()
-        _as_postgres(folder, [programs / "pg_ctl", *_start(folder, port)])
+        postgres = Postgres(folder, programs, free_port(), durable)
+        postgres.start()
         try:
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+            yield postgres
         finally:
-            _as_postgres(
-                folder, [programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"]
-            )
+            postgres.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -69,13 +102,16 @@ def drop(url: str) -> None:
     engine.dispose()
 
 
-def _start(folder: Path, port: int) -> list[object]:
-    # Tests need no durability: the machine's disk is shared by all of them.
+def _start(postgres: Postgres) -> list[object]:
+    # Tests need no power cuts: the machine's disk is shared by all of them.
     options = (
-        f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder}"
-        " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
-        " -c shared_buffers=16MB -c max_connections=60 -c min_wal_size=32MB -c max_wal_size=64MB"
+        f"-c listen_addresses=127.0.0.1 -p {postgres.port}"
+        f" -c unix_socket_directories={postgres.folder}"
+        f" -c fsync=off -c synchronous_commit={'on' if postgres.durable else 'off'}"
+        " -c full_page_writes=off -c shared_buffers=16MB -c max_connections=60"
+        " -c min_wal_size=32MB -c max_wal_size=64MB"
     )
+    folder = postgres.folder
     return ["-D", folder / "data", "-l", folder / "log", "-w", "-o", options, "start"]
 
 

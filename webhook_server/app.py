@@ -72,6 +72,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DRAIN_S = 15  # of the 30 s that supervisors grant, while the loops end as well
+# What is waited for after a signal ends by itself before this, but for a database or a service that
+# is silent: what it leaves undone is repeated, as after a crash.
+END_S = 27.0
 KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
 Notice = Callable[[], None]
 _ID_LETTERS = string.ascii_lowercase + string.digits
@@ -362,9 +365,11 @@ def _agent_builder() -> Callable[[Path], None] | None:
 class _Uvicorn(uvicorn.Server):
     """uvicorn, telling when it serves and when it is asked to stop: it offers methods for both."""
 
-    def __init__(self, config: uvicorn.Config, *, started: Notice, stopping: Notice) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *, started: Notice, stopping: Notice, signalled: Notice
+    ) -> None:
         super().__init__(config)
-        self._started, self._stopping = started, stopping
+        self._started, self._stopping, self._signalled = started, stopping, signalled
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, then say so."""
@@ -374,6 +379,7 @@ class _Uvicorn(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Let long answers end, since uvicorn waits for them."""
+        self._signalled()
         self._stopping()
         super().handle_exit(sig, frame)
 
@@ -383,7 +389,13 @@ class _Uvicorn(uvicorn.Server):
         self.should_exit = True
 
 
-def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: None) -> _Uvicorn:
+def http_server(
+    doors: Doors,
+    *,
+    started: Notice,
+    stopping: Notice = lambda: None,
+    signalled: Notice = lambda: None,
+) -> _Uvicorn:
     """Return the HTTP server, not yet serving."""
     config = uvicorn.Config(
         doors.front,
@@ -405,7 +417,7 @@ def http_server(doors: Doors, *, started: Notice, stopping: Notice = lambda: Non
         doors.readers.stop()
         stopping()
 
-    return _Uvicorn(config, started=started, stopping=stop)
+    return _Uvicorn(config, started=started, stopping=stop, signalled=signalled)
 
 
 def serve(
@@ -540,7 +552,8 @@ def _serve_doors(
         # uvicorn hands the signal on when it is done; what follows must still be done.
         signal.signal(number, lambda *_: renewal.give_up() if renewal else None)
     stopping = running.ask_to_stop if running else lambda: None
-    server = http_server(doors, started=started, stopping=stopping)
+    signalled = _end_in_time if line is None else lambda: None  # embedded, it first ends its runs
+    server = http_server(doors, started=started, stopping=stopping, signalled=signalled)
     if line is not None:
         charge = embedded.Charge(runs=parts.runs, bell=parts.bell, now=parts.now)
         embedded.live_by(line, charge, server.stop)
@@ -553,6 +566,19 @@ def _prepare(doors: Doors, *, embedded: bool) -> None:
     doors.pages.get()
     if embedded:  # its one request comes once the image is built: there is time until then
         prepare()
+
+
+def _end_in_time() -> None:
+    """End the program before its supervisor kills it, whatever it still waits for."""
+
+    def end() -> None:
+        log.warning("stopped without waiting any longer, another server repeats what is left")
+        logging.shutdown()
+        os._exit(0)
+
+    guard = threading.Timer(END_S, end)
+    guard.daemon = True  # else the program would wait for it
+    guard.start()
 
 
 def _tell_ready(settings: Settings, url: str) -> None:
@@ -571,6 +597,7 @@ def _wait_for_signal(renewal: Renewal | None) -> None:
         if renewal is not None:
             renewal.give_up()
         stopping.set()
+        _end_in_time()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

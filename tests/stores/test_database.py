@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, insert, inspect, select, text
+from sqlalchemy import Connection, create_engine, insert, inspect, make_url, select, text
 
 from cynthus.errors import UserError
+from tests.chaos.proxy import Links
 from tests.stores.conftest import NOON
 from webhook_server.stores import schema
-from webhook_server.stores.database import Database, insert_once
-from webhook_server.stores.engines import open_engine
+from webhook_server.stores.database import Database, connect, insert_once
+from webhook_server.stores.engines import open_engine, unhurried
 from webhook_server.stores.tables import server_state
 from webhook_server.stores.writer import DatabaseUnavailable
 
@@ -111,11 +113,33 @@ def test_an_older_database_is_migrated(empty_url: str, open_database: Opener) ->
     assert database.state("nothing") is None
 
 
-@pytest.mark.case("R15")
-def test_a_newer_schema_is_refused_with_what_to_do(db: Database) -> None:
+def made_by_a_newer_server(db: Database, *, oldest: str | None) -> None:
+    """Stamp the database as a newer server leaves it, for servers from `oldest` on."""
     db.write(lambda c: c.execute(text("UPDATE alembic_version SET version_num='9999'")) and 0)
+    db.write(lambda c: c.execute(text("DELETE FROM server_state WHERE key='schema_oldest'")) and 0)
+    if oldest is not None:
+        db.set_state("schema_oldest", oldest)
+
+
+@pytest.mark.case("R15")
+@pytest.mark.parametrize("oldest", [None, "0002", "9999"])
+def test_a_newer_schema_is_refused_with_what_to_do(db: Database, oldest: str | None) -> None:
+    made_by_a_newer_server(db, oldest=oldest)
     with pytest.raises(UserError, match="made by a newer server"):
         db.migrate()
+
+
+@pytest.mark.parametrize("oldest", ["0000", schema.HEAD])
+def test_a_newer_schema_whose_maker_knows_this_server_is_left_as_it_is(
+    db: Database, oldest: str
+) -> None:
+    made_by_a_newer_server(db, oldest=oldest)
+    db.migrate()
+    with db.read() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [
+            ("9999",)
+        ]
+    assert db.state("schema_oldest") == oldest
 
 
 def test_tables_of_another_program_are_refused(empty_url: str, open_database: Opener) -> None:
@@ -298,6 +322,53 @@ def test_a_connection_that_died_is_replaced(postgres_url: str, open_database: Op
         )
     killer.dispose()
     assert database.write(put("after"))
+
+
+def test_a_database_that_falls_silent_is_an_error_and_not_a_wait(
+    postgres_url: str, links: Links
+) -> None:
+    address = make_url(postgres_url)
+    link = links.to(int(address.port or 0))
+    through = address.set(port=link.port).render_as_string(hide_password=False)
+    database = Database(through, now=lambda: NOON, connect=partial(connect, answer_limit_s=0.5))
+    database.migrate()
+    link.hold()
+    with pytest.raises(DatabaseUnavailable):
+        database.write(put("in vain"))
+    with pytest.raises(DatabaseUnavailable), database.read() as connection:
+        connection.execute(text("SELECT 1"))
+    link.heal()
+    assert database.write(put("after"))
+    assert database.state("after") == "x"
+    database.close()
+
+
+@pytest.fixture
+def links() -> Iterator[Links]:
+    made = Links()
+    yield made
+    made.close()
+
+
+def test_a_migration_may_take_its_time(postgres_url: str, open_database: Opener) -> None:
+    database = Database(
+        postgres_url, now=lambda: NOON, connect=partial(connect, answer_limit_s=0.3)
+    )
+
+    def work(connection: Connection) -> list[Any]:
+        with unhurried(connection):
+            connection.execute(text("SELECT pg_sleep(0.7)"))
+            asked = [
+                connection.execute(text(f"SHOW {limit}")).scalar_one()
+                for limit in ("statement_timeout", "lock_timeout")
+            ]
+        return asked
+
+    assert database.write(work) == ["0", "0"]
+    with pytest.raises(DatabaseUnavailable):
+        database.write(lambda c: c.execute(text("SELECT pg_sleep(5)")).all())
+    database.close()
+    assert open_database(postgres_url).state is not None
 
 
 def run_together(works: list[Callable[[], Any]]) -> None:

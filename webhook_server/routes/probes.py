@@ -12,6 +12,7 @@ from webhook_server.routes.answers import Door, HttpRefusal, Receive, Scope, Sen
 from webhook_server.routes.parts import Parts
 
 READY_FOR = timedelta(seconds=1)  # a probe writes to the disk: strangers must not make it busy
+ANSWER_LIMIT_S = 5.0  # probes of load balancers wait as long, or less, and take silence for death
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _METRICS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -27,13 +28,27 @@ async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def readyz(parts: Parts) -> Door:
-    """Return the door that answers 200 while the database takes writes and every loop moves."""
+    """Return the door that answers 200 while the database takes writes and every loop moves.
+
+    A database that is silent is told as well: a second question waits for the first one's thread.
+    """
     last: list[tuple[datetime, str]] = []
+    asking: list[asyncio.Task[str]] = []
+
+    async def found() -> str:
+        if not asking:
+            asking.append(asyncio.create_task(asyncio.to_thread(_fault, parts)))
+        [task] = asking
+        done, _ = await asyncio.wait([task], timeout=ANSWER_LIMIT_S)
+        if not done:
+            return "the database does not answer"
+        asking[:] = []
+        return task.result()
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
         if not last or parts.now() - last[0][0] >= READY_FOR:
-            last[:] = [(parts.now(), await asyncio.to_thread(_fault, parts))]
+            last[:] = [(parts.now(), await found())]
         fault = last[0][1]
         status, text = (503, f"not ready: {fault}\n") if fault else (200, "ready\n")
         await answer(send, status, text.encode(), [_TEXT])

@@ -28,7 +28,13 @@ from sqlalchemy.exc import OperationalError
 
 from cynthus.errors import UserError
 from webhook_server.stores import schema
-from webhook_server.stores.engines import LEASE_CLOCK, LeaseClock, ServerLock, open_engine
+from webhook_server.stores.engines import (
+    ANSWER_LIMIT_S,
+    LEASE_CLOCK,
+    LeaseClock,
+    ServerLock,
+    open_engine,
+)
 from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
 from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work, Writer
 
@@ -66,12 +72,15 @@ class Connections:
     lock: ServerLock | None = None  # the right to be the only server of a SQLite file
 
 
-def connect(url: str) -> Connections:
+def connect(url: str, *, answer_limit_s: float = ANSWER_LIMIT_S) -> Connections:
     """Return the connections to a database. Raises: UserError, if the URL names none of ours."""
     address = make_url(url)
     _check(address.drivername, address.database)
     lock = _server_lock(address.database) if _is_sqlite(address.drivername) else None
-    reading, writing = (open_engine(address, writes=writes) for writes in (False, True))
+    reading, writing = (
+        open_engine(address, writes=writes, answer_limit_s=answer_limit_s)
+        for writes in (False, True)
+    )
     return Connections(
         reading=reading,
         writing=Writer(writing),

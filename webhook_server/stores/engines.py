@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from sqlalchemy import (
     event,
     func,
     literal,
+    text,
 )
 
 from cynthus.errors import UserError
@@ -27,11 +30,17 @@ from webhook_server.stores.tables import Moment
 
 BUSY_TIMEOUT_MS = 5_000  # a backup program may hold the file for moments; nobody else writes
 READERS = 8  # two cores' worth of doors and loops; a reader holds one for milliseconds
-# A statement that takes longer is stuck; a dead peer must not keep rows locked for ever.
+# A statement that takes longer is stuck. A replica that is paused in a transaction, or whose machine
+# is gone, must not keep locks for long: nothing of ours waits for anybody in one, and what it was
+# doing is done again. That ends before those give up who wait for the lock.
 _POSTGRES_OPTIONS = (
-    "-c timezone=UTC -c statement_timeout=30000 -c lock_timeout=10000"
-    " -c idle_in_transaction_session_timeout=60000"
+    "-c timezone=UTC -c statement_timeout=15000 -c lock_timeout=10000"
+    " -c idle_in_transaction_session_timeout=5000"
 )
+# PostgreSQL ends a statement by itself before this; what is still silent then is gone, or the way
+# to it is. Without a limit of ours a thread would wait for ever: TCP asks after two hours.
+ANSWER_LIMIT_S = 20.0
+CONNECT_LIMIT_S = 10  # whole seconds: https://www.postgresql.org/docs/current/libpq-connect.html
 
 #: The execution option under which an engine names the clock that its leases live by.
 LEASE_CLOCK = "cynthus_lease_clock"
@@ -62,19 +71,54 @@ class PostgresClock:
         return self.now() + literal(duration, Interval())
 
 
-def open_engine(url: URL, *, writes: bool) -> Engine:
-    """Return an engine for the writer thread, or one for readers."""
+def open_engine(url: URL, *, writes: bool, answer_limit_s: float = ANSWER_LIMIT_S) -> Engine:
+    """Return an engine for the writer thread, or one for readers.
+
+    PostgreSQL has `answer_limit_s` seconds for each answer; then the connection is closed, and the
+    asker gets an error as if it had been cut.
+    """
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, writes=writes)
-    return create_engine(
+    engine = create_engine(
         url,
         json_serializer=_to_json,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,  # a failover leaves dead connections in the pool
         pool_size=1 if writes else READERS,
-        connect_args={"options": _POSTGRES_OPTIONS},
         execution_options={LEASE_CLOCK: PostgresClock()},
+        connect_args={
+            "options": _POSTGRES_OPTIONS,
+            "connect_timeout": max(1, min(CONNECT_LIMIT_S, int(answer_limit_s))),
+        },
     )
+    event.listen(engine, "do_connect", partial(_connect, answer_limit_s))
+    return engine
+
+
+def _connect(
+    answer_limit_s: float, _dialect: object, _record: object, words: Any, options: Any
+) -> object:
+    from webhook_server.stores.limited_connection import LimitedConnection  # only for PostgreSQL
+
+    connection = LimitedConnection.connect(*words, **options)
+    connection.answer_limit_s = answer_limit_s
+    return connection
+
+
+@contextmanager
+def unhurried(connection: Connection) -> Iterator[None]:
+    """Lift every limit from a transaction of PostgreSQL's: a migration may take its time."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(text(f"SET LOCAL {limit} = 0"))
+    driver: Any = connection.connection.driver_connection
+    usual, driver.answer_limit_s = driver.answer_limit_s, None
+    try:
+        yield
+    finally:
+        driver.answer_limit_s = usual
 
 
 def _sqlite(url: URL, *, writes: bool) -> Engine:

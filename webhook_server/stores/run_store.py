@@ -56,6 +56,7 @@ from webhook_server.stores import (
     event_store,
     instance_store,
     publication_store,
+    schema,
     token_store,
     trail_store,
     warm_store,
@@ -70,6 +71,8 @@ log = logging.getLogger(__name__)
 # Any number that no other program uses: replicas give out numbers in turn.
 _ORDER_LOCK = 0x6379_6E74_6875_7302
 
+# In a rolling upgrade old and new servers look in turn: the run waits for few of these.
+_LEFT_FOR = timedelta(seconds=5)
 _UNREADABLE = "the server cannot read its record of this run; its instances are given back"
 
 _LIST = (
@@ -459,7 +462,10 @@ class RunStore:
             run = decode(Run, row.doc)
         except UserError as error:
             log.error("run unreadable run=%s fault=%s", row.id, error)  # noqa: TRY400 - said whole
-            _park_unreadable(connection, row.id, now)
+            if schema.is_newer(connection):
+                _leave(connection, row.id, now)
+            else:
+                _park_unreadable(connection, row.id, now)
             return None
         token = self._new_token()
         connection.execute(
@@ -954,6 +960,12 @@ def _read(doc: Any) -> Run:
         return decode(Run, doc)
     except UserError as error:  # the user has nothing to mend here
         raise RunUnreadable(_UNREADABLE) from error
+
+
+def _leave(connection: Connection, run_id: str, now: datetime) -> None:
+    """Leave a row to the newer servers, one of which wrote it; look in vain a little later."""
+    later = now + _LEFT_FOR
+    connection.execute(update(runs).where(runs.c.id == run_id).values(look_again_at=later))
 
 
 def _park_unreadable(connection: Connection, run_id: str, now: datetime) -> None:

@@ -24,6 +24,7 @@ BATCH = 256  # beyond this the fsync is no longer what a work costs
 # Works of loops in a commit that somebody at a door waits for. A pass writes for 1 to 2 ms: four
 # of them are what a door may wait for; with none, a door that is always busy would starve them.
 BESIDE_DOORS = 4
+CLOSE_S = 2.0  # a full queue takes less; more, and a server that is told to stop would be killed
 TRIES = 5  # of one work that PostgreSQL asks to repeat: more means a fault, not bad luck
 # serialization_failure and deadlock_detected, "retry the transaction":
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
@@ -95,13 +96,12 @@ class Writer:
         return answer
 
     def close(self) -> None:
-        """Finish what is queued, then end the thread."""
+        """Finish what is queued, then end the thread; a database that is silent is left to it."""
         with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._jobs.put(None)
-        self._thread.join()
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+        self._thread.join(CLOSE_S)
 
     def _serve(self) -> None:
         line, more = _Line(), True
