@@ -18,6 +18,10 @@ import pytest
 from tests.leftovers import leftovers
 
 _TESTS = Path(__file__).parent
+# Thousands of programs are started here: each would compile anew what it imports of ours, and each
+# worker write the asserts of every test anew, where an environment forbids to keep the outcome.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # In the environment of all that the tests start; workers of xdist have it from their controller.
 _MARK = os.environ.setdefault("PYTEST_RUN_OF_CYNTHUS", uuid.uuid4().hex)
 _LOCAL_NAMES = {"localhost", ""}

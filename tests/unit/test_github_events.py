@@ -61,7 +61,7 @@ def port(inbox: Inbox, request: pytest.FixtureRequest) -> Iterator[int]:
     yield listener.getsockname()[1]
     server.should_exit = True
     server.force_exit = True
-    thread.join(10)
+    thread.join(60)
     listener.close()
 
 
@@ -243,7 +243,7 @@ def test_exactly_the_largest_payload_is_taken(port: int, inbox: Inbox) -> None:
 def test_w12_w13_a_body_that_never_comes_is_cut_and_others_are_served(
     port: int, inbox: Inbox
 ) -> None:
-    waiting = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(100)]
+    waiting = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(100)]
     for connection in waiting:
         connection.sendall(head(good(Content_Length="1000")) + b"{")
     begun = Stopwatch()
