@@ -8,6 +8,8 @@ STAMP := .venv/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -
 EXAMPLE ?= digits
 ONLY ?=
 LONG ?=
+# What Python has compiled is kept: programs that start a hundred times read it back.
+unexport PYTHONDONTWRITEBYTECODE
 # Three for two processors: the tests wait for programs half of the time. Whole files are handed out, since
 # a file's services are started once, in the order of tests/conftest.py: the long ones first.
 WORKERS ?= 3

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import itertools
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 START_LIMIT_S = 60.0  # a cold machine with two busy cores starts Python programs in seconds
 STOP_LIMIT_S = 30.0  # the server promises to drain within 30 s
+TICK_S = 0.02  # a hundredth of what programs take to start, and a look costs next to nothing
 PORTS = range(10_000, 29_000)  # below 32768, where the kernel's own begin, and 29500, where gangs'
-TRIES = 100  # a machine on which so many are taken in a row is broken
+SHARE = 100  # ports of one process: a stage takes five, and they are asked for one after another
+# One for each user of the machine: nobody may open another's files there.
+PORTS_FOLDER = Path(tempfile.gettempdir()) / f"cynthus-ports-{os.geteuid()}"
+_held: list[IO[str]] = []  # open as long as this process is: whoever closes it gives the ports away
 
 
 class StageError(Exception):
@@ -96,28 +105,49 @@ def wait_until(
 ) -> None:
     """Wait until `ready()`; raises StageError with the program's log when it never is."""
     tick = threading.Event()
-    for _ in range(int(limit_s / 0.05)):
+    for _ in range(int(limit_s / TICK_S)):
         if ready():
             return
         if program is not None and not program.running:
             raise StageError(f"{what}: the program ended at once. Its log ends:\n{program.tail()}")
-        tick.wait(0.05)
+        tick.wait(TICK_S)
     log = f" Its log ends:\n{program.tail()}" if program else ""
     raise StageError(f"{what}: not ready within {limit_s:.0f} s.{log}")
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing uses now and no outgoing connection takes later.
+    """Return a loopback port that nothing uses now and nobody else takes before its server does.
 
     Port 0 would give one of those that the kernel also gives to outgoing connections, and each of
     these may take it while a server is started on it, or started again: ip_local_port_range in
-    https://docs.kernel.org/networking/ip-sysctl.html. Raises StageError when there is none.
+    https://docs.kernel.org/networking/ip-sysctl.html. Other processes that ask here have ports of
+    their own. Raises StageError when there is none.
     """
-    for port in random.sample(PORTS, k=TRIES):
+    for port in itertools.islice(_own_ports(), SHARE):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
     raise StageError(f"ports {PORTS.start} to {PORTS.stop - 1}: should have a free one, found none")
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """Return the ports of this process alone, over and over: given anew after all others.
+
+    The kernel takes the lock from a process that ends: https://man7.org/linux/man-pages/man2/flock.2.html.
+    """
+    PORTS_FOLDER.mkdir(exist_ok=True)
+    shares = range(PORTS.start, PORTS.stop, SHARE)
+    for first in random.sample(shares, k=len(shares)):
+        lock = (PORTS_FOLDER / str(first)).open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _held.append(lock)
+        return itertools.cycle(range(first, first + SHARE))
+    raise StageError(f"{PORTS_FOLDER}: {len(shares)} processes should not hold all ports at once")
 
 
 def answers(port: int) -> bool:

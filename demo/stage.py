@@ -36,7 +36,8 @@ from demo.services import Engine, Registry, docker_engine, forget_images, regist
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = "acme"
 PERSON = "mira"
-END_LIMIT_S = 20.0  # a command gets ten seconds between SIGTERM and SIGKILL
+END_LIMIT_S = 60.0  # a command gets ten seconds between SIGTERM and SIGKILL
+LOOK_EACH_S = 0.1  # a look costs a few milliseconds of both programs
 REQUEST_LIMIT_S = 60.0  # the simulators answer in milliseconds; a busy machine gets a minute
 
 
@@ -170,23 +171,23 @@ class Stage:
     def wait_for_run(self, commit: str, limit_s: float = 60.0) -> str:
         """Return the id of the run of a commit once the server has it."""
         tick = threading.Event()
-        for _ in range(int(limit_s / 0.1)):
+        for _ in range(int(limit_s / LOOK_EACH_S)):
             for row in self.client.list(limit=20):
                 if row["commit_sha"] == commit:
                     return str(row["id"])
-            tick.wait(0.1)
+            tick.wait(LOOK_EACH_S)
         raise StageError(f"no run of commit {commit[:7]} appeared within {limit_s:.0f} s")
 
     def wait_for_image(self, run_id: str, limit_s: float = 300.0) -> None:
         """Return once the run has left `building`; raises StageError when its workflow failed."""
         tick = threading.Event()
-        for _ in range(int(limit_s / 0.2)):
+        for _ in range(int(limit_s / LOOK_EACH_S)):
             failed = self._workflow_failed()  # asked first: what it failed to bring came never
             if self.client.get(run_id).state != "building":
                 return
             if failed:
                 raise StageError(f"the workflow run failed. Its log ends:\n{self.runner.tail()}")
-            tick.wait(0.2)
+            tick.wait(LOOK_EACH_S)
         raise StageError(f"no image came within {limit_s:.0f} s")
 
     def _workflow_failed(self) -> bool:
@@ -206,7 +207,7 @@ class Stage:
     def end_runs(self) -> None:
         """Cancel what still runs and wait for its end: instances outlive the server on purpose."""
         tick = threading.Event()
-        for _ in range(int(END_LIMIT_S / 0.2)):
+        for _ in range(int(END_LIMIT_S / LOOK_EACH_S)):
             try:
                 live = [row["id"] for row in self.client.list(limit=50) if not row["finished_at"]]
                 for run_id in live:
@@ -215,7 +216,7 @@ class Stage:
                 return  # the server is gone: its agents stop at their silence limit
             if not live:
                 return
-            tick.wait(0.2)
+            tick.wait(LOOK_EACH_S)
 
 
 @contextlib.contextmanager

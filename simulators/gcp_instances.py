@@ -313,6 +313,7 @@ def routes(world: World) -> list[Route]:
         "leaves_disk",
         "leaves_address",
         "partial_list",
+        "no_driver",
     }
     world.settings["quota_answer"] = "operation"
     life = Life(world)

@@ -159,8 +159,15 @@ class Life:
             gpus=gpus,
             gpu_model=model,
             boot_image=doc["_image"],
-            metadata=metadata_tree(self._world, doc),
+            metadata=self._metadata(doc),
         )
+
+    def _metadata(self, doc: Doc) -> Doc:
+        tree = metadata_tree(self._world, doc)
+        about = {"zone": last(doc["zone"]), "name": doc["name"]}
+        if self._world.faults.take("no_driver", about):
+            tree["instance"]["attributes"]["simulated-gpu-driver"] = "fails"
+        return tree
 
     # from running to the end --------------------------------------------------------------
 

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.leftovers import leftovers
 
 _TESTS = Path(__file__).parent
+# Thousands of programs are started here: each would compile anew what it imports of ours, and each
+# worker write the asserts of every test anew, where an environment forbids to keep the outcome.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # In the environment of all that the tests start; workers of xdist have it from their controller.
 _MARK = os.environ.setdefault("PYTEST_RUN_OF_CYNTHUS", uuid.uuid4().hex)
 _LOCAL_NAMES = {"localhost", ""}
@@ -26,6 +31,17 @@ _LOCAL_NAMES = {"localhost", ""}
 _FOLDERS = ("flow", "chaos", "action", "contract", "doors", "stores", "engine", "unit")
 # Files that take most of a minute, though no test of theirs takes ten seconds.
 _LONG = ("flow/test_asks.py", "engine/test_histories.py", "flow/test_setup.py")
+
+# No deadline and no health check by the clock: machines are shared. The same examples every time,
+# kept nowhere: a change is refused for what it breaks. LONG=1 looks for others.
+settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=not os.environ.get("LONG"),
+    database=None,
+)
+settings.load_profile("shared machine")
 
 # A shell that starts the tests in the background has them, and their programs, ignore signals.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

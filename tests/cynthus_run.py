@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.stopwatch import Stopwatch
+
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 90.0  # of anything: the machine may be busy with other tests
 NO_ENGINE = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
@@ -70,13 +72,13 @@ class Home:
                     found.append(words.replace(b"\0", b" ").decode("utf-8", "replace"))
         return found
 
-    def wait_until_nothing_runs(self, limit_s: float = LIMIT_S) -> float:
+    def wait_until_nothing_runs(self) -> float:
         """Return the seconds it took."""
-        began = time.monotonic()
+        began = Stopwatch()
         while left := self.processes():
-            assert time.monotonic() - began < limit_s, left
+            assert began.wall_s < LIMIT_S, left
             time.sleep(0.05)  # processes tell nobody when they end
-        return time.monotonic() - began
+        return began.s
 
 
 def command(*words: str) -> list[str]:

@@ -51,7 +51,7 @@ class MetadataServer:
     def wait_asked(self, part: str) -> None:
         """Wait until somebody has asked for a path with this part."""
         with self.changed:
-            assert self.changed.wait_for(lambda: any(part in path for path in self.asked), 20)
+            assert self.changed.wait_for(lambda: any(part in path for path in self.asked), 60)
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, str, str]:
         with self.changed:

@@ -71,7 +71,7 @@ class GcpSimulator:
             return
         self.process.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=60)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

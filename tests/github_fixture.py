@@ -25,7 +25,7 @@ from github import Auth, Github, GithubIntegration
 from demo.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
-START_LIMIT_S = 30  # a busy machine may take its time to import
+START_LIMIT_S = 60  # a busy machine may take its time to import
 SETTLE_LIMIT_S = 60  # a hundred webhooks take a second; a busy machine gets a minute
 SECRET = "a webhook secret of more than 24 bytes"
 PERMISSIONS = {
@@ -103,7 +103,7 @@ class GithubSimulator:
             return
         self.process.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=60)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -247,7 +247,7 @@ class WebhookSink:
     arrived: queue.Queue[Delivery] = field(default_factory=queue.Queue)
     taken: int = 0
 
-    def next(self, timeout_s: float = 20) -> Delivery:
+    def next(self, timeout_s: float = 60) -> Delivery:
         """Wait for the next delivery."""
         found = self.arrived.get(timeout=timeout_s)
         self.taken += 1
@@ -257,7 +257,7 @@ class WebhookSink:
         """Return what was not taken yet of the deliveries that were answered so far."""
         return [self.next() for _ in range(answered - self.taken)]
 
-    def wait_for(self, name: str, timeout_s: float = 20) -> Delivery:
+    def wait_for(self, name: str, timeout_s: float = 60) -> Delivery:
         """Wait for a delivery by its name, passing over others."""
         while True:
             found = self.next(timeout_s)

@@ -214,7 +214,7 @@ class Server:
         return self.advise(run, usage)
 
     def deliver(self, guid: str, event: str, body: bytes) -> None:
-        self.deliveries.store_async(guid, event, body, self.clock()).result(10)
+        self.deliveries.store_async(guid, event, body, self.clock()).result(60)
         self.inbox.step()
 
     def change(self, run_id: str, change: Callable[[Run], Run]) -> Run:

@@ -22,7 +22,7 @@ KINDS = ("distribution", "ghcr", "artifact-registry", "hub")
 USER, PASSWORD = "robot", "s3cret-of-the-robot"
 LOGIN = Credentials(username=USER, password=PASSWORD)
 REFRESH = Credentials(username="", identity_token="a-refresh-token")
-START_LIMIT_S = 30
+START_LIMIT_S = 60
 
 
 class Simulator:
@@ -47,7 +47,7 @@ class Simulator:
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -69,7 +69,7 @@ class Simulator:
         """Call a control endpoint."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/_sim/{name}", data, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from demo.processes import free_port
 
-START_LIMIT_S = 20
+START_LIMIT_S = 60
 STARTED: list[str] = []  # hosts: what an engine keeps of their images is of no use afterwards
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -40,13 +40,13 @@ class Registry:
             f"http://{self.host}/v2/{name}/manifests/{reference}",
             headers={"Accept": ", ".join(_MANIFESTS)},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.headers["Docker-Content-Digest"], json.load(answer)
 
     def blob(self, name: str, digest: str) -> bytes:
         """Return a blob."""
         url = f"http://{self.host}/v2/{name}/blobs/{digest}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return bytes(answer.read())
 
     def push(self, name: str, layer: bytes, **config: Any) -> str:
@@ -87,7 +87,7 @@ class Registry:
         request = urllib.request.Request(
             f"http://{self.host}{path}", data=body, method=method, headers={"Content-Type": kind}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return str(answer.headers["Location"])
 
 
@@ -115,7 +115,7 @@ def a_registry(folder: Path, *, htpasswd: str | None = None) -> Iterator[Registr
         yield Registry(host)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _config(folder: Path, host: str, htpasswd: str | None) -> dict[str, Any]:

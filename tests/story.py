@@ -179,7 +179,7 @@ class Story(World):
         for delivery in self.sink.rest(answered):
             guid = delivery.headers["x-github-delivery"]
             stored = self.server.deliveries.store_async(guid, delivery.event, delivery.body, now)
-            stored.result(10)
+            stored.result(60)
         self.server.inbox.step()
         self.turn()
 

@@ -37,7 +37,7 @@ def test_a_long_build_asks_again_and_again(doors: Doors) -> None:
     post = doors.post("run-1", renew_s=0.01)
     with build_lease.held(KEY, post, lambda: False) as ours, doors.asked:
         assert ours
-        assert doors.asked.wait_for(lambda: len(doors.asks) >= 4, timeout=10)
+        assert doors.asked.wait_for(lambda: len(doors.asks) >= 4, timeout=60)
 
 
 def test_of_two_at_once_one_builds_and_the_other_takes_what_it_made(doors: Doors) -> None:
@@ -49,18 +49,18 @@ def test_of_two_at_once_one_builds_and_the_other_takes_what_it_made(doors: Doors
 
     def wait(_seconds: float) -> None:
         waits.set()
-        there.wait(10)
+        there.wait(60)
 
     def first() -> None:
         with build_lease.held(KEY, doors.post("run-1"), there.is_set) as ours:
             assert ours
             began.set()
-            assert waits.wait(10)
+            assert waits.wait(60)
             built.append("run-1")
             there.set()
 
     def second() -> bool:
-        assert began.wait(10)
+        assert began.wait(60)
         post = doors.post("run-2", console=PlainConsole(told), wait=wait)
         with build_lease.held(KEY, post, there.is_set) as ours:
             return ours

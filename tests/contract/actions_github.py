@@ -132,7 +132,7 @@ class FakeGitHub(ThreadingHTTPServer):
                     job.name == name and any(one["status"] == status for one in job.reports)
                     for job in self.jobs.values()
                 ),
-                timeout=30,
+                timeout=60,
             )
         assert done, f"job {name!r} never became {status}"
 

@@ -67,12 +67,12 @@ class RunningSimulator:
             return next((line for line in self._lines if line.startswith(text)), None)
 
         with self._said:
-            assert self._said.wait_for(found, timeout=30), f"{text!r} was never said: {self._lines}"
+            assert self._said.wait_for(found, timeout=60), f"{text!r} was never said: {self._lines}"
         return str(found())
 
     def end(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(60)
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -200,7 +200,7 @@ def test_a_stopped_simulator_cancels_its_jobs_and_lets_them_clean_up(
 
 def ask(url: str, body: object = None) -> object:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as answer:
         text = answer.read().decode()
     return json.loads(text) if answer.headers.get_content_type() == "application/json" else text
 

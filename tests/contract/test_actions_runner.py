@@ -754,7 +754,7 @@ def test_what_a_job_leaves_running_is_ended(github: FakeGitHub, tmp_path: Path) 
 def _ends(pid: str) -> bool:
     """A killed process is gone once the kernel has come round to it."""
     tick = threading.Event()
-    for _ in range(100):
+    for _ in range(1200):
         try:
             if "State:\tZ" in Path(f"/proc/{pid}/status").read_text():
                 return True

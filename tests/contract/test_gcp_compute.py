@@ -115,7 +115,7 @@ def test_waiting_for_an_operation_holds_until_it_is_done(compute: Compute) -> No
     thread = threading.Thread(target=wait)
     thread.start()
     compute.advance(2 * STEP_S)
-    thread.join(timeout=20)
+    thread.join(timeout=60)
     assert [each.status for each in waited] == [gce.Operation.Status.DONE]
 
 

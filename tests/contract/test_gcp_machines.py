@@ -213,7 +213,7 @@ def test_each_machine_has_a_network_of_its_own(real: Namespaces, host: Host) -> 
         assert run_in(real, name, f'{ASK}instance/network-interfaces/0/ip"') == own
         mac = run_in(real, name, f'{ASK}instance/network-interfaces/0/mac"')
         assert mac in run_in(real, name, "ip link show eth0")
-    ask = f"curl -s --max-time 2 http://127.0.0.1:{host.port}/reached"
+    ask = f"curl -s --max-time 60 http://127.0.0.1:{host.port}/reached"
     assert run_in(real, "a", ask) == "/reached"
     outside = "curl -s --max-time 0.3 -o /dev/null -w '%{errormsg}' http://192.0.2.1/"
     assert "timed out" in run_in(real, "a", outside)  # nobody answers, as without a NAT
@@ -240,7 +240,7 @@ def test_a_cut_or_slow_cable_and_a_hung_machine(real: Namespaces, host: Host) ->
         verb(False)
         before = len(host.calls)
         eventually("beats again", lambda n=before: len(host.calls) > n)
-    ping = f"python3 -c 'import socket; socket.create_connection((\"{peer}\", 9), 2)'"
+    ping = f"python3 -c 'import socket; socket.create_connection((\"{peer}\", 9), 5)'"
     assert "refused" in run_in(real, "w3", ping)  # the peer answers
     real.cut("w3", cut=True)
     assert "timed out" in run_in(real, "w3", ping)

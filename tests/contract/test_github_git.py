@@ -94,7 +94,7 @@ def test_a_gzipped_request_body_is_understood(town: Town) -> None:
             "Content-Encoding": "gzip",
             "Git-Protocol": "version=2",
         },
-        timeout=30,
+        timeout=60,
     )
     assert answer.status_code == 200
     assert f"{town.sha} refs/heads/main".encode() in answer.content

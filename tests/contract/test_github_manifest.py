@@ -40,13 +40,13 @@ def a_manifest(sink: WebhookSink, name: str, **change: Json) -> dict[str, Json]:
 
 def submit(github: GithubSimulator, manifest: Json, path: str = "/settings/apps/new") -> Any:
     form = {"manifest": json.dumps(manifest)}
-    return requests.post(f"{github.url}{path}?state=s1", data=form, timeout=30)
+    return requests.post(f"{github.url}{path}?state=s1", data=form, timeout=60)
 
 
 def make(github: GithubSimulator, manifest: Json, path: str = "/settings/apps") -> dict[str, str]:
     """Press the button of the review page; return what GitHub leads back with."""
     form = {"manifest": json.dumps(manifest), "state": "s1"}
-    answer = requests.post(f"{github.url}{path}", data=form, timeout=30, allow_redirects=False)
+    answer = requests.post(f"{github.url}{path}", data=form, timeout=60, allow_redirects=False)
     assert answer.status_code == 302, answer.text
     place = answer.headers["location"]
     assert place.startswith("http://127.0.0.1:1/setup/callback?")
@@ -54,7 +54,7 @@ def make(github: GithubSimulator, manifest: Json, path: str = "/settings/apps") 
 
 
 def convert(github: GithubSimulator, code: str) -> requests.Response:
-    return requests.post(f"{github.api_url}/app-manifests/{code}/conversions", timeout=30)
+    return requests.post(f"{github.api_url}/app-manifests/{code}/conversions", timeout=60)
 
 
 def test_an_app_is_made_and_its_keys_are_given_once(
@@ -133,7 +133,7 @@ def test_a_person_installs_it_and_is_led_on(github: GithubSimulator, sink: Webho
     answer = requests.post(
         f"{github.url}/apps/{keys['slug']}/installations",
         data=form,
-        timeout=30,
+        timeout=60,
         allow_redirects=False,
     )
     assert answer.headers["location"].startswith("http://127.0.0.1:1/setup?installation_id=")

@@ -17,13 +17,13 @@ def _token(job: dict[str, Any], audience: str = "https://cynthus.example") -> re
     return requests.get(
         f"{job['id_token_request_url']}&audience={audience}",
         headers={"Authorization": f"Bearer {job['id_token_request_token']}"},
-        timeout=30,
+        timeout=60,
     )
 
 
 def _verified(town: Town, token: str, audience: str = "https://cynthus.example") -> dict[str, Any]:
     issuer = f"{town.github.url}/oidc"
-    found = requests.get(f"{issuer}/.well-known/openid-configuration", timeout=30).json()
+    found = requests.get(f"{issuer}/.well-known/openid-configuration", timeout=60).json()
     assert found["issuer"] == issuer
     key = jwt.PyJWKClient(found["jwks_uri"]).get_signing_key_from_jwt(token)
     return jwt.decode(token, key, algorithms=["RS256"], audience=audience, issuer=issuer)
@@ -79,7 +79,7 @@ def test_forks_and_jobs_without_the_right_get_no_token(town: Town) -> None:
     )
     assert fork["id_token_request_token"] is None
     url = f"{town.github.url}/oidc/token?api-version=2.0&job={fork['job_id']}"
-    assert requests.get(url, timeout=30).status_code == 401
+    assert requests.get(url, timeout=60).status_code == 401
     body = {"name": "c", "head_sha": town.sha}
     path = f"/repos/{town.name}/check-runs"
     assert town.call("POST", path, fork["github_token"], body).status_code == 403
@@ -146,5 +146,5 @@ def test_keys_rotate_with_and_without_overlap(town: Town) -> None:
 def test_the_key_set_can_fail(town: Town) -> None:
     town.github.post("/faults", match={"path": "/oidc/.well-known/jwks"}, kind="html", status=200)
     url = f"{town.github.url}/oidc/.well-known/jwks"
-    assert "<html>" in requests.get(url, timeout=30).text
-    assert requests.get(url, timeout=30).json()["keys"]
+    assert "<html>" in requests.get(url, timeout=60).text
+    assert requests.get(url, timeout=60).json()["keys"]

@@ -10,7 +10,7 @@ EVIL = "<script>alert(1)</script> [x](javascript:alert(2)) <img src=x onerror=al
 
 
 def _page(town: Town, path: str) -> requests.Response:
-    return requests.get(f"{town.github.url}/{town.name}{path}", timeout=30)
+    return requests.get(f"{town.github.url}/{town.name}{path}", timeout=60)
 
 
 def _harmless(html: str) -> bool:
@@ -48,10 +48,10 @@ def test_a_check_run_shows_its_markdown_annotations_and_buttons_that_work(town: 
     assert _harmless(page.text)
     assert "script-src" not in page.headers["content-security-policy"]
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    pressed = requests.post(f"{page.url}/press", data={"identifier": "cancel"}, timeout=30)
+    pressed = requests.post(f"{page.url}/press", data={"identifier": "cancel"}, timeout=60)
     assert pressed.status_code == 200
     assert town.sink.wait_for("check_run.requested_action").payload["sender"]["login"] == town.owner
-    requests.post(f"{page.url}/press", timeout=30)
+    requests.post(f"{page.url}/press", timeout=60)
     town.sink.wait_for("check_run.rerequested")
 
 
@@ -74,7 +74,7 @@ def test_every_page_opens_and_a_missing_one_says_so(town: Town) -> None:
     for place in places:
         page = _page(town, place)
         assert (place, page.status_code, _harmless(page.text)) == (place, 200, True)
-    assert requests.get(town.github.url, timeout=30).status_code == 200
+    assert requests.get(town.github.url, timeout=60).status_code == 200
     assert _page(town, "/runs/1").status_code == 404
     raw = _page(town, "/raw/feature/evil.txt")
     assert raw.headers["content-type"].startswith("text/plain")

@@ -358,7 +358,7 @@ def test_an_asset_is_downloaded_by_redirect_or_directly(town: Town, how: str) ->
     answer = town.call("GET", asset["url"], town.token(), None, **wish)
     assert answer.status_code == (302 if how == "redirect" else 200)
     if how == "redirect":
-        answer = requests.get(answer.headers["location"], timeout=30)
+        answer = requests.get(answer.headers["location"], timeout=60)
     assert answer.content == b"data"
     town.github.post("/settings", asset_downloads="redirect")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,12 @@ def _deliveries(town: Town, query: str = "") -> list[dict[str, object]]:
 
 def _finished(town: Town, guid: str) -> dict[str, object]:
     """Return a delivery from the log once it is there; the log is written after the answer."""
-    for _ in range(200):
+    tick = threading.Event()
+    for _ in range(1200):  # a minute
         for delivery in _deliveries(town, "?per_page=100"):
             if delivery["guid"] == guid:
                 return delivery
+        tick.wait(0.05)
     raise AssertionError(f"{guid} never reached the log")
 
 

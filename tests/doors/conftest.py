@@ -87,7 +87,7 @@ class Site:
             told.setdefault("Content-Type", "application/json")
         if token:
             told["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path.removeprefix(self.url), body, told)
             answer = connection.getresponse()
@@ -322,11 +322,11 @@ def open_site(
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            assert started.wait(20)
+            assert started.wait(60)
             yield Site(found.base_url, parts, doors)
         finally:
             server.stop()
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive()
 
 

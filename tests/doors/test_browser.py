@@ -18,7 +18,7 @@ from webhook_server.runs.model import Outcome, State
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-WAIT_MS = 30_000  # as Playwright's other waits: a busy machine draws a chart a second
+WAIT_MS = 60_000  # as Playwright's other waits: a busy machine draws a chart a second
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,

@@ -68,7 +68,7 @@ def test_an_output_goes_past_the_server_and_counts_once_confirmed(site: Site) ->
     first = grant(site, agent.token, an_ask())
     assert (first["confirm"], first["resumable"]) == (True, False)
     assert not first["url"].startswith(site.url)
-    put = requests.put(first["url"], CONTENT, headers=first["headers"], timeout=20)
+    put = requests.put(first["url"], CONTENT, headers=first["headers"], timeout=60)
     assert put.status_code == 200
     assert grant(site, agent.token, an_ask())["url"] is not None  # only the agent saw the bytes
     assert grant(site, agent.token, an_ask(md5=True))["url"] is None
@@ -79,7 +79,7 @@ def test_what_was_stored_and_is_not_what_was_announced_has_to_come_again(
 ) -> None:
     agent = site.an_agent()
     first = grant(site, agent.token, an_ask())
-    requests.put(first["url"], b"x" * len(CONTENT), headers=first["headers"], timeout=20)
+    requests.put(first["url"], b"x" * len(CONTENT), headers=first["headers"], timeout=60)
     second = grant(site, agent.token, an_ask(md5=True))
     assert second["url"] is not None
     wanted = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
@@ -99,7 +99,7 @@ def test_the_limits_hold_for_what_lies_in_the_bucket(cloud: Cloud, settings: Set
     with open_site(replace(settings, output_limit_bytes=len(CONTENT) + 10)) as site:
         agent = site.an_agent()
         first = grant(site, agent.token, an_ask())
-        requests.put(first["url"], CONTENT, headers=first["headers"], timeout=20)
+        requests.put(first["url"], CONTENT, headers=first["headers"], timeout=60)
         grant(site, agent.token, an_ask(b"x" * len(CONTENT)))  # in its own place
         more = an_ask(b"x" * 11, path="outputs/more")
         answer = site.ask("POST", "/agent/v1/uploads", value=more, token=agent.token)
@@ -128,18 +128,18 @@ def test_a_storage_that_is_away_is_told_as_503(site: Site, cloud: Cloud) -> None
 def test_a_download_is_sent_on_to_the_storage(site: Site) -> None:
     agent = site.an_agent()
     first = grant(site, agent.token, an_ask())
-    requests.put(first["url"], CONTENT, headers=first["headers"], timeout=20)
+    requests.put(first["url"], CONTENT, headers=first["headers"], timeout=60)
     key = first["url"].partition("/cynthus/")[2].partition("?")[0]
     expires_at = site.parts.now() + timedelta(minutes=1)
     terms = GetTerms(file_name='a";\r\nX-Bad: 1 é.pt')
     url = get_url(site.url, site.parts.server_key, key, terms, expires_at)
-    sent_on = requests.get(url, timeout=20)
+    sent_on = requests.get(url, timeout=60)
     assert [step.status_code for step in sent_on.history] == [302]
     assert sent_on.content == CONTENT
     assert sent_on.headers["content-disposition"].startswith("attachment;")
-    head = requests.head(url, timeout=20)
+    head = requests.head(url, timeout=60)
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(CONTENT)))
-    part = requests.get(url, headers={"Range": "bytes=7-13"}, timeout=20)
+    part = requests.get(url, headers={"Range": "bytes=7-13"}, timeout=60)
     assert (part.status_code, part.content) == (206, b"weights")
 
 
@@ -157,7 +157,7 @@ def test_without_a_key_the_bytes_pass_the_server(cloud: Cloud, settings: Setting
         assert site.ask("GET", url).body == CONTENT
         cloud.sim.fault("corrupt", times=-1)
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
-            requests.get(url, timeout=20)  # cut short, never passed off as whole
+            requests.get(url, timeout=60)  # cut short, never passed off as whole
 
 
 # ── secrets ─────────────────────────────────────────────────────────────────────────────────────

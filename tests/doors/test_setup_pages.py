@@ -58,7 +58,7 @@ def leave(site: Site, github: GithubSimulator, name: str, **change: str) -> tupl
     state = parse_qs(urlsplit(html.unescape(target)).query)["state"][0]
     form = {"manifest": fields(page)["manifest"], "state": state}
     made = requests.post(
-        html.unescape(target).replace("/new?", "?"), data=form, timeout=30, allow_redirects=False
+        html.unescape(target).replace("/new?", "?"), data=form, timeout=60, allow_redirects=False
     )
     assert made.status_code == 302, made.text
     return made.headers["location"], review.headers["set-cookie"].partition(";")[0]

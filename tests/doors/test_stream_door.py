@@ -49,7 +49,7 @@ def test_a_follower_sees_everything_in_order_and_then_the_end(site: Site) -> Non
     for n in range(5):
         agent.beat(("log", {"text": f"{n}\n"}))
     finish(site, agent.run_id)
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert "".join(str(e.body["text"]) for e in seen if e.kind == "log") == "0\n1\n2\n3\n4\n"
     assert [e.seq for e in seen] == sorted({e.seq for e in seen})
@@ -70,7 +70,7 @@ def test_an_event_reaches_a_follower_soon(site: Site) -> None:
     agent.beat()
     began = Stopwatch()
     agent.beat(("log", {"text": "now\n"}))
-    assert arrived.wait(5)
+    assert arrived.wait(60)
     assert began.s < 2  # the look that rings no bell comes after 2 s
 
 
@@ -79,7 +79,7 @@ def test_a_follower_that_comes_after_the_end_sees_it_all_and_ends(site: Site) ->
     agent.beat(("log", {"text": "x\n"}))
     finish(site, agent.run_id)
     thread, seen = follow(site, agent.run_id)
-    thread.join(10)
+    thread.join(60)
     assert [e.kind for e in seen if e.kind == "log"] == ["log"]
 
 
@@ -105,7 +105,7 @@ def test_a_text_with_line_breaks_stays_one_event(site: Site) -> None:
     agent.beat(("log", {"text": "a\n\nevent: state\ndata: {}\n\r\n\u2028b"}))
     finish(site, agent.run_id)
     thread, seen = follow(site, agent.run_id)
-    thread.join(10)
+    thread.join(60)
     assert [e.body["text"] for e in seen if e.kind == "log"] == [
         "a\n\nevent: state\ndata: {}\n\r\n\u2028b"
     ]
@@ -149,7 +149,7 @@ def test_strangers_cannot_listen(site: Site) -> None:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    for _ in range(400):
+    for _ in range(2400):
         if holds():
             return
         threading.Event().wait(0.025)

@@ -22,9 +22,9 @@ def run_until(loops: list[Loop], bell: Bell, done: threading.Event) -> bool:
     answer: list[bool] = []
     runner = threading.Thread(target=lambda: answer.append(run_loops(loops, bell, stopping)))
     runner.start()
-    assert done.wait(10)
+    assert done.wait(60)
     stopping.set()
-    runner.join(10)
+    runner.join(60)
     return answer == [True]
 
 
@@ -51,7 +51,7 @@ def test_a_ring_wakes_a_loop_that_would_wait_long() -> None:
         return 60
 
     def ring() -> None:
-        first.wait(10)
+        first.wait(60)
         bell.ring("topic")
 
     ringer = threading.Thread(target=ring)
@@ -98,7 +98,7 @@ def test_a_run_lives_through_real_threads_without_waiting_for_a_timer(tmp_path: 
     finally:
         stopping.set()
         world.bell.ring("runs")
-        runner.join(10)
+        runner.join(60)
         pool.shutdown()
         world.db.close()
     assert not runner.is_alive()
@@ -106,7 +106,7 @@ def test_a_run_lives_through_real_threads_without_waiting_for_a_timer(tmp_path: 
 
 def wait_for(world: World, is_so: Callable[[], bool]) -> None:
     """Wait for news of the run until it is as wanted."""
-    for _ in range(100):
+    for _ in range(600):
         seen = world.bell.count(f"events/{RUN}")
         if is_so():
             return

@@ -16,7 +16,7 @@ import pytest
 from cynthus.wire import Gang, Rendezvous
 from demo.processes import free_port
 from runner_images.agent.container_network import gang_network
-from tests.agent_process import PLANE, an_agent
+from tests.agent_process import LIMIT_S, PLANE, an_agent
 from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import ControlPlane, a_work
 
@@ -30,18 +30,18 @@ MEET = """
 import os, socket, sys
 rank, port = int(os.environ["NODE_RANK"]), int(os.environ["MASTER_PORT"])
 own = socket.create_server(("", 0))
-own.settimeout(20)
+own.settimeout(60)
 if rank == 0:
     door = socket.create_server(("", port))
-    door.settimeout(20)
+    door.settimeout(60)
     print("listening", flush=True)
     peer, address = door.accept()
     back = int(peer.makefile().readline())
-    socket.create_connection((address[0], back), 20).sendall(b"hello from 0\\n")
+    socket.create_connection((address[0], back), 60).sendall(b"hello from 0\\n")
 else:
-    for _ in range(200):
+    for _ in range(1200):  # a minute
         try:
-            master = socket.create_connection((os.environ["MASTER_ADDR"], port), 20)
+            master = socket.create_connection((os.environ["MASTER_ADDR"], port), 60)
             break
         except OSError:  # as programs of this kind do: not there yet
             import time
@@ -73,7 +73,7 @@ def run_gang(
                 plane.rendezvous = Rendezvous(address=addresses[0], peers=addresses)
         for plane, agent in zip(planes, agents, strict=True):
             plane.wait(lambda plane=plane: plane.beats[-1]["state"] == "done", 60)
-            assert agent.wait(20) == 0
+            assert agent.wait(LIMIT_S) == 0
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_gang_that_never_meets_obeys_a_stop(
         plane.wait_state("ready")
         plane.stop = "another instance of the gang was lost"
         plane.wait(lambda: plane.beats[-1]["state"] == "done")
-        assert agent.wait(20) == 0
+        assert agent.wait(LIMIT_S) == 0
     assert plane.exit["stopped"]
     assert plane.exit["code"] is None
     assert plane.exit["error"] == "another instance of the gang was lost"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.agent_process import an_agent
+from tests.agent_process import LIMIT_S, an_agent
 from tests.fake_control_plane import ControlPlane, a_work
 from tests.fake_metadata import MetadataServer
 from tests.stopwatch import Stopwatch
@@ -43,7 +43,9 @@ def lent(metadata: MetadataServer, *more: str) -> tuple[str, ...]:
 
 
 def a_plane(bundle: str, command: Any, **changes: Any) -> ControlPlane:
-    return ControlPlane(a_work(image=bundle, command=command, **changes), identity=TOKEN)
+    """A plane whose agent beats every ten minutes: what comes before was told for its own sake."""
+    work = a_work(image=bundle, command=command, **changes)
+    return ControlPlane(work, identity=TOKEN, heartbeat_s=600.0)
 
 
 def done(plane: ControlPlane) -> bool:
@@ -64,7 +66,7 @@ def test_it_enrols_by_the_machines_identity_and_tells_what_the_boot_marked(
         an_agent(plane, tmp_path / "s", engine="process", name=NAME, cloud=options) as agent,
     ):
         plane.wait(lambda: done(plane))
-        assert agent.wait(20) == 0
+        assert agent.wait(LIMIT_S) == 0
     enrolment = plane.enrolments[0]
     assert enrolment["secret"] == ""
     assert enrolment["facts"]["address"] == "10.128.0.7"
@@ -81,7 +83,7 @@ def test_a_machine_without_an_identity_says_what_it_lacks(
         ControlPlane(a_work(image=bundle), identity="another machine's") as plane,
         an_agent(plane, tmp_path / "s", engine="process", name=NAME, cloud=lent(metadata)) as agent,
     ):
-        assert agent.wait(20) == 1
+        assert agent.wait(LIMIT_S) == 1
     assert (tmp_path / "s" / "agent.log").read_text() == "enrolment: not the proof\n"
 
 
@@ -106,8 +108,8 @@ def test_a_preemption_is_told_within_a_second_and_ends_the_command_in_time(
         told_s = noticed.s
         plane.wait(lambda: done(plane))
         took_s = noticed.s
-    assert told_s < 1  # the promise; alone this takes 0.02 s
-    assert took_s < 5  # it saves at once: alone this takes 0.1 s
+    assert told_s < 1  # the promise; on an idle machine this takes 0.02 s
+    assert took_s < 5  # it saves at once: on an idle machine this takes 0.1 s
     assert "saved" in plane.log
     assert plane.exit["stopped"]
     assert plane.exit["infrastructure"]
@@ -130,8 +132,9 @@ def test_a_command_that_ignores_the_preemption_is_over_before_the_plug_is_pulled
         noticed = Stopwatch()
         metadata.set("preempted", "TRUE")
         plane.wait(lambda: done(plane))
-        took_s = noticed.s
-    assert 16 < took_s < 25
+        wall_s, took_s = noticed.wall_s, noticed.s
+    assert wall_s > 16
+    assert took_s < 25
     assert plane.exit["signal"] == 9
 
 
@@ -144,12 +147,10 @@ def test_maintenance_is_told_and_the_command_goes_on(
         an_agent(plane, tmp_path / "s", engine="process", name=NAME, cloud=lent(metadata)),
     ):
         plane.wait(lambda: "ready" in plane.log)
-        told = Stopwatch()
         metadata.set("maintenance-event", "TERMINATE_ON_HOST_MAINTENANCE")
         plane.wait(lambda: plane.beats[-1]["maintenance"] == "TERMINATE_ON_HOST_MAINTENANCE")
         metadata.set("maintenance-event", "NONE")
         plane.wait(lambda: plane.beats[-1]["maintenance"] is None)
-        assert told.s < 10  # each beat would come after ten: both were told at once
         (tmp_path / "s" / "workspace" / "go").touch()
         plane.wait(lambda: done(plane))
     assert plane.exit["code"] == 0
@@ -166,7 +167,7 @@ def test_a_machine_that_is_shut_down_reports_what_became_of_its_run(
         plane.wait(lambda: "ready" in plane.log)
         agent.send_signal(signal.SIGTERM)  # as systemd does when the power button is pressed
         plane.wait(lambda: done(plane))
-        assert agent.wait(20) == 0
+        assert agent.wait(LIMIT_S) == 0
     assert not plane.beats[-1]["preempted"]
     assert plane.exit["infrastructure"]
     assert plane.exit["error"] == "the machine is being shut down"
@@ -203,7 +204,7 @@ def test_a_warm_machine_takes_the_next_work_and_shows_it_nothing_of_the_last(
         state = tmp_path / "s"
         with an_agent(plane, state, engine="process", name=NAME, cloud=lent(metadata)) as agent:
             plane.wait(lambda: bool(plane.past) and done(plane))
-            assert agent.wait(20) == 0
+            assert agent.wait(LIMIT_S) == 0
     assert plane.past[0][-1]["state"] == "done"
     assert plane.log == ".:\ncheckpoints\noutputs\n\noutputs:\nsecret=none\n"
     assert [message["instance"] for message in plane.nexts] == [NAME] * 3
@@ -221,7 +222,7 @@ def test_a_warm_machine_that_is_taken_back_asks_no_more(
         with an_agent(plane, state, engine="process", name=NAME, cloud=lent(metadata)) as agent:
             plane.wait(lambda: len(plane.nexts) > 1)
             metadata.set("preempted", "TRUE")
-            assert agent.wait(20) == 0
+            assert agent.wait(LIMIT_S) == 0
 
 
 # ── a boot that failed ───────────────────────────────────────────────────────────────────────────
@@ -240,7 +241,7 @@ def test_what_the_boot_says_against_the_machine_is_reported_by_its_agent(
         an_agent(plane, tmp_path / "s", name=NAME, cloud=options) as agent,
     ):
         plane.wait(lambda: done(plane))
-        assert agent.wait(20) == 0
+        assert agent.wait(LIMIT_S) == 0
     assert plane.exit["error"] == fault
     assert plane.exit["infrastructure"]
     assert plane.exit["code"] is None

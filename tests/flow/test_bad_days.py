@@ -7,7 +7,6 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.stopwatch import Stopwatch
 __all__ = ["small_disk"]  # a fixture
 
 STOP_LIMIT_S = 30  # what service managers grant between SIGTERM and SIGKILL
+LIMIT_S = 120  # of anything: the machine may be busy with other tests
 
 
 # ── a full disk ─────────────────────────────────────────────────────────────────────────────────
@@ -64,14 +64,14 @@ def test_r9_a_run_that_fills_the_servers_disk_ends_and_gives_the_room_back(
 # ── SIGTERM in the middle of work ───────────────────────────────────────────────────────────────
 
 
-def ended_within(stage: LightStage, limit_s: float) -> float:
+def seconds_to_end(stage: LightStage) -> float:
     program = stage.server.program
     assert program is not None
-    begun = time.monotonic()
+    begun = Stopwatch()
     program.process.send_signal(signal.SIGTERM)
-    program.process.wait(limit_s)
+    program.process.wait(LIMIT_S)
     assert program.process.returncode == 0, program.tail()
-    return time.monotonic() - begun
+    return begun.s
 
 
 @pytest.mark.case("R11")
@@ -79,7 +79,7 @@ def test_r11_a_server_that_is_told_to_stop_leaves_its_runs_running(tmp_path: Pat
     with light_stage(tmp_path) as stage:
         run_id = stage.submit("echo up; sleep 6; echo still here")
         stage.wait_for_log(run_id, "up")
-        assert ended_within(stage, STOP_LIMIT_S) < STOP_LIMIT_S
+        assert seconds_to_end(stage) < STOP_LIMIT_S
         stage.server.start()
         view = stage.end(run_id)
         assert (view.outcome, len(view.attempts)) == ("succeeded", 1), view.reason
@@ -125,7 +125,7 @@ def test_r11_no_silence_of_others_keeps_a_server_from_stopping(tmp_path: Path) -
         post = f"POST %s HTTP/1.1\r\nHost: 127.0.0.1:{stage.server.port}\r\nContent-Length: 9\r\n"
         bodies = [(post % path).encode() + b"\r\n{" for path in ("/api/v1/runs", "/agent/v1/enrol")]
         with half_sent(stage.server.port, b"GET /healthz HTTP/1.1\r\n", *bodies):
-            assert ended_within(stage, STOP_LIMIT_S + 20) < STOP_LIMIT_S
+            assert seconds_to_end(stage) < STOP_LIMIT_S
         nobody = {"CYNTHUS_GITHUB_API_URL": "http://127.0.0.1:9/"}
         stage.server.settings = {**stage.server.settings, **nobody}
         stage.server.start()

@@ -261,7 +261,7 @@ def a_token(world: World, **wish: Any) -> str:
     answer = requests.get(
         f"{job['id_token_request_url']}&audience=cynthus",
         headers={"Authorization": f"Bearer {job['id_token_request_token']}"},
-        timeout=20,
+        timeout=60,
     )
     return str(answer.json()["value"])
 
@@ -687,7 +687,7 @@ def test_two_replicas_make_one_check_run(world: World) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(world.check_runs(run.key.commit_sha)) == 1
 
 
@@ -808,7 +808,7 @@ def assert_complete(world: World, run: Run) -> Any:
 def _download(world: World, asset: Any) -> bytes:
     token = world.github.integration(world.server.app).get_access_token(world.installation).token
     headers = {"Accept": "application/octet-stream", "Authorization": f"Bearer {token}"}
-    answer = requests.get(asset.url, headers=headers, timeout=20)
+    answer = requests.get(asset.url, headers=headers, timeout=60)
     answer.raise_for_status()
     return answer.content
 

@@ -258,17 +258,15 @@ def test_a_machine_that_was_kept_warm_serves_the_next_push(stage: Stage) -> None
 
 
 def test_a_machine_without_a_driver_is_the_reason_and_is_deleted(stage: Stage) -> None:
+    fault = {"kind": "no_driver", "match": {"zone": "us-east4-a"}}
+    cloud_of(stage).control("POST", "faults", fault)
     commit = push(stage, "no-driver", f"{L4}, places: [us-east4-a]", SAVE, attempts=1)
-    run_id = stage.wait_for_run(commit)
-    [name] = wait_for("it runs", lambda: [*running(stage, run_id)])
-    breaks = {"path": "instance/attributes/simulated-gpu-driver", "value": "fails"}
-    cloud_of(stage).control("POST", f"instances/{name}/write", breaks)
 
     view = run_to_its_end(stage, commit)
     assert view.outcome == "infrastructure", view.reason
     assert "GPU driver: could not be installed" in (view.reason or "")
     assert "GPU driver: could not be installed" in summary(stage, "no-driver", commit)
-    assert_nothing_is_left(stage, run_id)
+    assert_nothing_is_left(stage, view.id)
 
 
 def test_zones_out_of_stock_are_told_and_the_hint_is_followed(

@@ -135,7 +135,7 @@ def told(stage: Stage, run_id: str, check: dict[str, Any]) -> list[Source]:
     found.append(("annotations", json.dumps(stage.github.get(notes, token)).encode()))
     for path in ("", "/events", "/log", "/outputs"):
         url = f"{stage.server.url}/api/v1/runs/{run_id}{path}"
-        with urlopen(Request(url, headers=operator), timeout=20) as answer:
+        with urlopen(Request(url, headers=operator), timeout=60) as answer:
             found.append((url, answer.read()))
     release = published_release(stage, "spills")
     assets = release["assets"] if release else []

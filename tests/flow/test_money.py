@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cynthus.client import Client
+from cynthus.money import usd
 from cynthus.spec import Resources
 from cynthus.wire import RunRequest, RunView
 from tests.cynthus_run import Home, terminal
@@ -96,7 +97,7 @@ class Shop:
 
     def first_to_end(self, *run_ids: str) -> RunView:
         """Return the run that ends first."""
-        for _ in range(600):
+        for _ in range(1200):
             for view in map(self.client.get, run_ids):
                 if view.state == "finished":
                     return view
@@ -139,14 +140,14 @@ def open_shop(settings: Settings, bundles: Path) -> Iterator[Shop]:
         running.start()
         thread.start()
         try:
-            assert started.wait(20)
+            assert started.wait(60)
             yield Shop(Client(found.base_url, TOKEN), provider, bundles)
         finally:
             for instance in provider.list():
                 provider.delete(instance.name)
             running.stop()
             server.stop()
-            thread.join(30)
+            thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +186,8 @@ def test_a_run_shows_its_cost_beside_its_limit_and_that_it_is_an_estimate(
     assert 0 < view.cost_usd < 1
     assert (view.max_cost_usd, view.price_source) == (5, PRICES)
     told = home.run("status", view.id).stdout
-    assert f"  cost       $0.01 of $5.00 (an estimate by {PRICES})" in told.splitlines()
+    cents = Decimal(str(view.cost_usd))  # a cent pays for ten seconds: a busy machine takes more
+    assert f"  cost       {usd(cents)} of $5.00 (an estimate by {PRICES})" in told.splitlines()
 
 
 @contextmanager
@@ -322,7 +324,7 @@ def test_metrics_tell_of_the_fleet(shop: Shop) -> None:
     from urllib.request import Request, urlopen
 
     asked = Request(f"{shop.client.server}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-    with urlopen(asked, timeout=20) as answer:
+    with urlopen(asked, timeout=60) as answer:
         text = answer.read().decode()
     assert 'cynthus_unknown_instances{provider="local"} 0' in text
     assert 'cynthus_unknown_usd_per_hour{provider="local"} 0' in text

@@ -69,7 +69,7 @@ def wait_for_job(stage: Stage, name: str, commit: str) -> str:
     """Return the conclusion of the workflow's own check run, which follows ours."""
 
     tick = threading.Event()
-    for _ in range(150):
+    for _ in range(600):
         token = stage.installation_token()
         answer = stage.github.get(f"repos/{OWNER}/{name}/commits/{commit}/check-runs", token)
         jobs = [c for c in answer["check_runs"] if c["app"]["id"] != stage.app_id]

@@ -299,5 +299,5 @@ def api(stage: Stage, path: str) -> Any:
         f"{stage.server.url}/api/v1/{path}",
         headers={"Authorization": f"Bearer {stage.server.api_token}"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)

@@ -26,7 +26,7 @@ from tests.github_fixture import GithubSimulator, github_simulator
 from tests.postgres_fixture import a_database, a_server
 from webhook_server.app_needs import NEEDS
 
-WAIT_S = 30  # a busy machine may take its time to begin anew
+WAIT_S = 60  # a busy machine may take its time to begin anew
 
 
 @dataclass
@@ -39,17 +39,17 @@ class Operator:
     seen: list[str] = field(default_factory=list)  # pages, to be searched for secrets
 
     def page(self, path: str) -> requests.Response:
-        return self.browser.get(f"{self.server.url}{path}", timeout=30)
+        return self.browser.get(f"{self.server.url}{path}", timeout=60)
 
     def sign_in(self) -> None:
         fields = self.fields(self.page("/sign-in").text)
         fields["token"] = self.server.api_token
-        answer = self.browser.post(f"{self.server.url}/sign-in", data=fields, timeout=30)
+        answer = self.browser.post(f"{self.server.url}/sign-in", data=fields, timeout=60)
         assert answer.status_code == 200
 
     def review(self, **fields: str) -> requests.Response:
         hidden = self.fields(self.page("/setup").text)
-        return self.browser.post(f"{self.server.url}/setup", data=hidden | fields, timeout=30)
+        return self.browser.post(f"{self.server.url}/setup", data=hidden | fields, timeout=60)
 
     @staticmethod
     def fields(page: str) -> dict[str, str]:
@@ -60,7 +60,7 @@ class Operator:
         """Send the last form of a page of GitHub's."""
         target = html.unescape(re.findall(r'<form method="post" action="([^"]+)"', page)[-1])
         fields = self.fields(page[page.rindex("<form method=") :])
-        return self.browser.post(target, data=fields, timeout=30, **more)
+        return self.browser.post(target, data=fields, timeout=60, **more)
 
     def way_back(self, **fields: str) -> str:
         """Do everything up to GitHub's last redirect; return where it leads."""
@@ -68,7 +68,7 @@ class Operator:
         confirm = self.submit(review).text
         target = re.findall(r'<form method="post" action="([^"]+)"', confirm)[-1]
         answer = self.browser.post(
-            self.github + target, data=self.fields(confirm), timeout=30, allow_redirects=False
+            self.github + target, data=self.fields(confirm), timeout=60, allow_redirects=False
         )
         assert answer.status_code == 302, answer.text
         return str(answer.headers["location"])
@@ -125,15 +125,15 @@ def served(operator: Operator, github: GithubSimulator) -> Served:
     process = operator.server.program
     assert process is not None
     back = operator.way_back(name="Of its own")
-    done = operator.browser.get(back, timeout=30)
+    done = operator.browser.get(back, timeout=60)
     operator.seen.append(done.text)
     assert "Of its own is set up" in done.text
     until(lambda: operator.page("/setup").text, "Nowhere yet")
     assert process.running  # the same process, at the same address
     form = {"repo": "digits"}
-    operator.browser.post(f"{github.url}/apps/of-its-own/installations", data=form, timeout=30)
+    operator.browser.post(f"{github.url}/apps/of-its-own/installations", data=form, timeout=60)
     # The way back is good once, and says no more than that there is an App.
-    again = operator.browser.get(back, timeout=30)
+    again = operator.browser.get(back, timeout=60)
     operator.seen.append(again.text)
     assert "Of its own is set up" in again.text
     return Served(operator.server, operator, github, newest_app(github))
@@ -169,7 +169,7 @@ def app_call(github: GithubSimulator) -> Callable[..., requests.Response]:
         token = Auth.AppAuth(keys["id"], keys["pem"]).token
         headers = {"Authorization": f"Bearer {token}"}
         url = f"{github.api_url}{path}"
-        return requests.request(method, url, headers=headers, json=body, timeout=30)
+        return requests.request(method, url, headers=headers, json=body, timeout=60)
 
     return call
 
@@ -293,7 +293,7 @@ def test_doors_and_loops_apart_both_take_the_app_up(
             wait_until(lambda: "worker started" in worker.tail(), "the worker", worker)
             operator = Operator(server, requests.Session(), github.url)
             operator.sign_in()
-            operator.browser.get(operator.way_back(name="Apart"), timeout=30)
+            operator.browser.get(operator.way_back(name="Apart"), timeout=60)
             until(lambda: operator.page("/setup").text, "Nowhere yet")
             wait_until(lambda: worker.tail().count("worker started") == 2, "the worker", worker)
             assert "beginning anew" in worker.tail()

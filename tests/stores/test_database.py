@@ -213,7 +213,7 @@ def test_sqlite_is_as_durable_as_we_promise(tmp_path: Path, open_database: Opene
 
 def test_one_failing_work_harms_no_other_of_its_batch(db: Database) -> None:
     gate = threading.Event()
-    db.write_async(lambda _: gate.wait(5))  # holds the writer, so that the rest is one batch
+    db.write_async(lambda _: gate.wait(60))  # holds the writer, so that the rest is one batch
 
     def fail(connection: Connection) -> None:
         connection.execute(insert(server_state).values(key="half done", value="x"))
@@ -233,7 +233,7 @@ def test_one_failing_work_harms_no_other_of_its_batch(db: Database) -> None:
 
 def test_an_answer_that_nobody_waits_for_any_more_is_dropped(db: Database) -> None:
     gate = threading.Event()
-    db.write_async(lambda _: gate.wait(5))
+    db.write_async(lambda _: gate.wait(60))
     given_up = db.write_async(put("given up"))
     given_up.cancel()
     kept = db.write_async(put("kept"))
@@ -291,14 +291,14 @@ def test_a_deadlock_between_replicas_is_repeated(postgres_url: str, open_databas
             tries.append(1)
             _lock(connection, first)
             if len(tries) == 1:
-                both_hold_one.wait(5)
+                both_hold_one.wait(60)
             _lock(connection, second)
 
         return work
 
     answers = [one.write_async(add("a", "b")), two.write_async(add("b", "a"))]
     for answer in answers:
-        answer.result(20)
+        answer.result(60)
     assert (one.state("a"), one.state("b")) == ("0xx", "0xx")
 
 
@@ -376,4 +376,4 @@ def run_together(works: list[Callable[[], Any]]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)

@@ -48,7 +48,7 @@ def granted(cloud: Cloud, content: bytes, key: str = KEY, **more: bool) -> Direc
 
 
 def put(direct: DirectPut, content: bytes, **headers: str) -> requests.Response:
-    return requests.put(direct.url, content, headers={**direct.headers, **headers}, timeout=30)
+    return requests.put(direct.url, content, headers={**direct.headers, **headers}, timeout=60)
 
 
 def read(cloud: Cloud, key: str = KEY) -> bytes:
@@ -208,7 +208,7 @@ def test_an_address_puts_and_does_nothing_else(cloud: Cloud) -> None:
     url = granted(cloud, SMALL[1:]).url
     headers = granted(cloud, SMALL[1:]).headers
     for ask in (requests.get, requests.delete):
-        answer = ask(url, headers=headers, timeout=30)
+        answer = ask(url, headers=headers, timeout=60)
         assert (answer.status_code, "SignatureDoesNotMatch" in answer.text) == (403, True)
     assert read(cloud) == SMALL
 
@@ -218,7 +218,7 @@ def test_an_address_ends(cloud: Cloud) -> None:
     fetch = _fetch_url(cloud)
     later_s = LIFE.total_seconds() + 1
     cloud.sim.post("/clock", {"advance_s": later_s})
-    answers = [put(direct, SMALL), requests.get(fetch, timeout=30)]
+    answers = [put(direct, SMALL), requests.get(fetch, timeout=60)]
     cloud.sim.post("/clock", {"advance_s": -later_s})
     assert [(a.status_code, "ExpiredToken" in a.text) for a in answers] == [(400, True)] * 2
 
@@ -257,7 +257,7 @@ def _fetch_url(cloud: Cloud, key: str = KEY) -> str:
 
 def test_a_download_comes_from_cloud_storage_as_an_attachment(cloud: Cloud) -> None:
     received(cloud, SMALL)
-    answer = requests.get(_fetch_url(cloud), timeout=30)
+    answer = requests.get(_fetch_url(cloud), timeout=60)
     assert answer.content == SMALL
     assert answer.headers["content-disposition"].startswith("attachment;")
     assert answer.headers["content-type"] == "application/octet-stream"
@@ -277,7 +277,7 @@ def test_a_download_can_be_signed_without_a_key_in_this_process(cloud: Cloud) ->
     url = blobs.direct_url(KEY, "attachment", LIFE)
     assert url is not None
     assert parse_qs(urlsplit(url).query)["X-Goog-Credential"][0].startswith(email)
-    assert requests.get(url, timeout=30).content == SMALL
+    assert requests.get(url, timeout=60).content == SMALL
     with pytest.raises(ValueError, match="12:00:00"):
         blobs.direct_url(KEY, "attachment", timedelta(days=1))
 

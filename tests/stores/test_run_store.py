@@ -253,7 +253,7 @@ def test_two_replicas_share_the_due_runs(
     start = threading.Barrier(2)
 
     def take(store: RunStore) -> None:
-        start.wait(5)
+        start.wait(60)
         for _ in range(10):
             got.extend(c.run.id for c in store.claim(limit=2, lease=LEASE, now=NOON))
 

@@ -184,7 +184,7 @@ def test_a_server_that_does_not_wait_is_not_asked_without_end() -> None:
     before = set(threading.enumerate())
     watch(metadata, preempted=lambda: None, over=over)
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(60)
     assert metadata.asked == 4  # the first question, then one a pause
 
 

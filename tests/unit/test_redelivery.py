@@ -84,7 +84,7 @@ def test_a_later_sweep_overlaps_the_one_before_by_an_hour_also_after_a_restart(
 
 
 def test_what_has_arrived_is_not_asked_for(sweep: Sweep) -> None:
-    sweep.deliveries.store_async("a", "push", b"{}", NOON).result(10)
+    sweep.deliveries.store_async("a", "push", b"{}", NOON).result(60)
     assert sweep.after() == ["b"]
 
 

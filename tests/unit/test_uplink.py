@@ -67,7 +67,7 @@ def start(plane: ControlPlane, outbox: Outbox) -> Iterator[Callable[..., tuple[U
     yield make
     for uplink, thread, door in started:
         uplink.close()
-        thread.join(10)
+        thread.join(60)
         door.close()
 
 
@@ -106,7 +106,7 @@ def test_done_is_the_last_word_after_all_of_the_log(
         outbox.log(f"{number} " * 10_000)
     uplink, _ = start()
     uplink.report(AgentState.DONE, exit=Exit(code=0), outputs=())
-    assert uplink.ended.wait(30)
+    assert uplink.ended.wait(60)
     assert [beat["state"] for beat in plane.beats].count("done") == 1
     assert plane.beats[-1]["outputs"] == []
     assert len(plane.log) == sum(len(f"{number} ") * 10_000 for number in range(100))
@@ -117,7 +117,7 @@ def test_the_first_exit_stays(start: Start, plane: ControlPlane) -> None:
     uplink, _ = start()
     uplink.report(AgentState.UPLOADING, exit=Exit(code=0))
     uplink.report(AgentState.DONE, exit=Exit(code=1), outputs=())
-    assert uplink.ended.wait(30)
+    assert uplink.ended.wait(60)
     assert plane.exit["code"] == 0
 
 
@@ -127,7 +127,7 @@ def test_an_attempt_that_is_over_is_told_once(
 ) -> None:
     plane.status = status
     uplink, told = start(beat_s=0.05)
-    assert uplink.ended.wait(30)
+    assert uplink.ended.wait(60)
     assert len(told.over) == 1
     assert str(status) in told.over[0]
 
@@ -152,7 +152,7 @@ def test_events_that_the_server_cannot_read_are_left_out_and_told(
     outbox.add(EventKind.PHASE, {"name": "bad"})
     start(beat_s=0.05)
     with plane.changed:
-        plane.changed.wait(10)  # the refusal
+        plane.changed.wait(60)  # the refusal
     plane.status = 200
     plane.wait(lambda: bool(plane.events("notice")))
     assert "1 events were refused" in plane.events("notice")[0]["text"]
