@@ -196,5 +196,5 @@ def _quietly(do: Callable[[], object]) -> None:
         do()
     except Crashed:
         raise
-    except Exception:  # noqa: BLE001, S110 - the answer is lost, a refusal's too
+    except Exception:  # noqa: BLE001 - the answer is lost, a refusal's too
         pass

@@ -12,7 +12,7 @@ from enum import StrEnum
 from tests.simulation.cloud import Moods
 from tests.simulation.fates import LATEST_S, Plan
 from webhook_server.runs.budget import BudgetLimits
-from webhook_server.runs.policy import CLOUD, Policy
+from webhook_server.runs.policy import CLOUD
 
 #: A replica may sleep so long between saving an order and giving it, as a paused thread does.
 LONGEST_PAUSE_S = 90.0
