@@ -26,6 +26,7 @@ from webhook_server.sweep import UNKNOWN_GRACE
 
 LEAK_S = 600.0  # design: what exists is deleted within ten minutes of its end
 SELF_END_S = 60.0  # a cloud ends a machine up to 30 s late
+LIMIT_S = 7200.0  # runs here last minutes; boots, pulls and uploads have limits of minutes too
 STRAY_S = 900.0  # a sweep sees it, waits five minutes, and each start of a replica waits anew
 EARLY_S = 5.0  # between a clock's reading and its use
 CREATES = 40  # of one name: one each ten seconds for a boot limit of five minutes, and a reserve
@@ -148,6 +149,8 @@ def i1b_machines_end_themselves(ended: Ended) -> Iterator[Violation]:
     for life in lives(ended.record.log):
         if (life.gone_at or ended.ended_at) - life.born_at > life.limit_s + SELF_END_S:
             yield Violation(invariant="I1b", text=f"{life.uid} outlives its {life.limit_s:.0f} s")
+        if life.limit_s > LIMIT_S:
+            yield Violation(invariant="I1b", text=f"{life.uid} may live {life.limit_s:.0f} s")
 
 
 def i2_one_end(ended: Ended) -> Iterator[Violation]:
