@@ -300,6 +300,15 @@ def _update_comment(request: Request) -> Any:
     return _comment_told(row)
 
 
+@_route("DELETE", r"/issues/comments/(?P<id>\d+)")
+def _delete_comment(request: Request) -> Any:
+    row = request.repo.comments.pop(request.number("id"), None)
+    if row is None:
+        raise Refusal(404, "Not Found")
+    request.github.note("comment.deleted", request.repo, row.id, number=row.number, ours=row.ours)
+    return None
+
+
 @_route("POST", r"/issues/comments/(?P<id>\d+)/reactions")
 def _react(request: Request) -> Any:
     row = _comment_row(request)

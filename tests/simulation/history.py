@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from cynthus.wire import Output
 from tests.builders import IMAGE, a_draft, a_key, a_spec
 from tests.simulation.agent import Agent
 from tests.simulation.cloud import Cloud, Machine, Moods
+from tests.simulation.ended import Ended
 from tests.simulation.fates import Fates
 from tests.simulation.guard import guarded
 from tests.simulation.record import Record
@@ -29,20 +29,6 @@ DOOR_TIMEOUT_S = 10.0  # of agents and people, whatever their server does
 _LOOK_S = 20.0  # how often the referee looks whether all is over
 _RESTART_S = 60.0  # a supervisor starts a dead replica again within this
 _PEOPLE_S = 15.0  # people and CI try again after this
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What is left of a history for the oracles."""
-
-    scenario: Scenario
-    record: Record
-    rows: Mapping[str, list[tuple[Any, ...]]]
-    ended_at: float
-    calls: int
-    injected: int
-    faults: tuple[BaseException, ...]
-    is_over: bool
 
 
 class History:

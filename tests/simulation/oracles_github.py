@@ -125,13 +125,15 @@ def _unasked_comments(history: GithubHistory) -> Iterator[str]:
 
 
 def one_comment_a_pull(history: GithubHistory) -> Iterator[str]:
-    """Nobody is answered in two sticky comments at one pull request (I5)."""
+    """Nobody is answered in two sticky comments at one pull request for long (I5)."""
+    if not history.healed:
+        return
+    gone = {one.id for one in history.shown("comment.deleted")}
     made = Counter(
         (one.repository_id, one.detail["number"])
         for one in history.shown("comment.created")
-        if one.detail["ours"]
+        if one.detail["ours"] and one.id not in gone
     )
-    # An answer that is lost may leave a second one behind: it is not told apart from this yet.
     for (repository_id, number), count in made.items():
         if count > 1:
             yield f"I5: pull request {number} of {repository_id} has {count} comments of ours"

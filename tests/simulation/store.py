@@ -29,16 +29,18 @@ from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work
 _MEMORY = """
 CREATE TEMP TABLE seen_runs (
   at REAL, id TEXT, version INTEGER, state TEXT, outcome TEXT, booked INTEGER, repository INTEGER,
-  attempts INTEGER, reason TEXT
+  attempts INTEGER, cause TEXT
 );
 CREATE TEMP TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
 CREATE TEMP TRIGGER run_made AFTER INSERT ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
-    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'),
+    json_extract(new.doc, '$.reason.cause'));
 END;
 CREATE TEMP TRIGGER run_changed AFTER UPDATE OF version, state, outcome, doc ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
-    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'),
+    json_extract(new.doc, '$.reason.cause'));
 END;
 CREATE TEMP TRIGGER instance_changed AFTER UPDATE OF heartbeat_seq, heartbeat_at, closed_at
 ON main.instances BEGIN
@@ -76,7 +78,7 @@ class Store:
             creator=lambda: self.raw,
             poolclass=StaticPool,
             json_serializer=_to_json,
-            execution_options={LEASE_CLOCK: TrueClock(lambda: self._scheduler.moment())},
+            execution_options={LEASE_CLOCK: TrueClock(self._scheduler.moment)},
         )
         self._connection = engine.connect()
         with self._transaction() as connection:
@@ -108,7 +110,7 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection for one short read. Raises: OperationalError, when it is locked."""
-        self._call("db.read", lambda: None, lambda: _locked())
+        self._call("db.read", lambda: None, _locked)
         try:
             yield self._connection
         finally:

@@ -6,7 +6,7 @@ import base64
 import binascii
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -352,6 +352,10 @@ class GithubApi:
 
     def find_comment(self, place: Place, number: int, marker: str) -> Comment | None:
         """Return our own first comment of a pull request that has the marker in it, if any."""
+        return next(self.comments_of(place, number, marker), None)
+
+    def comments_of(self, place: Place, number: int, marker: str) -> Iterator[Comment]:
+        """Yield our own comments of a pull request that have the marker in them, oldest first."""
         for page in range(1, _MOST_PAGES + 1):
             path = f"/repos/{_name(place.full_name)}/issues/{number}/comments"
             answer = self.door(place).get(path, per_page=PER_PAGE, page=page)
@@ -360,10 +364,9 @@ class GithubApi:
                 app = item.get("performed_via_github_app") or {}
                 ours = str(app.get("id", "")) == self._settings.app_id
                 if ours and marker in str(item.get("body", "")):
-                    return _comment(Answer(answer.headers, item))
+                    yield _comment(Answer(answer.headers, item))
             if len(items) < PER_PAGE:
-                return None
-        return None
+                return
 
     def create_comment(self, place: Place, number: int, body: str) -> Comment:
         """Write a comment. Not safe to repeat: look for its marker first."""
@@ -374,6 +377,11 @@ class GithubApi:
         """Change a comment of ours; safe to repeat."""
         path = f"/repos/{_name(place.full_name)}/issues/comments/{comment_id}"
         self.door(place).write("PATCH", path, {"body": body})
+
+    def delete_comment(self, place: Place, comment_id: int) -> None:
+        """Delete a comment of ours. Raises: NotFound when it is gone."""
+        path = f"/repos/{_name(place.full_name)}/issues/comments/{comment_id}"
+        self.door(place).write("DELETE", path)
 
     def react(self, place: Place, comment_id: int, content: str) -> None:
         """Put an emoji on a comment (eyes, rocket, confused, …); safe to repeat."""
@@ -403,6 +411,14 @@ class GithubApi:
         ours = [c for c in found if c.external_id == external_id and c.id > newer_than]
         return max(ours, key=lambda check_run: check_run.id, default=None)
 
+    def check_runs_of(self, place: Place, sha: str, external_id: str) -> tuple[CheckRunRef, ...]:
+        """Return all our check runs of this commit with this external id, the newest of a name too.
+
+        https://docs.github.com/rest/checks/runs#list-check-runs-for-a-git-reference: `filter`
+        """
+        found = self._check_runs(place, f"commits/{sha}/check-runs", filter="all")
+        return tuple(one for one in found if one.external_id == external_id)
+
     def check_runs_of_suite(self, place: Place, suite_id: int) -> tuple[CheckRunRef, ...]:
         """Return the newest check runs of a suite."""
         return self._check_runs(place, f"check-suites/{suite_id}/check-runs")
@@ -412,9 +428,9 @@ class GithubApi:
         path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
         return _check_run(self.door(place).get(path))
 
-    def _check_runs(self, place: Place, rest: str) -> tuple[CheckRunRef, ...]:
+    def _check_runs(self, place: Place, rest: str, **wish: str) -> tuple[CheckRunRef, ...]:
         path = f"/repos/{_name(place.full_name)}/{rest}"
-        answer = self.door(place).get(path, per_page=100)
+        answer = self.door(place).get(path, per_page=100, **wish)
         items = answer.value.get("check_runs") if isinstance(answer.value, dict) else None
         if not isinstance(items, list):
             raise Transient("GitHub answered the list of check runs with something unreadable.")

@@ -12,6 +12,7 @@ from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
 from webhook_server.publish.parts import Outside, Parts, Spawn
 from webhook_server.publish.sending import Sending, has_more, is_sent, older_of, renewed
+from webhook_server.publish.twins import look_at
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.report import CheckRun, check_run, lost_run
 from webhook_server.runs.sizing import wish
@@ -75,6 +76,9 @@ class CheckRuns:
         item = self._with_advice(item, run)
         wanted = self._wanted(item, run)
         item = renewed(item, wanted)
+        if self._is_over(item, run, wanted):
+            place = self._outside.places.find(run.key.repository_id, run.repository)
+            item = self._sending.conclude_twins(item, wanted, place)
         due_at = self._when(item, run, wanted)
         if due_at is None:
             self._feeds.forget(run.id)
@@ -85,6 +89,12 @@ class CheckRuns:
         ready = self._sending.turn(item, wanted, place, urgent=self._is_urgent(item, run))
         if ready is not None:
             self._remember(self._sending.send(ready, wanted, place), run, wanted, place)
+
+    def _is_over(self, item: Publication, run: Run, wanted: CheckRun) -> bool:
+        """Say whether the end is shown, and no lost create can take effect any more."""
+        due_at = look_at(item)
+        ended = run.state is State.FINISHED and is_sent(item, wanted)
+        return ended and due_at is not None and due_at <= self._now()
 
     def _is_urgent(self, item: Publication, run: Run) -> bool:
         """Say whether GitHub shows something wrong: progress alone can wait."""
@@ -122,7 +132,7 @@ class CheckRuns:
         """Return when a run whose newest state is shown may have news; None: never again."""
         if run.state is not State.FINISHED:
             return self._now() + self._interval(item)
-        return None if settled(item) else self._now() + _ADVICE_TAKES
+        return look_at(item) if settled(item) else self._now() + _ADVICE_TAKES
 
     def _interval(self, item: Publication) -> timedelta:
         times = min(int(item.sent.get("times", 0)), 10)

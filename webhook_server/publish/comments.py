@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,6 +14,7 @@ from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.line import left
 from webhook_server.publish.parts import Outside, Parts
+from webhook_server.publish.twins import doubted, look_at, looked, twins_of
 from webhook_server.runs.model import Run
 from webhook_server.runs.pull import Pull
 from webhook_server.runs.sticky import RunLine, comment, marker_of
@@ -22,6 +24,8 @@ from webhook_server.stores.publication_store import (
     PublicationState,
     pull_of,
 )
+
+log = logging.getLogger(__name__)
 
 # Each edit is one of the installation's writes, and a state rarely lasts as long in the beginning.
 _COALESCE = timedelta(seconds=30)
@@ -53,7 +57,9 @@ class Comments:
             return
         text = self._text(pull)
         if item.sent_digest == _digest(text):
-            self._store.save(replace(item, state=PublicationState.DONE, due_at=None, failures=0))
+            item = self._without_twins(item, pull)
+            done = PublicationState.DONE
+            self._store.save(replace(item, state=done, due_at=look_at(item), failures=0))
         else:
             self._send(item, pull, text)
 
@@ -102,11 +108,10 @@ class Comments:
                 return self._deleted(item, pull)
             return self._remembered(item, pull, text)
         api = self._outside.api
-        found = (
-            api.find_comment(place, pull.number, marker_of(pull))
-            if self._creating.in_doubt(item)
-            else None
-        )
+        found = None
+        if self._creating.in_doubt(item):
+            item = doubted(item, self._now())
+            found = api.find_comment(place, pull.number, marker_of(pull))
         if found is None:
             found = api.create_comment(place, pull.number, text)
         else:
@@ -128,14 +133,26 @@ class Comments:
     def _remembered(self, item: Publication, pull: Pull, text: str) -> Publication:
         return replace(
             item,
-            sent={"begun": True, "newest": pull.replies[-1].key},
+            sent={**twins_of(item), "begun": True, "newest": pull.replies[-1].key},
             sent_digest=_digest(text),
             sent_at=self._now(),
             state=PublicationState.DONE,  # whatever happens next makes it due again
             note=None,
             failures=0,
-            due_at=None,
+            due_at=look_at(item),
         )
+
+    def _without_twins(self, item: Publication, pull: Pull) -> Publication:
+        """Delete comments that creates with lost answers made; only once none can come any more."""
+        due_at = look_at(item)
+        if due_at is None or due_at > self._now():
+            return item
+        place = self._outside.places.find(pull.repository_id, pull.repository)
+        for twin in list(self._outside.api.comments_of(place, pull.number, marker_of(pull))):
+            if twin.id != item.external_id:
+                log.info("twin deleted subject=%s comment=%s", item.subject, twin.id)
+                self._outside.api.delete_comment(place, twin.id)
+        return looked(item)
 
     def _repair(self, item: Publication, pull: Pull, sent: str, place: Place) -> None:
         """Undo a late write: the claim was lost, so another replica may have sent newer news."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,11 @@ from webhook_server.intents import Place
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.line import left
 from webhook_server.publish.parts import Outside, Parts
+from webhook_server.publish.twins import doubted, looked
 from webhook_server.runs.report import BATCH, CheckRun
 from webhook_server.stores.publication_store import Publication
+
+log = logging.getLogger(__name__)
 
 _ANNOTATIONS, _CONCLUSION, _OLDER = "annotations", "conclusion", "older"  # in `Publication.sent`
 _DOUBT = "doubt"  # the answer to an update was lost: nobody knows what of it GitHub took
@@ -75,6 +79,7 @@ class Sending:
         """Return the item with the check run of a try whose answer was lost, if that can be it."""
         if item.external_id is not None or not self._creating.in_doubt(item):
             return item
+        item = doubted(item, self._now())
         older = older_of(item) or 0
         found = self._api.find_check_run(
             place, wanted.head_sha, wanted.external_id, newer_than=older
@@ -83,6 +88,18 @@ class Sending:
         if found is None or found.conclusion not in {None, wanted.conclusion}:
             return item
         return replace(item, external_id=found.id, url=found.url, sent=item.sent | _told(found))
+
+    def conclude_twins(self, item: Publication, wanted: CheckRun, place: Place) -> Publication:
+        """Let check runs that creates with lost answers made end as this one has; safe to repeat.
+
+        Returns the item without the note of them. Raises what GithubApi raises.
+        """
+        for twin in self._api.check_runs_of(place, wanted.head_sha, wanted.external_id):
+            if twin.id != item.external_id and twin.status != "completed":
+                log.info("twin concluded subject=%s check_run=%s", item.subject, twin.id)
+                body = wanted.body(len(wanted.annotations))
+                self._api.update_check_run(place, twin.id, body)
+        return looked(item)
 
     def _without_doubt(self, item: Publication, place: Place) -> Publication:
         """Ask GitHub what it shows, after an update whose answer was lost."""

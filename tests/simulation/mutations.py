@@ -1,0 +1,353 @@
+"""Sixteen mistakes that such servers are made with, and more of GitHub's half: each must be found.
+
+A mutation is the real code with exact replacements; one whose old text is not there exactly once
+fails loudly, so that none goes stale unseen. `python -m tests.simulation.mutated` runs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_S = "webhook_server"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One replacement in one module's source."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """A mistake. `seeds` are tried in their order, then up to `search` others."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    world: str = "engine"  # or "hub": with GitHub
+    story: str = ""  # of a calm history that shows it; empty: seeds do
+    seeds: tuple[int, ...] = ()
+    search: int = 0
+    said: str = ""  # what is not quite the mistake that its name is known for
+
+
+def _edit(module: str, old: str, new: str) -> Edit:
+    return Edit(module=f"{_S}.{module}", old=old, new=new)
+
+
+_CANCEL_FORGETS = _edit(
+    "runs.giving_back",
+    "        for member in cleared.living:\n            due, look_at",
+    "        for member in (m for m in cleared.living if m.create_answered):\n"
+    "            due, look_at",
+)
+_NOTHING_LIVES = _edit(
+    "runs.model",
+    '        """Return the instances that are not confirmed gone."""\n'
+    "        return tuple(member for member in self.members if member.gone_at is None)",
+    '        """Forget the one that is being created."""\n'
+    "        gone = (m for m in self.members if m.gone_at is None)\n"
+    "        return tuple(m for m in gone if m.create_answered or self.ended_at is None)",
+)
+
+#: The sixteen of the model that the protocol was proven by.
+ENGINE: tuple[Mutation, ...] = (
+    Mutation(
+        name="record after create",
+        edits=(
+            _edit(
+                "reconcile",
+                "        if not self.runs.save(claim, decision, now):\n",
+                "        for one in decision.commands:\n"
+                '            if hasattr(one, "order"):\n'
+                "                lent = self.hands.providers[one.order.offer.provider]\n"
+                '                lent.create(one.order, "cye_")\n'
+                "        if not self.runs.save(claim, decision, now):\n",
+            ),
+        ),
+        said="the order is given before its row is saved, and once more after it",
+    ),
+    Mutation(
+        name="new name on time-out",
+        edits=(
+            _edit(
+                "runs.waiting",
+                "            name=member.name,\n            run_id=at.run.id,",
+                '            name=f"{member.name}x{int(at.now.timestamp()) % 10**6}",\n'
+                "            run_id=at.run.id,",
+            ),
+            _edit(
+                "perform",
+                "    if hands.instances.observe(order.name).closed_at is not None:\n",
+                '    known, _, _ = order.name.partition("x")\n'
+                "    if hands.instances.observe(known).closed_at is not None:\n",
+            ),
+            _edit(
+                "perform",
+                "    hands.instances.record_create(order.name, seen)\n",
+                "    hands.instances.record_create(known, seen)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        name="delete assumed",
+        edits=(
+            _edit(
+                "runs.giving_back",
+                "    if told is None or told.gone is not Gone.ABSENT or attempt.ended_at is None:",
+                "    if told is None or attempt.ended_at is None:",
+            ),
+        ),
+    ),
+    Mutation(
+        name="cost from first heartbeat",
+        edits=(
+            _edit(
+                "runs.limits",
+                "(member.gone_at or now) - attempt.ordered_at for member",
+                "(member.gone_at or now) - (attempt.started_at or member.gone_at or now)"
+                " for member",
+            ),
+        ),
+    ),
+    Mutation(
+        name="cancel forgets the machine being created",
+        edits=(_CANCEL_FORGETS, _NOTHING_LIVES),
+    ),
+    Mutation(
+        name="no fence",
+        edits=(
+            _edit(
+                "stores.run_store",
+                "                    runs.c.version == claim.version,\n"
+                "                    runs.c.lock_token == claim.token,\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        name="no limit of the machine's own",
+        edits=(
+            _edit(
+                "runs.waiting",
+                "            max_life=attempt.max_life,\n",
+                "            max_life=attempt.max_life * 100,\n",
+            ),
+        ),
+        said="a hundred times the limit: clouds without any are no clouds that we rent from",
+    ),
+    Mutation(
+        name="late finish wins",
+        edits=(
+            _edit(
+                "runs.decide",
+                "    if run.state is State.FINISHED:\n"
+                "        return Decision(run=withdrawn(run, seen.release))\n",
+                "    if run.state is State.FINISHED:\n"
+                "        run = replace(run, state=State.RELEASING, finished_at=None)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        name="unbound token",
+        edits=(
+            _edit(
+                "stores.instance_store",
+                "    if row.closed_at is not None:\n        return BeatResult(closed=True",
+                "    if row.closed_at is None and row.closed_at is not None:\n"
+                "        return BeatResult(closed=True",
+            ),
+        ),
+        world="hub",
+        said="a token names its instance by itself here; this one outlives its attempt",
+    ),
+    Mutation(
+        name="no sweeper",
+        edits=(
+            _CANCEL_FORGETS,
+            _NOTHING_LIVES,
+            _edit(
+                "sweep",
+                "        for provider in self.providers.values():\n"
+                "            self.sweep(provider)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
+        name="404 believed",
+        edits=(
+            _edit(
+                "runs.giving_back",
+                "    return told.asked_at if told.asked_at >= settled_at(attempt, member, seen,"
+                " policy) else None",
+                "    return told.asked_at",
+            ),
+        ),
+    ),
+    Mutation(
+        name="waiting time from the first attempt",
+        edits=(
+            _edit(
+                "runs.giving_back",
+                "        return max(ended_at, member.last_try_at + policy.grace)",
+                "        return max(ended_at, attempt.ordered_at + policy.grace)",
+            ),
+        ),
+    ),
+    Mutation(
+        name="retry before the old machine is gone",
+        edits=(
+            _edit(
+                "runs.giving_back",
+                "        return _try_again(at) if is_quiet(at.attempt) else Decision(run=at.run)",
+                "        return _try_again(at)",
+            ),
+        ),
+    ),
+)
+
+#: Of GitHub's half: the rest of the sixteen, and what the threat model fears there.
+HUB: tuple[Mutation, ...] = (
+    Mutation(
+        name="delivery id is all that is once",
+        edits=(
+            _edit(
+                "inbox.comments",
+                '    return f"comment/{intent.comment_id}/{line.number}"',
+                "    _HANDLED.append(intent)\n"
+                '    return f"comment/{intent.comment_id}/{len(_HANDLED)}"\n\n\n'
+                "_HANDLED: list[object] = []",
+            ),
+            _edit(
+                "inbox.comments",
+                "        if self._parts.deliveries.was_handled(intent.key):\n"
+                '            raise Skip("was carried out before")\n',
+                "",
+            ),
+        ),
+        world="hub",
+        story="ask_to_run",
+        said="intents never see a delivery's id: a key that is new each time stands for it",
+    ),
+    Mutation(
+        name="fire-and-forget check",
+        edits=(
+            _edit(
+                "publish.failures",
+                "            self._put_off(item, error, error.retry_at)",
+                "            self._store.save(replace(item, due_at=None))",
+            ),
+        ),
+        world="hub",
+    ),
+    Mutation(
+        name="ack first",
+        edits=(
+            _edit(
+                "routes.github_events",
+                "                new = await asyncio.shield(asyncio.wrap_future(stored))",
+                "                new = stored is not None",
+            ),
+        ),
+        world="hub",
+    ),
+    Mutation(
+        name="twins are left",
+        edits=(
+            _edit(
+                "publish.sending",
+                "        item = doubted(item, self._now())\n",
+                "",
+            ),
+        ),
+        world="hub",
+        seeds=(2,),
+    ),
+    Mutation(
+        name="the payload's word for a role",
+        edits=(
+            _edit(
+                "inbox.rights_now",
+                "        return policy, parts.api.role(place, sender.login, sender.id)",
+                "        return policy, Role.WRITE",
+            ),
+        ),
+        world="hub",
+        story="ask_without_the_right",
+    ),
+    Mutation(
+        name="a fork's approval names no commit",
+        edits=(
+            _edit(
+                "runs.pull",
+                "    if named is None and pull.fork:\n",
+                "    if named is None and pull.fork:\n        return now_sha\n"
+                "    if named is None and pull.fork:\n",
+            ),
+        ),
+        world="hub",
+        said="an approval of the newest commit passes for one of the commit that was looked at",
+    ),
+    Mutation(
+        name="runs of strangers are found by their id",
+        edits=(
+            _edit(
+                "inbox.targets",
+                "    return run if run is not None and run.key.repository_id == repository_id"
+                " else None",
+                "    return run",
+            ),
+        ),
+        world="hub",
+        story="meddle_with_strangers",
+    ),
+    Mutation(
+        name="what people write is shown as it is",
+        edits=(
+            _edit(
+                "runs.hostile",
+                '    ticks = "`" * (_longest_run(text, "`") + 1)\n'
+                '    return f"{ticks} {text} {ticks}" if text else ""',
+                "    return text",
+            ),
+        ),
+        world="hub",
+        story="ask_in_foreign_words",
+    ),
+    Mutation(
+        name="the manifest is written first",
+        edits=(
+            _edit(
+                "publish.release_maker",
+                "        files = self._own_files(feed)\n"
+                "        own = [self._put_own(release, name, file, there) for name, file in"
+                " files]\n",
+                "        own: list[OwnFile] = []\n",
+            ),
+            _edit(
+                "publish.release_maker",
+                "        for planned in self._plan.assets:\n"
+                "            self._put_planned(release, planned, there)\n",
+                "",
+            ),
+        ),
+        world="hub",
+        story="push",
+    ),
+    Mutation(
+        name="the check run says success",
+        edits=(
+            _edit(
+                "runs.standing",
+                '            return "cancelled"\n',
+                '            return "success"\n',
+            ),
+        ),
+        world="hub",
+        story="press_cancel",
+    ),
+)
+MUTATIONS = (*ENGINE, *HUB)
