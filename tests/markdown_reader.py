@@ -21,10 +21,12 @@ class Shown(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag: str, _attrs: object) -> None:
+        self.end_node()
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
+        self.end_node()
         if tag in self.open:
             while self.open.pop() != tag:
                 pass
@@ -33,12 +35,23 @@ class Shown(HTMLParser):
         if not HIDING & set(self.open):
             self.text += data
 
+    def end_node(self) -> None:
+        """Note that what follows stands in another element."""
+
+
+class Nodes(Shown):
+    """The same text, where an unprintable sign parts what stands in different elements."""
+
+    def end_node(self) -> None:
+        self.text += "\x00"
+
 
 MARKDOWN = MarkdownIt("commonmark").enable(["strikethrough", "table"])  # GitHub's own
 
 
-def shown_by_github(body: str) -> str:
-    page = Shown()
+def shown_by_github(body: str, page: Shown | None = None) -> str:
+    """Return the text that a reader of the comment sees outside of what hides."""
+    page = page or Shown()
     page.feed(MARKDOWN.render(body))
     page.close()
     return page.text

@@ -8,7 +8,7 @@ import re
 from markdown_it import MarkdownIt
 
 from simulators.actions_commands import parse_command
-from tests.markdown_reader import shown_by_github
+from tests.markdown_reader import Nodes, shown_by_github
 from webhook_server.runs import hostile
 from webhook_server.runs.ask_grammar import read_ask
 from webhook_server.runs.asks import Misread
@@ -79,7 +79,7 @@ def shown_text(data: bytes) -> None:
         assert "\x1b" not in made
     for quiet in (hostile.inline(text), hostile.fenced(text), hostile.markdown(text)):
         assert asks_of(quiet) == ()
-        assert not _MENTION.search(shown_by_github(quiet))
+        assert not _MENTION.search(shown_by_github(quiet, Nodes()))
     _check_code(text)
     cut = hostile.cut_middle(text, 64)
     assert len(cut.encode("utf-8", "replace")) <= max(64, 160)
