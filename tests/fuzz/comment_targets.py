@@ -15,6 +15,8 @@ from webhook_server.runs.asks import Misread
 from webhook_server.runs.comment_lines import ask_lines
 from webhook_server.runs.comment_reader import MOST_ASKS, asks_of, written
 
+_LINE_END = re.compile(r"\r\n|\n|\r")  # GFM 2.1
+_ASKED = re.compile(r"( *[^ ]{0,2}/cynthus)(?= |\Z)")
 _MENTION = re.compile("@[A-Za-z0-9]")
 _SPANS = MarkdownIt("commonmark").enable(["strikethrough", "table"])
 
@@ -33,21 +35,15 @@ def comment(data: bytes) -> None:
 
 
 def _check_shown(body: str) -> None:
-    """Compare with another reader, which knows the lines by the numbers they are given."""
+    """Compare with another reader, which knows the asks by the numbers that they get here."""
+    lines = _LINE_END.split(body)
     numbered = "\n".join(
-        f"{line} n{n}." if line.lstrip(" ").startswith("/cynthus") else line
-        for n, line in enumerate(body.split("\n"))
+        f"{asked[1]} n{n}." if (asked := _ASKED.match(line)) else line
+        for n, line in enumerate(lines)
     )
-    lines = [line.strip() for line in ask_lines(numbered)]
-    if lines:
-        shown = " ".join(shown_by_github(numbered).split())
-        assert [line for line in lines if _as_shown(line) not in shown] == []
-
-
-def _as_shown(line: str) -> str:
-    """Return the first word and the number: what lies between may be Markdown."""
-    words = line.split()
-    return words[0] if len(words) > 2 else " ".join(words)
+    found = [line.strip() for line in ask_lines(numbered)]
+    shown = shown_by_github(numbered) if found else ""
+    assert [line for line in found if line not in shown] == []
 
 
 def ask(data: bytes) -> None:
