@@ -154,7 +154,8 @@ def _other(reading: _Reading, shown: str, number: int, name: str, value: str) ->
         return refused(
             shown,
             number,
-            f"should name a file that exists, found no `{target[:100]}`. Commit it, or name another.",
+            f"should name a file that exists, found no `{target[:100]}`. "
+            f"Commit it, or correct the name.",
         )
     if len(reading.above) >= _MOST_FILES:
         return refused(shown, number, f"should be at most {_MOST_FILES} files deep. Join some.")

@@ -24,7 +24,8 @@ from demo.processes import Programs, wait_until
 NAME = "cynthus.test"
 TEMPLATE = Path(__file__).parents[1] / "deploy/nginx/cynthus.conf.template"
 PROGRAM = shutil.which("nginx") or "/usr/sbin/nginx"  # as Debian has it: not on everybody's PATH
-# What an installation has around the template. Temporary files lie with the rest of the test.
+# What an installation has around the template; temporary files lie with the rest of the test.
+# Nothing of it may be said again on the same level: nginx would not start.
 _AROUND = """
 user root;
 pid {folder}/pid;
@@ -33,6 +34,7 @@ worker_processes 1;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
+    keepalive_timeout 65;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
