@@ -7,6 +7,8 @@ LOCK := requirements/dev.lock
 STAMP := .venv/.installed-$(shell cat $(LOCK) pyproject.toml | sha256sum | cut -c1-16)
 EXAMPLE ?= digits
 ONLY ?=
+TARGET ?= comment
+SECONDS ?= 60
 LONG ?=
 # What Python has compiled is kept: programs that start a hundred times read it back.
 unexport PYTHONDONTWRITEBYTECODE
@@ -51,6 +53,12 @@ test: install system ## everything: contracts, flows, browser, both examples to 
 .PHONY: bench
 bench: install system ## measure (ONLY=name for one); writes bench/out/results.json
 	@$(BIN)/python -m demo.with_engine $(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)")
+
+.PHONY: fuzz
+fuzz: ## follow the coverage of one reader (TARGET=comment, SECONDS=60); needs CPython 3.11 on Linux
+	@test -x .venv-fuzz/bin/python || "$(PYTHON)" -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.lock
+	@.venv-fuzz/bin/python -m tests.fuzz "$(TARGET)" "$(SECONDS)"
 
 .PHONY: images
 images: install system ## build the runner images here, offline and for the CPU, and try each (about 3 min, 3 GB)

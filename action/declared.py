@@ -11,6 +11,7 @@ from pathlib import Path
 from action import own_file
 from cynthus import grammar
 from cynthus.errors import Fault
+from cynthus.nodes import harmless
 
 LONGEST_FILE_BYTES = 1 << 20  # a lock of a thousand packages with hashes is half of that
 
@@ -47,8 +48,8 @@ class Declared:
 
 
 def fault(path: str, line: int, message: str) -> Fault:
-    """Return a fault on a line."""
-    return Fault(path=path, line=line, column=1, where="", message=message)
+    """Return a fault on a line; what the message quotes of a file becomes printable."""
+    return Fault(path=path, line=line, column=1, where="", message=harmless(message))
 
 
 def refused(path: str, line: int, message: str) -> Declared:

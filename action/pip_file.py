@@ -5,6 +5,7 @@ The format: https://pip.pypa.io/en/stable/reference/requirements-file-format/
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def _spaced(line: str) -> str:
 
 def _other(reading: _Reading, shown: str, number: int, name: str, value: str) -> Declared:
     """Read the file that `-r` or `-c` names, relative to the file it stands in."""
-    if not value or "://" in value:
+    if not value or "://" in value or not value.isprintable():
         return refused(
             shown,
             number,
@@ -148,11 +149,13 @@ def _other(reading: _Reading, shown: str, number: int, name: str, value: str) ->
         return refused(
             shown, number, f"should not name `{target}`, which led to this file. Take it out."
         )
-    if not (reading.root / target).is_file():
+    # `Path.is_file` raises for a name that is too long.
+    if not os.path.isfile(reading.root / target):
         return refused(
             shown,
             number,
-            f"should name a file that exists, found no `{target}`. Commit it, or correct the name.",
+            f"should name a file that exists, found no `{target[:100]}`. "
+            f"Commit it, or correct the name.",
         )
     if len(reading.above) >= _MOST_FILES:
         return refused(shown, number, f"should be at most {_MOST_FILES} files deep. Join some.")
@@ -164,7 +167,10 @@ def _inside(root: Path, target: str) -> bool:
     """Say whether a path stays in the repository, links followed."""
     if posixpath.isabs(target) or target.split("/", maxsplit=1)[0] == "..":
         return False
-    return (root / target).resolve().is_relative_to(root.resolve())
+    try:
+        return (root / target).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a name that is too long; links that lead in a circle
+        return False
 
 
 def _unhashed(found: Declared) -> Declared:

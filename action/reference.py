@@ -71,9 +71,10 @@ def parse(text: str) -> Reference:
     host, repository = _split(name)
     if not _HOST.fullmatch(host):
         raise _wrong(text, f"its registry to be a host name with an optional port, found `{host}`")
-    if not _REPOSITORY.fullmatch(repository) or len(name) > _LONGEST_NAME:
+    found = Reference(host=host, repository=repository, tag=tag or None, digest=digest or None)
+    if not _REPOSITORY.fullmatch(repository) or len(found.name) > _LONGEST_NAME:
         raise _wrong(text, f"its repository to be lower-case words with slashes, found `{name}`")
-    return Reference(host=host, repository=repository, tag=tag or None, digest=digest or None)
+    return found
 
 
 def is_digest(text: str) -> bool:

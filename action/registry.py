@@ -315,6 +315,12 @@ def _tags_of(body: bytes, asked: Asked) -> list[str]:
     try:
         found = json.loads(body)["tags"]
     except (ValueError, RecursionError, KeyError, TypeError):
-        raise faults.broken(asked, "something that is no list of tags").error from None
-    # Distribution says null for a repository that has lost its last tag.
-    return [tag for tag in found or () if isinstance(tag, str)]
+        raise faults.broken(asked, _NO_TAGS).error from None
+    if found is None:  # Distribution's word for a repository that has lost its last tag
+        return []
+    if not isinstance(found, list):
+        raise faults.broken(asked, _NO_TAGS).error
+    return [tag for tag in found if isinstance(tag, str)]
+
+
+_NO_TAGS = "something that is no list of tags"

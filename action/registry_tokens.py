@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from action.reference import is_loopback
 from action.registry_challenge import Challenge
 from action.registry_http import LONGEST_ANSWER, Answer, Body, Request, body_of
 
 _SHORTEST_LIFE_S = 60.0  # what a token lives when its service does not say: the token page above
+_LONGEST_LIFE_S = 86_400.0  # longer than any job; a number of 400 digits is no float
 _MARGIN_S = 15.0  # it must still be good when the request that carries it arrives
 _LONGEST_TOKEN = 1 << 16
 
@@ -118,9 +120,9 @@ def token_request(
 ) -> Request:
     """Return the request for a token: a GET, or OAuth's POST for a login by identity token.
 
-    Raises: BadRealmError: plain http is for this machine's own registry only.
+    Raises: BadRealmError: no address, or plain http, which is for this machine's own registry only.
     """
-    parts = urlsplit(challenge.realm)
+    parts = _realm_parts(challenge.realm)
     plain = parts.scheme == "http" and is_loopback(parts.netloc) and is_loopback(host)
     if not parts.netloc or "@" in parts.netloc or not (parts.scheme == "https" or plain):
         raise BadRealmError(f"{parts.scheme}://{parts.netloc}")
@@ -133,6 +135,16 @@ def token_request(
     mark = "&" if parts.query else "?"
     headers = {"Authorization": credentials.basic} if credentials is not None else {}
     return Request(method="GET", url=f"{challenge.realm}{mark}{urlencode(words)}", headers=headers)
+
+
+def _realm_parts(realm: str) -> SplitResult:
+    # `urlsplit` drops tabs and line ends without a word: what is sent would be another address.
+    if not re.fullmatch(r"[\x21-\x7e]+", realm):
+        raise BadRealmError("an address with signs that none has")
+    try:
+        return urlsplit(realm)
+    except ValueError as error:
+        raise BadRealmError("an address that cannot be read") from error
 
 
 def _refresh(challenge: Challenge, scopes: tuple[str, ...], identity_token: str) -> Request:
@@ -163,5 +175,7 @@ def read_token(content: bytes, asked_at: float) -> Token:
     if not isinstance(text, str) or len(text) > _LONGEST_TOKEN or not text.isprintable():
         return Token(text="", until=asked_at)
     life = found.get("expires_in")
-    seconds = float(life) if isinstance(life, int | float) and life > 0 else _SHORTEST_LIFE_S
+    seconds = _SHORTEST_LIFE_S
+    if isinstance(life, int | float) and life > 0:
+        seconds = float(min(life, _LONGEST_LIFE_S))
     return Token(text=text, until=asked_at + seconds - min(_MARGIN_S, seconds / 4))

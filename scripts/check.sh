@@ -21,7 +21,9 @@ step format .venv/bin/ruff format --check .
 step lint .venv/bin/ruff check .
 step types .venv/bin/mypy
 step imports .venv/bin/lint-imports
-step actions .venv/bin/zizmor --offline --no-progress --quiet .github action.yml
+step actions .venv/bin/zizmor --offline --persona auditor --no-progress --quiet .github action.yml
+step dependabot .venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+step compose .venv/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 step schemas .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/*/.github/workflows/*.yml
 step action .venv/bin/check-jsonschema --builtin-schema vendor.github-actions action.yml
 step unit .venv/bin/python -m pytest -q -n 2 tests/unit

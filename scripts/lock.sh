@@ -6,6 +6,9 @@ compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 -
 for extra in agent server gcp dev; do
   compile --extra "$extra" pyproject.toml -o "requirements/$extra.lock"
 done
+# Beside the tests' own versions, since both run the same targets.
+compile --extra fuzz pyproject.toml -c requirements/dev.lock -o requirements/fuzz.lock
+compile requirements/audit.in -o requirements/audit.lock
 compile requirements/action.in -o requirements/action.lock
 compile requirements/installer.in -o requirements/installer.lock
 compile requirements/resolver.in -o requirements/resolver.lock

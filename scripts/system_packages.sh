@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install the programs that demo and tests use where a user would: Docker, buildah, skopeo, a registry, PostgreSQL,
-# Chromium, git; and what instances of the simulated Google Cloud are made with: systemd-nspawn, ip, mkfs, a C compiler.
+# Chromium, nginx, git; and what instances of the simulated Google Cloud are made with: systemd-nspawn, ip, mkfs, a C compiler.
 # As root on Debian they are installed; elsewhere what is missing is named, and what needs it says so itself.
 set -euo pipefail
 
@@ -10,6 +10,7 @@ declare -A package=(
   [/usr/bin/chromium]=chromium
   [buildah]=buildah
   [skopeo]=skopeo
+  [/usr/sbin/nginx]=nginx
   [git]=git
   [curl]=curl
   [systemd-nspawn]=systemd-container

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from importlib.resources import files
-from typing import Any
 
 import pytest
 from jsonschema import Draft7Validator
-from referencing import Registry, Resource
-from referencing.jsonschema import DRAFT7
 
 from action import sbom
 from action.sbom import Contents, SystemPackage
+from tests.cyclonedx_judge import cyclonedx_judge
 
 DIGEST = "sha256:" + "c" * 64
 CONTENTS = Contents(
@@ -41,22 +38,9 @@ def test_everything_is_a_component_with_its_package_url() -> None:
     assert found["components"][2]["hashes"] == [{"alg": "SHA-256", "content": "d" * 64}]
 
 
-SCHEMAS = files("cyclonedx.schema") / "_res"
-
-
-def of_the_standard(name: str) -> Resource[Any]:
-    return DRAFT7.create_resource(json.loads((SCHEMAS / name).read_text("utf-8")))
-
-
 @pytest.fixture(scope="module")
 def judge() -> Draft7Validator:
-    """The standard's own schema, with the two that it refers to."""
-    others = ("spdx.SNAPSHOT.schema.json", "jsf-0.82.SNAPSHOT.schema.json")
-    registry = Registry[Any]().with_resources(
-        (f"http://cyclonedx.org/schema/{name}", of_the_standard(name)) for name in others
-    )
-    schema = json.loads((SCHEMAS / "bom-1.6.SNAPSHOT.schema.json").read_text("utf-8"))
-    return Draft7Validator(schema, registry=registry)
+    return cyclonedx_judge()
 
 
 def test_the_standards_own_schema_takes_it(judge: Draft7Validator) -> None:

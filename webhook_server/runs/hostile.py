@@ -17,10 +17,15 @@ _CONTROL = re.compile(
 # Blanks but no ends of lines: else every empty line of a log would read all that follow it again.
 _COMMAND = re.compile(r"^([^\S\n]*)(::|##\[)", re.MULTILINE)
 _MENTION = re.compile(r"@(?=[A-Za-z0-9])")
+# `&#64;ada` becomes `@ada` before GitHub looks for whom to notify.
+_SPELT_AT = re.compile(r"&(?=#|commat;)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$-])")
 _LINK = re.compile(r"(https?|ftp)(?=://)|\b(www)(?=\.)", re.IGNORECASE)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+# What follows the backticks of an opening fence holds none, or all of it is a paragraph: GFM 4.5.
+_OPENING = re.compile(r"(`{3,}(?=[^`]*\Z)|~{3,}).*")
+_CLOSING = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*")
+_FENCE_ANYWHERE = re.compile(r"`{3,}|~{3,}")
 _ASK = re.compile(r"^(\s*)/(?=cynthus)", re.IGNORECASE)
 
 
@@ -75,20 +80,27 @@ def fenced(text: str) -> str:
 def markdown(text: str) -> str:
     """Return a user's Markdown: formatted as written, without HTML, mentions and asks.
 
-    A fence that was left open is closed, so that it swallows nothing of what follows.
+    A fence that was left open is closed, so that it swallows nothing of what follows. Only what
+    begins a line opens one: an indented fence may be a list's, which ends with it or without.
     """
     out, fence = [], ""
     for line in clean(text).split("\n"):
-        found = _FENCE.match(line)
         if fence:
             out.append(line)
-            if found and found[1].startswith(fence) and not line.strip(" `~"):
-                fence = ""
+            fence = "" if _closes(fence, line) else fence
             continue
-        no_ask = _ASK.sub(lambda found: f"{found[1]}/{_BREAK}", line)
-        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, no_ask)))
-        fence = found[1] if found else ""
+        opening = _OPENING.fullmatch(line)
+        fence = opening[1] if opening else ""
+        plain = line if opening else _FENCE_ANYWHERE.sub(lambda run: _BREAK.join(run[0]), line)
+        no_ask = _ASK.sub(lambda found: f"{found[1]}/{_BREAK}", plain)
+        no_sign = _SPELT_AT.sub("&amp;", no_ask)
+        out.append(_TAG.sub("&lt;", _MENTION.sub("@" + _BREAK, no_sign)))
     return "\n".join([*out, fence] if fence else out)
+
+
+def _closes(fence: str, line: str) -> bool:
+    found = _CLOSING.fullmatch(line)
+    return found is not None and found[1].startswith(fence)
 
 
 def cut_middle(text: str, limit_bytes: int, note: str = "") -> str:
@@ -113,11 +125,10 @@ def cut_end(text: str, limit_bytes: int, note: str) -> str:
         if size > limit_bytes:
             break
         kept.append(line)
-        found = _FENCE.match(line)
-        if not fence:
-            fence = found[1] if found else ""
-        elif found and found[1].startswith(fence) and not line.strip(" `~"):
-            fence = ""
+        if fence:
+            fence = "" if _closes(fence, line) else fence
+        elif opening := _OPENING.fullmatch(line):
+            fence = opening[1]
     return "\n".join([*kept, *([fence] if fence else []), "", note])
 
 

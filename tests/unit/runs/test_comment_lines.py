@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
+from tests.markdown_reader import shown_by_github
 from webhook_server.runs.comment_lines import MOST_LINES, ask_lines, holds_an_ask
 
 steady = settings(
@@ -141,44 +140,6 @@ def test_every_line_below_what_hid_one_counts_again() -> None:
 
 
 # ── another reader's judgement ──────────────────────────────────────────────────────────────────
-
-HIDING = {
-    *("blockquote", "code", "del", "details", "kbd", "pre", "s", "script", "style", "summary"),
-}
-VOID = {"br", "hr", "img", "input"}
-
-
-class Shown(HTMLParser):
-    """Collects the text that a browser shows outside of what hides."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, _attrs: object) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self.open:
-            while self.open.pop() != tag:
-                pass
-
-    def handle_data(self, data: str) -> None:
-        if not HIDING & set(self.open):
-            self.text += data
-
-
-MARKDOWN = MarkdownIt("commonmark").enable(["strikethrough", "table"])  # GitHub's own
-
-
-def shown_by_github(body: str) -> str:
-    page = Shown()
-    page.feed(MARKDOWN.render(body))
-    page.close()
-    return page.text
-
 
 PARTS = [
     *("", "", "", "text", "/cynthus", "/cynthus", "/cynthus", " /cynthus", "   /cynthus"),
