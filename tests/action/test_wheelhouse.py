@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,8 +122,10 @@ def test_a_builder_that_is_killed_leaves_no_half_filled_wheelhouse(
     )
     environ = {**os.environ, "PYTHONPATH": f"{hanging}{os.pathsep}{ROOT}"}
     builder = subprocess.Popen([sys.executable, "-P", "-c", program], env=environ)
+    tick = threading.Event()
     while not started.exists() or not started.read_text():
         assert builder.poll() is None
+        tick.wait(0.02)
     builder.kill()
     builder.wait()
     os.kill(int(started.read_text()), signal.SIGKILL)

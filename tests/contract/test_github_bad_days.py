@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import threading
+import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from github import GithubException, GithubRetry
 
+from demo.processes import wait_until
 from tests.contract.conftest import Town, settle
 from tests.github_fixture import GithubSimulator, WebhookSink, git, webhook_sink
 
@@ -141,26 +143,23 @@ def test_comments_and_releases_are_content_and_check_runs_are_not(limited: Town)
 
 def test_more_than_a_hundred_at_once_are_refused(limited: Town) -> None:
     limited.github.post("/limits", concurrent=2)
-    limited.github.post("/faults", match={"path": "/versions"}, kind="hang", delay_s=8, times=2)
-    done = threading.Event()
+    limited.github.post("/faults", match={"path": "/versions"}, kind="hang", delay_s=60, times=2)
+    door = urlsplit(limited.github.api_url)
 
-    def hang() -> None:
-        try:
-            requests.get(f"{limited.github.api_url}/versions", timeout=60)
-        except requests.RequestException:
-            done.wait(60)
+    def struck() -> int:
+        return sum(fault["struck"] for fault in limited.github.sim("GET", "/faults"))
 
-    with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(hang) for _ in range(2)]
-        for _ in range(1000):
-            if sum(fault["struck"] for fault in limited.github.sim("GET", "/faults")) == 2:
-                break
+    before = struck()
+    with ExitStack() as stack:
+        for _ in range(2):  # they hang until we hang up
+            connection = socket.create_connection((str(door.hostname), door.port or 0), 60)
+            stack.enter_context(connection)
+            ask = f"GET {door.path}/versions HTTP/1.1\r\nHost: {door.netloc}\r\n\r\n"
+            connection.sendall(ask.encode())
+        wait_until(lambda: struck() == before + 2, "both requests")
         answer = requests.get(f"{limited.github.api_url}/meta", timeout=60)
-        done.set()
-        assert answer.status_code == 403
-        assert answer.headers["retry-after"] == "60"
-        for call in waiting:
-            call.result()
+    assert answer.status_code == 403
+    assert answer.headers["retry-after"] == "60"
 
 
 def test_requests_are_logged_with_who_made_them(town: Town) -> None:
