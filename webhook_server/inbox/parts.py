@@ -66,3 +66,4 @@ class InboxParts:
     url_of: Callable[[str], str]  # a run's page
     now: Callable[[], datetime]
     new_id: Callable[[], str]
+    let_door_go_first: Callable[[float], None] = lambda _: None  # waits at most so many seconds

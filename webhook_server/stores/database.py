@@ -16,6 +16,7 @@ from sqlalchemy import (
     Executable,
     Interval,
     Table,
+    bindparam,
     delete,
     func,
     literal,
@@ -94,7 +95,7 @@ class Database:
         return self._writer.submit(work, at_door=True).result()
 
     def write_row_async(self, joint: Joint[R, T], row: R) -> Future[T]:
-        """As `write_at_door`, together with the rows that others ask the same for."""
+        """As `write_async`, for one row of a work that is carried out for many together."""
         return self._writer.submit_row(joint, row)
 
     def migrate(self) -> None:
@@ -197,3 +198,25 @@ def lease_end(
     if connection.dialect.name == "postgresql":
         return func.clock_timestamp(type_=Moment()) + literal(lease, Interval())
     return now + lease
+
+
+# The same for statements that are built once: their moments are bound when they are carried out.
+
+
+def bound_lease_clock(dialect: str) -> ColumnElement[datetime]:
+    """Return the clock of leases; where it is not PostgreSQL's own, it is bound as `now`."""
+    if dialect == "postgresql":
+        return func.clock_timestamp(type_=Moment())
+    return bindparam("now", type_=Moment())
+
+
+def bound_lease_end(dialect: str) -> ColumnElement[datetime]:
+    """Return when a lease runs out, from what `lease_values` returns."""
+    if dialect == "postgresql":
+        return func.clock_timestamp(type_=Moment()) + bindparam("lease", type_=Interval())
+    return bindparam("lease_end", type_=Moment())
+
+
+def lease_values(dialect: str, now: datetime, lease: timedelta) -> dict[str, datetime | timedelta]:
+    """Return what `bound_lease_end` needs."""
+    return {"lease": lease} if dialect == "postgresql" else {"lease_end": now + lease}
