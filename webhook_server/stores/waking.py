@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, case, update
+from sqlalchemy import Connection, bindparam, case, update
 
-from webhook_server.stores.tables import runs
+from webhook_server.stores.tables import Moment, runs
 
 
 def wake(connection: Connection, run_id: str, now: datetime) -> bool:
     """Make the run due now, also while a pass is under way; False: there is no such run."""
-    statement = (
-        update(runs)
-        .where(runs.c.id == run_id)
-        .values(
-            news=runs.c.news + 1,
-            look_again_at=case(
-                (runs.c.look_again_at < now, runs.c.look_again_at),  # keep its place in the queue
-                else_=now,
-            ),
-        )
+    return connection.execute(_WAKE, {"of_run": run_id, "now": now}).rowcount == 1
+
+
+_NOW = bindparam("now", type_=Moment())
+# Built once: building it costs more than carrying it out.
+_WAKE = (
+    update(runs)
+    .where(runs.c.id == bindparam("of_run"))
+    .values(
+        news=runs.c.news + 1,
+        look_again_at=case(
+            (runs.c.look_again_at < _NOW, runs.c.look_again_at),  # keep its place in the queue
+            else_=_NOW,
+        ),
     )
-    return connection.execute(statement).rowcount == 1
+)
