@@ -91,6 +91,16 @@ def client_router(parts: Parts) -> APIRouter:
         cancel_run(parts, run_id, by)
         return json_answer(202, {"run_id": run_id})
 
+    @router.post("/runs/cancel", status_code=202)
+    def cancel_all(
+        request: Request, repository_id: int | None = Query(None, ge=0, le=2**63 - 1)
+    ) -> Response:
+        """Ask for the end of all live runs, or of a repository's; the operator may. Repeatable."""
+        require_operator(parts, request.scope)
+        asked = parts.runs.cancel_all("the operator", parts.now(), repository_id=repository_id)
+        parts.bell.ring("runs")
+        return json_answer(202, {"runs": asked})
+
     @router.get("/runs/{run_id}/outputs")
     def outputs(request: Request, run_id: str) -> Response:
         """Return the run's files with addresses good for an hour."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     Interval,
+    Select,
     Table,
     bindparam,
     delete,
@@ -170,6 +171,13 @@ def insert_once(connection: Connection, table: Table, values: Mapping[str, Any])
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows unless unique columns already have their values. Safe to repeat."""
     connection.execute(_insert(connection.dialect.name, table), rows)
+
+
+def insert_once_from(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Select[Any]
+) -> None:
+    """Insert what a query finds, but for what unique columns already have. Safe to repeat."""
+    connection.execute(_insert(connection.dialect.name, table).from_select(columns, rows))
 
 
 @functools.cache

@@ -13,12 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     Row,
     Select,
     and_,
     func,
+    literal,
     or_,
     select,
     update,
@@ -58,9 +60,14 @@ from webhook_server.stores import (
 )
 from webhook_server.stores import run_statements as statements
 from webhook_server.stores.budget_store import may_book
-from webhook_server.stores.database import Database, insert_once, lease_values
-from webhook_server.stores.tables import repositories, runs, wishes
-from webhook_server.stores.waking import wake
+from webhook_server.stores.database import (
+    Database,
+    insert_once,
+    insert_once_from,
+    lease_values,
+)
+from webhook_server.stores.tables import Moment, repositories, runs, wishes
+from webhook_server.stores.waking import wake, wake_where
 
 log = logging.getLogger(__name__)
 
@@ -325,6 +332,24 @@ class RunStore:
             _wish(connection, run_id, "cancel", wish, now)
             wake(connection, run_id, now)
             return True
+
+        return self._db.write_at_door(work)
+
+    def cancel_all(self, by: str, now: datetime, *, repository_id: int | None = None) -> int:
+        """Note that somebody wants all live runs to end; return how many there are.
+
+        Two statements, however many runs. Safe to repeat: the first wish of each stays.
+        """
+        wish = CancelWish(by=by, at=now)
+        whose = () if repository_id is None else (runs.c.repository_id == repository_id,)
+        # Only what has not ended has a deadline, and deadlines have an index.
+        live = (runs.c.look_again_at.is_not(None), runs.c.state != State.FINISHED.value, *whose)
+
+        def work(connection: Connection) -> int:
+            values = (literal("cancel"), literal(encode(wish), JSON()), literal(now, Moment()))
+            wished = select(runs.c.id, *values).where(*live)
+            insert_once_from(connection, wishes, ("run_id", "kind", "body", "at"), wished)
+            return wake_where(connection, and_(*live), now)
 
         return self._db.write_at_door(work)
 
