@@ -148,6 +148,11 @@ class Client:
         """Ask for the run's end. Safe to repeat."""
         self._json("POST", f"/api/v1/runs/{_part(run_id)}/cancel")
 
+    def cancel_all(self, repository_id: int | None = None) -> int:
+        """Ask for the end of all live runs, or of a repository's; return how many. Repeatable."""
+        query = "" if repository_id is None else f"?repository_id={repository_id}"
+        return decode(int, self._json("POST", f"/api/v1/runs/cancel{query}")["runs"])
+
     def outputs(self, run_id: str) -> tuple[OutputView, ...]:
         """Return the run's files with addresses good for an hour."""
         found = self._json("GET", f"/api/v1/runs/{_part(run_id)}/outputs")

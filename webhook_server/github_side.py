@@ -80,14 +80,15 @@ def open_github(ground: Ground) -> GithubSide:
     places = Places(api, repositories, now)
     policy_store = PolicyStore(database)
     policies = Policies(api, policy_store, places.find, now)
+    door = GithubEvents(
+        secrets=_webhook_secrets(settings),
+        store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
+        ring=lambda: bell.ring("deliveries"),
+        see=lambda: deliveries.see_async(now()),
+    )
     return GithubSide(
         api=api,
-        events=GithubEvents(
-            secrets=_webhook_secrets(settings),
-            store=lambda guid, event, body: deliveries.store_async(guid, event, body, now()),
-            ring=lambda: bell.ring("deliveries"),
-            see=lambda: deliveries.see_async(now()),
-        ),
+        events=door,
         jobs=GithubJobs(verifier, allowed, _Jobs(places), runs.waits),
         inbox=Inbox(
             InboxParts(
@@ -108,6 +109,7 @@ def open_github(ground: Ground) -> GithubSide:
                 answer=Reader(plans, baselines).answer,
                 make_plan=plans.make,
                 url_of=ground.url_of,
+                let_door_go_first=door.rush.wait_out,
             )
         ),
         redelivery=Redelivery(AppHooks(api.app), deliveries, database, now),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cynthus import specfile
+from cynthus.client import Client
 from cynthus.codec import decode
 from cynthus.wire import RunRequest, RunView
 from tests.doors.conftest import IMAGE, SPEC, Site, open_site
@@ -530,3 +531,20 @@ def test_a_refusal_names_the_request_that_the_log_names(site: Site) -> None:
         assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
         assert answer.headers["x-request-id"].strip("0")
     assert "x-request-id" not in site.ask("GET", "/healthz").headers
+
+
+def test_the_operator_ends_all_runs_or_those_of_a_repository(guarded: Site) -> None:
+    runs = [guarded.a_run(commit=digit * 40) for digit in "abc"]
+    client = Client(guarded.url, TOKEN)
+    assert client.cancel_all(404) == 0
+    assert client.cancel_all() == len(runs)
+    wishes = [guarded.parts.runs.wishes(run_id).cancel for run_id in runs]
+    assert [wish and wish.by for wish in wishes] == ["the operator"] * len(runs)
+
+
+def test_nobody_else_ends_all_runs(guarded: Site) -> None:
+    mine = guarded.a_run()
+    token = run_token(guarded.parts.server_key, mine, guarded.parts.now() + timedelta(days=1))
+    for bearer in ("", token, "guess"):
+        assert guarded.ask("POST", "/api/v1/runs/cancel", token=bearer).status == 401
+    assert guarded.parts.runs.wishes(mine).cancel is None

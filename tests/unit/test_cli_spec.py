@@ -267,3 +267,12 @@ def test_what_the_example_leaves_as_comments_is_right_too():
     file = yaml.safe_load(text.replace("OWNER/NAME", "acme/demo"))
     assert {"data", "env", "secrets", "retry", "triggers", "keep_warm", "labels"} <= set(file)
     assert check("cynthus", file) == []
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("r1", "--all"), ("r1", "--repository-id", "7"), ("--repository-id", "7")]
+)
+def test_cancel_ends_one_run_or_says_all(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = cynthus("cancel", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "should name one run, or --all" in done.stderr

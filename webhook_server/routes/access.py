@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ _FORWARDED = (
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+@functools.lru_cache(256)  # programs name one host a thousand times a second: 6 us each time
 def host_of(text: str) -> str:
     """Return the name in a Host header or URL authority, lower case, without port."""
     try:
@@ -30,6 +32,7 @@ def host_of(text: str) -> str:
         return ""
 
 
+@functools.lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Return whether a name or address can only mean this machine."""
     if host == "localhost":

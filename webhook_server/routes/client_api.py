@@ -17,7 +17,7 @@ from webhook_server.auth.oidc import DISPATCH
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.access import is_operator, require_reader
 from webhook_server.routes.answers import HttpRefusal, parse_json
-from webhook_server.routes.asking import by_job
+from webhook_server.routes.asking import by_job, by_operator
 from webhook_server.routes.authorities import of_holder, of_job, of_operator
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Job, Parts
@@ -99,6 +99,16 @@ def client_router(parts: Parts) -> APIRouter:
         with under(acting):
             cancel_run(parts, run_id, by)
         return json_answer(202, {"run_id": run_id})
+
+    @router.post("/runs/cancel", status_code=202, dependencies=[by_operator(parts)])
+    def cancel_all(
+        request: Request, repository_id: int | None = Query(None, ge=0, le=2**63 - 1)
+    ) -> Response:
+        """Ask for the end of all live runs, or of a repository's; the operator may. Repeatable."""
+        with under(of_operator(request.scope, parts.now())):
+            asked = parts.runs.cancel_all("the operator", parts.now(), repository_id=repository_id)
+        parts.bell.ring("runs")
+        return json_answer(202, {"runs": asked})
 
     @router.get("/runs/{run_id}/outputs")
     def outputs(request: Request, run_id: str) -> Response:

@@ -16,6 +16,7 @@ from typing import Any
 
 from webhook_server.auth.signature import verified, well_formed
 from webhook_server.routes.landing import Landing
+from webhook_server.rush import Rush
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -78,12 +79,14 @@ class GithubEvents:
         self._secrets, self._store, self._ring, self._see = secrets, store, ring, see
         self._body_limit_s = body_limit_s
         self._landing = Landing()
+        self.rush = Rush()  # who stands here
         self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; whatever arrives, only a failing store makes it a 5xx."""
         try:
-            status, text = await self._take(scope, receive)
+            with self.rush.visit():
+                status, text = await self._take(scope, receive)
         except _HungUp:
             return
         except _Refusal as refusal:

@@ -16,7 +16,9 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
+    Select,
     Table,
+    bindparam,
     delete,
     literal,
     make_url,
@@ -148,7 +150,7 @@ class Database:
         return self._writer.submit(work, at_door=True).result()
 
     def write_row_async(self, joint: Joint[R, T], row: R) -> Future[T]:
-        """As `write_at_door`, together with the rows that others ask the same for."""
+        """As `write_async`, for one row of a work that is carried out for many together."""
         return self._writer.submit_row(joint, row)
 
     def migrate(self) -> None:
@@ -225,6 +227,13 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
     connection.execute(_insert(connection.dialect.name, table), rows)
 
 
+def insert_once_from(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Select[Any]
+) -> None:
+    """Insert what a query finds, but for what unique columns already have. Safe to repeat."""
+    connection.execute(_insert(connection.dialect.name, table).from_select(columns, rows))
+
+
 @functools.cache
 def _insert_once(dialect: str, table: Table) -> Executable:
     return _insert(dialect, table).returning(*table.primary_key)
@@ -242,7 +251,7 @@ def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime
 
     SQLite has none, and one server at a time, whose clock is as good.
     """
-    own: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    own = own_clock(connection)
     return literal(now, Moment()) if own is None else own.now()
 
 
@@ -250,5 +259,29 @@ def lease_end(
     connection: Connection, now: datetime, lease: timedelta
 ) -> ColumnElement[datetime] | datetime:
     """Return when a lease taken now runs out, by the clock that leases live by."""
-    own: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    own = own_clock(connection)
     return now + lease if own is None else own.after(lease)
+
+
+def own_clock(connection: Connection) -> LeaseClock | None:
+    """Return the database's own clock; None: the caller's is as good."""
+    clock: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    return clock
+
+
+# The same for statements that are built once: their moments are bound when they are carried out.
+
+
+def bound_lease_clock(clock: LeaseClock | None) -> ColumnElement[datetime]:
+    """Return the clock of leases; where it is not the database's own, it is bound as `now`."""
+    return bindparam("now", type_=Moment()) if clock is None else clock.now()
+
+
+def bound_lease_end(clock: LeaseClock | None, lease: timedelta) -> ColumnElement[datetime]:
+    """Return when a lease runs out; it may need what `lease_values` returns."""
+    return bindparam("lease_end", type_=Moment()) if clock is None else clock.after(lease)
+
+
+def lease_values(clock: LeaseClock | None, now: datetime, lease: timedelta) -> dict[str, datetime]:
+    """Return what `bound_lease_end` needs."""
+    return {"lease_end": now + lease} if clock is None else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -10,18 +11,31 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    Update,
+    bindparam,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from webhook_server.acting import authority
 from webhook_server.runs.trail import Deed, DeedVerb
 from webhook_server.stores import trail_store
 from webhook_server.stores.database import (
     Database,
+    bound_lease_clock,
+    bound_lease_end,
     insert_once,
     insert_rows,
-    lease_clock,
-    lease_end,
+    lease_values,
+    own_clock,
 )
+from webhook_server.stores.engines import LeaseClock
 from webhook_server.stores.tables import deliveries, handled_intents
 from webhook_server.stores.writer import Joint
 
@@ -66,12 +80,78 @@ def _store(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[bo
     return [fresh.get(row["guid"]) is row for row in rows]
 
 
-_STORE: Joint[Mapping[str, Any], bool] = Joint(_store)
+_STORE: Joint[Mapping[str, Any], bool] = Joint(_store, at_door=True)
 
-# Built once, as the hot doors' statements are: what is delivered is ended as often.
-_END = update(deliveries).where(
-    deliveries.c.seq == bindparam("claimed"), deliveries.c.lock_token == bindparam("claim_token")
+
+@functools.cache
+def _claiming(clock: LeaseClock | None, lease: timedelta) -> tuple[Select[Any], Update]:
+    """Return what finds deliveries that are due, and what lends them. Built once."""
+    free = or_(
+        deliveries.c.lock_until.is_(None), deliveries.c.lock_until < bound_lease_clock(clock)
+    )
+    query = (
+        select(
+            deliveries.c.seq,
+            deliveries.c.guid,
+            deliveries.c.event,
+            deliveries.c.body,
+            deliveries.c.received_at,
+            deliveries.c.tries,
+        )
+        .where(deliveries.c.due_at <= bindparam("now"), free)
+        .order_by(deliveries.c.due_at, deliveries.c.seq)
+        .limit(bindparam("most", type_=Integer()))
+        .with_for_update(skip_locked=True)
+    )
+    lend = (
+        update(deliveries)
+        .where(deliveries.c.seq.in_(bindparam("claimed", expanding=True)))
+        .values(
+            lock_token=bindparam("claim_token"),
+            lock_until=bound_lease_end(clock, lease),
+            tries=deliveries.c.tries + 1,
+        )
+    )
+    return query, lend
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    """A claimed delivery, and what its columns become."""
+
+    seq: int
+    token: str
+    values: Mapping[str, Any]
+
+
+_HELD = (
+    select(deliveries.c.seq, deliveries.c.lock_token)
+    .where(deliveries.c.seq.in_(bindparam("claimed", expanding=True)))
+    .order_by(deliveries.c.seq)
+    .with_for_update()
 )
+_OF_SEQ = update(deliveries).where(deliveries.c.seq == bindparam("claimed"))
+
+
+def _end(connection: Connection, ended: Sequence[_Ended]) -> list[bool]:
+    """End claims; answer of each whether it still held. Safe to repeat."""
+    rows = connection.execute(_HELD, {"claimed": sorted({one.seq for one in ended})})
+    holders = {row.seq: row.lock_token for row in rows}
+    answers: list[bool] = []
+    same: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for one in ended:
+        held = holders.get(one.seq) == one.token
+        answers.append(held)
+        if held:
+            holders[one.seq] = None  # whoever comes second has nothing left to end
+            values = {"lock_token": None, "lock_until": None, **one.values}
+            same.setdefault(tuple(values), []).append({"claimed": one.seq, **values})
+    for rows_of_a_kind in same.values():
+        connection.execute(_OF_SEQ, rows_of_a_kind)
+    return answers
+
+
+_END: Joint[_Ended, bool] = Joint(_end, at_door=False)
 
 
 class DeliveryStore:
@@ -111,17 +191,8 @@ class DeliveryStore:
     def _claim(
         self, connection: Connection, limit: int, lease: timedelta, now: datetime
     ) -> list[Delivery]:
-        free = or_(
-            deliveries.c.lock_until.is_(None),
-            deliveries.c.lock_until < lease_clock(connection, now),
-        )
-        query = (
-            select(deliveries)
-            .where(deliveries.c.due_at <= now, free)
-            .order_by(deliveries.c.due_at, deliveries.c.seq)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
+        clock = own_clock(connection)
+        query, lend = _claiming(clock, lease)
         token = self._new_token()
         found = [
             Delivery(
@@ -133,17 +204,11 @@ class DeliveryStore:
                 tries=row.tries + 1,
                 token=token,
             )
-            for row in connection.execute(query)
+            for row in connection.execute(query, {"now": now, "most": limit})
         ]
-        connection.execute(
-            update(deliveries)
-            .where(deliveries.c.seq.in_([delivery.seq for delivery in found]))
-            .values(
-                lock_token=token,
-                lock_until=lease_end(connection, now, lease),
-                tries=deliveries.c.tries + 1,
-            )
-        )
+        claimed = [delivery.seq for delivery in found]
+        values = {"claimed": claimed, "claim_token": token, **lease_values(clock, now, lease)}
+        connection.execute(lend, values)
         return found
 
     def finish(self, delivery: Delivery, state: DeliveryState, note: str, now: datetime) -> bool:
@@ -171,11 +236,8 @@ class DeliveryStore:
         return self._end(delivery, {"due_at": due_at, "note": note}).result()
 
     def _end(self, delivery: Delivery, values: Mapping[str, Any]) -> Future[bool]:
-        freed = {"lock_token": None, "lock_until": None, **values}
-        known = {"claimed": delivery.seq, "claim_token": delivery.token, **freed}
-        return self._db.write_async(
-            lambda connection: connection.execute(_END, known).rowcount == 1
-        )
+        ended = _Ended(seq=delivery.seq, token=delivery.token, values=values)
+        return self._db.write_row_async(_END, ended)
 
     def next_due(self) -> datetime | None:
         """Return when the next delivery is due."""

@@ -30,8 +30,8 @@ from webhook_server.stores.tables import Moment
 
 BUSY_TIMEOUT_MS = 5_000  # a backup program may hold the file for moments; nobody else writes
 READERS = 8  # two cores' worth of doors and loops; a reader holds one for milliseconds
-# A statement that takes longer is stuck. A replica that is paused in a transaction, or whose machine
-# is gone, must not keep locks for long: nothing of ours waits for anybody in one, and what it was
+# A statement that takes longer is stuck. A replica that is paused in a transaction, or whose
+# machine is gone, must not keep locks for long: nothing of ours waits for anybody in one, and what it was
 # doing is done again. That ends before those give up who wait for the lock.
 _POSTGRES_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=15000 -c lock_timeout=10000"
@@ -52,6 +52,9 @@ _to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 class LeaseClock(Protocol):
     """A clock of the database's own, which replicas whose clocks differ live by."""
 
+    def __hash__(self) -> int:
+        """Statements are built once a clock."""
+
     def now(self) -> ColumnElement[datetime]:
         """Return the moment at which a statement is carried out."""
 
@@ -71,6 +74,9 @@ class PostgresClock:
         return self.now() + literal(duration, Interval())
 
 
+_POSTGRES_CLOCK = PostgresClock()  # one: statements are built once a clock
+
+
 def open_engine(url: URL, *, writes: bool, answer_limit_s: float = ANSWER_LIMIT_S) -> Engine:
     """Return an engine for the writer thread, or one for readers.
 
@@ -85,7 +91,7 @@ def open_engine(url: URL, *, writes: bool, answer_limit_s: float = ANSWER_LIMIT_
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,  # a failover leaves dead connections in the pool
         pool_size=1 if writes else READERS,
-        execution_options={LEASE_CLOCK: PostgresClock()},
+        execution_options={LEASE_CLOCK: _POSTGRES_CLOCK},
         connect_args={
             "options": _POSTGRES_OPTIONS,
             "connect_timeout": max(1, min(CONNECT_LIMIT_S, int(answer_limit_s))),

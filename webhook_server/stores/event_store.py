@@ -116,11 +116,11 @@ def add(  # noqa: PLR0913, PLR0917 - one value a column
     at: datetime,
 ) -> None:
     """Add an event within a larger transaction."""
-    connection.execute(
-        insert(events).values(
-            run_id=run_id, attempt=attempt, kind=kind.value, at=at, body=clean(body)
-        )
-    )
+    values = {"run_id": run_id, "attempt": attempt, "kind": kind.value, "at": at}
+    connection.execute(_ADD, {**values, "body": clean(body)})
+
+
+_ADD = insert(events)  # built once: each change of a run adds an event
 
 
 def _of(run_id: str, kind: EventKind) -> Select[tuple[Any]]:

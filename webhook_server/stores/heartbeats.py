@@ -96,7 +96,7 @@ def take(connection: Connection, told: Sequence[Told]) -> list[BeatResult]:
 
 #: Agents do not notice 5 ms; at 1,000 beats a second five share a commit then, and a beat costs
 #: XX instead of XX of CPU (docs/performance.md).
-HEARTBEATS: Joint[Told, BeatResult] = Joint(take, patience_s=0.005)
+HEARTBEATS: Joint[Told, BeatResult] = Joint(take, at_door=True, patience_s=0.005)
 
 
 # ── what a beat comes to: pure ──────────────────────────────────────────────────────────────────

@@ -13,14 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     Row,
     Select,
     and_,
-    case,
     func,
-    insert,
+    literal,
     or_,
     select,
     update,
@@ -61,10 +61,17 @@ from webhook_server.stores import (
     trail_store,
     warm_store,
 )
+from webhook_server.stores import run_statements as statements
 from webhook_server.stores.budget_store import may_book
-from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
-from webhook_server.stores.tables import repositories, runs, wishes
-from webhook_server.stores.waking import wake
+from webhook_server.stores.database import (
+    Database,
+    insert_once,
+    insert_once_from,
+    lease_values,
+    own_clock,
+)
+from webhook_server.stores.tables import Moment, repositories, runs, wishes
+from webhook_server.stores.waking import wake, wake_where
 
 log = logging.getLogger(__name__)
 
@@ -198,10 +205,11 @@ class RunStore:
             ):
                 told = deeds.image(draft.key.repository_id, accepted.run_id, arrived)
                 trail_store.add(connection, by, [told], now)
-            wake(connection, accepted.run_id, now)
+            if not accepted.created:  # a new run is due already
+                wake(connection, accepted.run_id, now)
             return accepted
 
-        return self._db.write(work)
+        return self._db.write_at_door(work)
 
     def get(self, run_id: str) -> Run | None:
         """Return the run."""
@@ -340,7 +348,25 @@ class RunStore:
             wake(connection, run_id, now)
             return True
 
-        return self._db.write(work)
+        return self._db.write_at_door(work)
+
+    def cancel_all(self, by: str, now: datetime, *, repository_id: int | None = None) -> int:
+        """Note that somebody wants all live runs to end; return how many there are.
+
+        Two statements, however many runs. Safe to repeat: the first wish of each stays.
+        """
+        wish = CancelWish(by=by, at=now)
+        whose = () if repository_id is None else (runs.c.repository_id == repository_id,)
+        # Only what has not ended has a deadline, and deadlines have an index.
+        live = (runs.c.look_again_at.is_not(None), runs.c.state != State.FINISHED.value, *whose)
+
+        def work(connection: Connection) -> int:
+            values = (literal("cancel"), literal(encode(wish), JSON()), literal(now, Moment()))
+            wished = select(runs.c.id, *values).where(*live)
+            insert_once_from(connection, wishes, ("run_id", "kind", "body", "at"), wished)
+            return wake_where(connection, and_(*live), now)
+
+        return self._db.write_at_door(work)
 
     def lend_image(self, run_id: str, lender: Run, now: datetime) -> bool:
         """Give a run the image of another; False: there is no such run, or it has one. Repeatable.
@@ -449,14 +475,22 @@ class RunStore:
         """
 
         def work(connection: Connection) -> builtins.list[Claim]:
-            rows = connection.execute(_due(connection, limit, now)).all()
-            claims = [self._lend(connection, row, lease, now) for row in rows]
-            return [claim for claim in claims if claim is not None]
+            clock = own_clock(connection)
+            found = connection.execute(statements.due(clock), {"now": now, "most": limit}).all()
+            claims = [self._claim(connection, row, now) for row in found]
+            lent = [claim for claim in claims if claim is not None]
+            until = lease_values(clock, now, lease)
+            if lent:
+                connection.execute(
+                    statements.lend(clock, lease),
+                    [{"of_run": one.run.id, "claim_token": one.token, **until} for one in lent],
+                )
+            return lent
 
         return self._db.write(work)
 
-    def _lend(
-        self, connection: Connection, row: Row[*tuple[Any, ...]], lease: timedelta, now: datetime
+    def _claim(
+        self, connection: Connection, row: Row[*tuple[Any, ...]], now: datetime
     ) -> Claim | None:
         try:
             run = decode(Run, row.doc)
@@ -467,24 +501,19 @@ class RunStore:
             else:
                 _park_unreadable(connection, row.id, now)
             return None
-        token = self._new_token()
-        connection.execute(
-            update(runs)
-            .where(runs.c.id == row.id)
-            .values(lock_token=token, lock_until=lease_end(connection, now, lease))
-        )
         return Claim(
-            run=run, version=row.version, token=token, failures=row.failures, news=row.news
+            run=run,
+            version=row.version,
+            token=self._new_token(),
+            failures=row.failures,
+            news=row.news,
         )
 
     def next_due(self, now: datetime) -> datetime | None:
         """Return when the next unclaimed run is due."""
         with self._db.read() as connection:
-            free = _unlocked(lease_clock(connection, now))
-            query = select(func.min(runs.c.look_again_at)).where(
-                runs.c.look_again_at.is_not(None), free
-            )
-            found: datetime | None = connection.execute(query).scalar_one()
+            query = statements.next_due(own_clock(connection))
+            found: datetime | None = connection.execute(query, {"now": now}).scalar_one()
         return found
 
     def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
@@ -507,17 +536,8 @@ class RunStore:
             if not _takes(connection, claim, decision.run, now):
                 _unlock(connection, claim)
                 return False
-            changed = connection.execute(
-                update(runs)
-                .where(
-                    runs.c.id == claim.run.id,
-                    runs.c.version == claim.version,
-                    runs.c.lock_token == claim.token,
-                )
-                .values(
-                    **_columns(decision.run), **_books(decision), **_after(claim, decision, now)
-                )
-            ).rowcount
+            values = _columns(decision.run) | _books(decision) | _after(claim, decision, now)
+            changed = connection.execute(statements.SAVE, values).rowcount
             if not changed:
                 _unlock(connection, claim)
                 return False
@@ -564,9 +584,7 @@ class RunStore:
         """Forget the passes that raised: one has succeeded. Safe to repeat."""
         self._db.write(
             lambda connection: (
-                connection.execute(
-                    update(runs).where(runs.c.id == run_id).values(failures=0)
-                ).rowcount
+                connection.execute(statements.CHANGE, {"of_run": run_id, "failures": 0}).rowcount
             )
         )
 
@@ -601,8 +619,7 @@ class RunStore:
 
 def _upsert(connection: Connection, draft: RunDraft, now: datetime) -> Accepted:
     _take_turn(connection)
-    query = select(runs.c.id, runs.c.version, runs.c.doc).where(_is(draft.key))
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(statements.BY_KEY, statements.key_values(draft.key)).one_or_none()
     if row is None:
         _insert(connection, draft, now)
         return Accepted(run_id=draft.id, created=True)
@@ -618,32 +635,26 @@ def _take_turn(connection: Connection) -> None:
 
 def _insert(connection: Connection, draft: RunDraft, now: datetime) -> None:
     name = draft.spec.name if draft.spec else ""
-    same_name = and_(runs.c.repository_id == draft.key.repository_id, runs.c.name == name)
-    number = _next(connection, select(func.max(runs.c.number)).where(same_name))
-    run = _new_run(draft, number, now)
-    connection.execute(
-        insert(runs).values(
-            id=run.id,
-            seq=_next(connection, select(func.max(runs.c.seq))),
-            repository_id=run.key.repository_id,
-            commit_sha=run.key.commit_sha,
-            spec_path=run.key.spec_path,
-            trigger=run.key.trigger,
-            name=name,
-            number=number,
-            created_at=now,
-            version=1,
-            look_again_at=now,
-            spec_text=draft.spec_text,
-            **_columns(run),
-        )
-    )
+    alike = {"of_repository": draft.key.repository_id, "of_name": name}
+    highest = connection.execute(statements.HIGHEST, alike).one()
+    run = _new_run(draft, (highest.number or 0) + 1, now)
+    values = {
+        "id": run.id,
+        "seq": (highest.seq or 0) + 1,
+        "repository_id": run.key.repository_id,
+        "commit_sha": run.key.commit_sha,
+        "spec_path": run.key.spec_path,
+        "trigger": run.key.trigger,
+        "name": name,
+        "number": run.number,
+        "created_at": now,
+        "version": 1,
+        "look_again_at": now,
+        "spec_text": draft.spec_text,
+        **_columns(run),
+    }
+    connection.execute(statements.INSERT, values)
     _record(connection, None, run, now)
-
-
-def _next(connection: Connection, highest: Select[Any]) -> int:
-    found: int | None = connection.execute(highest).scalar_one()
-    return (found or 0) + 1
 
 
 def _new_run(draft: RunDraft, number: int, now: datetime) -> Run:
@@ -770,11 +781,8 @@ def _arrive(
     kept = arrived.environment
     if kept is not None and environment is not None:
         environment_store.keep(connection, kept, environment, now)
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == run_id)
-        .values(image=arrived.image, environment_id=kept.id if kept else None)
-    )
+    values = {"image": arrived.image, "environment_id": kept.id if kept else None}
+    connection.execute(statements.CHANGE, {"of_run": run_id, **values})
     return True
 
 
@@ -787,21 +795,6 @@ def _is(key: RunKey) -> ColumnElement[bool]:
         runs.c.commit_sha == key.commit_sha,
         runs.c.spec_path == key.spec_path,
         runs.c.trigger == key.trigger,
-    )
-
-
-def _unlocked(clock: ColumnElement[datetime]) -> ColumnElement[bool]:
-    return or_(runs.c.lock_until.is_(None), runs.c.lock_until < clock)
-
-
-def _due(connection: Connection, limit: int, now: datetime) -> Select[Any]:
-    columns = (runs.c.id, runs.c.version, runs.c.failures, runs.c.news, runs.c.doc)
-    return (
-        select(*columns)
-        .where(runs.c.look_again_at <= now, _unlocked(lease_clock(connection, now)))
-        .order_by(runs.c.look_again_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)  # SQLite has one writer and ignores it
     )
 
 
@@ -855,14 +848,16 @@ def _books(decision: Decision) -> dict[str, Any]:
 
 
 def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
-    """Return what ends the claim: the next look is at once if news came meanwhile."""
+    """Return what ends the claim, and which claim it is."""
     moved = decision.run.state is not claim.run.state
     return {
+        "of_run": claim.run.id,
+        "claim_token": claim.token,
+        "read_version": claim.version,
+        "known_news": claim.news,
+        "next_look": decision.look_again_at,
+        "now": now,
         "version": claim.version + 1,
-        "look_again_at": case(
-            (runs.c.news == claim.news, decision.look_again_at),
-            else_=now,
-        ),
         "lock_token": None,
         "lock_until": None,
         # A pass that only waits proves nothing, and with commands it is not over: see `forgive`.
@@ -871,11 +866,7 @@ def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
 
 
 def _unlock(connection: Connection, claim: Claim) -> None:
-    connection.execute(
-        update(runs)
-        .where(runs.c.id == claim.run.id, runs.c.lock_token == claim.token)
-        .values(lock_token=None, lock_until=None)
-    )
+    connection.execute(statements.UNLOCK, {"of_run": claim.run.id, "claim_token": claim.token})
 
 
 def _record(connection: Connection, before: Run | None, run: Run, now: datetime) -> None:

@@ -44,6 +44,7 @@ class Joint(Generic[R, T]):
     """
 
     work: Callable[[Connection, Sequence[R]], Sequence[T]]
+    at_door: bool  # somebody outside waits for it
     patience_s: float = 0.0
 
 
@@ -51,7 +52,6 @@ class Joint(Generic[R, T]):
 class _Job:
     joint: Joint[Any, Any]
     row: Any
-    at_door: bool
     answer: Future[Any]
 
 
@@ -80,19 +80,19 @@ class Writer:
 
         `at_door`: somebody outside waits for it. Raises: DatabaseUnavailable.
         """
-        alone: Joint[None, T] = Joint(lambda connection, _: [work(connection)])
-        return self._put(alone, None, at_door=at_door)
+        alone: Joint[None, T] = Joint(lambda connection, _: [work(connection)], at_door)
+        return self._put(alone, None)
 
     def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
-        """Queue a row of a joint work; its asker stands at a door. Raises: DatabaseUnavailable."""
-        return self._put(joint, row, at_door=True)
+        """Queue a row of a joint work. Raises: DatabaseUnavailable."""
+        return self._put(joint, row)
 
-    def _put(self, joint: Joint[R, T], row: R, *, at_door: bool) -> Future[T]:
+    def _put(self, joint: Joint[R, T], row: R) -> Future[T]:
         answer: Future[T] = Future()
         with self._closing:
             if self._closed:
                 raise DatabaseUnavailable("the server is stopping. Try again in a moment.")
-            self._jobs.put(_Job(joint, row, at_door, answer))
+            self._jobs.put(_Job(joint, row, answer))
         return answer
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class _Line:
     def add(self, job: _Job, now_s: float) -> None:
         go_at = now_s + job.joint.patience_s
         self._go_at = go_at if self._go_at is None else min(self._go_at, go_at)
-        (self._doors if job.at_door else self._loops).append(job)
+        (self._doors if job.joint.at_door else self._loops).append(job)
 
     def may_wait_s(self, now_s: float) -> float | None:
         """Return how long more may be waited for; None: until there is something."""
