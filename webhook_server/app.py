@@ -30,6 +30,7 @@ from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.logs import set_up
 from webhook_server.loops import Running, gauges
+from webhook_server.metrics import METERS, STARTED_AT, Sample
 from webhook_server.planning import open_planner
 from webhook_server.providers.provider import Provider
 from webhook_server.renewal import Ending, Renewal
@@ -42,7 +43,7 @@ from webhook_server.routes.front import Busy, Front, Later
 from webhook_server.routes.heartbeats import heartbeat_door
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import JobGate, MachineGate, Parts
-from webhook_server.routes.probes import Gauges, Sample, healthz, metrics, readyz
+from webhook_server.routes.probes import Gauges, healthz, metrics_door, readyz
 from webhook_server.routes.run_list import list_door
 from webhook_server.routes.run_requests import prepare
 from webhook_server.routes.slow_clients import PatientProtocol
@@ -286,7 +287,7 @@ def open_doors(
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
         _at("healthz", "/healthz", healthz),
         _at("readyz", "/readyz", readyz(parts)),
-        _at("metrics", "/metrics", metrics(parts, gauges)),
+        _at("metrics", "/metrics", metrics_door(parts, gauges)),
     )
     return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
 
@@ -427,6 +428,7 @@ def serve(
     listening = (taken or listen(settings)) if role != "worker" else None
     with ground(settings, listening, alone=line is not None) as found:
         set_up(found.settings, found.key)
+        METERS.set(STARTED_AT, clock().timestamp())
         for remark in found.remarks:
             log.warning("settings doubtful remark=%s", remark)
         # First of all, since whatever answers questions about a run's price asks them.

@@ -17,6 +17,7 @@ from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
+from webhook_server.providers.metered import Metered
 from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRefusal
 from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
@@ -145,6 +146,8 @@ class Running:
 def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     """Return the loops, not yet running."""
     database, now = ground.database, ground.now
+    keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]
+    providers = _metered(providers)
     runs, instances = RunStore(database), InstanceStore(database)
     reconciler = _reconciler(ground, providers, runs, instances)
     warm = WarmStore(database)
@@ -155,7 +158,6 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         Loop("warm", WarmKeeper(warm, providers, now).step, "warm"),
         Loop("prune", _spaced(_prune(ground), now), "prune"),
     ]
-    keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]
     if keepers:
         loops.append(Loop("prices", _spaced(price_step(keepers, now), now), "prices"))
     if ground.github is not None or PublicationStore(database).next_due() is not None:
@@ -165,6 +167,10 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
         loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
     return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain, sweep.gauges)
+
+
+def _metered(providers: Mapping[str, Provider]) -> dict[str, Provider]:
+    return {name: Metered(provider) for name, provider in providers.items()}
 
 
 def _reconciler(

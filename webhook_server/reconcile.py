@@ -10,8 +10,10 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.bell import Bell
+from webhook_server.metrics import METERS, timed
 from webhook_server.observe import Eyes, observe, provider_of
 from webhook_server.perform import Hands, name_of, perform
 from webhook_server.runs.decide import decide, park
@@ -24,6 +26,7 @@ from webhook_server.runs.model import (
     Gone,
     ProviderSeen,
     Run,
+    State,
 )
 from webhook_server.runs.policy import CLOUD, Policy
 from webhook_server.stores.run_store import Claim, RunStore
@@ -78,21 +81,27 @@ class Reconciler:
         return min(IDLE_S, max(0.0, (due_at - now).total_seconds()))
 
     def _pass(self, claim: Claim) -> None:
-        with about(run=claim.run.id):
+        with about(run=claim.run.id), timed(metrics.PASS_SECONDS):
             try:
                 self._handle(claim)
             except Exception as error:  # the outermost guard: the other runs go on
                 log.exception("pass failed run=%s tries=%d", claim.run.id, claim.failures + 1)
+                METERS.add(metrics.PASSES, result="raised")
                 self._give_up(claim, error)
             finally:
                 self.bell.ring("runs")
 
     def _handle(self, claim: Claim) -> None:
         run, now = claim.run, self.now()
+        if claim.due_at is not None:
+            METERS.observe(metrics.RUN_LAG, (now - claim.due_at).total_seconds())
         decision = self._decision(claim, now)
         if not self.runs.save(claim, decision, now):
             log.info("race lost run=%s version=%d", run.id, claim.version)
+            METERS.add(metrics.PASSES, result="lost")
             return
+        METERS.add(metrics.PASSES, result="saved")
+        _count(run, decision.run)
         if replace(decision.run, cost_usd=run.cost_usd) != run:
             self._tell(run, decision.run)
         self._perform(decision)
@@ -102,6 +111,7 @@ class Reconciler:
     def _decision(self, claim: Claim, now: datetime) -> Decision:
         if claim.failures >= PARK_AFTER:
             log.error("run parked run=%s", claim.run.id)
+            METERS.add(metrics.RUNS_PARKED)
             return park(claim.run, now)
         seen = observe(self.eyes, claim.run, now)
         return decide(claim.run, seen, now, self._policy(claim.run))
@@ -158,6 +168,20 @@ class Reconciler:
             self.runs.give_up(claim, note, self.now() + pause)
         except Exception:
             log.exception("giving up failed run=%s", claim.run.id)  # its lease runs out by itself
+
+
+def _count(before: Run, run: Run) -> None:
+    """Count what a saved decision changed."""
+    for attempt in run.attempts[len(before.attempts) :]:
+        METERS.add(metrics.ATTEMPTS, provider=attempt.offer.provider)
+    for number, attempt in enumerate(run.attempts):
+        was = before.attempts[number].reason if number < len(before.attempts) else None
+        if attempt.reason is not None and was is None:
+            METERS.add(metrics.ATTEMPTS_ENDED, cause=attempt.reason.cause.value)
+    if run.state is State.FINISHED and before.state is not State.FINISHED:
+        outcome = run.outcome.value if run.outcome else "none"
+        METERS.add(metrics.RUNS_FINISHED, outcome=outcome)
+        METERS.add(metrics.COST, float(run.cost_usd))
 
 
 def _not_found(seen: CreateSeen | ProviderSeen | None) -> bool:

@@ -52,6 +52,11 @@ class Database:
         """Say whether other servers may use the same database at the same time."""
         return self._writing.dialect.name == "postgresql"
 
+    @property
+    def writes_waiting(self) -> int:
+        """Return how many works wait for the writer."""
+        return self._writer.waiting
+
     @staticmethod
     def _check(driver: str, database: str | None) -> None:
         if driver not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:

@@ -31,7 +31,9 @@ from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
+from webhook_server import metrics
 from webhook_server.acting import authority
+from webhook_server.metrics import METERS
 from webhook_server.runs import deeds, forks
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
@@ -124,6 +126,7 @@ class Claim:
     token: str
     failures: int  # passes in a row that raised
     news: int  # how often it had been woken
+    due_at: datetime | None = None  # since when it was to be looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -468,7 +471,12 @@ class RunStore:
             .values(lock_token=token, lock_until=lease_end(connection, now, lease))
         )
         return Claim(
-            run=run, version=row.version, token=token, failures=row.failures, news=row.news
+            run=run,
+            version=row.version,
+            token=token,
+            failures=row.failures,
+            news=row.news,
+            due_at=row.look_again_at,
         )
 
     def next_due(self, now: datetime) -> datetime | None:
@@ -491,16 +499,11 @@ class RunStore:
         """
         by = authority()
 
-        def work(connection: Connection) -> bool:
-            if not _pays(connection, claim.run, decision, now):
+        def work(connection: Connection) -> str | None:
+            why = _lost(connection, claim, decision, now)
+            if why is not None:
                 _unlock(connection, claim)
-                return False
-            if not _has_turn(connection, claim.run, decision.live_limit):
-                _unlock(connection, claim)
-                return False
-            if not _takes(connection, claim, decision.run, now):
-                _unlock(connection, claim)
-                return False
+                return why
             changed = connection.execute(
                 update(runs)
                 .where(
@@ -514,12 +517,15 @@ class RunStore:
             ).rowcount
             if not changed:
                 _unlock(connection, claim)
-                return False
+                return "changed"
             _record(connection, claim.run, decision.run, now)
             trail_store.add(connection, by, deeds.of_save(claim.run, decision.run), now)
-            return True
+            return None
 
-        return self._db.write(work)
+        why = self._db.write(work)
+        if why is not None:
+            METERS.add(metrics.SAVES_LOST, why=why)
+        return why is None
 
     def give_up(self, claim: Claim, note: str, look_again_at: datetime) -> None:
         """End a pass that raised: count it, and let the run be due again at `look_again_at`.
@@ -789,7 +795,14 @@ def _unlocked(clock: ColumnElement[datetime]) -> ColumnElement[bool]:
 
 
 def _due(connection: Connection, limit: int, now: datetime) -> Select[Any]:
-    columns = (runs.c.id, runs.c.version, runs.c.failures, runs.c.news, runs.c.doc)
+    columns = (
+        runs.c.id,
+        runs.c.version,
+        runs.c.failures,
+        runs.c.news,
+        runs.c.doc,
+        runs.c.look_again_at,
+    )
     return (
         select(*columns)
         .where(runs.c.look_again_at <= now, _unlocked(lease_clock(connection, now)))
@@ -814,6 +827,15 @@ def _columns(run: Run) -> dict[str, Any]:
         "pull_request": run.pull_request,
         "doc": encode(run),
     }
+
+
+def _lost(connection: Connection, claim: Claim, decision: Decision, now: datetime) -> str | None:
+    """Say what the decision counted on that somebody else has taken meanwhile; None: nothing."""
+    if not _pays(connection, claim.run, decision, now):
+        return "budget"
+    if not _has_turn(connection, claim.run, decision.live_limit):
+        return "turn"
+    return None if _takes(connection, claim, decision.run, now) else "warm"
 
 
 def _pays(connection: Connection, run: Run, decision: Decision, now: datetime) -> bool:

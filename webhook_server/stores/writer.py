@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cynthus.errors import Transient
+from webhook_server import metrics
+from webhook_server.metrics import METERS
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -62,6 +65,11 @@ class Writer:
                 raise DatabaseUnavailable("the server is stopping. Try again in a moment.")
             self._jobs.put(_Job(work, answer))
         return answer
+
+    @property
+    def waiting(self) -> int:
+        """Return how many works are queued, those of the commit under way aside."""
+        return self._jobs.qsize()
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
@@ -122,14 +130,18 @@ class Writer:
             return
 
     def _commit(self, jobs: list[_Job]) -> list[Any]:
+        began_s = time.monotonic()
         with self._engine.connect() as connection:
             transaction = connection.begin()
             answers = [job.work(connection) for job in jobs]
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
+                METERS.add(metrics.COMMITS_FAILED)
                 raise _CommitFailed from error
-            return answers
+        METERS.observe(metrics.COMMIT_SECONDS, time.monotonic() - began_s)
+        METERS.observe(metrics.COMMIT_WORKS, len(jobs))
+        return answers
 
 
 def _asks_to_repeat(error: Exception) -> bool:
