@@ -80,6 +80,9 @@ STARTED_AT = _gauge(
 LOOP_AGE = _gauge(
     "cynthus_loop_last_step_seconds", "Seconds since a loop ended its last step.", "loop"
 )
+LOOP_OVERDUE = _gauge(
+    "cynthus_loop_overdue_seconds", "Seconds since a loop should have moved; 0: in time.", "loop"
+)
 LOOP_FAILURES = _counter("cynthus_loop_failures_total", "Steps of a loop that raised.", "loop")
 
 # ── doors ───────────────────────────────────────────────────────────────────────────────────────
