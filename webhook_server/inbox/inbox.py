@@ -44,6 +44,7 @@ from webhook_server.intents import (
 )
 from webhook_server.metrics import METERS
 from webhook_server.stores.delivery_store import Delivery, DeliveryState
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Inbox:
         return _IDLE_S
 
     def _handle(self, delivery: Delivery) -> None:
-        with about(delivery=delivery.guid):
+        with about(delivery=delivery.guid), span("delivery", kind=delivery.event):
             self._handle_one(delivery)
 
     def _handle_one(self, delivery: Delivery) -> None:

@@ -15,6 +15,7 @@ from webhook_server.github_api import NotFound
 from webhook_server.metrics import METERS
 from webhook_server.publish.parts import Parts
 from webhook_server.stores.publication_store import Publication, PublicationState
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Failures:
     def guarded(self, item: Publication, work: Callable[[], None]) -> None:
         """Do the work; whatever it raises becomes a later try, or the publication's end."""
         subject = "pull" if "/" in item.subject else "run"  # a run's id, or pull/…, commit/…
-        with about(**{subject: item.subject}):
+        with about(**{subject: item.subject}), span("publish", kind=item.kind.value):
             self._sorted(item, work)
 
     def _sorted(self, item: Publication, work: Callable[[], None]) -> None:

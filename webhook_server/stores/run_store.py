@@ -32,6 +32,7 @@ from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
 from webhook_server import metrics
+from webhook_server.about import about
 from webhook_server.acting import authority
 from webhook_server.metrics import METERS
 from webhook_server.runs import deeds, forks
@@ -66,6 +67,7 @@ from webhook_server.stores.budget_store import may_book
 from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
 from webhook_server.stores.tables import repositories, runs, wishes
 from webhook_server.stores.waking import wake
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +203,9 @@ class RunStore:
             wake(connection, accepted.run_id, now)
             return accepted
 
-        return self._db.write(work)
+        accepted = self._db.write(work)
+        with about(run=accepted.run_id), span("accept"):  # leads from its asker to its own trace
+            return accepted
 
     def get(self, run_id: str) -> Run | None:
         """Return the run."""
