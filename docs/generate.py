@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/{spec,policy,settings,catalogue,screens}.md."""
+"""Write the generated pages: docs/{spec,policy,settings,metrics,catalogue,screens}.md."""
 
 from __future__ import annotations
 
@@ -180,11 +180,12 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from docs import generate_catalogue, generate_screens
+    from docs import generate_catalogue, generate_metrics, generate_screens
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")
     POLICY_PAGE.write_text(policy_page(), "utf-8")
     generate_catalogue.PAGE.write_text(generate_catalogue.catalogue_page(), "utf-8")
     PAGE.write_text(settings_page(), "utf-8")
+    generate_metrics.PAGE.write_text(generate_metrics.metrics_page(), "utf-8")
     generate_screens.PAGE.write_text(generate_screens.screens_page(), "utf-8")

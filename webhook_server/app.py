@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from cynthus.errors import UserError
-from webhook_server import embedded, loops
+from webhook_server import embedded, loops, traces
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
-from webhook_server.logs import set_up
+from webhook_server.logs import replica, set_up
 from webhook_server.loops import Running, gauges
+from webhook_server.metrics import METERS, STARTED_AT, Sample
 from webhook_server.planning import open_planner
 from webhook_server.providers.provider import Provider
 from webhook_server.renewal import Ending, Renewal
@@ -42,7 +43,7 @@ from webhook_server.routes.front import Busy, Front, Later
 from webhook_server.routes.heartbeats import heartbeat_door
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import JobGate, MachineGate, Parts
-from webhook_server.routes.probes import Gauges, Sample, healthz, metrics, readyz
+from webhook_server.routes.probes import Gauges, healthz, metrics_door, readyz
 from webhook_server.routes.run_list import list_door
 from webhook_server.routes.run_requests import prepare
 from webhook_server.routes.slow_clients import PatientProtocol
@@ -289,7 +290,7 @@ def open_doors(
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
         _at("healthz", "/healthz", healthz),
         _at("readyz", "/readyz", readyz(parts)),
-        _at("metrics", "/metrics", metrics(parts, gauges)),
+        _at("metrics", "/metrics", metrics_door(parts, gauges)),
     )
     return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
 
@@ -439,6 +440,8 @@ def serve(
     listening = (taken or listen(settings)) if role != "worker" else None
     with ground(settings, listening, alone=line is not None) as found:
         set_up(found.settings, found.key)
+        METERS.set(STARTED_AT, clock().timestamp())
+        _trace(found.settings)
         for remark in found.remarks:
             log.warning("settings doubtful remark=%s", remark)
         # First of all, since whatever answers questions about a run's price asks them.
@@ -458,6 +461,7 @@ def serve(
         if line is not None and running is not None:
             embedded.sweep_away(running.providers)
         log.info("server stopped url=%s", found.base_url)
+        traces.uninstall()
     if renewal.wanted:  # a pass that hangs ends with the program's execution
         return Ending(code=0, anew=True, listening=kept)
     if running is not None and not running.drained:
@@ -465,6 +469,20 @@ def serve(
         logging.shutdown()
         os._exit(0)
     return Ending(code=0)
+
+
+def _trace(settings: Settings) -> None:
+    """Tell a collector what happens, if one is named. Raises: UserError without the library."""
+    if not settings.otel_endpoint:
+        return
+    try:
+        from webhook_server.otel import OtlpExporter  # late: few servers have a collector
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT: needs the extra `otel`, which is not installed."
+            " Install cynthus[otel], or unset it."
+        ) from error
+    traces.install(OtlpExporter(settings.otel_endpoint, replica()))
 
 
 def _may_begin_anew(found: Ground, line: RawIOBase | None) -> bool:

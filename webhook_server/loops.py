@@ -15,8 +15,10 @@ from cynthus.version import own_version
 from webhook_server.advisor import Advisor
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
+from webhook_server.metrics import LOOP_AGE, LOOP_OVERDUE
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
+from webhook_server.providers.metered import Metered
 from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRefusal
 from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
@@ -40,7 +42,7 @@ from webhook_server.stores.trail_store import TrailStore
 from webhook_server.stores.warm_store import WarmStore
 from webhook_server.sweep import Sweep
 from webhook_server.warm_keeper import WarmKeeper
-from webhook_server.workers import Loop, run_loops
+from webhook_server.workers import LONGEST_WAIT_S, Loop, run_loops
 
 if TYPE_CHECKING:
     from webhook_server.github_api import GithubApi
@@ -104,6 +106,7 @@ class Running:
     swept: Callable[[], Iterable[tuple[str, dict[str, Any], float]]] = tuple
     stopping: threading.Event = field(default_factory=threading.Event)
     moved_at: dict[str, datetime] = field(default_factory=dict)
+    expected_at: dict[str, datetime] = field(default_factory=dict)  # when it should move again
     drained: bool = True
 
     def start(self) -> None:
@@ -115,19 +118,24 @@ class Running:
         self._thread.start()
 
     def _watched(self, loop: Loop) -> Callable[[], float]:
-        self.moved_at[loop.name] = self.now()
+        self._moved(loop.name, 0)
 
         def step() -> float:
             wait_s = loop.step()
-            self.moved_at[loop.name] = self.now()
+            self._moved(loop.name, wait_s)
             return wait_s
 
         return step
 
-    def stopped(self) -> tuple[str, ...]:
-        """Return the names of loops that have not moved for long."""
+    def _moved(self, name: str, wait_s: float) -> None:
         now = self.now()
-        return tuple(n for n, at in sorted(self.moved_at.items()) if now - at > STOPPED_AFTER)
+        self.moved_at[name] = now
+        self.expected_at[name] = now + timedelta(seconds=min(max(wait_s, 0), LONGEST_WAIT_S))
+
+    def stopped(self) -> tuple[str, ...]:
+        """Return the names of loops that should have moved long ago."""
+        now = self.now()
+        return tuple(n for n, at in sorted(self.expected_at.items()) if now - at > STOPPED_AFTER)
 
     def ask_to_stop(self) -> None:
         """Let no further step begin."""
@@ -145,6 +153,8 @@ class Running:
 def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     """Return the loops, not yet running."""
     database, now = ground.database, ground.now
+    keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]
+    providers = _metered(providers)
     runs, instances = RunStore(database), InstanceStore(database)
     reconciler = _reconciler(ground, providers, runs, instances)
     warm = WarmStore(database)
@@ -155,7 +165,6 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         Loop("warm", WarmKeeper(warm, providers, now).step, "warm"),
         Loop("prune", _spaced(_prune(ground), now), "prune"),
     ]
-    keepers = [provider for provider in providers.values() if isinstance(provider, PriceKeeper)]
     if keepers:
         loops.append(Loop("prices", _spaced(price_step(keepers, now), now), "prices"))
     if ground.github is not None or PublicationStore(database).next_due() is not None:
@@ -165,6 +174,10 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         loops.append(Loop("inbox", ground.github.inbox.step, "deliveries"))
         loops.append(Loop("redelivery", ground.github.redelivery.step, "redelivery"))
     return Running(tuple(loops), dict(providers), ground.bell, now, reconciler.drain, sweep.gauges)
+
+
+def _metered(providers: Mapping[str, Provider]) -> dict[str, Provider]:
+    return {name: Metered(provider) for name, provider in providers.items()}
 
 
 def _reconciler(
@@ -328,9 +341,9 @@ def gauges(
     if running is not None:
         now = running.now()
         for name, at in sorted(running.moved_at.items()):
-            found.append(
-                ("cynthus_loop_last_step_seconds", {"loop": name}, (now - at).total_seconds())
-            )
+            overdue_s = max((now - running.expected_at[name]).total_seconds(), 0.0)
+            found.append((LOOP_AGE.name, {"loop": name}, (now - at).total_seconds()))
+            found.append((LOOP_OVERDUE.name, {"loop": name}, overdue_s))
         found.extend(running.swept())
     if github is not None:
         found.extend(_of_github(github.api, github.now()))

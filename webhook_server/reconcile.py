@@ -6,12 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.bell import Bell
+from webhook_server.metrics import METERS, timed
 from webhook_server.observe import Eyes, observe, provider_of
 from webhook_server.perform import Hands, name_of, perform
 from webhook_server.runs.decide import decide, park
@@ -24,9 +27,11 @@ from webhook_server.runs.model import (
     Gone,
     ProviderSeen,
     Run,
+    State,
 )
 from webhook_server.runs.policy import CLOUD, Policy
 from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.traces import attempt_over, span
 
 log = logging.getLogger(__name__)
 
@@ -78,33 +83,45 @@ class Reconciler:
         return min(IDLE_S, max(0.0, (due_at - now).total_seconds()))
 
     def _pass(self, claim: Claim) -> None:
-        with about(run=claim.run.id):
+        with _about(claim.run), timed(metrics.PASS_SECONDS), span("pass"):
             try:
                 self._handle(claim)
             except Exception as error:  # the outermost guard: the other runs go on
                 log.exception("pass failed run=%s tries=%d", claim.run.id, claim.failures + 1)
+                METERS.add(metrics.PASSES, result="raised")
                 self._give_up(claim, error)
             finally:
                 self.bell.ring("runs")
 
     def _handle(self, claim: Claim) -> None:
         run, now = claim.run, self.now()
+        if claim.due_at is not None:
+            METERS.observe(metrics.RUN_LAG, (now - claim.due_at).total_seconds())
         decision = self._decision(claim, now)
-        if not self.runs.save(claim, decision, now):
+        with span("save"):
+            saved = self.runs.save(claim, decision, now)
+        if not saved:
             log.info("race lost run=%s version=%d", run.id, claim.version)
+            METERS.add(metrics.PASSES, result="lost")
             return
+        METERS.add(metrics.PASSES, result="saved")
+        _count(run, decision.run, now)
         if replace(decision.run, cost_usd=run.cost_usd) != run:
             self._tell(run, decision.run)
-        self._perform(decision)
+        with span("perform"):
+            self._perform(decision)
         if claim.failures and decision.commands:
             self.runs.forgive(run.id)
 
     def _decision(self, claim: Claim, now: datetime) -> Decision:
         if claim.failures >= PARK_AFTER:
             log.error("run parked run=%s", claim.run.id)
+            METERS.add(metrics.RUNS_PARKED)
             return park(claim.run, now)
-        seen = observe(self.eyes, claim.run, now)
-        return decide(claim.run, seen, now, self._policy(claim.run))
+        with span("observe"):
+            seen = observe(self.eyes, claim.run, now)
+        with span("decide"):
+            return decide(claim.run, seen, now, self._policy(claim.run))
 
     def _policy(self, run: Run) -> Policy:
         name = provider_of(run, self.eyes.default_provider)
@@ -158,6 +175,27 @@ class Reconciler:
             self.runs.give_up(claim, note, self.now() + pause)
         except Exception:
             log.exception("giving up failed run=%s", claim.run.id)  # its lease runs out by itself
+
+
+def _about(run: Run) -> AbstractContextManager[None]:
+    return about(run=run.id, attempt=str(run.attempt.number if run.attempt else 0))
+
+
+def _count(before: Run, run: Run, now: datetime) -> None:
+    """Count what a saved decision changed."""
+    for attempt in run.attempts[len(before.attempts) :]:
+        METERS.add(metrics.ATTEMPTS, provider=attempt.offer.provider)
+    for number, attempt in enumerate(run.attempts):
+        was = before.attempts[number].reason if number < len(before.attempts) else None
+        if attempt.reason is not None and was is None:
+            cause = attempt.reason.cause.value
+            METERS.add(metrics.ATTEMPTS_ENDED, cause=cause)
+            when = (attempt.ordered_at, attempt.ended_at or now)
+            attempt_over(run.id, attempt.number, when, cause)
+    if run.state is State.FINISHED and before.state is not State.FINISHED:
+        outcome = run.outcome.value if run.outcome else "none"
+        METERS.add(metrics.RUNS_FINISHED, outcome=outcome)
+        METERS.add(metrics.COST, float(run.cost_usd))
 
 
 def _not_found(seen: CreateSeen | ProviderSeen | None) -> bool:

@@ -274,6 +274,13 @@ class Settings:
     log_format: str = _setting(
         "LOG_FORMAT", "text", "text for people, json for programs (observability.md)"
     )
+    otel_endpoint: str = _setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "collector of traces (OTLP over HTTP), such as http://127.0.0.1:4318; needs the extra"
+        " `otel`; empty: nothing is traced",
+        whose="",
+    )
 
     @property
     def github_configured(self) -> bool:

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Collection, Sequence
 
 from cynthus.errors import UserError
+from webhook_server import metrics
 from webhook_server.audit import Books, Listing, Standing, compare
+from webhook_server.metrics import METERS
 from webhook_server.providers.provider import InstanceNotFound, Provider, ProviderRefusal
 
 log = logging.getLogger(__name__)
@@ -79,9 +81,8 @@ def _sweep_one(books: Books, provider: Provider, told: tuple[list[str], dict[str
     for name in _among(listing, spared, known=True):
         spared[name] = "is known to this server, which deletes it once its attempt is over"
     for name in _among(listing, spared, known=False):
-        log.error(
-            "unknown instance deleted name=%s provider=%s by=%s", name, provider.name, "operator"
-        )
+        log.error("asked to delete an unknown instance name=%s provider=%s", name, provider.name)
+        METERS.add(metrics.STRAYS_DELETED, provider=provider.name)
         books.instances.note_swept(provider.name, name, books.now())
         refused = delete(provider, name)
         if refused is None:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from webhook_server import metrics
 from webhook_server.audit import Books, Listing, Standing, compare, usd_per_hour
+from webhook_server.metrics import METERS
 from webhook_server.providers.provider import Provider, ProviderRefusal
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.run_store import RunStore
@@ -58,11 +60,13 @@ class Sweep:
             listing = compare(self.books, provider)
         except ProviderRefusal as refusal:
             log.warning("sweep skipped provider=%s detail=%s", provider.name, refusal)
+            METERS.add(metrics.SWEEPS, provider=provider.name, result="skipped")
             return
         self._count(listing)
         self._delete_unknown(provider, listing)
         self._delete_over(provider, listing)
         self._wake_missing(listing)
+        METERS.add(metrics.SWEEPS, provider=provider.name, result="done")
 
     def _count(self, listing: Listing) -> None:
         unknown = [lent for lent in listing.lent if lent.standing is Standing.UNKNOWN]
@@ -73,14 +77,14 @@ class Sweep:
     def _delete_unknown(self, provider: Provider, listing: Listing) -> None:
         """Delete what wears our mark and is in no record of ours, unless we seem to err."""
         due = self._unknown_for_long(listing)
-        if not due:
-            return
-        kept = why_kept(self.books, listing)
+        kept = why_kept(self.books, listing) if due else None
+        METERS.set(metrics.SWEEP_REFUSED, 1 if kept else 0, provider=provider.name)
         if kept:
             log.error("unknown instances kept reason=%s names=%s", kept, ",".join(due))
             return
         for name in due:
             log.error("unknown instance deleted name=%s provider=%s", name, provider.name)
+            METERS.add(metrics.STRAYS_DELETED, provider=provider.name)
             self.instances.note_swept(provider.name, name, self.now())
             delete(provider, name)
 
@@ -99,7 +103,9 @@ class Sweep:
 
     def _delete_over(self, provider: Provider, listing: Listing) -> None:
         """Delete what belongs to an attempt that is over."""
-        for name in sorted(listing.names(Standing.OVER)):
+        over = sorted(listing.names(Standing.OVER))
+        METERS.set(metrics.LEFT_OVER, len(over), provider=provider.name)
+        for name in over:
             log.warning("leftover instance deleted name=%s provider=%s", name, provider.name)
             self.instances.close(name, self.now())
             delete(provider, name)

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.bell import Bell
+from webhook_server.metrics import METERS
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ def _turn(loop: Loop, bell: Bell, stopping: threading.Event) -> None:
             failures = 0
         except Exception:  # a loop never dies
             log.exception("loop failed name=%s", loop.name)
+            METERS.add(metrics.LOOP_FAILURES, loop=loop.name)
             failures += 1
             # Not by the bell: a step that always raises must not be rung into a busy loop.
             stopping.wait(min(FIRST_PAUSE_S * 2 ** min(failures - 1, 10), LONGEST_PAUSE_S))

@@ -16,8 +16,10 @@ from cynthus.client import Client
 from cynthus.codec import decode
 from cynthus.wire import RunRequest, RunView
 from tests.doors.conftest import IMAGE, SPEC, Site, open_site
+from tests.prometheus_text import parsed
 from tests.stopwatch import Stopwatch
 from webhook_server.auth.tokens import run_token
+from webhook_server.metrics import REGISTRY
 from webhook_server.routes.answers import HttpRefusal
 from webhook_server.runs.model import Origin, RunDraft, RunKey, State
 from webhook_server.settings import Secret, Settings
@@ -491,6 +493,10 @@ def test_metrics_are_prometheus_text(site: Site) -> None:
     assert 'cynthus_requests_total{door="heartbeat",status="200"} 1' in text
     assert "cynthus_heartbeats_total 1" in text
     assert 'cynthus_runs{state="provisioning"} 1' in text
+    families = parsed(text)
+    assert set(families) <= set(REGISTRY)
+    assert families["cynthus_database_commit_seconds"].kind == "histogram"
+    assert families["cynthus_build_info"].samples
 
 
 @pytest.mark.case("D5")

@@ -176,6 +176,10 @@ class _Writes(Writes):
 
         return self.submit(alone)
 
+    @property
+    def waiting(self) -> int:
+        return 0
+
     def close(self) -> None:
         pass
 

@@ -373,7 +373,7 @@ def test_a_token_is_sent_to_no_foreign_upload_host(
 def test_what_is_sent_is_counted_by_shape(api: GithubApi, script: Script) -> None:
     script.say(Said(200, REPOSITORY))
     api.repository(PLACE)
-    assert api.requests == {"POST /app/access_tokens": 1, "GET /repos": 1}
+    assert api.requests == {"POST /app/installations/{}/access_tokens": 1, "GET /repos": 1}
     assert api.total_requests() == 2
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,13 @@ def test_a_traceback_is_a_member_of_its_line(as_json: io.StringIO) -> None:
 # ── over the code: what every call looks like ───────────────────────────────────────────────────
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
+@cache
+def calls() -> list[tuple[str, ast.Call]]:
     """Every call of a logger's method in the server."""
+    return list(_calls())
+
+
+def _calls() -> Iterator[tuple[str, ast.Call]]:
     levels = {"debug", "info", "warning", "error", "exception", "critical"}
     for path in sorted((ROOT / "webhook_server").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -177,7 +183,7 @@ def fault(call: ast.Call) -> str | None:
 
 
 def test_every_call_says_words_then_fields() -> None:
-    found = list(calls())
+    found = calls()
     assert len(found) > 40, "the server logs more than that"
     assert {where: why for where, call in found if (why := fault(call)) is not None} == {}
 

@@ -13,8 +13,10 @@ import requests
 from github import Auth, Github, GithubException
 
 from cynthus.errors import Refused, Transient
+from webhook_server import metrics
 from webhook_server.github_api.kept_answers import KeptAnswer, KeptAnswers
 from webhook_server.github_api.pace import Pace
+from webhook_server.metrics import METERS, timed
 
 API_VERSION = "2022-11-28"  # https://docs.github.com/rest/about-the-rest-api/api-versions
 USER_AGENT = "cynthus"
@@ -167,8 +169,10 @@ class Door:
             self._wait(delay_s)
         self._count(f"{verb} {_shape(path)}")
         try:
-            headers, value = action(connection)
+            with timed(metrics.GITHUB_SECONDS):
+                headers, value = action(connection)
         except requests.RequestException as error:
+            METERS.add(metrics.GITHUB_FAILURES, how="away")
             raise _Broken(f"GitHub did not answer: {type(error).__name__}.") from error
         except GithubException:
             raise
@@ -192,6 +196,20 @@ class _Broken(Transient):
 
 
 def _translated(error: GithubException, verb: str, path: str, pace: Pace) -> Exception:
+    translated = _sorted(error, verb, path, pace)
+    METERS.add(metrics.GITHUB_FAILURES, how=_how(error, translated))
+    return translated
+
+
+def _how(error: GithubException, translated: Exception) -> str:
+    if isinstance(translated, NotFound):
+        return "not_found"
+    if isinstance(translated, Transient):
+        return "away" if error.status >= requests.codes.internal_server_error else "limited"
+    return "refused"
+
+
+def _sorted(error: GithubException, verb: str, path: str, pace: Pace) -> Exception:
     headers = {str(k).lower(): str(v) for k, v in (error.headers or {}).items()}
     message = _message(error)
     place = f"{verb} {path}"
@@ -236,7 +254,60 @@ def _notifies(verb: str, path: str) -> bool:
     return verb == "POST" and path.endswith(("/comments", "/releases"))
 
 
+#: All words of GitHub's addresses that we use; whatever else stands in one was chosen by somebody.
+_WORDS = frozenset(
+    {
+        "access_tokens",
+        "annotations",
+        "app",
+        "app-manifests",
+        "assets",
+        "attempts",
+        "branches",
+        "check-runs",
+        "check-suites",
+        "collaborators",
+        "comments",
+        "commits",
+        "compare",
+        "config",
+        "contents",
+        "conversions",
+        "deliveries",
+        "dispatches",
+        "files",
+        "git",
+        "heads",
+        "hook",
+        "installation",
+        "installations",
+        "issues",
+        "latest",
+        "matching-refs",
+        "meta",
+        "permission",
+        "pulls",
+        "rate_limit",
+        "reactions",
+        "ref",
+        "refs",
+        "releases",
+        "repos",
+        "tags",
+        "user",
+        "users",
+    }
+)
+
+
 def _shape(path: str) -> str:
-    """Return the path without what differs between repositories: a name for the counter."""
-    parts = path.partition("?")[0].split("/")
-    return "/".join("{}" if part.isdigit() else part for part in parts[:2] + parts[4:])
+    """Return the address without what people and GitHub put into it: one of a few dozen.
+
+    It is a label of a metric: a branch's or a person's name would make a new one each time, and
+    show it to whoever looks at metrics.
+    """
+    parts = path.partition("?")[0].strip("/").split("/")
+    words = parts[:1] + parts[3:] if parts[0] == "repos" else parts  # without owner and name
+    shown = [part if part in _WORDS else "{}" for part in words]
+    told = [part for at, part in enumerate(shown) if part != "{}" or shown[at - 1 : at] != ["{}"]]
+    return "/" + "/".join(told)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from cynthus.errors import CynthusError, Transient
+from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.acting import under
 from webhook_server.github_api import NotFound
@@ -40,7 +41,9 @@ from webhook_server.intents import (
     intent_of,
     sender_of,
 )
+from webhook_server.metrics import METERS
 from webhook_server.stores.delivery_store import Delivery, DeliveryState
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,7 @@ class Inbox:
             self._parts.let_door_go_first(_LATE_S - due_for_s)
 
     def _handle(self, delivery: Delivery) -> None:
-        with about(delivery=delivery.guid):
+        with about(delivery=delivery.guid), span("delivery", kind=delivery.event):
             self._handle_one(delivery)
 
     def _handle_one(self, delivery: Delivery) -> None:
@@ -127,6 +130,7 @@ class Inbox:
             delivery.event,
             note,
         )
+        _count(delivery, state, self._now())
         store = self._parts.deliveries
         self._ending.append(store.finish_async(delivery, state, note, self._now()))
 
@@ -144,6 +148,7 @@ class Inbox:
             log.error(
                 "delivery parked guid=%s kind=%s note=%s", delivery.guid, delivery.event, note
             )
+            _count(delivery, DeliveryState.PARKED, self._now())
             self._parts.deliveries.finish(delivery, DeliveryState.PARKED, note, self._now())
             return
         longest = _LONGEST_OUTAGE_WAIT if away else _LONGEST_BACKOFF
@@ -153,6 +158,7 @@ class Inbox:
         log.warning(
             "delivery put off guid=%s tries=%s note=%s", delivery.guid, delivery.tries, note
         )
+        METERS.add(metrics.DELIVERIES, state="put_off")
         self._parts.deliveries.retry(delivery, due_at, note)
 
     def _is_hopeless(self, delivery: Delivery, *, away: bool) -> bool:
@@ -210,6 +216,11 @@ class Inbox:
                 return self._pressing.pressed(intent)
             case _:
                 assert_never(intent)
+
+
+def _count(delivery: Delivery, state: DeliveryState, now: datetime) -> None:
+    METERS.add(metrics.DELIVERIES, state=state.value)
+    METERS.observe(metrics.DELIVERY_SECONDS, (now - delivery.received_at).total_seconds())
 
 
 def _parsed(body: bytes) -> Any:

@@ -8,10 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cynthus.errors import CynthusError, Refused, Transient
+from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.github_api import NotFound
+from webhook_server.metrics import METERS
 from webhook_server.publish.parts import Parts
 from webhook_server.stores.publication_store import Publication, PublicationState
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ class Failures:
     def guarded(self, item: Publication, work: Callable[[], None]) -> None:
         """Do the work; whatever it raises becomes a later try, or the publication's end."""
         subject = "pull" if "/" in item.subject else "run"  # a run's id, or pull/…, commit/…
-        with about(**{subject: item.subject}):
+        with about(**{subject: item.subject}), span("publish", kind=item.kind.value):
             self._sorted(item, work)
 
     def _sorted(self, item: Publication, work: Callable[[], None]) -> None:
@@ -65,6 +68,7 @@ class Failures:
             failures,
             note,
         )
+        METERS.add(metrics.PUBLICATIONS_FAILED, kind=item.kind.value, how="put_off")
         self._store.save(replace(item, failures=failures, note=note, due_at=due_at, sent=sent))
 
     def refuse(self, item: Publication, note: str) -> None:
@@ -72,6 +76,7 @@ class Failures:
         log.error(
             "publication refused subject=%s kind=%s note=%s", item.subject, item.kind.value, note
         )
+        METERS.add(metrics.PUBLICATIONS_FAILED, kind=item.kind.value, how="refused")
         state = PublicationState.REFUSED
         self._store.save(replace(item, state=state, note=note, due_at=None, failures=0))
         self._parts.bell.ring("runs")

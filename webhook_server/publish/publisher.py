@@ -7,6 +7,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from webhook_server import metrics
+from webhook_server.metrics import METERS
 from webhook_server.publish.builds import Builds
 from webhook_server.publish.check_runs import CheckRuns
 from webhook_server.publish.comments import Comments
@@ -96,6 +98,9 @@ class Publisher:
         return until if until > self._now() else None
 
     def _publish(self, item: Publication) -> None:
+        if item.due_at is not None:
+            lag_s = (self._now() - item.due_at).total_seconds()
+            METERS.observe(metrics.PUBLICATION_LAG, lag_s, kind=item.kind.value)
         if item.repository_id == 0:  # a folder on this machine: there is nowhere to show it
             self._store.save(replace(item, state=PublicationState.DONE, due_at=None))
             return

@@ -27,10 +27,13 @@ from webhook_server.routes.answers import (
 )
 from webhook_server.routes.parts import Parts
 from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
 _REFUSED = 400
+#: What comes a thousand times a second, or lasts for hours, is counted and not traced.
+_UNTRACED = frozenset({"heartbeat", "stream", "healthz", "readyz", "metrics"})
 # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _RUN = re.compile(r"/(?:api/v1/)?runs/([a-z][a-z0-9]{11})(?:/|$)")
@@ -87,7 +90,11 @@ class Front:
             if scope["path"] not in _HOSTLESS:
                 check_host(self._parts, scope)
             name, door = self._find(scope)
-            await door(scope, receive, visit.send)
+            if name in _UNTRACED:
+                await door(scope, receive, visit.send)
+                return
+            with span(f"door {name}", method=scope["method"]):
+                await door(scope, receive, visit.send)
         except Disconnected:
             visit.status = visit.status or 499  # nobody was left to be answered: nginx's number
         except HttpRefusal as refusal:

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from cynthus.errors import CynthusError
+from cynthus.version import own_version
+from webhook_server import metrics
+from webhook_server.metrics import METERS, Sample
 from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import Door, HttpRefusal, Receive, Scope, Send, answer
 from webhook_server.routes.parts import Parts
+from webhook_server.stores import schema
+from webhook_server.stores.queues import measured
 
 READY_FOR = timedelta(seconds=1)  # a probe writes to the disk: strangers must not make it busy
 ANSWER_LIMIT_S = 5.0  # probes of load balancers wait as long, or less, and take silence for death
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _METRICS = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
-# https://prometheus.io/docs/instrumenting/exposition_formats/
-Sample = tuple[str, dict[str, str], float]
 Gauges = Callable[[], Iterable[Sample]]
 
 
@@ -65,7 +68,7 @@ def _fault(parts: Parts) -> str:
     return f"stopped: {', '.join(stopped)}" if stopped else ""
 
 
-def metrics(parts: Parts, gauges: Gauges) -> Door:
+def metrics_door(parts: Parts, gauges: Gauges) -> Door:
     """Return the door that answers Prometheus; for the operator only."""
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,35 +82,19 @@ def metrics(parts: Parts, gauges: Gauges) -> Door:
 def _metrics(parts: Parts, scope: Scope, gauges: Gauges) -> str:
     require_operator(parts, scope)
     try:
-        return spell([*_counted(parts), *_states(parts), *gauges()])
+        measured_now = measured(parts.database, parts.providers, parts.now())
+        counted = [*_counted(parts), *METERS.samples(), *gauges()]
+        return metrics.spell([*_build(), *measured_now, *counted])
     except CynthusError as error:
         raise HttpRefusal(503, str(error), retry_after_s=5) from error
 
 
 def _counted(parts: Parts) -> Iterable[Sample]:
     for (door, status), count in sorted(parts.counters.requests().items()):
-        yield "cynthus_requests_total", {"door": door, "status": str(status)}, count
+        yield metrics.REQUESTS.name, {"door": door, "status": str(status)}, count
     for name, count in sorted(parts.counters.named().items()):
         yield f"cynthus_{name}", {}, count
 
 
-def _states(parts: Parts) -> Iterable[Sample]:
-    for state, count in parts.runs.count_by_state().items():
-        yield "cynthus_runs", {"state": state.value}, count
-
-
-def spell(samples: Iterable[Sample]) -> str:
-    """Return samples in Prometheus' text format, each name's type told once."""
-    lines: list[str] = []
-    told: set[str] = set()
-    for name, labels, value in samples:
-        if name not in told:
-            told.add(name)
-            lines.append(f"# TYPE {name} {'counter' if name.endswith('_total') else 'gauge'}")
-        inner = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        lines.append(f"{name}{{{inner}}} {value:g}" if inner else f"{name} {value:g}")
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _build() -> Iterable[Sample]:
+    yield metrics.BUILD_INFO.name, {"version": own_version(), "schema": schema.HEAD}, 1

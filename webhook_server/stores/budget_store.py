@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
+from webhook_server import metrics
+from webhook_server.metrics import METERS
 from webhook_server.runs.budget import BudgetLimits, BudgetScope, BudgetSeen, month_began_at
 from webhook_server.runs.limits import MILLIONTHS
 from webhook_server.runs.model import Run
@@ -57,7 +59,7 @@ class BudgetStore:
         if not scopes:
             return ()
         with self._db.read() as connection:
-            return tuple(
+            seen = tuple(
                 BudgetSeen(
                     scope=scope,
                     limit_usd=limit,
@@ -66,6 +68,29 @@ class BudgetStore:
                 )
                 for scope, limit in scopes
             )
+        for one in seen:
+            _note(one, now)
+        return seen
+
+
+@dataclass
+class _Fullest:
+    """The fullest budget of a scope that was looked at within the last hour or so."""
+
+    ratio: float
+    at: datetime
+
+
+_FRESH = timedelta(hours=1)
+_fullest: dict[BudgetScope, _Fullest] = {}  # of this process; a lost update is one look's
+
+
+def _note(seen: BudgetSeen, now: datetime) -> None:
+    ratio = float(seen.booked_usd / seen.limit_usd) if seen.limit_usd else 1.0
+    known = _fullest.get(seen.scope)
+    if known is None or ratio >= known.ratio or now - known.at > _FRESH:
+        _fullest[seen.scope] = _Fullest(ratio, now)
+        METERS.set(metrics.BUDGET_USED, ratio, scope=seen.scope.value)
 
 
 def may_book(

@@ -59,6 +59,10 @@ class Writes(Protocol):
     def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
         """Queue a row of a joint work; the future has its answer once it is durable."""
 
+    @property
+    def waiting(self) -> int:
+        """Return how many works are queued, those of the commit under way aside."""
+
     def close(self) -> None:
         """Finish what is queued. Safe to repeat."""
 
@@ -120,6 +124,11 @@ class Database:
         self._reading, self._writer, self._lock = found.reading, found.writing, found.lock
         self._engines = found.engines
         self.may_be_shared = found.shared
+
+    @property
+    def writes_waiting(self) -> int:
+        """Return how many works wait for the writer."""
+        return self._writer.waiting
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -80,7 +80,14 @@ def unlocked(clock: ColumnElement[Any]) -> ColumnElement[bool]:
 @functools.cache
 def due(clock: LeaseClock | None) -> Select[Any]:
     """Return what finds due runs, most overdue first; needs `now` and `most`."""
-    columns = (runs.c.id, runs.c.version, runs.c.failures, runs.c.news, runs.c.doc)
+    columns = (
+        runs.c.id,
+        runs.c.version,
+        runs.c.failures,
+        runs.c.news,
+        runs.c.doc,
+        runs.c.look_again_at,
+    )
     return (
         select(*columns)
         .where(

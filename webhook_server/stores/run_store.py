@@ -31,7 +31,10 @@ from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
+from webhook_server import metrics
+from webhook_server.about import about
 from webhook_server.acting import authority
+from webhook_server.metrics import METERS
 from webhook_server.runs import deeds, forks
 from webhook_server.runs.limits import millionths
 from webhook_server.runs.model import (
@@ -72,6 +75,7 @@ from webhook_server.stores.database import (
 )
 from webhook_server.stores.tables import Moment, repositories, runs, wishes
 from webhook_server.stores.waking import wake, wake_where
+from webhook_server.traces import span
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +138,7 @@ class Claim:
     token: str
     failures: int  # passes in a row that raised
     news: int  # how often it had been woken
+    due_at: datetime | None = None  # since when it was to be looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +214,9 @@ class RunStore:
                 wake(connection, accepted.run_id, now)
             return accepted
 
-        return self._db.write_at_door(work)
+        accepted = self._db.write_at_door(work)
+        with about(run=accepted.run_id), span("accept"):  # leads from its asker to its own trace
+            return accepted
 
     def get(self, run_id: str) -> Run | None:
         """Return the run."""
@@ -507,6 +514,7 @@ class RunStore:
             token=self._new_token(),
             failures=row.failures,
             news=row.news,
+            due_at=row.look_again_at,
         )
 
     def next_due(self, now: datetime) -> datetime | None:
@@ -526,26 +534,24 @@ class RunStore:
         """
         by = authority()
 
-        def work(connection: Connection) -> bool:
-            if not _pays(connection, claim.run, decision, now):
+        def work(connection: Connection) -> str | None:
+            why = _lost(connection, claim, decision, now)
+            if why is not None:
                 _unlock(connection, claim)
-                return False
-            if not _has_turn(connection, claim.run, decision.live_limit):
-                _unlock(connection, claim)
-                return False
-            if not _takes(connection, claim, decision.run, now):
-                _unlock(connection, claim)
-                return False
+                return why
             values = _columns(decision.run) | _books(decision) | _after(claim, decision, now)
             changed = connection.execute(statements.SAVE, values).rowcount
             if not changed:
                 _unlock(connection, claim)
-                return False
+                return "changed"
             _record(connection, claim.run, decision.run, now)
             trail_store.add(connection, by, deeds.of_save(claim.run, decision.run), now)
-            return True
+            return None
 
-        return self._db.write(work)
+        why = self._db.write(work)
+        if why is not None:
+            METERS.add(metrics.SAVES_LOST, why=why)
+        return why is None
 
     def give_up(self, claim: Claim, note: str, look_again_at: datetime) -> None:
         """End a pass that raised: count it, and let the run be due again at `look_again_at`.
@@ -813,6 +819,15 @@ def _columns(run: Run) -> dict[str, Any]:
         "pull_request": run.pull_request,
         "doc": encode(run),
     }
+
+
+def _lost(connection: Connection, claim: Claim, decision: Decision, now: datetime) -> str | None:
+    """Say what the decision counted on that somebody else has taken meanwhile; None: nothing."""
+    if not _pays(connection, claim.run, decision, now):
+        return "budget"
+    if not _has_turn(connection, claim.run, decision.live_limit):
+        return "turn"
+    return None if _takes(connection, claim, decision.run, now) else "warm"
 
 
 def _pays(connection: Connection, run: Run, decision: Decision, now: datetime) -> bool:

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cynthus.errors import Transient
+from webhook_server import metrics
+from webhook_server.metrics import METERS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +74,7 @@ class Writer:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
+        self._line = _Line()
         self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
         self._thread.start()
 
@@ -95,6 +98,11 @@ class Writer:
             self._jobs.put(_Job(joint, row, answer))
         return answer
 
+    @property
+    def waiting(self) -> int:
+        """Return how many works are queued, those of the commit under way aside."""
+        return self._jobs.qsize() + self._line.length
+
     def close(self) -> None:
         """Finish what is queued, then end the thread; a database that is silent is left to it."""
         with self._closing:
@@ -104,7 +112,7 @@ class Writer:
         self._thread.join(CLOSE_S)
 
     def _serve(self) -> None:
-        line, more = _Line(), True
+        line, more = self._line, True
         while more or line.length:
             more = more and self._take_in(line)
             batch = line.next_batch()
@@ -153,18 +161,22 @@ class Writer:
             return
 
     def _commit(self, jobs: list[_Job]) -> list[tuple[_Job, Any]]:
+        began_s = time.monotonic()
         with self._engine.connect() as connection:
             transaction = connection.begin()
             answers = _answers(connection, jobs)
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
+                METERS.add(metrics.COMMITS_FAILED)
                 raise _CommitFailed from error
-            return answers
+        METERS.observe(metrics.COMMIT_SECONDS, time.monotonic() - began_s)
+        METERS.observe(metrics.COMMIT_WORKS, len(jobs))
+        return answers
 
 
 class _Line:
-    """What waits for its commit, in two lanes; the writer's thread alone knows it."""
+    """What waits for its commit, in two lanes; the writer's thread alone changes it."""
 
     def __init__(self) -> None:
         self._doors: deque[_Job] = deque()
