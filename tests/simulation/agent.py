@@ -127,6 +127,7 @@ class Attempt:
     def __init__(self, agent: Agent, name: str, token: str) -> None:
         self._agent, self._token = agent, token
         self._scheduler, self._chance = agent._scheduler, agent._chance
+        self._scenario = agent._history.scenario
         _, run_id, *numbers = name.split("-")
         self._what = " ".join([run_id, *numbers])
         self._is_gang = len(numbers) > 1
@@ -160,7 +161,7 @@ class Attempt:
         if now - self._heard_at >= SILENCE_S or self._is_noticed():
             self._stop()
         if self._ends_at is not None and now >= self._ends_at:
-            self._finish(an_exit(self._chance.choice([0, 0, 0, 3])))
+            self._finish(an_exit(self._chance.choice(self._scenario.exits)))
 
     def _is_noticed(self) -> bool:
         notice_at = self._agent._notice_at
@@ -255,5 +256,5 @@ class Attempt:
     def _go(self, state: AgentState) -> None:
         self._state = state
         if state is AgentState.RUNNING:
-            self._ends_at = self._scheduler.now + self._chance.choice([3.0, 15.0, 60.0])
+            self._ends_at = self._scheduler.now + self._chance.choice(self._scenario.works_s)
             self._agent._cloud.begin_work(self._agent._machine, self._what)

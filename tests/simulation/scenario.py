@@ -1,4 +1,4 @@
-"""Draw what a history is about: how many replicas and runs, what the world is like, when it heals."""
+"""Draw what a history is about: replicas, runs, what the world is like, when it heals."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ class Scenario:
     cuts: float = 0.0  # of all agents: cut off for a while
     repeats: float = 0.0  # of all beats: an old one comes again
     idle_s: float = 5.0  # the longest wait between two looks of a loop
+    exits: tuple[int, ...] = (0, 0, 0, 3)  # what commands end with
+    works_s: tuple[float, ...] = (3.0, 15.0, 60.0)  # how long commands take
     stray: bool = False  # something wears our mark that nobody ordered
 
     @property
@@ -93,6 +95,7 @@ class Scenario:
 def plain(plan: Plan | None = None, **changes: object) -> Scenario:
     """Return one run in a world where all is well, but for the plan's one fault."""
     given: dict[str, object] = {"by_chance": False, "plan": plan, "replicas": 1}
+    given |= {"idle_s": 60.0, "works_s": (3.0,), "exits": (0,)}  # as few calls as one life takes
     return Scenario(**(given | changes))  # type: ignore[arg-type]
 
 
