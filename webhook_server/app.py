@@ -63,7 +63,9 @@ from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.secret_protocol import SecretStore
 from webhook_server.stores.secret_store import open_secret_store
 from webhook_server.stores.session_store import SessionStore
+from webhook_server.stores.shared_clock import SharedClock
 from webhook_server.stores.warm_store import WarmStore
+from webhook_server.workers import Loop, run_loops
 
 if TYPE_CHECKING:
     from webhook_server.auth.signing import Signer
@@ -158,22 +160,43 @@ def ground(
         database.migrate()
         app = AppStore(database, kept_secrets)
         complete, remarks = (settings, ()) if alone else _completed(settings, app)
-        yield Ground(
-            settings=complete,
-            key=key,
-            base_url=base_url(settings, listening),
-            database=database,
-            blobs=blobs,
-            secrets=kept_secrets,
-            bell=Bell(),
-            app=app,
-            remarks=remarks,
-            signer=signer,
-        )
+        bell = Bell()
+        with _shared_time(database, bell):
+            yield Ground(
+                settings=complete,
+                key=key,
+                base_url=base_url(settings, listening),
+                database=database,
+                blobs=blobs,
+                secrets=kept_secrets,
+                bell=bell,
+                app=app,
+                remarks=remarks,
+                signer=signer,
+            )
     finally:
         database.close()
         blobs.close()
         kept_secrets.close()
+
+
+@contextmanager
+def _shared_time(database: Database, bell: Bell) -> Iterator[None]:
+    """Let everything live by the time that all replicas share, where there may be several."""
+    if not database.may_be_shared:
+        yield
+        return
+    shared = SharedClock(clock, time.monotonic)
+    shared.begin(database)
+    database.now = shared
+    stopping, loop = threading.Event(), Loop("clock", lambda: shared.step(database), "clock")
+    keeper = threading.Thread(target=run_loops, args=([loop], bell, stopping), name="clock")
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join()
 
 
 def _completed(settings: Settings, app: AppStore) -> tuple[Settings, tuple[str, ...]]:
@@ -209,7 +232,7 @@ def open_parts(
         server_key=found.key,
         base_url=found.base_url,
         own_hosts=frozenset(host for host in hosts if host and host not in {"0.0.0.0", "::"}),  # noqa: S104 - not bound here
-        now=clock,
+        now=database.now,
         new_id=new_id,
         bell=found.bell,
         counters=Counters(),
@@ -218,7 +241,7 @@ def open_parts(
         instances=InstanceStore(database),
         events=EventStore(database),
         publications=PublicationStore(database),
-        sessions=SessionStore(database, now=clock),
+        sessions=SessionStore(database, now=database.now),
         blobs=found.blobs,
         secrets=found.secrets,
         run_secrets=RunSecrets(database, found.secrets),
@@ -506,9 +529,9 @@ def _open_github(found: Ground, providers: dict[str, Provider]) -> GithubSide | 
             settings=found.settings,
             database=found.database,
             bell=found.bell,
-            planner=open_planner(found.settings, found.database, providers, clock),
+            planner=open_planner(found.settings, found.database, providers, found.database.now),
             url_of=lambda run_id: f"{found.base_url}/runs/{run_id}",
-            now=clock,
+            now=found.database.now,
             new_id=new_id,
         )
     )
@@ -524,7 +547,7 @@ def _ground_of_loops(found: Ground, github: GithubSide | None) -> loops.Ground:
         blobs=found.blobs,
         github=github,
         sign=found.signer.sign if found.signer else None,
-        now=clock,
+        now=found.database.now,
         new_id=new_id,
     )
 

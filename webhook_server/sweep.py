@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cynthus.errors import Transient
 from webhook_server import metrics
 from webhook_server.audit import Books, Listing, Standing, compare, usd_per_hour
 from webhook_server.metrics import METERS
@@ -51,7 +52,12 @@ class Sweep:
     def step(self) -> float:
         """Sweep every provider; return the seconds until the next sweep. Safe to repeat."""
         for provider in self.providers.values():
-            self.sweep(provider)
+            try:
+                self.sweep(provider)
+            except Transient as error:
+                log.warning("sweep skipped provider=%s detail=%s", provider.name, error)
+            except Exception:  # the other providers' instances must not leak for this one's fault
+                log.exception("sweep failed provider=%s", provider.name)
         return EVERY.total_seconds()
 
     def sweep(self, provider: Provider) -> None:
@@ -86,7 +92,7 @@ class Sweep:
             log.error("unknown instance deleted name=%s provider=%s", name, provider.name)
             METERS.add(metrics.STRAYS_DELETED, provider=provider.name)
             self.instances.note_swept(provider.name, name, self.now())
-            delete(provider, name)
+            self._end(provider, name)
 
     def _unknown_for_long(self, listing: Listing) -> list[str]:
         now, unknown = self.now(), listing.names(Standing.UNKNOWN)
@@ -108,7 +114,14 @@ class Sweep:
         for name in over:
             log.warning("leftover instance deleted name=%s provider=%s", name, provider.name)
             self.instances.close(name, self.now())
+            self._end(provider, name)
+
+    def _end(self, provider: Provider, name: str) -> None:
+        """Begin one deletion; a fault of this instance spares no other."""
+        try:
             delete(provider, name)
+        except Exception:
+            log.exception("sweep failed name=%s provider=%s", name, provider.name)
 
     def _wake_missing(self, listing: Listing) -> None:
         """Wake the runs whose instance is not in the list: the loop asks for it by name."""

@@ -94,7 +94,7 @@ class History:
 
     def ask(self, question: Callable[[Replica], Any]) -> Any:
         """Have some replica answer, as a load balancer would. Raises: Unanswered."""
-        alive = [one for one in self.replicas.values() if one.program.alive]
+        alive = [one for one in self.replicas.values() if one.program.alive and one.is_ready]
         if not alive:
             self.scheduler.sleep(1.0)
             raise Unanswered("no replica lives")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cynthus.wire import Facts, Heartbeat
 from tests.simulation.cloud import Port
-from tests.simulation.scheduler import Greenlets, Program, VirtualBell, VirtualEvent
+from tests.simulation.scheduler import Crashed, Greenlets, Program, VirtualBell, VirtualEvent
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
@@ -19,7 +19,9 @@ from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import BeatResult, Enrolling, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.shared_clock import SharedClock
 from webhook_server.stores.warm_store import WarmStore
+from webhook_server.stores.writer import DatabaseUnavailable
 from webhook_server.sweep import Sweep
 from webhook_server.warm_keeper import WarmKeeper
 from webhook_server.workers import Loop, run_loop
@@ -38,7 +40,9 @@ class Replica:
         self.program = Program(name, clock_error=clock_error, may_crash=True)
         self.bell = VirtualBell(history.scheduler)
         self.stopping = VirtualEvent(history.scheduler)
-        self.db = history.store.open(self.now)
+        self.is_ready = False
+        self.db = history.store.open(self._own_clock)
+        self.now = self.db.now = SharedClock(self._own_clock, lambda: history.scheduler.now)
         self._numbers = itertools.count(1)
         self.runs = RunStore(self.db, self.new_token)
         self.instances = InstanceStore(self.db)
@@ -48,11 +52,21 @@ class Replica:
         self.providers: dict[str, Any] = {
             cloud.name: Port(cloud, history.fates) for cloud in history.clouds
         }
-        for loop in self._loops(history.policies):
-            self.start(loop)
+        history.scheduler.spawn(self.program, self._boot)
 
-    def now(self) -> datetime:
-        """Return what this replica believes the time to be."""
+    def _boot(self) -> None:
+        """Start as the server does: without a database it ends, and is started again."""
+        try:
+            self.now.begin(self.db)
+        except DatabaseUnavailable:
+            self.history.scheduler.crash(self.program)
+            raise Crashed from None
+        for loop in self._loops(self.history.policies):
+            self.start(loop)
+        self.is_ready = True
+
+    def _own_clock(self) -> datetime:
+        """Return what this machine's clock shows."""
         return self.history.scheduler.moment(self.program.clock_error)
 
     def new_token(self) -> str:
@@ -113,6 +127,7 @@ class Replica:
             Loop("reconcile", self._reconciler(policies).step, "runs"),
             Loop("sweep", sweep.step, "sweep"),
             Loop("warm", keeper.step, "warm"),
+            Loop("clock", lambda: self.now.step(self.db), "clock"),
         )
 
     def _reconciler(self, policies: Mapping[str, Policy]) -> Reconciler:
@@ -145,4 +160,5 @@ class Replica:
             pool=greenlets,
             together=greenlets,
             busy=Busy(),
+            idle_s=self.history.scenario.idle_s,
         )

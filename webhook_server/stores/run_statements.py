@@ -27,7 +27,7 @@ from sqlalchemy import (
 from webhook_server.runs.model import RunKey
 from webhook_server.stores.database import bound_lease_clock, bound_lease_end
 from webhook_server.stores.engines import LeaseClock
-from webhook_server.stores.tables import Moment, runs
+from webhook_server.stores.tables import Moment, runs, wishes
 
 _OF_KEY = (
     runs.c.repository_id == bindparam("of_repository"),
@@ -48,6 +48,8 @@ HIGHEST = select(
     select(func.max(runs.c.seq)).scalar_subquery().label("seq"),
 )
 INSERT = insert(runs)
+#: What people and the Action asked of a run: read in every pass.
+WISHES = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == bindparam("of_run"))
 #: What follows is completed by the columns that its values name.
 CHANGE = _OF_RUN
 #: A run's own claim.

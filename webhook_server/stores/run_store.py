@@ -737,8 +737,9 @@ def _repository_of(connection: Connection, run_id: str) -> int:
 
 
 def _wishes(connection: Connection, run_id: str) -> Wishes:
-    query = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == run_id)
-    found = {row.kind: row.body for row in connection.execute(query)}
+    found = {
+        row.kind: row.body for row in connection.execute(statements.WISHES, {"of_run": run_id})
+    }
     extensions = decode(tuple[Extension, ...], found.get("extend", []))
     return Wishes(
         cancel=decode(CancelWish, found["cancel"]) if "cancel" in found else None,
