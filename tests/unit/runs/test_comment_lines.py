@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from tests.examples import examples
 from webhook_server.runs.comment_lines import MOST_LINES, ask_lines, holds_an_ask
 
 steady = settings(
     deadline=None,
     derandomize=True,
-    max_examples=1000,  # a document of eight lines takes 0.5 ms to judge
+    max_examples=examples(1000),  # a document of eight lines takes 0.5 ms to judge
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )
