@@ -26,11 +26,37 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # In the environment of all that the tests start; workers of xdist have it from their controller.
 _MARK = os.environ.setdefault("PYTEST_RUN_OF_CYNTHUS", uuid.uuid4().hex)
 _LOCAL_NAMES = {"localhost", ""}
-# From what waits for programs to what computes: `make test` hands whole files out in this order, so
-# that no worker is left alone with a long one at the end, and short ones fill the gaps.
-_FOLDERS = ("flow", "chaos", "action", "contract", "doors", "stores", "engine", "unit")
-# Files that take most of a minute, though no test of theirs takes ten seconds.
-_LONG = ("flow/test_asks.py", "engine/test_histories.py", "flow/test_setup.py")
+# `make test` hands whole files out in this order: what takes minutes first, so that no worker is
+# left alone with it at the end; then from what waits for programs to what computes.
+_LONGEST = (
+    "flow/test_kill_at_any_moment.py",
+    "flow/test_google_cloud.py",
+    "flow/test_pytorch.py",
+    "flow/test_push_to_release.py",
+    "contract/test_actions_runner.py",
+    "action/test_end_to_end.py",
+    "flow/test_boot_machines.py",
+    "flow/test_asks.py",
+    "flow/test_cynthus_run.py",
+    "contract/test_github_rules.py",
+    "flow/test_pull_comments.py",
+    "flow/test_setup.py",
+    "engine/test_histories.py",
+    "action/test_jobs.py",
+    "action/test_environment.py",
+)
+_FOLDERS = (
+    "chaos",
+    "flow",
+    "action",
+    "contract",
+    "doors",
+    "stores",
+    "simulation",
+    "engine",
+    "fuzz",
+    "unit",
+)
 
 # No deadline and no health check by the clock: machines are shared. The same examples every time,
 # kept nowhere: a change is refused for what it breaks. LONG=1 looks for others.
@@ -78,10 +104,15 @@ sys.addaudithook(_guard)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with many slow tests first, then long ones, then folder by folder; all whole."""
+    """Put the longest files first, then those with slow tests, then folder by folder; all whole."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    slow.update({_TESTS / name: 1 for name in _LONG})
-    items.sort(key=lambda item: (-slow[item.path], _folder(item.path), item.path))
+    places = {path: (_length(path), -slow[path], _folder(path)) for path in {i.path for i in items}}
+    items.sort(key=lambda item: (places[item.path], item.path))
+
+
+def _length(path: Path) -> int:
+    name = path.relative_to(_TESTS).as_posix()
+    return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
 
 def _folder(path: Path) -> int:

@@ -20,6 +20,7 @@ from action.import_tree import started
 from action.plan import canonical
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
+from tests.examples import examples
 from tests.fixtures import trap_projects as traps
 
 
@@ -237,7 +238,7 @@ def test_the_last_of_several_ways_is_needed_unless_an_earlier_one_is_there(
 
 
 @given(st.one_of(st.text(), st.binary(), st.from_regex(r"(import |from |try:|if |\n| ){1,40}")))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_a_scan_never_raises(code: str | bytes) -> None:
     assert scan(code, (3, 11)).fault_line >= 1
     raw = code if isinstance(code, bytes) else code.encode("utf-8", "surrogatepass")

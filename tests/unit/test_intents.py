@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from webhook_server.intents import (
     MAX_COMMITS,
     Cancel,
@@ -446,7 +447,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.case("W14")
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(target=st.sampled_from(EVERYTHING), value=JSON)
 def test_no_payload_makes_it_raise(target: tuple[str, str], value: Any) -> None:
     event, path = target

@@ -17,6 +17,7 @@ from cynthus.overrides import OVERRIDABLE, apply
 from cynthus.spec import GpuNeed, Spec, Spot
 from cynthus.specfile import parse
 from cynthus.specreader import KEYS
+from tests.examples import examples
 from tests.fixtures.bad_specs import CASES, MARKER, RIGHT
 
 FILE = b"""\
@@ -196,7 +197,7 @@ def test_every_key_of_the_file_is_overridable_or_refused_with_a_reason() -> None
 steady = settings(
     deadline=None,
     derandomize=True,
-    max_examples=200,
+    max_examples=examples(200),
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )

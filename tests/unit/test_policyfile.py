@@ -32,6 +32,7 @@ from cynthus.repository_policy import (
 from cynthus.schema import check, load
 from cynthus.specfile import read_tree
 from docs.generate import POLICY_EXAMPLE, POLICY_PAGE, policy_page
+from tests.examples import examples
 from tests.unit.test_spec_schema import _objects, plain
 
 SCHEMA = load("cynthus_policy")
@@ -201,7 +202,7 @@ VALUES = [
 PLACES = [(section, key) for section, keys in KEYS.items() for key in (*keys, "unknown")]
 
 
-@settings(deadline=None, derandomize=True, max_examples=800)
+@settings(deadline=None, derandomize=True, max_examples=examples(800))
 @given(st.sampled_from(PLACES), st.sampled_from(VALUES))
 def test_whatever_the_reader_takes_the_schema_takes(place: tuple[str, str], value: str) -> None:
     section, key = place
@@ -217,7 +218,7 @@ def test_whatever_the_reader_takes_the_schema_takes(place: tuple[str, str], valu
     assert check("cynthus_policy", found) == [], text
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=examples(150))
 @given(st.text(alphabet="abn:-?[]{},&*!|>'\"%@`#~<=\\ \t\n\r\x00.0128_/éa\ufeff", max_size=120))
 def test_any_text_is_a_policy_or_a_user_error(text: str) -> None:
     with suppress(UserError):  # anything else that is raised fails the test

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cynthus.money import usd
 from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
+from tests.examples import examples
 from webhook_server.runs.attempts import span
 from webhook_server.runs.check_summary import TEXT_LIMIT, Around
 from webhook_server.runs.comment_reader import asks_of
@@ -224,7 +225,7 @@ def test_a_log_cannot_leave_its_fence() -> None:
     assert block.endswith("\n`````")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text() | st.text(alphabet="/cynthus run`~\n >-*#@<!", max_size=80))
 @example("/cynthus")
 def test_no_text_breaks_a_report(text: str) -> None:

@@ -34,13 +34,14 @@ from cynthus.spec import (
     spec_to_json,
 )
 from cynthus.specfile import parse
+from tests.examples import examples
 from tests.fixtures.bad_specs import CASES, MARKER, RIGHT, WHOLE
 
 # No deadline: machines are shared. The same examples every time: a failure must repeat.
 steady = settings(
     deadline=None,
     derandomize=True,
-    max_examples=100,
+    max_examples=examples(100),
     # No shrinking: a spec has too many parts, and minutes pass.
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],

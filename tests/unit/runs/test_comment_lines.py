@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.markdown_reader import shown_by_github
 from webhook_server.runs.comment_lines import MOST_LINES, ask_lines, holds_an_ask
 
 steady = settings(
     deadline=None,
     derandomize=True,
-    max_examples=1000,  # a document of eight lines takes 0.5 ms to judge
+    max_examples=examples(1000),  # a document of eight lines takes 0.5 ms to judge
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )

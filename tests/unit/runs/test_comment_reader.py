@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cynthus import grammar
 from cynthus.repository_policy import Verb
+from tests.examples import examples
 from webhook_server.runs.ask_axes import MOST_VALUES
 from webhook_server.runs.ask_grammar import FORMS, LONGEST_ASK, read_ask
 from webhook_server.runs.asks import (
@@ -37,7 +38,7 @@ SHA = "6dcb09b5b57875f334f61aebed695e2e4193db5e"
 steady = settings(
     deadline=None,
     derandomize=True,
-    max_examples=300,
+    max_examples=examples(300),
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
 )

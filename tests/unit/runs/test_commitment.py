@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cynthus.spec import Resources
 from cynthus.wire import AgentState
 from tests.builders import NOON, a_run, a_spec, an_agent, an_attempt, an_exit, an_offer, seconds
+from tests.examples import examples
 from webhook_server.runs.budget import (
     BudgetScope,
     BudgetSeen,
@@ -344,7 +345,7 @@ class Life:
 @pytest.mark.case("S9")
 @pytest.mark.parametrize("policy", [CLOUD, LOCAL], ids=["cloud", "local"])
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_life_costs_more_than_was_committed_nor_more_than_max_cost(
     policy: Policy, data: st.DataObject
 ) -> None:
