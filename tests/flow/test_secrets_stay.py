@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ from tests.flow.conftest import HASTE, judge
 from tests.flow.test_hostile_run import SPILL, set_secret
 from tests.flow.test_push_to_release import asset_bytes, light_repository, run_to_its_end
 from tests.postgres_fixture import a_database, a_server
-from webhook_server.auth.server_key import FILE_NAME
 
 LIMIT_S = 60.0
 MIB = 1 << 20
@@ -50,19 +48,21 @@ class Planted:
         ]
 
 
-SERVER = "environment of " + os.path.realpath(os.sys.executable)
-
-
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.case("A8", "A10", "D4", "D5", "O3")
 def test_no_secret_is_found_where_it_must_not_be(tmp_path: Path) -> None:
     of_workflows = {"CYNTHUS_REGISTRY_PASSWORD": canary()}
-    of_database = secrets.token_hex(16)
+    of_database, of_server = secrets.token_hex(16), secrets.token_hex(32)
     with ProcessWatch() as watch, a_server() as server_url:
         # It trusts everybody: any password opens it, and is as secret as a right one.
         url = a_database(server_url).replace("postgres@", f"postgres:{of_database}@")
-        settings = {**HASTE, "CYNTHUS_DATABASE_URL": url, "CYNTHUS_LOG_LEVEL": "DEBUG"}
+        settings = {
+            **HASTE,
+            "CYNTHUS_DATABASE_URL": url,
+            "CYNTHUS_SERVER_KEY": of_server,
+            "CYNTHUS_LOG_LEVEL": "DEBUG",
+        }
         folder = tmp_path / "stage"
         standing_there = standing(
             folder, settings=settings, process=True, workflow_secrets=of_workflows
@@ -92,7 +92,7 @@ def test_no_secret_is_found_where_it_must_not_be(tmp_path: Path) -> None:
                     "the webhook's secret": stage.server.settings["CYNTHUS_WEBHOOK_SECRET"],
                     "the operator's token": stage.server.api_token,
                     "the App's key": stage.app_key.splitlines()[5],
-                    "the server's key": (stage.server.state / FILE_NAME).read_text().strip(),
+                    "the server's key": of_server,
                     "the database's password": of_database,
                     "the registry's password": of_workflows["CYNTHUS_REGISTRY_PASSWORD"],
                     **{f"TOKEN of {name}": value for name, value in tokens.items()},
