@@ -195,11 +195,9 @@ class ProcessWatch:
         self._thread.join()
 
     def _look(self) -> None:
-        here = psutil.Process(os.getpid())
         while not self._over.wait(0.1):  # one look at all processes takes ten milliseconds
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for child in here.children(recursive=True):
-                    self._note(Path(f"/proc/{child.pid}"))
+            for pid in _descendants(os.getpid()):
+                self._note(Path(f"/proc/{pid}"))
 
     def _note(self, process: Path) -> None:
         with contextlib.suppress(OSError):  # it has ended
@@ -214,3 +212,18 @@ class ProcessWatch:
             for words, told in sorted(each):
                 yield f"arguments of {kind}", words
                 yield f"environment of {kind}", told
+
+
+def _descendants(root: int) -> Iterator[int]:
+    """Yield the processes below one, as far as each still lives with whoever started it."""
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            text = stat.read_text("utf-8", "replace")
+            parent = int(text.rpartition(")")[2].split()[1])
+            below.setdefault(parent, []).append(int(stat.parent.name))
+    waiting = [root]
+    while waiting:
+        found = below.get(waiting.pop(), [])
+        waiting += found
+        yield from found

@@ -61,8 +61,10 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         yield opened
 
 
-def deliver(site: Site, number: int, event: str, body: bytes) -> int:
-    digest = hmac.new(WEBHOOK_SECRET.encode(), body, "sha256").hexdigest()
+def deliver(
+    site: Site, number: int, event: str, body: bytes, *, secret: str = WEBHOOK_SECRET
+) -> int:
+    digest = hmac.new(secret.encode(), body, "sha256").hexdigest()
     headers = {
         "Content-Type": "application/json",
         "X-GitHub-Event": event,
@@ -97,6 +99,22 @@ def test_a_signed_body_of_any_content_is_kept_looked_at_and_over(
     assert len(states) == len(sent)
     assert site.parts.runs.is_empty()
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
+
+
+@pytest.mark.case("W21")
+def test_while_the_secret_is_replaced_both_are_good_and_no_third(tmp_path: Path) -> None:
+    new, old = "n" * 32, WEBHOOK_SECRET
+    settings = {"CYNTHUS_STATE_DIR": str(tmp_path / "state"), "CYNTHUS_PORT": "0"}
+    settings |= app_settings() | {"CYNTHUS_ALLOWED": "99"}
+    for accepted, told in ((f"{new},{old}", [202, 202, 401]), (new, [202, 401, 401])):
+        both = settings | {"CYNTHUS_WEBHOOK_SECRET": accepted}
+        with open_site(read(both), with_github=True) as site:
+            secrets = (new, old, f"{new},{old}")
+            found = [
+                deliver(site, number, "push", b"{}", secret=secret)
+                for number, secret in enumerate(secrets)
+            ]
+            assert found == told
 
 
 def over(site: Site) -> bool:
