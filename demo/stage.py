@@ -226,17 +226,19 @@ def standing(
     settings: Mapping[str, str] | None = None,
     process: bool = False,
     cloud: bool = False,
+    workflow_secrets: Mapping[str, str] | None = None,
 ) -> Iterator[Stage]:
     """Bring a stage up in `folder`, and down at the end, whatever happens.
 
     `process`: as on a machine without a Docker engine. `cloud`: with a simulated Google Cloud,
-    which runs are sent to.
+    which runs are sent to. `workflow_secrets`: what workflows find in `secrets`.
     """
     programs = Programs(folder / "log")
     engine = Engine(None, "asked for process mode") if process else docker_engine()
     try:
         beside = _cloud if cloud else _no_cloud
         stage = _raise_up(folder, programs, engine, settings or {}, beside)
+        _runner(stage, workflow_secrets or {})
         try:
             yield stage
         finally:
@@ -298,7 +300,6 @@ def _raise_up(
         **settings,
     }
     server.start()
-    _runner(programs, folder, github, server, images)
     return Stage(
         folder=folder,
         programs=programs,
@@ -338,20 +339,22 @@ def _github(programs: Programs, state: Path) -> GitHub:
     return GitHub(str(json.loads(ready.read_text("utf-8"))["url"]), program)
 
 
-def _runner(
-    programs: Programs, folder: Path, github: GitHub, server: Server, images: Registry | None
-) -> Program:
-    words = [sys.executable, "-m", "simulators", "actions", "--github", github.url]
+def _runner(stage: Stage, workflow_secrets: Mapping[str, str]) -> None:
+    folder = stage.folder
+    words = [sys.executable, "-m", "simulators", "actions", "--github", stage.github.url]
     words += ["--state", str(folder / "actions"), "--action", f"cynthus/cynthus={ROOT}"]
-    words += ["--var", f"CYNTHUS_SERVER={server.url}"]
-    if images is not None:
-        words += ["--var", f"CYNTHUS_REGISTRY={images.address}"]
+    words += ["--var", f"CYNTHUS_SERVER={stage.server.url}"]
+    for name in workflow_secrets:  # their values in the environment: arguments can be seen by all
+        words += ["--secret", name]
+    if stage.registry is not None:
+        words += ["--var", f"CYNTHUS_REGISTRY={stage.registry.address}"]
     else:  # nothing to push: the Action makes a bundle where this machine's server may take it
         for name, value in _without_engine(Engine(None)).items():
             words += ["--env", f"{name}={value}"]
         words += ["--env", f"CYNTHUS_BUNDLES_DIR={folder / 'bundles'}"]
         words += ["--env", f"CYNTHUS_CACHE_DIR={folder / 'cache'}"]
-    return programs.start("actions", words, environment=clean_environment())
+    environment = {**clean_environment(), **workflow_secrets}
+    stage.programs.start("actions", words, environment=environment)
 
 
 def _without_engine(engine: Engine) -> dict[str, str]:

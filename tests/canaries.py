@@ -2,7 +2,7 @@
 
 A value is found in each spelling in which a program would leave it: plain, base64 at all three
 alignments (both alphabets), hex, percent-encoded, JSON-escaped, HTML-escaped, reversed, and any of
-them within gzip or zlib data.
+them within gzip or zlib data. Secrets that only a program knows are found by their shape.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ import base64
 import contextlib
 import html
 import json
+import os
+import re
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote, quote_plus
 
 import psutil
+from sqlalchemy import MetaData, create_engine, select
 
 _GZIP_OR_ZLIB = (
     32 + zlib.MAX_WBITS
@@ -27,6 +30,25 @@ _GZIP_OR_ZLIB = (
 _UNPACKED_LIMIT = 64 << 20
 _MAGICS = (b"\x1f\x8b\x08", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 Source = tuple[str, bytes]
+
+# What programs make themselves, so that no test can know the value.
+SHAPES = {
+    "a signed token": re.compile(rb"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
+    "an agent's token": re.compile(rb"\bcya_[\w-]{43}"),
+    "an enrolment's secret": re.compile(rb"\bcye_[\w-]{43}"),
+    "a run's token": re.compile(rb"\bcyr_[a-z][a-z0-9]{0,31}\.\d{9,}\.[\w-]{43}"),
+    "GitHub's token": re.compile(rb"\bgh[a-z]_[A-Za-z0-9]{20,}"),
+    "a private key": re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*[A-Za-z0-9+/]"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Hit:
+    """Where a secret was found, which, and how it was spelled."""
+
+    source: str
+    secret: str
+    spelling: str
 
 
 def spellings(value: str) -> dict[bytes, str]:
@@ -55,6 +77,23 @@ def _simple(value: str) -> Iterator[tuple[bytes, str]]:
     yield json.dumps(value, ensure_ascii=False)[1:-1].encode(), "JSON, not ASCII"
     yield html.escape(value).encode(), "HTML"
     yield value[::-1].encode(), "reversed"
+
+
+def found(canaries: Mapping[str, str], sources: Iterable[Source]) -> list[Hit]:
+    """Return where the named values, and what has the shape of a secret, were found."""
+    wanted = [
+        (form, name, spelling)
+        for name, value in canaries.items()
+        for form, spelling in spellings(value).items()
+    ]
+    hits: set[Hit] = set()
+    for source, data in sources:
+        for text in (data, *_unpacked(data)):
+            hits |= {Hit(source, name, how) for form, name, how in wanted if form in text}
+            hits |= {
+                Hit(source, name, "shape") for name, shape in SHAPES.items() if shape.search(text)
+            }
+    return sorted(hits)
 
 
 def hits(values: Iterable[str], sources: Iterable[Source]) -> list[str]:
@@ -91,6 +130,28 @@ def files(folder: Path, *without: str, largest: int = 1 << 30) -> Iterator[Sourc
                 yield name, path.read_bytes()
 
 
+def database(url: str) -> Iterator[Source]:
+    """Yield every value of every column of every table, whatever its type."""
+    engine = create_engine(url)
+    tables = MetaData()
+    try:
+        tables.reflect(engine)
+        with engine.connect() as connection:
+            for table in tables.sorted_tables:
+                for row in connection.execute(select(table)).mappings():
+                    for column, value in row.items():
+                        if value is not None:
+                            yield f"column {table.name}.{column}", _bytes(value)
+    finally:
+        engine.dispose()
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode()
+
+
 @dataclass
 class ArgumentWatch:
     """Collects the arguments of every process of this machine while the block runs."""
@@ -115,3 +176,54 @@ class ArgumentWatch:
     def sources(self) -> list[Source]:
         """Return what was seen."""
         return [(f"arguments of {words[:60]!r}", words.encode()) for words in sorted(self.seen)]
+
+
+@dataclass
+class ProcessWatch:
+    """Collects arguments and environments of all that this process starts while the block runs."""
+
+    seen: dict[str, set[tuple[bytes, bytes]]] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):  # one look at all processes takes ten milliseconds
+            for pid in _descendants(os.getpid()):
+                self._note(Path(f"/proc/{pid}"))
+
+    def _note(self, process: Path) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            words = (process / "cmdline").read_bytes()
+            told = (process / "environ").read_bytes()
+            kind = b" ".join(words.split(b"\0")[:4]).decode("utf-8", "replace")
+            self.seen.setdefault(kind, set()).add((words, told))
+
+    def sources(self) -> Iterator[Source]:
+        """Yield what was seen, by the first words of each command."""
+        for kind, each in sorted(self.seen.items()):
+            for words, told in sorted(each):
+                yield f"arguments of {kind}", words
+                yield f"environment of {kind}", told
+
+
+def _descendants(root: int) -> Iterator[int]:
+    """Yield the processes below one, as far as each still lives with whoever started it."""
+    below: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            text = stat.read_text("utf-8", "replace")
+            parent = int(text.rpartition(")")[2].split()[1])
+            below.setdefault(parent, []).append(int(stat.parent.name))
+    waiting = [root]
+    while waiting:
+        found = below.get(waiting.pop(), [])
+        waiting += found
+        yield from found

@@ -19,6 +19,7 @@ import pytest
 
 from webhook_server import app
 from webhook_server.auth.tokens import enrol_secret
+from webhook_server.github_side import GithubSide
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.parts import JobGate, Parts
 from webhook_server.runs.model import (
@@ -65,6 +66,7 @@ class Site:
     url: str
     parts: Parts
     doors: app.Doors
+    github: GithubSide | None = None
 
     @property
     def port(self) -> int:
@@ -323,7 +325,7 @@ def open_site(
         thread.start()
         try:
             assert started.wait(60)
-            yield Site(found.base_url, parts, doors)
+            yield Site(found.base_url, parts, doors, github)
         finally:
             server.stop()
             thread.join(60)

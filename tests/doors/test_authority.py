@@ -15,10 +15,10 @@ from urllib.parse import urlencode
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Route
 
+from tests.doors.app_key import app_settings
 from tests.doors.conftest import IMAGE, NONCE, SPEC, Agent, Answer, Site, open_site
 from tests.unit.test_oidc import ISSUER, Issuer, claims, key
 from webhook_server import app
@@ -388,11 +388,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "CYNTHUS_API_TOKEN": OPERATOR,
             "CYNTHUS_SERVER_KEY": SERVER_KEY,
             "CYNTHUS_ALLOWED": f"{OURS},{THEIRS}",
-            "CYNTHUS_WEBHOOK_SECRET": "a secret of more than 24 bytes",
-            "CYNTHUS_GITHUB_APP_ID": "7",
-            "CYNTHUS_GITHUB_PRIVATE_KEY": pem(),
-            "CYNTHUS_GITHUB_API_URL": "http://127.0.0.1:9/",  # nobody listens on "discard"
-            "CYNTHUS_OIDC_ISSUER": "http://127.0.0.1:9",  # asked by the doctor only: see `gate`
+            **app_settings(),
         }
     )
     with open_site(settings, gate(), with_github=True) as site:
@@ -408,11 +404,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             known.upsert(facts, site.parts.now())
         ours, theirs = (site.an_agent(repository_id=number) for number in (OURS, THEIRS))
         yield World(site=site, ours=ours, theirs=theirs)
-
-
-def pem() -> str:
-    form = (Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    return key().private_bytes(*form).decode()
 
 
 # ── what holds ──────────────────────────────────────────────────────────────────────────────────

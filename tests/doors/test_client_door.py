@@ -14,6 +14,7 @@ import pytest
 from cynthus import specfile
 from cynthus.client import Client
 from cynthus.codec import decode
+from cynthus.version import own_version
 from cynthus.wire import RunRequest, RunView
 from tests.doors.conftest import IMAGE, SPEC, Site, open_site
 from tests.prometheus_text import parsed
@@ -504,6 +505,16 @@ def test_health_tells_strangers_nothing_but_health(guarded: Site) -> None:
     headers = {"Host": "10.0.0.7"}
     assert guarded.ask("GET", "/healthz", headers=headers).body == b"ok\n"
     assert guarded.ask("GET", "/readyz", headers=headers).body == b"ready\n"
+
+
+@pytest.mark.case("D5")
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/health", "/debug", "/.env"])
+def test_nothing_describes_or_configures_the_server_to_strangers(guarded: Site, path: str) -> None:
+    answer = guarded.ask("GET", path)
+    assert answer.status == 404
+    assert "server" not in answer.headers
+    assert own_version().encode() not in answer.body
+    assert b"python" not in answer.body.lower()
 
 
 @pytest.mark.case("D5")

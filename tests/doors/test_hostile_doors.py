@@ -9,7 +9,7 @@ import pytest
 
 from cynthus import specfile
 from cynthus.errors import UserError
-from tests.doors.conftest import IMAGE, Site, open_site
+from tests.doors.conftest import IMAGE, Site, open_site, raw
 from tests.fixtures.bad_specs import CASES, MARKER, RIGHT, WHOLE
 from tests.small_disk import fill, small_disk
 from webhook_server.inbox.spec_at import _read
@@ -179,3 +179,32 @@ def test_a12_half_a_character_in_a_name_is_never_our_fault(site: Site, odd: str)
     assert agent.beat(("log", {"text": odd}), ("phase", {"name": odd})).status == 200
     done = agent.beat(state="done", exit={"code": 0, "error": odd}, outputs=[an_output(odd)])
     assert done.status in (200, 422)
+
+
+# ── requests within requests ────────────────────────────────────────────────────────────────────
+
+SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UNCLEAR = {
+    "length and chunks": b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks and length": b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n0\r\n\r\n",
+    "two lengths": b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n",
+    "two chunkings": b"Transfer-Encoding: identity, chunked, x\r\nX: %d\r\n\r\n0\r\n\r\n",
+    "a length with a sign": b"Content-Length: +0\r\nX: %d\r\n\r\n",
+    "a chunk that is none": b"Transfer-Encoding: chunked\r\nX: %d\r\n\r\nzz\r\n\r\n0\r\n\r\n",
+    "a line end alone": b"X: %d\nContent-Length: 0\r\n\r\n",
+    "a space before the colon": b"Content-Length : %d\r\n\r\n",
+}
+
+
+@pytest.mark.case("W19")
+@pytest.mark.parametrize("path", ["/webhooks/github", "/api/v1/runs", "/agent/v1/heartbeat"])
+@pytest.mark.parametrize("told", UNCLEAR.values(), ids=UNCLEAR.keys())
+def test_w19_nothing_behind_an_unclear_length_is_a_request(
+    site: Site, path: str, told: bytes
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    answer = raw(site.port, head.encode() + told % len(SMUGGLED) + SMUGGLED, wait_s=60)
+    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert b"ok\n" not in answer
+    assert not answer.startswith(b"HTTP/1.1 2")
+    assert not answer.startswith(b"HTTP/1.1 5")

@@ -104,6 +104,8 @@ def test_spec_faults_are_annotations_on_their_lines(world: World) -> None:
     [
         ({"cynthus.yml": SPEC}, "should be named cynthus.yaml"),
         ({"cynthus.yml": SPEC, "cynthus.yaml": SPEC}, "should be the only spec"),
+        ({"Cynthus.yaml": SPEC}, "should be named cynthus.yaml, found Cynthus.yaml"),
+        ({"CYNTHUS.YML": SPEC, "cynthus.yaml": SPEC}, "should be the only spec, found CYNTHUS.YML"),
         ({"cynthus.yaml": SPEC + "#" * 70_000}, "at most 65536 bytes"),
         (
             {"cynthus.yaml": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"},

@@ -67,6 +67,8 @@ raise SystemExit("the end of " + value)
 def set_secret(stage: Stage, repository_id: int, name: str, value: str) -> None:
     words = [sys.executable, "-m", "webhook_server", "secret", "set"]
     environment = {"PATH": os.environ["PATH"], "CYNTHUS_STATE_DIR": str(stage.server.state)}
+    if key := stage.server.settings.get("CYNTHUS_SERVER_KEY"):  # else it is in the state folder
+        environment["CYNTHUS_SERVER_KEY"] = key
     subprocess.run(
         [*words, "--repository-id", str(repository_id), name],
         input=value.encode(),

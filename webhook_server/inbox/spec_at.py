@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from cynthus import specfile
@@ -35,11 +36,11 @@ def read_spec(api: GithubApi, place: Place, sha: str) -> FoundSpec:
     """
     entries = api.folder(place, "", sha)
     names = {entry.name: entry for entry in entries}
-    found, other = names.get(SPEC_PATH), names.get(OTHER_PATH)
+    found, other = names.get(SPEC_PATH), _nearly_named(entries)
     if found is None and len(entries) < _LISTED:
         if other is None:
             raise Skip(f"the commit has no {SPEC_PATH}")
-        return _unusable(f"should be named {SPEC_PATH}, found {OTHER_PATH}. Rename the file.")
+        return _unusable(f"should be named {SPEC_PATH}, found {other.name}. Rename the file.")
     fault = _entry_fault(found, other)
     if fault is not None:
         return _unusable(fault)
@@ -77,12 +78,22 @@ def _bytes(api: GithubApi, place: Place, sha: str) -> bytes:
         raise Skip(f"the commit has no {SPEC_PATH}") from error
 
 
+def _nearly_named(entries: Iterable[Entry]) -> Entry | None:
+    """Return what a person may take for the spec: `.yml`, or another case.
+
+    On a disk that does not tell cases apart it may even be what they see when they open the spec.
+    """
+    alike = {SPEC_PATH, OTHER_PATH}
+    found = (e for e in entries if e.name != SPEC_PATH and e.name.lower() in alike)
+    return next(found, None)
+
+
 def _entry_fault(found: Entry | None, other: Entry | None) -> str | None:
     """Judge the file by its entry in the folder, before anything is downloaded."""
     if found is None:
         return None  # beyond what GitHub lists: the file itself is asked for
     if other is not None:
-        return f"should be the only spec, found {OTHER_PATH} beside it. Remove one of them."
+        return f"should be the only spec, found {other.name} beside it. Remove one of them."
     if found.kind != "file":
         return f"should be an ordinary file, found a {found.kind}. Commit the file itself."
     if found.size_bytes > MAX_SPEC_BYTES:

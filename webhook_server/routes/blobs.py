@@ -207,10 +207,12 @@ async def _block(blob: BinaryIO, left: int) -> bytes:
         raise Disconnected from error  # the length was announced: a cut is the only refusal left
 
 
-async def send_or_hang_up(scope: Scope, send: Send, message: dict[str, object]) -> None:
-    """Send, but let go of a client that takes nothing for too long. Raises: Disconnected."""
+async def send_or_hang_up(
+    scope: Scope, send: Send, message: dict[str, object], *, limit_s: float = _STALL_LIMIT_S
+) -> None:
+    """Send, but let go of a client that takes nothing for so long. Raises: Disconnected."""
     try:
-        async with asyncio.timeout(_STALL_LIMIT_S):
+        async with asyncio.timeout(limit_s):
             await send(message)
     except TimeoutError:
         hang_up = scope.get("extensions", {}).get("cynthus.hang_up")
