@@ -1,4 +1,4 @@
-"""Typical lives of runs, each played on the real engine and stores with a provider made of values."""
+"""Typical lives of runs, each played on the real engine and stores with a fake provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write the histories of this version anew: `python -m tests.recorded.record`, once for a release."""
+"""Write this version's histories anew: `python -m tests.recorded.record`, once for a release."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ from cynthus.errors import UserError
 
 BUSY_TIMEOUT_MS = 5_000  # a backup program may hold the file for moments; nobody else writes
 READERS = 8  # two cores' worth of doors and loops; a reader holds one for milliseconds
-# A statement that takes longer is stuck. A replica that is paused in a transaction, or whose machine
-# is gone, must not keep locks for long: nothing of ours waits for anybody in one, and what it was
-# doing is done again. That ends before those give up who wait for the lock.
+# A statement that takes longer is stuck. A replica that is paused in a transaction, or whose
+# machine is gone, must not keep locks for long: nothing of ours waits for anybody in one, and what
+# it was doing is done again. That ends before those give up who wait for the lock.
 _POSTGRES_OPTIONS = (
     "-c timezone=UTC -c statement_timeout=15000 -c lock_timeout=10000"
     " -c idle_in_transaction_session_timeout=5000"
