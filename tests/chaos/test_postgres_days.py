@@ -45,13 +45,18 @@ def test_a_restart_and_a_crash_of_the_database_are_told_and_survived(stage: Stag
 def test_a_database_without_a_free_connection_is_waited_for(stage: Stage) -> None:
     wave = stage.wave(2)
     stage.wait_until_running(wave)
-    address = stage.postgres.url.replace("+psycopg", "")
     with contextlib.ExitStack() as others:
-        _end_ours(address)  # what the servers had is taken by somebody else
-        with contextlib.suppress(psycopg.OperationalError):
-            while True:
-                others.enter_context(contextlib.closing(psycopg.connect(address)))
-        wait_for("it is told", lambda: door(stage).ready() == AWAY)
+        held = others.enter_context(session(stage))
+
+        def took_all() -> bool:
+            """Take what is free and what the servers had; say whether they are without."""
+            end_theirs(held)
+            with contextlib.suppress(psycopg.OperationalError):
+                while True:
+                    others.enter_context(session(stage))
+            return door(stage).ready() == AWAY
+
+        wait_for("it is told", took_all)
     wait_for("it is over", lambda: door(stage).ready() == READY)
     stage.let_go(wave)
 
@@ -59,12 +64,12 @@ def test_a_database_without_a_free_connection_is_waited_for(stage: Stage) -> Non
 
 
 def test_sessions_that_are_ended_again_and_again_cost_no_run(stage: Stage) -> None:
-    address = stage.postgres.url.replace("+psycopg", "")
     over = threading.Event()
 
     def end_them() -> None:
-        while not over.wait(0.3):
-            _end_ours(address)
+        with session(stage) as held:
+            while not over.wait(1):  # a busy machine needs some of it to get anything done
+                end_theirs(held)
 
     ending = threading.Thread(target=end_them)
     ending.start()
@@ -79,12 +84,19 @@ def test_sessions_that_are_ended_again_and_again_cost_no_run(stage: Stage) -> No
     judge(stage, wave)
 
 
-def _end_ours(address: str) -> None:
+@contextlib.contextmanager
+def session(stage: Stage) -> Iterator[psycopg.Connection[object]]:
+    """Hold a session of the test's own."""
+    address = stage.postgres.url.replace("+psycopg", "")
+    with contextlib.closing(psycopg.connect(address, application_name=TEST_SESSION)) as held:
+        held.autocommit = True
+        yield held
+
+
+def end_theirs(held: psycopg.Connection[object]) -> None:
     """End every session of the servers, in the middle of whatever it does."""
-    with contextlib.closing(psycopg.connect(address)) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            " AND application_name <> %s",
-            [TEST_SESSION],
-        )
+    held.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND application_name <> %s",
+        [TEST_SESSION],
+    )

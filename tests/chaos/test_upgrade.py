@@ -112,6 +112,7 @@ def test_r6_old_and_new_servers_work_together_and_a_migration_is_whole_or_not_th
     more = stage.wave(2)  # both take their part
     stage.wait_until_running(more)
     old.kill()
+    stage.leases_run_out()
     old.start()  # today's program, on a database that is newer than it
     assert "database is newer than this server version=0002 own=0001" in old.log
     stage.crew.may_end.set()
