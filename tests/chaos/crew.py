@@ -1,4 +1,4 @@
-"""Agents on the simulated cloud's instances: the real protocol, their work is to wait for a word."""
+"""Agents on the simulated cloud's instances: the real protocol; their work is to wait."""
 
 from __future__ import annotations
 

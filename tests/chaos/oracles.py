@@ -48,7 +48,7 @@ def judge(stage: Stage, wave: Wave, outcome: str = "succeeded") -> None:
             stage.rows("SELECT guid, state FROM deliveries"),
         ),
     ]
-    assert problems == []
+    assert problems == [], "\n".join(problems)
 
 
 def _operations(stage: Stage, place: str) -> list[Row]:

@@ -41,6 +41,7 @@ retry: {{attempts: 3}}
 """
 IMAGE = "registry.test/digits@sha256:" + "a" * 64
 T = TypeVar("T")
+TEST_SESSION = "the test"
 LIMIT_S = 300  # of what takes seconds, and a minute where an order was in doubt: others work here
 # What GitHub asks for, a second between writes, would be a minute of every scenario.
 HASTE = {"CYNTHUS_GITHUB_WRITE_SPACING": "0.02"}
@@ -216,11 +217,13 @@ class Stage:
 
     def wait_for_the_end(self, wave: Wave) -> None:
         wait_for("all have ended", lambda: self.all_in(wave, "finished"))
-        wait_for("all is shown", lambda: not self._unshown())
+        wait_for("all is shown", lambda: not self._undone("publications"))
+        self.github.settled(self.app)  # what was shown last has come back as webhooks
+        wait_for("all is handled", lambda: not self._undone("deliveries"))
         self.crew.may_end.clear()
 
-    def _unshown(self) -> list[Any]:
-        return self.rows("SELECT subject FROM publications WHERE due_at IS NOT NULL")
+    def _undone(self, table: str) -> list[Any]:
+        return self.rows(f"SELECT due_at FROM {table} WHERE due_at IS NOT NULL")  # noqa: S608 - ours
 
     def leases_run_out(self) -> None:
         """Let the leases of now be over, as they are a minute later by the database's clock."""
@@ -250,7 +253,10 @@ def standing(
         api_token = secrets.token_hex(24)
         programs = Programs(folder / "log")
         stack.callback(programs.stop)
-        engine = create_engine(url)
+        # It outlives restarts, and is told from the servers' sessions by its name.
+        engine = create_engine(
+            url, pool_pre_ping=True, connect_args={"application_name": TEST_SESSION}
+        )
         stack.callback(engine.dispose)
         stage = Stage(
             folder=folder,

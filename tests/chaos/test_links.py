@@ -27,7 +27,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def links(stage: Stage) -> list[Link]:
-    """Return every link of the server: to its database, to GitHub, to the cloud, from its clients."""
+    """Return every link of the server: to database, GitHub and cloud, and from its clients."""
     [replica] = stage.replicas
     return [replica.postgres, replica.github, replica.cloud, stage.front]
 

@@ -358,11 +358,10 @@ def test_a_migration_may_take_its_time(postgres_url: str, open_database: Opener)
     def work(connection: Connection) -> list[Any]:
         with unhurried(connection):
             connection.execute(text("SELECT pg_sleep(0.7)"))
-            asked = [
+            return [
                 connection.execute(text(f"SHOW {limit}")).scalar_one()
                 for limit in ("statement_timeout", "lock_timeout")
             ]
-        return asked
 
     assert database.write(work) == ["0", "0"]
     with pytest.raises(DatabaseUnavailable):

@@ -219,9 +219,7 @@ def _is_sqlite(driver: str) -> bool:
 
 
 def _server_lock(database: str | None) -> ServerLock:
-    path = Path(database or "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return ServerLock(path)
+    return ServerLock(Path(database or ""))
 
 
 def insert_once(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:

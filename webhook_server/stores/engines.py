@@ -166,16 +166,30 @@ class ServerLock:
 
     def __init__(self, database: Path) -> None:
         path = database.with_name(database.name + ".lock")
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(database, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._file)
             raise UserError(
                 f"{database}: should be served by one server at a time, found another one"
                 f" holding {path.name}. Stop it, or use PostgreSQL for several replicas."
             ) from None
+        except OSError as error:  # some network file systems have no locks
+            os.close(self._file)
+            raise _unusable(database, error) from error
 
     def release(self) -> None:
         """Let the next server have the file."""
         os.close(self._file)
+
+
+def _unusable(database: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{database}: should lie where this server may write files and lock them, found:"
+        f" {error.strerror}. Choose a folder of its own on a local disk, or use PostgreSQL."
+    )

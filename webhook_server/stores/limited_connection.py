@@ -26,10 +26,10 @@ class LimitedConnection(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, interval: float = _LOOK_S, timeout: float | None = None) -> Any:
         """Wait for one answer. Raises: OperationalError, when it does not come in time."""
-        if self.answer_limit_s is None:
+        if self.answer_limit_s is None or timeout is not None:
             return super().wait(gen, interval, timeout)
         try:
-            return super().wait(_limited(gen, self.answer_limit_s), interval, timeout)
+            return super().wait(_limited(gen, self.answer_limit_s), interval)
         except _Silent as silence:
             # Whatever comes now would be taken for the answer to the next question.
             self.pgconn.finish()
