@@ -6,11 +6,14 @@ import functools
 
 from tests.simulation import oracles, oracles_github
 from tests.simulation.ended import Ended
+from tests.simulation.fates import Plan
+from tests.simulation.github_history import GithubHistory
 from tests.simulation.history import History
-from tests.simulation.hub import HubHistory, history_of
+from tests.simulation.hub import HubHistory, beats_of, history_of
 from tests.simulation.hub_scenario import HubScenario, calm, drawn_with_github
 from tests.simulation.scenario import drawn
 from tests.simulation.store import Store
+from tests.simulation.weather import Weather
 
 
 @functools.cache
@@ -27,14 +30,16 @@ def with_github(scenario: HubScenario) -> tuple[Ended, list[str]]:
     return ended, said + oracles_github.judge(history_of(history, ended))
 
 
-def calm_story(name: str) -> list[str]:
-    """Return what is said of a history in which all is well, and one story happens."""
-    return with_github(calm(name, has_outputs=True))[1]
+def calm_story(name: str, plan: Plan | None = None, weather: Weather | None = None) -> list[str]:
+    """Return what is said of a history in which one story happens, and at most one fault."""
+    return with_github(calm(name, has_outputs=True, plan=plan, weather=weather))[1]
 
 
 def seeded(world: str, seed: int) -> list[str]:
     """Return what is said of the history of a seed."""
     if world == "hub":
         return with_github(drawn_with_github(seed))[1]
-    ended = History(drawn(seed), the_store()).live()
-    return [f"{one.invariant}: {one.text}" for one in oracles.violations(ended)]
+    history = History(drawn(seed), the_store())
+    ended = history.live()
+    said = [f"{one.invariant}: {one.text}" for one in oracles.violations(ended)]
+    return said + list(oracles_github.beats_are_their_own(GithubHistory(beats=beats_of(history))))

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import CodeType
 
 from tests.simulation.mutations import MUTATIONS, Edit, Mutation
+from tests.simulation.weather import Weather
 
 
 class Stale(Exception):  # noqa: N818 - reads as what it is
@@ -55,7 +56,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._edits = edits
 
     def find_spec(
-        self, fullname: str, path: object = None, target: object = None
+        self,
+        fullname: str,
+        path: object = None,
+        target: object = None,  # noqa: ARG002 - as finders have it
     ) -> importlib.machinery.ModuleSpec | None:
         """Return the edited module's spec."""
         mine = [edit for edit in self._edits if edit.module == fullname]
@@ -84,13 +88,18 @@ def seeds_of(mutation: Mutation, first: int, search: int) -> Iterator[int]:
     yield from (seed for seed in range(first, first + search) if seed not in mutation.seeds)
 
 
+def weather_of(mutation: Mutation) -> Weather:
+    """Return how deliveries fare in the history that shows a mutation."""
+    return Weather(replayed=1.0 if mutation.replayed else 0.0)
+
+
 def found_by(mutation: Mutation, seeds: Iterator[int], *, all_of_them: bool) -> dict[str, object]:
     """Live histories until one is judged bad; `all_of_them`: go on, to know the share."""
     sys.meta_path.insert(0, _Finder(mutation.edits))
     from tests.simulation import judging  # after the hook: it imports the server
 
     if mutation.story and not all_of_them:
-        said = judging.calm_story(mutation.story)
+        said = judging.calm_story(mutation.story, mutation.plan, weather_of(mutation))
         return {"name": mutation.name, "story": mutation.story, "said": said[:3], "tried": 1}
     tried, bad = 0, list[int]()
     said = list[str]()

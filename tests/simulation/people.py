@@ -136,6 +136,14 @@ class People:
         words = self._chance.choice([f"/cynthus approve {sha}", "/cynthus approve"])
         self._say(self.repo, pull, "max", words)
 
+    def approve_without_looking(self) -> None:
+        """Say yes to a fork's commit, after its author has put another in its place."""
+        pull = self._pull(self.repo, fork=True)
+        sha = pull.shas[-1][1]
+        self._hub.new_head(self.repo, pull, self._commit(self.repo), "eve")
+        self._sleep(5, least=3.0)
+        self._say(self.repo, pull, "max", f"/cynthus approve {sha}")
+
     def close(self) -> None:
         """Ask for a run and close the pull request."""
         pull = self.ask_to_run()

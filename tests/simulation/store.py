@@ -78,7 +78,7 @@ class Store:
             creator=lambda: self.raw,
             poolclass=StaticPool,
             json_serializer=_to_json,
-            execution_options={LEASE_CLOCK: TrueClock(self._scheduler.moment)},
+            execution_options={LEASE_CLOCK: TrueClock(self._moment)},
         )
         self._connection = engine.connect()
         with self._transaction() as connection:
@@ -86,6 +86,9 @@ class Store:
         self.raw.create_function("true_time", 0, lambda: self._scheduler.now)
         self.raw.executescript(_MEMORY)
         self._tables = [*(table.name for table in metadata.sorted_tables), *_SEEN]
+
+    def _moment(self) -> datetime:
+        return self._scheduler.moment()
 
     def begin(self, scheduler: Scheduler, fates: Fates) -> None:
         """Empty every table; from here on the fates of this history strike."""
