@@ -61,3 +61,7 @@ docs: install ## write the generated pages: docs/spec.md, policy.md, settings.md
 .PHONY: lock
 lock: install ## resolve dependencies again into requirements/*.lock
 	@scripts/lock.sh
+
+.PHONY: simulate
+simulate: install ## live through SEEDS simulated histories (FROM=first seed, MODE=safety|liveness, SEED=one with its log)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed "$(SEED)",--seeds "$(or $(SEEDS),1000)" --from "$(or $(FROM),0)") $(if $(MODE),--mode "$(MODE)")

@@ -50,19 +50,23 @@ class Reconciler:
     pool: Executor
     together: Executor  # for the instances of one gang; never the pool, whose threads would wait
     busy: Busy
+    idle_s: float = IDLE_S  # the longest wait between two looks
 
     def step(self) -> float:
         """Begin a pass over every due run that a thread is free for; return the seconds to wait.
 
         A pass that ends rings "runs", so that the loop looks again at once.
         """
-        while True:
-            free = self.busy.free()
-            claims = self.runs.claim(limit=free, lease=LEASE, now=self.now()) if free else []
+        while free := self.busy.free():
+            wait_s = self._until_next()
+            if wait_s > 0:  # looked at first: an idle server writes nothing
+                return wait_s
+            claims = self.runs.claim(limit=free, lease=LEASE, now=self.now())
             for claim in claims:
                 self.busy.begin(self.pool.submit(self._pass, claim))
-            if not claims:
-                return self._until_next() if free else IDLE_S
+            if not claims:  # another replica was faster
+                return self._until_next()
+        return self.idle_s
 
     def drain(self, timeout_s: float) -> bool:
         """Wait for the passes under way; False: they take longer."""
@@ -72,8 +76,8 @@ class Reconciler:
         now = self.now()
         due_at = self.runs.next_due(now)
         if due_at is None:
-            return IDLE_S
-        return min(IDLE_S, max(0.0, (due_at - now).total_seconds()))
+            return self.idle_s
+        return min(self.idle_s, max(0.0, (due_at - now).total_seconds()))
 
     def _pass(self, claim: Claim) -> None:
         try:

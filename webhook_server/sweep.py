@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cynthus.errors import Transient
 from webhook_server.audit import Books, Listing, Standing, compare, usd_per_hour
 from webhook_server.providers.provider import Provider, ProviderRefusal
 from webhook_server.stores.instance_store import InstanceStore
@@ -49,7 +50,12 @@ class Sweep:
     def step(self) -> float:
         """Sweep every provider; return the seconds until the next sweep. Safe to repeat."""
         for provider in self.providers.values():
-            self.sweep(provider)
+            try:
+                self.sweep(provider)
+            except Transient as error:
+                log.warning("sweep skipped provider=%s detail=%s", provider.name, error)
+            except Exception:  # the other providers' instances must not leak for this one's fault
+                log.exception("sweep failed provider=%s", provider.name)
         return EVERY.total_seconds()
 
     def sweep(self, provider: Provider) -> None:
@@ -81,7 +87,7 @@ class Sweep:
             return
         for name in due:
             log.error("unknown instance deleted name=%s provider=%s", name, provider.name)
-            delete(provider, name)
+            self._end(provider, name)
 
     def _unknown_for_long(self, listing: Listing) -> list[str]:
         now, unknown = self.now(), listing.names(Standing.UNKNOWN)
@@ -101,7 +107,14 @@ class Sweep:
         for name in sorted(listing.names(Standing.OVER)):
             log.warning("leftover instance deleted name=%s provider=%s", name, provider.name)
             self.instances.close(name, self.now())
+            self._end(provider, name)
+
+    def _end(self, provider: Provider, name: str) -> None:
+        """Begin one deletion; a fault of this instance spares no other."""
+        try:
             delete(provider, name)
+        except Exception:
+            log.exception("sweep failed name=%s provider=%s", name, provider.name)
 
     def _wake_missing(self, listing: Listing) -> None:
         """Wake the runs whose instance is not in the list: the loop asks for it by name."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cynthus.errors import Transient
 from webhook_server.providers.provider import InstanceNotFound, Provider, ProviderRefusal
 from webhook_server.runs.model import Kept
 from webhook_server.runs.warm import is_over
@@ -34,8 +35,13 @@ class WarmKeeper:
         waiting = self.store.unfinished()
         ending = [one for one in waiting if is_over(one, now)]
         for one in ending:
-            if self.store.end(one, now):  # from here on no run can take it
-                self._give_back(one)
+            try:
+                if self.store.end(one, now):  # from here on no run can take it
+                    self._give_back(one)
+            except Transient as error:
+                log.warning("warm instance not ended name=%s detail=%s", one.machine, error)
+            except Exception:  # one instance's fault must not keep the others
+                log.exception("warm instance failed name=%s", one.machine)
         coming = [one.until - now for one in waiting if one not in ending]
         soonest = min([RETRY if ending else LOOK, *coming])
         return max(soonest.total_seconds(), 0.0)

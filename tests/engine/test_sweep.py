@@ -13,6 +13,7 @@ import pytest
 
 from tests.builders import a_key, an_exit
 from tests.engine.world import RUN, World
+from tests.fake_provider import FakeProvider
 from webhook_server.providers.provider import Instance, ProviderUnavailable
 from webhook_server.runs.model import State
 from webhook_server.sweep import EVERY, UNKNOWN_GRACE
@@ -156,3 +157,39 @@ def test_an_unanswered_list_leaves_the_figures_of_the_last_complete_one(world: W
     world.provider.fail("list", ProviderUnavailable("page 2 failed"))
     world.sweeper.step()
     assert gauges(world)["cynthus_unknown_instances"] == 1
+
+
+def test_a_fault_nobody_expects_of_one_instance_spares_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    obey(world)
+    fleet(world, 10)
+    leave(world, "stray-0")
+    leave(world, "stray-1")
+    delete = world.provider.delete
+
+    def faulty(name: str) -> None:
+        if name == "stray-0":
+            raise RuntimeError("nobody expects this")
+        delete(name)
+
+    world.provider.delete = faulty  # type: ignore[method-assign]
+    sweep_for(world, UNKNOWN_GRACE + 2 * EVERY)
+    assert "stray-0" in left(world)
+    assert "stray-1" not in left(world)
+    assert "sweep failed name=stray-0 provider=fake" in caplog.messages
+
+
+def test_a_fault_nobody_expects_of_one_provider_spares_no_other(world: World) -> None:
+    obey(world)
+    fleet(world, 5)
+    leave(world, "stray")
+
+    class Faulty(FakeProvider):
+        def list(self) -> list[Instance]:
+            raise RuntimeError("nobody expects this")
+
+    sound = world.providers.pop("fake")
+    world.providers |= {"faulty": Faulty(lambda: world.now, "faulty"), "fake": sound}
+    sweep_for(world, UNKNOWN_GRACE + 2 * EVERY)
+    assert "stray" not in left(world)

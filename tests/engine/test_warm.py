@@ -301,3 +301,23 @@ def test_what_waits_counts_against_the_budget_with_its_worst_then_with_its_cost(
     world.keeper.step()
     assert kept(world).gone_at is not None
     assert booked() == own + idle_usd(kept(world), world.now)
+
+
+def test_a_fault_nobody_expects_of_one_instance_keeps_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = worked(world)
+    second = worked(world, NEXT, key=a_key(trigger="other", repository_id=8))
+    delete = world.provider.delete
+
+    def faulty(name: str) -> None:
+        if name == first:
+            raise RuntimeError("nobody expects this")
+        delete(name)
+
+    world.provider.delete = faulty  # type: ignore[method-assign]
+    world.now += seconds(3600)
+    world.keeper.step()
+    assert first in world.provider.instances
+    assert second not in world.provider.instances
+    assert f"warm instance failed name={first}" in caplog.messages

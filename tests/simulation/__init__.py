@@ -1,1 +1,1 @@
-"""The real server in virtual time: replicas, database, cloud and agents in one thread, by a seed."""
+"""The real server in virtual time: replicas, database, cloud, agents in one thread, by a seed."""

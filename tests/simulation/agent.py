@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SILENCE_S = 90.0  # what work.py tells agents: below the server's own limit of 120 s
 BEAT_S = 10.0
 _AGAIN_S = 3.0  # after an unanswered call
+_SELDOM_S = 60.0  # at last, where nobody answers
 _NOTICE_S = 30.0  # between a preemption's notice and the end: Spot instances have that much
 _FACTS = some_facts(address="10.0.0.2")
 _OLDER = 2  # how many beats back a repeated one may be
@@ -78,11 +79,13 @@ class Agent:
             name = self._wait_for_more(token)
 
     def _enrol(self, name: str) -> bool:
+        pause_s = _AGAIN_S
         while True:
             try:
                 answer = self._ask("agent.enrol", lambda r: r.enrol(name, self._nonce, _FACTS))
             except Unanswered:
-                self._scheduler.sleep(_AGAIN_S)
+                self._scheduler.sleep(pause_s)
+                pause_s = min(2 * pause_s, _SELDOM_S)
                 continue
             return answer in {Enrolling.OK, Enrolling.AGAIN}
 
@@ -124,6 +127,7 @@ class Attempt:
     def __init__(self, agent: Agent, name: str, token: str) -> None:
         self._agent, self._token = agent, token
         self._scheduler, self._chance = agent._scheduler, agent._chance
+        self._scenario = agent._history.scenario
         _, run_id, *numbers = name.split("-")
         self._what = " ".join([run_id, *numbers])
         self._is_gang = len(numbers) > 1
@@ -140,6 +144,8 @@ class Attempt:
         """Work until the end is reported; False: stop everything."""
         while True:
             self._look()
+            if self._scheduler.now - self._heard_at >= 4 * SILENCE_S:
+                return False  # nobody will ever hear of it
             if self._due():
                 answer = self._beat()
                 if answer is not None and (answer.closed or answer.unknown):
@@ -155,7 +161,7 @@ class Attempt:
         if now - self._heard_at >= SILENCE_S or self._is_noticed():
             self._stop()
         if self._ends_at is not None and now >= self._ends_at:
-            self._finish(an_exit(self._chance.choice([0, 0, 0, 3])))
+            self._finish(an_exit(self._chance.choice(self._scenario.exits)))
 
     def _is_noticed(self) -> bool:
         notice_at = self._agent._notice_at
@@ -254,5 +260,5 @@ class Attempt:
     def _go(self, state: AgentState) -> None:
         self._state = state
         if state is AgentState.RUNNING:
-            self._ends_at = self._scheduler.now + self._chance.choice([3.0, 15.0, 60.0])
+            self._ends_at = self._scheduler.now + self._chance.choice(self._scenario.works_s)
             self._agent._cloud.begin_work(self._agent._machine, self._what)

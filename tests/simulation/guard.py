@@ -29,7 +29,7 @@ _GUARDED: tuple[tuple[Any, str], ...] = (
 _CLOCKS = ("now", "utcnow", "today")
 
 
-class Leak(AssertionError):
+class Leak(AssertionError):  # noqa: N818 - read as what happened
     """The server took time, chance or a thread from elsewhere than its arguments."""
 
 

@@ -339,6 +339,7 @@ _GUARDED_BY = frozenset(
         "giving up failed run=%s",
         "loop failed name=%s",
         "sweep failed provider=%s",
+        "sweep failed name=%s provider=%s",
         "warm instance failed name=%s",
     }
 )

@@ -145,4 +145,5 @@ class Replica:
             pool=greenlets,
             together=greenlets,
             busy=Busy(),
+            idle_s=self.history.scenario.idle_s,
         )

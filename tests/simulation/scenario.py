@@ -1,4 +1,4 @@
-"""Draw what a history is about: how many replicas and runs, what the world is like, when it heals."""
+"""Draw what a history is about: replicas, runs, what the world is like, when it heals."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LONGEST_PAUSE_S = 90.0
 #: As a cloud, with waits cut down to what this world's faults need: a history takes hours less.
 POLICY = replace(
     CLOUD,
-    boot_limit=timedelta(minutes=5),
-    provision_limit=timedelta(minutes=4),
+    boot_limit=timedelta(minutes=4),
+    provision_limit=timedelta(minutes=3),
     pull_limit=timedelta(minutes=5),
     collect_limit=timedelta(minutes=5),
     grace=timedelta(seconds=LATEST_S + LONGEST_PAUSE_S + 60),
@@ -76,6 +76,9 @@ class Scenario:
     kills: float = 0.0
     cuts: float = 0.0  # of all agents: cut off for a while
     repeats: float = 0.0  # of all beats: an old one comes again
+    idle_s: float = 5.0  # the longest wait between two looks of a loop
+    exits: tuple[int, ...] = (0, 0, 0, 3)  # what commands end with
+    works_s: tuple[float, ...] = (3.0, 15.0, 60.0)  # how long commands take
     stray: bool = False  # something wears our mark that nobody ordered
 
     @property
@@ -92,6 +95,7 @@ class Scenario:
 def plain(plan: Plan | None = None, **changes: object) -> Scenario:
     """Return one run in a world where all is well, but for the plan's one fault."""
     given: dict[str, object] = {"by_chance": False, "plan": plan, "replicas": 1}
+    given |= {"idle_s": 60.0, "works_s": (3.0,), "exits": (0,)}  # as few calls as one life takes
     return Scenario(**(given | changes))  # type: ignore[arg-type]
 
 
@@ -118,6 +122,7 @@ def drawn(seed: int, mode: Mode = Mode.LIVENESS, off: Collection[str] = ()) -> S
         kills=on(0.3, "kill", chance.choice([0.3, 1.0])),
         cuts=on(0.3, "cut", chance.choice([0.3, 0.8])),
         repeats=on(0.3, "repeat", 0.3),
+        idle_s=chance.choice([5.0, 30.0, 60.0, 60.0]),
         stray=bool(on(0.1, "stray", 1.0)),
     )
 

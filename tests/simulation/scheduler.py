@@ -158,7 +158,7 @@ class Scheduler:
         return answer.result()
 
     def crash(self, program: Program) -> None:
-        """Kill a program as kill -9 does; its own task that calls this must raise `Crashed` next."""
+        """Kill a program as kill -9 does; its own task that calls this raises `Crashed` next."""
         if not program.alive:
             return
         program.alive = False

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, create_engine, literal
+from sqlalchemy import ColumnElement, Connection, create_engine, func, literal
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -48,6 +48,7 @@ ON main.instances BEGIN
     new.closed_at IS NOT NULL, new.heartbeat_at);
 END;
 """
+_STORED = "%Y-%m-%d %H:%M:%S.%f"  # as SQLAlchemy stores a moment in SQLite
 _SEEN = ("seen_runs", "seen_instances")
 
 
@@ -59,7 +60,7 @@ class TrueClock:
 
     def now(self) -> ColumnElement[datetime]:
         """Return the moment at which a statement is carried out."""
-        return literal(self._now(), Moment())
+        return func.true_moment(type_=Moment())
 
     def after(self, duration: timedelta) -> ColumnElement[datetime]:
         """Return the moment so long after that."""
@@ -84,11 +85,12 @@ class Store:
         with self._transaction() as connection:
             schema.migrate(connection)
         self.raw.create_function("true_time", 0, lambda: self._scheduler.now)
+        self.raw.create_function("true_moment", 0, lambda: f"{self._scheduler.moment():{_STORED}}")
         self.raw.executescript(_MEMORY)
         self._tables = [*(table.name for table in metadata.sorted_tables), *_SEEN]
 
     def _moment(self) -> datetime:
-        return self._scheduler.moment()
+        return self._scheduler.moment()  # of this history's scheduler, whichever that is
 
     def begin(self, scheduler: Scheduler, fates: Fates) -> None:
         """Empty every table; from here on the fates of this history strike."""

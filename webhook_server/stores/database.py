@@ -17,6 +17,7 @@ from sqlalchemy import (
     Engine,
     Executable,
     Table,
+    bindparam,
     delete,
     literal,
     make_url,
@@ -212,7 +213,7 @@ def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime
 
     SQLite has none, and one server at a time, whose clock is as good.
     """
-    own: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    own = own_clock(connection)
     return literal(now, Moment()) if own is None else own.now()
 
 
@@ -220,5 +221,19 @@ def lease_end(
     connection: Connection, now: datetime, lease: timedelta
 ) -> ColumnElement[datetime] | datetime:
     """Return when a lease taken now runs out, by the clock that leases live by."""
-    own: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    own = own_clock(connection)
     return now + lease if own is None else own.after(lease)
+
+
+def own_clock(connection: Connection) -> LeaseClock | None:
+    """Return the database's own clock; None: the caller's is as good."""
+    clock: LeaseClock | None = connection.get_execution_options().get(LEASE_CLOCK)
+    return clock
+
+
+def lease_now(clock: LeaseClock | None) -> ColumnElement[datetime]:
+    """Return the clock that leases live by, for a statement that is built once.
+
+    It is carried out with the parameter `now`, by which the caller's clock counts if it has to.
+    """
+    return bindparam("now", type_=Moment()) if clock is None else clock.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ from uuid import uuid4
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Select,
     and_,
+    bindparam,
     case,
     func,
     insert,
@@ -59,8 +62,15 @@ from webhook_server.stores import (
     warm_store,
 )
 from webhook_server.stores.budget_store import may_book
-from webhook_server.stores.database import Database, insert_once, lease_clock, lease_end
-from webhook_server.stores.tables import repositories, runs, wishes
+from webhook_server.stores.database import (
+    Database,
+    insert_once,
+    lease_end,
+    lease_now,
+    own_clock,
+)
+from webhook_server.stores.engines import LeaseClock
+from webhook_server.stores.tables import Moment, repositories, runs, wishes
 from webhook_server.stores.waking import wake
 
 log = logging.getLogger(__name__)
@@ -420,7 +430,8 @@ class RunStore:
         """
 
         def work(connection: Connection) -> builtins.list[Claim]:
-            rows = connection.execute(_due(connection, limit, now)).all()
+            query = _due(own_clock(connection))
+            rows = connection.execute(query, {"now": now, "most": limit}).all()
             claims = [self._lend(connection, row, lease, now) for row in rows]
             return [claim for claim in claims if claim is not None]
 
@@ -448,11 +459,8 @@ class RunStore:
     def next_due(self, now: datetime) -> datetime | None:
         """Return when the next unclaimed run is due."""
         with self._db.read() as connection:
-            free = _unlocked(lease_clock(connection, now))
-            query = select(func.min(runs.c.look_again_at)).where(
-                runs.c.look_again_at.is_not(None), free
-            )
-            found: datetime | None = connection.execute(query).scalar_one()
+            query = _next_due(own_clock(connection))
+            found: datetime | None = connection.execute(query, {"now": now}).scalar_one()
         return found
 
     def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
@@ -680,8 +688,7 @@ def _is_live(connection: Connection, run_id: str) -> bool:
 
 
 def _wishes(connection: Connection, run_id: str) -> Wishes:
-    query = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == run_id)
-    found = {row.kind: row.body for row in connection.execute(query)}
+    found = {row.kind: row.body for row in connection.execute(_WISHES, {"run": run_id})}
     extensions = decode(tuple[Extension, ...], found.get("extend", []))
     return Wishes(
         cancel=decode(CancelWish, found["cancel"]) if "cancel" in found else None,
@@ -753,15 +760,28 @@ def _unlocked(clock: ColumnElement[datetime]) -> ColumnElement[bool]:
     return or_(runs.c.lock_until.is_(None), runs.c.lock_until < clock)
 
 
-def _due(connection: Connection, limit: int, now: datetime) -> Select[Any]:
+# Built once each: an idle server asks every few seconds, and a busy one with every pass.
+@functools.cache
+def _due(clock: LeaseClock | None) -> Select[Any]:
     columns = (runs.c.id, runs.c.version, runs.c.failures, runs.c.news, runs.c.doc)
     return (
         select(*columns)
-        .where(runs.c.look_again_at <= now, _unlocked(lease_clock(connection, now)))
+        .where(runs.c.look_again_at <= bindparam("now", type_=Moment()))
+        .where(_unlocked(lease_now(clock)))
         .order_by(runs.c.look_again_at)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer()))
         .with_for_update(skip_locked=True)  # SQLite has one writer and ignores it
     )
+
+
+@functools.cache
+def _next_due(clock: LeaseClock | None) -> Select[Any]:
+    return select(func.min(runs.c.look_again_at)).where(
+        runs.c.look_again_at.is_not(None), _unlocked(lease_now(clock))
+    )
+
+
+_WISHES = select(wishes.c.kind, wishes.c.body).where(wishes.c.run_id == bindparam("run"))
 
 
 def _columns(run: Run) -> dict[str, Any]:
