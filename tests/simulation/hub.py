@@ -287,7 +287,7 @@ def _run(
 
 def beats_of(history: History) -> tuple[Beat, ...]:
     """Pair each heartbeat that was taken with the machine that had called just then."""
-    programs = {m.uid: m.program.name for cloud in history.clouds for m in cloud.all}
+    programs = {m.uid: _machine(m.program.name) for cloud in history.clouds for m in cloud.all}
     calls: dict[str, list[float]] = {}
     for one in history.record.log:
         if one.kind == "agent.beat":
@@ -299,13 +299,18 @@ def beats_of(history: History) -> tuple[Beat, ...]:
         before, was_closed = last.get(name, (0, 0))
         last[name] = (beat, closed)
         if beat > before:
-            nonce = nonces.get(name) or ""
+            nonce = _machine(nonces.get(name) or "")
             theirs = any(0 <= at - called <= _BEAT_S for called in calls.get(nonce, ()))
             token_of = name if theirs else "another machine"
             found.append(
                 Beat(at=_true(at), instance=name, token_of=token_of, closed=bool(was_closed))
             )
     return tuple(found)
+
+
+def _machine(program: str) -> str:
+    """Return the machine of a program: each boot is another program of the same machine."""
+    return program.replace(" again", "")
 
 
 def _true(at: float) -> datetime:

@@ -70,10 +70,13 @@ def calm(
     has_outputs: bool = False,
     plan: Plan | None = None,
     weather: Weather | None = None,
+    seed: int = 0,
 ) -> HubScenario:
     """Return a history in which all is well, but for the plan's one fault."""
     return HubScenario(
-        world=Scenario(by_chance=False, replicas=1, wanted=(), heals_at=300.0, plan=plan),
+        world=Scenario(
+            seed=seed, by_chance=False, replicas=1, wanted=(), heals_at=300.0, plan=plan
+        ),
         weather=weather or Weather(),
         stories=tuple(Story(at=0.0, name=name) for name in names),
         lag_s=0.0,

@@ -26,13 +26,20 @@ def with_github(scenario: HubScenario) -> tuple[Ended, list[str]]:
     """Live a history with GitHub; return it with all violations."""
     history = HubHistory(scenario, the_store())
     ended = history.live()
+    return ended, judged(history, ended)
+
+
+def judged(history: HubHistory, ended: Ended) -> list[str]:
+    """Return all violations of a history with GitHub, those of the engine too."""
     said = [f"{one.invariant}: {one.text}" for one in oracles.violations(ended)]
-    return ended, said + oracles_github.judge(history_of(history, ended))
+    return said + oracles_github.judge(history_of(history, ended))
 
 
-def calm_story(name: str, plan: Plan | None = None, weather: Weather | None = None) -> list[str]:
+def calm_story(
+    name: str, plan: Plan | None = None, weather: Weather | None = None, seed: int = 0
+) -> list[str]:
     """Return what is said of a history in which one story happens, and at most one fault."""
-    return with_github(calm(name, has_outputs=True, plan=plan, weather=weather))[1]
+    return with_github(calm(name, has_outputs=True, plan=plan, weather=weather, seed=seed))[1]
 
 
 def seeded(world: str, seed: int) -> list[str]:

@@ -176,9 +176,8 @@ ENGINE: tuple[Mutation, ...] = (
             _NOTHING_LIVES,
             _edit(
                 "sweep",
-                "        for provider in self.providers.values():\n"
-                "            self.sweep(provider)\n",
-                "",
+                "            try:\n                self.sweep(provider)\n",
+                "            try:\n                provider.name\n",
             ),
         ),
     ),
