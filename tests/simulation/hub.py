@@ -293,12 +293,12 @@ def beats_of(history: History) -> tuple[Beat, ...]:
         if one.kind == "agent.beat":
             calls.setdefault(programs.get(one.name, ""), []).append(one.at)
     nonces = dict(history.store.rows("SELECT name, nonce FROM instances"))
-    found, last = [], dict[str, tuple[int, int]]()
-    rows = history.store.rows("SELECT at, name, beat, closed FROM seen_instances ORDER BY rowid")
-    for at, name, beat, closed in rows:
-        before, was_closed = last.get(name, (0, 0))
-        last[name] = (beat, closed)
-        if beat > before:
+    found, last = [], dict[str, tuple[int, int, str]]()
+    query = "SELECT at, name, beat, closed, heard FROM seen_instances ORDER BY rowid"
+    for at, name, beat, closed, heard in history.store.rows(query):
+        before, was_closed, was_heard = last.get(name, (0, 0, ""))
+        last[name] = (beat, closed, heard)
+        if beat > before or (was_closed and heard != was_heard):
             nonce = _machine(nonces.get(name) or "")
             theirs = any(0 <= at - called <= _BEAT_S for called in calls.get(nonce, ()))
             token_of = name if theirs else "another machine"

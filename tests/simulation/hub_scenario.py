@@ -14,6 +14,7 @@ from tests.simulation.weather import Weather, weather_of
 STORIES = (
     "push",
     "push_twice",
+    "push_and_submit_late",
     "ask_to_run",
     "ask_and_lose_the_right",
     "ask_without_the_right",

@@ -34,6 +34,7 @@ class Mutation:
     replayed: bool = False  # deliveries come a second time, under a new id
     seeds: tuple[int, ...] = ()
     search: int = 0
+    proven: bool = True  # False: no history has shown it yet; it is only kept fitting the code
     said: str = ""  # what is not quite the mistake that its name is known for
 
 
@@ -60,6 +61,7 @@ _NOTHING_LIVES = _edit(
 ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="record after create",
+        proven=False,
         edits=(
             _edit(
                 "reconcile",
@@ -75,9 +77,12 @@ ENGINE: tuple[Mutation, ...] = (
             ),
         ),
         said="the order is given before its row is saved, and once more after it",
+        story="plain",
+        plan=Plan(nth=0, fate=Fate.REFUSED, of="RunStore.save"),
     ),
     Mutation(
         name="new name on time-out",
+        seeds=(0,),
         edits=(
             _edit(
                 "runs.waiting",
@@ -100,6 +105,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="delete assumed",
+        seeds=(9,),
         edits=(
             _edit(
                 "runs.giving_back",
@@ -110,6 +116,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cost from first heartbeat",
+        seeds=(1,),
         edits=(
             _edit(
                 "runs.limits",
@@ -121,10 +128,12 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cancel forgets the machine being created",
+        seeds=(8,),
         edits=(_CANCEL_FORGETS, _NOTHING_LIVES),
     ),
     Mutation(
         name="no fence",
+        seeds=(9,),
         edits=(
             _edit(
                 "stores.run_store",
@@ -136,6 +145,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="no limit of the machine's own",
+        seeds=(0,),
         edits=(
             _edit(
                 "runs.waiting",
@@ -147,6 +157,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="late finish wins",
+        proven=False,
         edits=(
             _edit(
                 "runs.decide",
@@ -156,9 +167,12 @@ ENGINE: tuple[Mutation, ...] = (
                 "        run = replace(run, state=State.RELEASING, finished_at=None)\n",
             ),
         ),
+        world="hub",
+        story="push_and_submit_late",
     ),
     Mutation(
         name="unbound token",
+        proven=False,
         edits=(
             _edit(
                 "stores.instance_store",
@@ -168,9 +182,12 @@ ENGINE: tuple[Mutation, ...] = (
             ),
         ),
         said="a token names its instance by itself here; this one outlives its attempt",
+        story="plain",
+        plan=Plan(nth=0, fate=Fate.ANSWER_LOST, of="agent.beat"),
     ),
     Mutation(
         name="no sweeper",
+        seeds=(0,),
         edits=(
             _CANCEL_FORGETS,
             _NOTHING_LIVES,
@@ -183,6 +200,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="404 believed",
+        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -191,9 +209,12 @@ ENGINE: tuple[Mutation, ...] = (
                 "    return told.asked_at",
             ),
         ),
+        story="cancelled",
+        plan=Plan(nth=0, fate=Fate.LATE, of="cloud.create"),
     ),
     Mutation(
         name="waiting time from the first attempt",
+        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -204,6 +225,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="retry before the old machine is gone",
+        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",

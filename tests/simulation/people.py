@@ -63,6 +63,12 @@ class People:
         self._sleep(40)
         self._push(self.repo)
 
+    def push_and_submit_late(self) -> None:
+        """Push, and let the workflow's job be run again once the run has long ended."""
+        sha = self._push(self.repo)
+        self._sleep(0, least=400.0)
+        self.submit(self.repo, sha, "refs/heads/main", "push", "push")
+
     def _push(self, repo: Repo, branch: str = "main") -> str:
         sha = self._commit(repo)
         self._hub.push(repo, self._who(repo, "ada"), branch, sha)

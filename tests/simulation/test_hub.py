@@ -18,6 +18,7 @@ WORST = Weather(twice=1.0, crowd=1.0, replayed=1.0, misnamed=1.0, late=1.0)
 BEGUN = {
     "push": ["push"],
     "push_twice": ["push", "push"],
+    "push_and_submit_late": ["push"],
     "ask_to_run": ["comment"],
     "ask_without_the_right": ["comment"],
     "ask_in_foreign_words": [],
