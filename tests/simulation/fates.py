@@ -42,10 +42,14 @@ _CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Exactly the n-th call (from 0) gets this fate, all others are well."""
+    """Exactly the n-th call (from 0) gets this fate, all others are well.
+
+    `of`: counted are only calls of this kind, or of this name.
+    """
 
     nth: int
     fate: Fate
+    of: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,7 @@ class Fates:
         self._sites: dict[str, tuple[tuple[float, Fate], ...]] = {}
         self._outside = Program("outside")
         self.calls = 0
+        self._counted = 0  # of those calls that the plan counts
         self.heals_at = float("inf")
         self.most = float("inf")  # faults in all: shrinking lowers it
         self.injected = 0
@@ -114,7 +119,7 @@ class Fates:
         if not task.program.alive:
             raise Crashed
         pace = PACES.get(kind.partition(".")[0], _OTHERS)
-        fate = self._fate(kind, pace, can, task.program)
+        fate = self._fate((kind, name), pace, can, task.program)
         self._scheduler.sleep(self._pace.random() * pace.takes_s)
         entry = Happened(
             at=self._scheduler.now, replica=task.program.name, kind=kind, name=name, fate=fate
@@ -157,19 +162,28 @@ class Fates:
         self._scheduler.crash(task.program)
         raise Crashed
 
-    def _fate(self, kind: str, pace: Pace, can: Collection[Fate], program: Program) -> Fate:
+    def _fate(
+        self, what: tuple[str, str], pace: Pace, can: Collection[Fate], program: Program
+    ) -> Fate:
         number, self.calls = self.calls, self.calls + 1
         if self._plan is not None:
-            fate = self._plan.fate if self._plan.nth == number else Fate.OK
+            fate = self._planned(self._plan, number, what)
         elif not self._by_chance:
             return Fate.OK
         else:
-            fate = self._drawn(kind, pace)
+            fate = self._drawn(what[0], pace)
         if fate is Fate.OK or fate not in can:
             return Fate.OK
         if fate in _CRASHES and not program.may_crash:
             return Fate.OK
         return fate
+
+    def _planned(self, plan: Plan, number: int, what: tuple[str, str]) -> Fate:
+        if plan.of:
+            if plan.of not in what:
+                return Fate.OK
+            number, self._counted = self._counted, self._counted + 1
+        return plan.fate if plan.nth == number else Fate.OK
 
     def _drawn(self, kind: str, pace: Pace) -> Fate:
         site = self._sites.get(kind)

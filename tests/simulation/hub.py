@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, BinaryIO
 
 from cynthus.wire import Output
+from tests.simulation.fates import LATEST_S
 from tests.simulation.github import Github, Sent
 from tests.simulation.github_half import GithubHalf, Ground, open_half
 from tests.simulation.github_history import Beat, GithubHistory, Published, RunSeen
@@ -20,7 +21,7 @@ from tests.simulation.history import Ended, History
 from tests.simulation.hub_scenario import HubScenario
 from tests.simulation.people import People
 from tests.simulation.replica import Replica
-from tests.simulation.scenario import Mode
+from tests.simulation.scenario import LONGEST_PAUSE_S, Mode
 from tests.simulation.scheduler import EPOCH, Greenlets, Unanswered
 from tests.simulation.store import Store
 from tests.simulation.webhooks import NO_ANSWER, Webhooks
@@ -32,6 +33,8 @@ from webhook_server.workers import Loop
 
 #: What is settled must stay so for longer than a loop may take to see what a lost ring told of.
 _QUIET_S = 30.0
+#: A beat takes effect so long after its call at most: late, at a door of a replica that is paused.
+_BEAT_S = LATEST_S + LONGEST_PAUSE_S + 60.0
 _BUILD_LIMIT = timedelta(minutes=30)
 _DATA = b"weights of "
 
@@ -220,7 +223,7 @@ def history_of(history: HubHistory, ended: Ended) -> GithubHistory:
             Published(subject=s, kind=k, state=st, external_id=e, due=due is not None)
             for s, k, st, e, due in published
         ),
-        beats=tuple(_beats(history)),
+        beats=beats_of(history),
         submitted=tuple(history.people.submitted),
         manifests={
             row.id: found
@@ -282,28 +285,32 @@ def _run(
     )
 
 
-def _beats(history: HubHistory) -> list[Beat]:
+def beats_of(history: History) -> tuple[Beat, ...]:
     """Pair each heartbeat that was taken with the machine that had called just then."""
-    programs = {m.uid: m.program.name for cloud in history.clouds for m in cloud.all}
+    programs = {m.uid: _machine(m.program.name) for cloud in history.clouds for m in cloud.all}
     calls: dict[str, list[float]] = {}
     for one in history.record.log:
         if one.kind == "agent.beat":
             calls.setdefault(programs.get(one.name, ""), []).append(one.at)
     nonces = dict(history.store.rows("SELECT name, nonce FROM instances"))
-    found, last = [], dict[str, tuple[int, int]]()
-    rows = history.store.rows("SELECT at, name, beat, closed FROM seen_instances ORDER BY rowid")
-    for at, name, beat, closed in rows:
-        before, was_closed = last.get(name, (0, 0))
-        last[name] = (beat, closed)
-        if beat > before:
-            nonce = nonces.get(name) or ""
-            # A call waits for its door for ten seconds, which a pause may make a hundred.
-            theirs = any(0 <= at - called <= 130 for called in calls.get(nonce, ()))
+    found, last = [], dict[str, tuple[int, int, str]]()
+    query = "SELECT at, name, beat, closed, heard FROM seen_instances ORDER BY rowid"
+    for at, name, beat, closed, heard in history.store.rows(query):
+        before, was_closed, was_heard = last.get(name, (0, 0, ""))
+        last[name] = (beat, closed, heard)
+        if beat > before or (was_closed and heard != was_heard):
+            nonce = _machine(nonces.get(name) or "")
+            theirs = any(0 <= at - called <= _BEAT_S for called in calls.get(nonce, ()))
             token_of = name if theirs else "another machine"
             found.append(
                 Beat(at=_true(at), instance=name, token_of=token_of, closed=bool(was_closed))
             )
-    return found
+    return tuple(found)
+
+
+def _machine(program: str) -> str:
+    """Return the machine of a program: each boot is another program of the same machine."""
+    return program.replace(" again", "")
 
 
 def _true(at: float) -> datetime:

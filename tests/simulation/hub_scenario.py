@@ -6,19 +6,22 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from tests.simulation.fates import Plan
 from tests.simulation.scenario import Mode, Scenario, drawn
-from tests.simulation.webhooks import Weather, weather_of
+from tests.simulation.weather import Weather, weather_of
 
 #: What can happen in a history; each is a method of `people.People`, and begins at most two runs.
 STORIES = (
     "push",
     "push_twice",
+    "push_and_submit_late",
     "ask_to_run",
     "ask_and_lose_the_right",
     "ask_without_the_right",
     "ask_in_foreign_words",
     "ask_and_cancel",
     "ask_of_a_fork",
+    "approve_without_looking",
     "press_cancel",
     "press_again",
     "close",
@@ -63,11 +66,19 @@ def drawn_with_github(
     )
 
 
-def calm(*names: str, has_outputs: bool = False) -> HubScenario:
-    """Return a history in which all is well."""
+def calm(
+    *names: str,
+    has_outputs: bool = False,
+    plan: Plan | None = None,
+    weather: Weather | None = None,
+    seed: int = 0,
+) -> HubScenario:
+    """Return a history in which all is well, but for the plan's one fault."""
     return HubScenario(
-        world=Scenario(by_chance=False, replicas=1, wanted=(), heals_at=300.0),
-        weather=Weather(),
+        world=Scenario(
+            seed=seed, by_chance=False, replicas=1, wanted=(), heals_at=300.0, plan=plan
+        ),
+        weather=weather or Weather(),
         stories=tuple(Story(at=0.0, name=name) for name in names),
         lag_s=0.0,
         has_outputs=has_outputs,

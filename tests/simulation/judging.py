@@ -6,11 +6,14 @@ import functools
 
 from tests.simulation import oracles, oracles_github
 from tests.simulation.ended import Ended
+from tests.simulation.fates import Plan
+from tests.simulation.github_history import GithubHistory
 from tests.simulation.history import History
-from tests.simulation.hub import HubHistory, history_of
+from tests.simulation.hub import HubHistory, beats_of, history_of
 from tests.simulation.hub_scenario import HubScenario, calm, drawn_with_github
-from tests.simulation.scenario import drawn
+from tests.simulation.scenario import Scenario, Wanted, drawn, plain
 from tests.simulation.store import Store
+from tests.simulation.weather import Weather
 
 
 @functools.cache
@@ -23,18 +26,38 @@ def with_github(scenario: HubScenario) -> tuple[Ended, list[str]]:
     """Live a history with GitHub; return it with all violations."""
     history = HubHistory(scenario, the_store())
     ended = history.live()
+    return ended, judged(history, ended)
+
+
+def judged(history: HubHistory, ended: Ended) -> list[str]:
+    """Return all violations of a history with GitHub, those of the engine too."""
     said = [f"{one.invariant}: {one.text}" for one in oracles.violations(ended)]
-    return ended, said + oracles_github.judge(history_of(history, ended))
+    return said + oracles_github.judge(history_of(history, ended))
 
 
-def calm_story(name: str) -> list[str]:
-    """Return what is said of a history in which all is well, and one story happens."""
-    return with_github(calm(name, has_outputs=True))[1]
+def calm_story(
+    name: str, plan: Plan | None = None, weather: Weather | None = None, seed: int = 0
+) -> list[str]:
+    """Return what is said of a history in which one story happens, and at most one fault."""
+    return with_github(calm(name, has_outputs=True, plan=plan, weather=weather, seed=seed))[1]
+
+
+def engine_story(name: str, plan: Plan) -> list[str]:
+    """Return what is said of one run in a world where all is well but for the plan's fault."""
+    cancel_at = 5.0 if name == "cancelled" else None
+    wanted = (Wanted(id="arun00000001", at=0.0, cancel_at=cancel_at),)
+    return _engine(plain(plan, wanted=wanted, heals_at=300.0))
 
 
 def seeded(world: str, seed: int) -> list[str]:
     """Return what is said of the history of a seed."""
     if world == "hub":
         return with_github(drawn_with_github(seed))[1]
-    ended = History(drawn(seed), the_store()).live()
-    return [f"{one.invariant}: {one.text}" for one in oracles.violations(ended)]
+    return _engine(drawn(seed))
+
+
+def _engine(scenario: Scenario) -> list[str]:
+    history = History(scenario, the_store())
+    ended = history.live()
+    said = [f"{one.invariant}: {one.text}" for one in oracles.violations(ended)]
+    return said + list(oracles_github.beats_are_their_own(GithubHistory(beats=beats_of(history))))

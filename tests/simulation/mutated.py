@@ -12,11 +12,16 @@ import importlib.machinery
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
 
+from tests.simulation.fates import Fate, Plan
 from tests.simulation.mutations import MUTATIONS, Edit, Mutation
+from tests.simulation.weather import Weather
+
+_STORY_TRIES = 12  # of seeds; of the engine's stories: of calls that have the fate
 
 
 class Stale(Exception):  # noqa: N818 - reads as what it is
@@ -55,7 +60,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._edits = edits
 
     def find_spec(
-        self, fullname: str, path: object = None, target: object = None
+        self,
+        fullname: str,
+        path: object = None,
+        target: object = None,  # noqa: ARG002 - as finders have it
     ) -> importlib.machinery.ModuleSpec | None:
         """Return the edited module's spec."""
         mine = [edit for edit in self._edits if edit.module == fullname]
@@ -84,14 +92,18 @@ def seeds_of(mutation: Mutation, first: int, search: int) -> Iterator[int]:
     yield from (seed for seed in range(first, first + search) if seed not in mutation.seeds)
 
 
+def weather_of(mutation: Mutation) -> Weather:
+    """Return how deliveries fare in the history that shows a mutation."""
+    return Weather(replayed=1.0 if mutation.replayed else 0.0)
+
+
 def found_by(mutation: Mutation, seeds: Iterator[int], *, all_of_them: bool) -> dict[str, object]:
     """Live histories until one is judged bad; `all_of_them`: go on, to know the share."""
     sys.meta_path.insert(0, _Finder(mutation.edits))
     from tests.simulation import judging  # after the hook: it imports the server
 
     if mutation.story and not all_of_them:
-        said = judging.calm_story(mutation.story)
-        return {"name": mutation.name, "story": mutation.story, "said": said[:3], "tried": 1}
+        return _in_its_story(mutation)
     tried, bad = 0, list[int]()
     said = list[str]()
     for seed in seeds:
@@ -103,6 +115,21 @@ def found_by(mutation: Mutation, seeds: Iterator[int], *, all_of_them: bool) -> 
             if not all_of_them:
                 break
     return {"name": mutation.name, "seeds": bad, "said": said, "tried": tried}
+
+
+def _in_its_story(mutation: Mutation) -> dict[str, object]:
+    """Live the one story that shows it, with one seed or one faulty call after the other."""
+    from tests.simulation import judging
+
+    for tried in range(_STORY_TRIES):
+        if mutation.world == "hub":
+            said = judging.calm_story(mutation.story, mutation.plan, weather_of(mutation), tried)
+        else:
+            plan = mutation.plan or Plan(nth=0, fate=Fate.OK)
+            said = judging.engine_story(mutation.story, replace(plan, nth=tried))
+        if said:
+            break
+    return {"name": mutation.name, "story": mutation.story, "said": said[:3], "tried": tried + 1}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation.fates import Fate, Plan
+
 _S = "webhook_server"
 
 
@@ -28,8 +30,11 @@ class Mutation:
     edits: tuple[Edit, ...]
     world: str = "engine"  # or "hub": with GitHub
     story: str = ""  # of a calm history that shows it; empty: seeds do
+    plan: Plan | None = None  # the one fault of that history
+    replayed: bool = False  # deliveries come a second time, under a new id
     seeds: tuple[int, ...] = ()
     search: int = 0
+    proven: bool = True  # False: no history has shown it yet; it is only kept fitting the code
     said: str = ""  # what is not quite the mistake that its name is known for
 
 
@@ -56,6 +61,7 @@ _NOTHING_LIVES = _edit(
 ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="record after create",
+        proven=False,
         edits=(
             _edit(
                 "reconcile",
@@ -63,14 +69,20 @@ ENGINE: tuple[Mutation, ...] = (
                 "        for one in decision.commands:\n"
                 '            if hasattr(one, "order"):\n'
                 "                lent = self.hands.providers[one.order.offer.provider]\n"
-                '                lent.create(one.order, "cye_")\n'
+                "                try:\n"
+                '                    lent.create(one.order, "cye_")\n'
+                "                except Exception as error:\n"
+                '                    log.info("create %s", error)\n'
                 "        if not self.runs.save(claim, decision, now):\n",
             ),
         ),
         said="the order is given before its row is saved, and once more after it",
+        story="plain",
+        plan=Plan(nth=0, fate=Fate.REFUSED, of="RunStore.save"),
     ),
     Mutation(
         name="new name on time-out",
+        seeds=(0,),
         edits=(
             _edit(
                 "runs.waiting",
@@ -93,6 +105,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="delete assumed",
+        seeds=(9,),
         edits=(
             _edit(
                 "runs.giving_back",
@@ -103,6 +116,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cost from first heartbeat",
+        seeds=(1,),
         edits=(
             _edit(
                 "runs.limits",
@@ -114,10 +128,12 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cancel forgets the machine being created",
+        seeds=(8,),
         edits=(_CANCEL_FORGETS, _NOTHING_LIVES),
     ),
     Mutation(
         name="no fence",
+        seeds=(9,),
         edits=(
             _edit(
                 "stores.run_store",
@@ -129,6 +145,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="no limit of the machine's own",
+        seeds=(0,),
         edits=(
             _edit(
                 "runs.waiting",
@@ -140,6 +157,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="late finish wins",
+        proven=False,
         edits=(
             _edit(
                 "runs.decide",
@@ -149,9 +167,12 @@ ENGINE: tuple[Mutation, ...] = (
                 "        run = replace(run, state=State.RELEASING, finished_at=None)\n",
             ),
         ),
+        world="hub",
+        story="push_and_submit_late",
     ),
     Mutation(
         name="unbound token",
+        proven=False,
         edits=(
             _edit(
                 "stores.instance_store",
@@ -160,24 +181,26 @@ ENGINE: tuple[Mutation, ...] = (
                 "        return BeatResult(closed=True",
             ),
         ),
-        world="hub",
         said="a token names its instance by itself here; this one outlives its attempt",
+        story="plain",
+        plan=Plan(nth=0, fate=Fate.ANSWER_LOST, of="agent.beat"),
     ),
     Mutation(
         name="no sweeper",
+        seeds=(0,),
         edits=(
             _CANCEL_FORGETS,
             _NOTHING_LIVES,
             _edit(
                 "sweep",
-                "        for provider in self.providers.values():\n"
-                "            self.sweep(provider)\n",
-                "",
+                "            try:\n                self.sweep(provider)\n",
+                "            try:\n                provider.name\n",
             ),
         ),
     ),
     Mutation(
         name="404 believed",
+        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -186,9 +209,12 @@ ENGINE: tuple[Mutation, ...] = (
                 "    return told.asked_at",
             ),
         ),
+        story="cancelled",
+        plan=Plan(nth=0, fate=Fate.LATE, of="cloud.create"),
     ),
     Mutation(
         name="waiting time from the first attempt",
+        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -199,6 +225,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="retry before the old machine is gone",
+        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -230,6 +257,7 @@ HUB: tuple[Mutation, ...] = (
         ),
         world="hub",
         story="ask_to_run",
+        replayed=True,
         said="intents never see a delivery's id: a key that is new each time stands for it",
     ),
     Mutation(
@@ -242,6 +270,8 @@ HUB: tuple[Mutation, ...] = (
             ),
         ),
         world="hub",
+        story="press_cancel",
+        plan=Plan(nth=0, fate=Fate.REFUSED, of="github.PATCH check-runs/{}"),
     ),
     Mutation(
         name="ack first",
@@ -253,6 +283,8 @@ HUB: tuple[Mutation, ...] = (
             ),
         ),
         world="hub",
+        story="push",
+        plan=Plan(nth=0, fate=Fate.REFUSED, of="DeliveryStore.store_async"),
     ),
     Mutation(
         name="twins are left",
@@ -264,7 +296,8 @@ HUB: tuple[Mutation, ...] = (
             ),
         ),
         world="hub",
-        seeds=(2,),
+        story="press_cancel",
+        plan=Plan(nth=0, fate=Fate.LATE, of="github.POST check-runs"),
     ),
     Mutation(
         name="the payload's word for a role",
@@ -279,17 +312,16 @@ HUB: tuple[Mutation, ...] = (
         story="ask_without_the_right",
     ),
     Mutation(
-        name="a fork's approval names no commit",
+        name="an approval is of whatever is the head now",
         edits=(
             _edit(
                 "runs.pull",
-                "    if named is None and pull.fork:\n",
-                "    if named is None and pull.fork:\n        return now_sha\n"
-                "    if named is None and pull.fork:\n",
+                "    if named is not None and named.lower() == now_sha:\n",
+                "    if named is not None:\n",
             ),
         ),
         world="hub",
-        said="an approval of the newest commit passes for one of the commit that was looked at",
+        story="approve_without_looking",
     ),
     Mutation(
         name="runs of strangers are found by their id",

@@ -200,6 +200,15 @@ def _asked(history: GithubHistory, run: RunSeen) -> Iterator[str]:
         yield f"I14: run {run.id} was begun for {run.asked_by}, who GitHub never said may run"
     elif run.fork and run.ordered_at is not None and run.approved_sha != run.sha:
         yield f"I14: run {run.id} is of a fork's commit that nobody approved"
+    elif run.fork and run.sha not in _words(history, run):
+        yield f"I14: run {run.id} is of a fork's commit that its approval does not name"
+
+
+def _words(history: GithubHistory, run: RunSeen) -> str:
+    """Return the comment that a run was begun by."""
+    number = run.trigger.split("/")[1] if run.trigger.startswith("comment/") else ""
+    said = (one for one in history.shown("comment.created") if str(one.id) == number)
+    return " ".join(str(one.detail["body"]) for one in said)
 
 
 def _told_role(history: GithubHistory, repository_id: int, login: str, until: datetime) -> bool:

@@ -63,6 +63,12 @@ class People:
         self._sleep(40)
         self._push(self.repo)
 
+    def push_and_submit_late(self) -> None:
+        """Push, and let the workflow's job be run again once the run has long ended."""
+        sha = self._push(self.repo)
+        self._sleep(0, least=400.0)
+        self.submit(self.repo, sha, "refs/heads/main", "push", "push")
+
     def _push(self, repo: Repo, branch: str = "main") -> str:
         sha = self._commit(repo)
         self._hub.push(repo, self._who(repo, "ada"), branch, sha)
@@ -135,6 +141,14 @@ class People:
             self._hub.new_head(self.repo, pull, self._commit(self.repo), "eve")
         words = self._chance.choice([f"/cynthus approve {sha}", "/cynthus approve"])
         self._say(self.repo, pull, "max", words)
+
+    def approve_without_looking(self) -> None:
+        """Say yes to a fork's commit, after its author has put another in its place."""
+        pull = self._pull(self.repo, fork=True)
+        sha = pull.shas[-1][1]
+        self._hub.new_head(self.repo, pull, self._commit(self.repo), "eve")
+        self._sleep(5, least=3.0)
+        self._say(self.repo, pull, "max", f"/cynthus approve {sha}")
 
     def close(self) -> None:
         """Ask for a run and close the pull request."""

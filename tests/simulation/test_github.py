@@ -24,25 +24,44 @@ from tests.simulation.github import Github, Repo
 from tests.simulation.github_connection import Connection, shape
 from tests.simulation.github_half import GithubHalf, Ground, open_half
 from tests.simulation.github_rest import manifest_of
-from tests.simulation.webhooks import Weather, Webhooks
+from tests.simulation.weather import Weather
+from tests.simulation.webhooks import Webhooks
 from webhook_server.bell import Bell
+from webhook_server.publish.twins import LATE
 from webhook_server.runs.model import Cause, Decision, Outcome, Reason, Run, State
 from webhook_server.stores.blob_protocol import blob_key
 from webhook_server.stores.database import Database
+from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
 
 SPEC = b"version: 1\nname: digits\nrun: python train.py\n"
 
 
-def through(
-    kind: str,
-    do: Callable[[], Any],
-    *,
-    refused: Callable[[], Exception],
-    lost: Callable[[], Exception],
-) -> Any:
-    """Let every call succeed."""
-    return do()
+class Calls:
+    """Lets every call succeed, but for those whose answer is lost and whose effect comes later."""
+
+    def __init__(self) -> None:
+        self.late: set[str] = set()  # the next call of each of these kinds
+        self.to_come: list[Callable[[], Any]] = []
+
+    def __call__(
+        self,
+        kind: str,
+        do: Callable[[], Any],
+        *,
+        refused: Callable[[], Exception],  # noqa: ARG002 - as `fates.call` has it
+        lost: Callable[[], Exception],
+    ) -> Any:
+        if kind in self.late:
+            self.late.discard(kind)
+            self.to_come.append(do)
+            raise lost()
+        return do()
+
+    def come(self) -> None:
+        """Let the late effects take place."""
+        while self.to_come:
+            self.to_come.pop()()
 
 
 @dataclass
@@ -56,6 +75,7 @@ class Stage:
     clock: list[datetime]
     later: list[tuple[float, Callable[[], None]]]
     blobs: dict[str, bytes]
+    calls: Calls
 
     def pass_by(self, seconds: float = 0.0) -> None:
         """Let time pass, deliver what was sent, and let both loops do all that is due."""
@@ -73,6 +93,18 @@ class Stage:
         assert run is not None
         return run
 
+    def finish(self, outcome: Outcome) -> None:
+        """Let the run be finished."""
+        now, run = self.clock[0], self.the_run()
+        reason = Reason(cause=Cause.EXIT, text="done")
+        ended = replace(run, state=State.FINISHED, outcome=outcome, reason=reason)
+        self.save(replace(ended, state_since=now, finished_at=now))
+
+    @property
+    def publications(self) -> PublicationStore:
+        """Return what is kept of what is shown."""
+        return PublicationStore(self.runs._db)
+
     def save(self, run: Run) -> None:
         """Save a run as the loop would."""
         self.runs.wake(run.id, self.clock[0])
@@ -82,7 +114,7 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    shelf = Shelf()
+    shelf, calls = Shelf(), Calls()
     clock, later = [NOON], list[tuple[float, Callable[[], None]]]()
     chance = random.Random(1)
     database = Database(f"sqlite:///{tmp_path}/cynthus.db", now=lambda: clock[0])
@@ -103,7 +135,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             bell=Bell(),
             now=lambda: clock[0],
             wait=wait,
-            call=through,
+            call=calls,
             chance=chance,
             new_id=lambda: f"r{next(ids):08d}",
             pool=Inline(),
@@ -119,7 +151,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         weather=Weather(),
     )
     hub.tell, hub.redeliver = hooks.emit, hooks.redeliver
-    yield Stage(hub, hooks, half, RunStore(database), clock, later, shelf.blobs)
+    yield Stage(hub, hooks, half, RunStore(database), clock, later, shelf.blobs, calls)
     database.close()
 
 
@@ -144,9 +176,7 @@ def test_a_push_becomes_a_run_and_its_check_run_ends_as_the_run_does(stage: Stag
     assert (run.key.commit_sha, run.key.repository_id) == (sha, 7)
     [row] = repo.check_runs.values()
     assert (row.external_id, row.status, row.conclusion) == (run.id, "queued", None)
-    reason = Reason(cause=Cause.EXIT, text="done")
-    ended = {"state": State.FINISHED, "outcome": Outcome.FAILED, "reason": reason}
-    stage.save(replace(run, **ended, state_since=stage.clock[0], finished_at=stage.clock[0]))
+    stage.finish(Outcome.FAILED)
     stage.pass_by(60)
     assert (row.status, row.conclusion) == ("completed", "failure")
 
@@ -215,6 +245,39 @@ def test_a_run_with_outputs_gets_its_release_with_a_manifest_of_all_files(stage:
     assert manifest is not None
     assert [one["path"] for one in manifest["files"]] == ["model"]
     assert {asset.name: asset.data for asset in row.assets.values()}["model"] == data
+
+
+def test_the_twin_of_a_create_whose_answer_was_lost_ends_as_the_check_run_does(
+    stage: Stage,
+) -> None:
+    repo = a_repo(stage.github)
+    stage.calls.late.add("github.POST check-runs")
+    a_push(stage.github, repo)
+    stage.pass_by()
+    stage.pass_by(60)  # nothing is found, so that another is made
+    stage.calls.come()
+    stage.finish(Outcome.CANCELLED)
+    stage.pass_by(60)
+    assert [row.conclusion for row in repo.check_runs.values()] == ["cancelled", None]
+    stage.pass_by(LATE.total_seconds())
+    assert [row.conclusion for row in repo.check_runs.values()] == ["cancelled", "cancelled"]
+    assert stage.publications.next_due() is None
+
+
+def test_the_twin_of_a_comment_whose_answer_was_lost_is_deleted(stage: Stage) -> None:
+    repo = a_repo(stage.github)
+    sha = stage.github.commit(repo, {"cynthus.yaml": SPEC}, "2")
+    pull = stage.github.open_pull(repo, "ada", "feature", sha, head_repository_id=repo.id)
+    stage.pass_by(5)
+    stage.calls.late.add("github.POST issues/{}/comments")
+    stage.github.write_comment(repo, pull, "ada", "/cynthus status")
+    stage.pass_by()
+    stage.pass_by(60)
+    stage.calls.come()
+    assert len([one for one in repo.comments.values() if one.ours]) == 2
+    [kept] = [row for row in repo.comments.values() if row.ours][:1]
+    stage.pass_by(LATE.total_seconds())
+    assert [one for one in repo.comments.values() if one.ours] == [kept]
 
 
 def test_what_is_called_has_the_names_that_pygithub_has() -> None:

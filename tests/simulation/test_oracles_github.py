@@ -180,6 +180,11 @@ BAD: list[tuple[Oracle, str, GithubHistory]] = [
         "nobody approved",
         with_runs(replace(ASKED, fork=True, approved_sha=OTHER)),
     ),
+    (
+        starts_are_authorised,
+        "its approval does not name",
+        with_runs(replace(ASKED, fork=True, approved_sha=SHA)),
+    ),
     (starts_are_authorised, "nobody with the right brought", without("pushed")),
     (
         starts_are_authorised,

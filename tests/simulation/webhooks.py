@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from tests.simulation.github import Github, Sent
+from tests.simulation.weather import Weather
 
 SECRET = b"a webhook secret of more than 24 bytes"
 NO_ANSWER = 0  # GitHub's log has no status then
@@ -30,34 +31,6 @@ class Post(Protocol):
 
     def __call__(self, sent: Sent, signature: str) -> int:
         """Return the status that was answered; `NO_ANSWER`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weather:
-    """How deliveries fare in a history: each is a share of them."""
-
-    lost: float = 0.0
-    late: float = 0.0
-    twice: float = 0.0
-    crowd: float = 0.0  # twenty times at once
-    replayed: float = 0.0  # under a new id
-    misnamed: float = 0.0  # under another event's name
-
-
-def weather_of(chance: random.Random) -> Weather:
-    """Draw a history's weather: a third of the kinds is on, each at its own rate."""
-
-    def rate(most: float) -> float:
-        return chance.random() * most if chance.random() < 0.33 else 0.0
-
-    return Weather(
-        lost=rate(0.5),
-        late=rate(0.8),
-        twice=rate(0.6),
-        crowd=rate(0.15),
-        replayed=rate(0.5),
-        misnamed=rate(0.5),
-    )
 
 
 @dataclass
