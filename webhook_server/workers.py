@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 300.0  # a loop with a topic of its own may sleep long; its step says how long
 FIRST_PAUSE_S = 0.5  # after a step that raised; doubles up to the longest
-LONGEST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 10.0  # what an outage of the database costs runs after its end, at most
 STOP_S = 18.0  # of the 30 s that service managers grant: a request to GitHub may take 15 s
 
 

@@ -54,6 +54,7 @@ class Crew:
     refused: list[tuple[str, int]] = field(default_factory=list)  # instance, 401 or 410
     may_end: threading.Event = field(default_factory=threading.Event)  # the work may
     _present: frozenset[str] = frozenset()
+    _last_seen: dict[str, float] = field(default_factory=dict)  # `time.monotonic`
     _agents: dict[str, threading.Thread] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -72,6 +73,7 @@ class Crew:
         while not self._over.wait(LOOK_S):
             there = {one["name"]: one for one in self.cloud.sim("GET", "/instances")}
             self._present = frozenset(there)
+            self._last_seen.update(dict.fromkeys(there, time.monotonic()))
             for name, one in there.items():
                 if one["status"] == "RUNNING" and name not in self._agents:
                     agent = threading.Thread(target=self._serve, args=(one,), name=name)
@@ -95,10 +97,12 @@ class Crew:
             message = {**encode(beat), "seq": seq}
             if self._told(name, "/agent/v1/heartbeat", message, enrolled.token) is None:
                 break
-        ended = Executed(
-            run_id=work.run_id, attempt=work.attempt, begun=begun, ended=time.monotonic()
+        # With its instance it ended as well, however late this thread has come to know of it.
+        gone = name not in self._present
+        ended = self._last_seen[name] if gone else time.monotonic()
+        self.executed.append(
+            Executed(run_id=work.run_id, attempt=work.attempt, begun=begun, ended=ended)
         )
-        self.executed.append(ended)
 
     def _beats(self, work: Work, name: str) -> Iterator[Heartbeat]:
         """Yield what is to be told, while the instance is there."""

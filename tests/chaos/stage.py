@@ -223,7 +223,7 @@ class Stage:
         self.crew.may_end.clear()
 
     def _undone(self, table: str) -> list[Any]:
-        return self.rows(f"SELECT due_at FROM {table} WHERE due_at IS NOT NULL")  # noqa: S608 - ours
+        return self.rows(f"SELECT due_at FROM {table} WHERE due_at IS NOT NULL")
 
     def leases_run_out(self) -> None:
         """Let the leases of now be over, as they are a minute later by the database's clock."""

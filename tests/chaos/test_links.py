@@ -48,8 +48,11 @@ def asked_through(stage: Stage, link: Link, fault: Fault, ask: Callable[[], str]
 
 @pytest.mark.parametrize(
     "fault",
-    [Link.cut, slow, pytest.param(Link.hold, marks=pytest.mark.long)],
-    ids=["cut", "slow", "silent"],
+    [
+        pytest.param(Link.cut, id="cut"),
+        pytest.param(slow, id="slow", marks=pytest.mark.long),
+        pytest.param(Link.hold, id="silent", marks=pytest.mark.long),
+    ],
 )
 def test_links_that_fail_and_heal_lose_nothing(stage: Stage, fault: Fault) -> None:
     commit = stage.push()

@@ -63,6 +63,7 @@ def test_a_database_without_a_free_connection_is_waited_for(stage: Stage) -> Non
     judge(stage, wave)
 
 
+@pytest.mark.long
 def test_sessions_that_are_ended_again_and_again_cost_no_run(stage: Stage) -> None:
     over = threading.Event()
 

@@ -37,6 +37,7 @@ def _address(stage: Stage) -> str:
     return address.render_as_string(hide_password=False)
 
 
+@pytest.mark.long
 def test_p13_a_restored_database_ends_what_it_knows_and_spares_what_it_does_not(
     stage: Stage, tmp_path: Path
 ) -> None:
