@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/{spec,policy,settings,catalogue,screens}.md."""
+"""Write the generated pages: docs/{spec,policy,settings,catalogue,screens,threat_model}.md."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from docs import generate_catalogue, generate_screens
+    from docs import generate_catalogue, generate_screens, generate_threat_model
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")
@@ -188,3 +188,4 @@ if __name__ == "__main__":
     generate_catalogue.PAGE.write_text(generate_catalogue.catalogue_page(), "utf-8")
     PAGE.write_text(settings_page(), "utf-8")
     generate_screens.PAGE.write_text(generate_screens.screens_page(), "utf-8")
+    generate_threat_model.write()

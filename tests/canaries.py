@@ -199,7 +199,7 @@ class ProcessWatch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._over.wait(0.1):  # one look at all processes takes ten milliseconds
+        while not self._over.wait(0.25):  # a look costs tens of milliseconds on a busy machine
             for pid in _descendants(os.getpid()):
                 self._note(Path(f"/proc/{pid}"))
 
