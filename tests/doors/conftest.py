@@ -89,7 +89,7 @@ class Site:
             told.setdefault("Content-Type", "application/json")
         if token:
             told["Authorization"] = f"Bearer {token}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path.removeprefix(self.url), body, told)
             answer = connection.getresponse()
