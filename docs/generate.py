@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Write the generated pages: docs/{spec,policy,settings,metrics,catalogue,screens}.md."""
+=======
+"""Write the generated pages: docs/{spec,policy,settings,catalogue,screens,threat_model}.md."""
+>>>>>>> attack
 
 from __future__ import annotations
 
@@ -180,7 +184,11 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
+<<<<<<< HEAD
     from docs import generate_catalogue, generate_metrics, generate_screens
+=======
+    from docs import generate_catalogue, generate_screens, generate_threat_model
+>>>>>>> attack
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")
@@ -189,3 +197,4 @@ if __name__ == "__main__":
     PAGE.write_text(settings_page(), "utf-8")
     generate_metrics.PAGE.write_text(generate_metrics.metrics_page(), "utf-8")
     generate_screens.PAGE.write_text(generate_screens.screens_page(), "utf-8")
+    generate_threat_model.write()

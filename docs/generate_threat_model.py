@@ -75,5 +75,10 @@ def _told(line: str, proved: Mapping[str, set[str]]) -> str:
     return f"| {found['id']} | {found['happens']} | {found['holds']} | {files or NOBODY} |"
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write the page anew. Safe to repeat."""
     PAGE.write_text(threat_model_page(PAGE.read_text("utf-8"), marks(TESTS)), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

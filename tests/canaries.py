@@ -15,7 +15,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -33,11 +33,11 @@ Source = tuple[str, bytes]
 
 # What programs make themselves, so that no test can know the value.
 SHAPES = {
-    "a signed token": re.compile(rb"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
-    "an agent's token": re.compile(rb"\bcya_[\w-]{43}"),
-    "an enrolment's secret": re.compile(rb"\bcye_[\w-]{43}"),
-    "a run's token": re.compile(rb"\bcyr_[a-z][a-z0-9]{0,31}\.\d{9,}\.[\w-]{43}"),
-    "GitHub's token": re.compile(rb"\bgh[a-z]_[A-Za-z0-9]{20,}"),
+    "a signed token": re.compile(rb"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
+    "an agent's token": re.compile(rb"cya_[\w-]{43}"),
+    "an enrolment's secret": re.compile(rb"cye_[\w-]{43}"),
+    "a run's token": re.compile(rb"cyr_[a-z][a-z0-9]{0,31}\.\d{9,}\.[\w-]{43}"),
+    "GitHub's token": re.compile(rb"gh[a-z]_[A-Za-z0-9]{20,}"),
     "a private key": re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----\s*[A-Za-z0-9+/]"),
 }
 
@@ -86,14 +86,18 @@ def found(canaries: Mapping[str, str], sources: Iterable[Source]) -> list[Hit]:
         for name, value in canaries.items()
         for form, spelling in spellings(value).items()
     ]
+    known: dict[bytes, set[tuple[str, str]]] = {}  # the same text lies in many places
     hits: set[Hit] = set()
     for source, data in sources:
-        for text in (data, *_unpacked(data)):
-            hits |= {Hit(source, name, how) for form, name, how in wanted if form in text}
-            hits |= {
-                Hit(source, name, "shape") for name, shape in SHAPES.items() if shape.search(text)
-            }
+        if data not in known:
+            known[data] = {told for text in (data, *_unpacked(data)) for told in _in(text, wanted)}
+        hits |= {Hit(source, name, how) for name, how in known[data]}
     return sorted(hits)
+
+
+def _in(text: bytes, wanted: list[tuple[bytes, str, str]]) -> Iterator[tuple[str, str]]:
+    yield from ((name, how) for form, name, how in wanted if form in text)
+    yield from ((name, "shape") for name, shape in SHAPES.items() if shape.search(text))
 
 
 def hits(values: Iterable[str], sources: Iterable[Source]) -> list[str]:
@@ -182,7 +186,7 @@ class ArgumentWatch:
 class ProcessWatch:
     """Collects arguments and environments of all that this process starts while the block runs."""
 
-    seen: dict[str, set[tuple[bytes, bytes]]] = field(default_factory=dict)
+    seen: set[tuple[bytes, bytes]] = field(default_factory=set)
     _over: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -195,7 +199,7 @@ class ProcessWatch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._over.wait(0.1):  # one look at all processes takes ten milliseconds
+        while not self._over.wait(0.25):  # a look costs tens of milliseconds on a busy machine
             for pid in _descendants(os.getpid()):
                 self._note(Path(f"/proc/{pid}"))
 
@@ -203,15 +207,18 @@ class ProcessWatch:
         with contextlib.suppress(OSError):  # it has ended
             words = (process / "cmdline").read_bytes()
             told = (process / "environ").read_bytes()
-            kind = b" ".join(words.split(b"\0")[:4]).decode("utf-8", "replace")
-            self.seen.setdefault(kind, set()).add((words, told))
+            self.seen.add((words, told))
 
-    def sources(self) -> Iterator[Source]:
-        """Yield what was seen, by the first words of each command."""
-        for kind, each in sorted(self.seen.items()):
-            for words, told in sorted(each):
-                yield f"arguments of {kind}", words
-                yield f"environment of {kind}", told
+    def sources(self, named: Callable[[bytes, bytes], str]) -> Iterator[Source]:
+        """Yield what was seen; `named` says of arguments and environment what program it is."""
+        for words, told in sorted(self.seen):
+            yield f"arguments of {named(words, told)}", words
+            yield f"environment of {named(words, told)}", told
+
+
+def first_words(words: bytes, _: bytes) -> str:
+    """Name a program by how its command begins."""
+    return b" ".join(words.split(b"\0")[:4]).decode("utf-8", "replace")
 
 
 def _descendants(root: int) -> Iterator[int]:

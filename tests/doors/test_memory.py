@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +37,16 @@ def test_bodies_that_nobody_signed_leave_the_server_small(tmp_path: Path) -> Non
         # All that is held at once, and one whole body more while its parts become one.
         room = MAX_HELD_BYTES + MAX_BYTES + 64 * MIB
         assert max(peak) - before < room, [f"{rss / MIB:.0f}" for rss in (before, max(peak))]
-        assert stage.deliver() == 202
+        wait_until(lambda: stage.deliver() == 202)  # once it knows that all have hung up
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(600):
+        if holds():
+            return
+        pause.wait(0.1)
+    pytest.fail("it did not become true within a minute")
 
 
 def send(port: int) -> bytes:

@@ -17,7 +17,7 @@ import pytest
 
 from demo.__main__ import published_release, wait_for_check
 from demo.stage import OWNER, PERSON, Stage, standing
-from tests.canaries import Hit, ProcessWatch, Source, database, files, found
+from tests.canaries import Hit, ProcessWatch, Source, database, files, first_words, found
 from tests.flow.conftest import HASTE, judge
 from tests.flow.test_hostile_run import SPILL, set_secret
 from tests.flow.test_push_to_release import asset_bytes, light_repository, run_to_its_end
@@ -103,18 +103,54 @@ def test_no_secret_is_found_where_it_must_not_be(tmp_path: Path) -> None:
         written = list(files(folder, *OUTSIDE, largest=4 * MIB))
     assert [view.outcome for view in views.values()] == ["succeeded", "failed", "failed"]
     assert published_names(told) >= {"manifest.json", "log.txt"}
-    sources = [*told, *written, *watch.sources()]
+    sources = [*told, *written, *watch.sources(program)]
     heard = {hit.source.partition(" ")[0] for hit in found({"": MARK}, sources) if not hit.secret}
     assert heard >= {"column", "the", "an"}, "the scan sees nothing"
-    started = b" ".join(words for kind, words in watch.sources() if kind.startswith("arguments"))
-    for program in (b"serve", b"action", b"agent", b"spill.py"):
-        assert program in started, f"{program!r} was not seen"
-    assert planted.leaks(sources) == []
+    names = {name for name, _ in watch.sources(program)}
+    for one in ("the server", "a simulator", "a job", "a run's command"):
+        assert f"environment of {one}" in names, f"{one} was not seen"
+    leaks = [f"{hit.secret}, {hit.spelling}, in {hit.source}" for hit in planted.leaks(sources)]
+    assert not leaks, "\n".join(leaks)
 
 
 # ── where they may be ───────────────────────────────────────────────────────────────────────────
 
-ALLOWED: dict[str, tuple[str, ...]] = {}
+# By secret: the beginnings of the names of the places that are meant to hold it.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "the webhook's secret",
+            "the operator's token",
+            "the server's key",
+            "the database's password",
+        ),
+        ("environment of the server",),
+    ),
+    "the registry's password": ("environment of a job", "environment of a simulator"),
+    **{f"TOKEN of {name}": ("environment of a run's command",) for name in ("succeeds", "fails")},
+    # A job's own; a person's own; and what GitHub itself answered when we asked it for a token.
+    "GitHub's token": ("environment of a job", "arguments of a person's git", "exchanges.jsonl"),
+    # It is led back to where it was once it has signed in.
+    "mistyped at the way back": ("a page: the way back",),
+}
+
+
+def program(words: bytes, told: bytes) -> str:
+    """Say what a program is; what is none of these may hold no secret at all."""
+    if b"GITHUB_ACTIONS=true\0" in told:
+        return "a job"
+    if b"CYNTHUS_SUMMARY=" in told:
+        return "a run's command"
+    begin = words.split(b"\0")
+    if begin[0].rpartition(b"/")[2].startswith(b"git"):
+        return "a person's git"
+    if begin[1:3] == [b"-m", b"simulators"] or b"import sys, pip, venv" in words:
+        return "a simulator"  # which looks for a Python to give to its jobs
+    if begin[1:3] in ([b"-m", b"cynthus"], [b"-m", b"webhook_server"]):
+        return "the server"
+    return first_words(words, told)
+
+
 # The outside's own: a person's clones with her password, GitHub's state, the App's key file.
 OUTSIDE = ("work/", "github/", "app.pem")
 

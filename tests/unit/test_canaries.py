@@ -17,7 +17,17 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, create_engine, insert
 
-from tests.canaries import ArgumentWatch, Hit, ProcessWatch, Source, database, files, found, hits
+from tests.canaries import (
+    ArgumentWatch,
+    Hit,
+    ProcessWatch,
+    Source,
+    database,
+    files,
+    first_words,
+    found,
+    hits,
+)
 
 VALUE = 'k9!/+é"x<47110815'
 RAW = VALUE.encode()
@@ -113,10 +123,12 @@ def test_arguments_and_environments_of_what_we_start_are_seen() -> None:
     ):
         kinds: set[str] = set()
         while not {"arguments", "environment"} <= kinds:
-            kinds = {hit.source.split()[0] for hit in found({"it": VALUE}, watch.sources())}
+            kinds = {
+                hit.source.split()[0] for hit in found({"it": VALUE}, watch.sources(first_words))
+            }
         one.communicate()
         other.communicate()
-    spelled = {hit.spelling for hit in found({"it": VALUE}, watch.sources())}
+    spelled = {hit.spelling for hit in found({"it": VALUE}, watch.sources(first_words))}
     assert {"plain", "hex", "URL", "JSON", "HTML", "reversed", "base64 at 0"} <= spelled
 
 
