@@ -16,7 +16,6 @@ from urllib.request import urlopen
 
 import pytest
 
-
 ROOT = Path(__file__).parents[2]
 WEBHOOK_SECRET = "webhook-secret-0123456789abcdef"
 TOKEN = "operator-token-0123456789abcdef"

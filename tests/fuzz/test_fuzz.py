@@ -68,15 +68,14 @@ def test_a_target_says_what_it_checks() -> None:
     assert [name for name, target in TARGETS.items() if not target.run.__doc__] == []
 
 
-def test_this_driver_finds_a_reader_that_is_wrong(tmp_path: Path) -> None:
-    """The generator reaches what only words of the language together reach."""
-    broken = TARGETS["references"]
+def test_the_generator_puts_words_of_the_language_together() -> None:
+    """What no seed holds and no bytes by chance would be: two words one after another."""
     found: list[bytes] = []
 
-    @settings(deadline=None, derandomize=True, database=None, max_examples=2000)
-    @given(pieces(broken))
+    @settings(deadline=None, derandomize=True, database=None, max_examples=400)
+    @given(pieces(TARGETS["references"]))
     def collects(data: bytes) -> None:
-        if b"ghcr.io/acme:latest" in data:
+        if b"library/" in data or b"__localhost" in data:
             found.append(data)
 
     collects()
