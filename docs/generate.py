@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Write the generated pages: docs/{spec,policy,settings,metrics,catalogue,screens}.md."""
-=======
-"""Write the generated pages: docs/{spec,policy,settings,catalogue,screens,threat_model}.md."""
->>>>>>> attack
+"""Write the generated pages: docs/{spec,policy,settings,metrics,catalogue,screens,threat_model}.md."""
 
 from __future__ import annotations
 
@@ -184,11 +180,12 @@ def _code(text: str) -> str:
 
 
 if __name__ == "__main__":
-<<<<<<< HEAD
-    from docs import generate_catalogue, generate_metrics, generate_screens
-=======
-    from docs import generate_catalogue, generate_screens, generate_threat_model
->>>>>>> attack
+    from docs import (
+        generate_catalogue,
+        generate_metrics,
+        generate_screens,
+        generate_threat_model,
+    )
     from docs.generate_settings import PAGE, settings_page
 
     SPEC_PAGE.write_text(spec_page(), "utf-8")

@@ -55,6 +55,8 @@ class HttpRefusal(Exception):  # noqa: N818 - it is an answer, not a fault
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to the answer."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        if self.status in {408, 413}:
+            headers["Connection"] = "close"  # the rest of the body is not wanted
         return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers  # noqa: PLR2004 - RFC 9110, 11.6.1
 
 
@@ -167,6 +169,4 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
 async def refuse(send: Send, refusal: HttpRefusal) -> None:
     """Send a refusal."""
     headers = [(k.lower().encode(), v.encode()) for k, v in refusal.headers.items()]
-    if refusal.status in {408, 413}:
-        headers.append((b"connection", b"close"))  # the rest of the body is not wanted
     await answer_json(send, refusal.status, error_body(refusal.status, refusal.message), headers)

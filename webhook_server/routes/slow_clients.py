@@ -1,4 +1,4 @@
-"""Cut off clients that hold a connection without sending a request."""
+"""Cut off clients that hold a connection without sending a whole request."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADER_LIMIT_S = 15.0  # within the 20 s of the cases; a phone on a bad line needs two
 HEADER_LIMIT_BYTES = 32 * 1024  # twice what common servers take: tokens and cookies fit
+# For what is left of a request that was answered before it was whole; a refused message needs less.
+REST_LIMIT_S = 15.0
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"connection: close\r\ncontent-length: 0\r\n\r\n"
@@ -26,11 +28,14 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._header_bytes = 0
         self._cut_off: asyncio.TimerHandle | None = None
+        self._receiving = False
+        self._rest_cut_off: asyncio.TimerHandle | None = None
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_clock()
+        self._stop_rest_clock()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -44,6 +49,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the clock for a further request on the same connection."""
         super().on_message_begin()
+        self._receiving = True
         if self._cut_off is None:
             self._expect_headers()
 
@@ -54,6 +60,28 @@ class PatientProtocol(HttpToolsProtocol):
         scope: dict[str, Any] = self.scope  # type: ignore[assignment] # extensions are open
         scope.setdefault("extensions", {})["cynthus.hang_up"] = self.transport.abort
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        self._receiving = False
+        self._stop_rest_clock()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Start a clock for a request that was answered before all of it came.
+
+        uvicorn's own clock for idle connections begins anew with every byte: one that drips what
+        nobody reads any more would stay for ever.
+        """
+        super().on_response_complete()
+        answered = self.cycle is not None and self.cycle.response_complete
+        if self._receiving and answered and self._rest_cut_off is None:
+            self._rest_cut_off = self.loop.call_later(REST_LIMIT_S, self.transport.close)
+
+    def _stop_rest_clock(self) -> None:
+        if self._rest_cut_off is not None:
+            self._rest_cut_off.cancel()
+            self._rest_cut_off = None
 
     def _expect_headers(self) -> None:
         self._cut_off = self.loop.call_later(HEADER_LIMIT_S, self._refuse, _TOO_SLOW)
