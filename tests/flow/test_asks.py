@@ -221,7 +221,7 @@ def test_c1_only_who_has_the_right_is_served_and_others_are_told_once(
 
 def trail_of(world: Worlds, **wanted: Any) -> list[TrailRow]:
     asked = Wanted(repository_id=world.repository_id, **wanted)
-    return TrailStore(world.server.database).newest(asked, limit=1000)
+    return TrailStore(world.server.db).newest(asked, limit=1000)
 
 
 def test_what_is_refused_stands_in_the_trail_once_with_the_role_that_was_found(
@@ -229,8 +229,8 @@ def test_what_is_refused_stands_in_the_trail_once_with_the_role_that_was_found(
 ) -> None:
     comment_id = pull.says("read", "/cynthus run\n/cynthus help")
     world.pass_on("issue_comment.created")
-    source = f"comment/{comment_id}/1"
-    [row] = [one for one in trail_of(world, verb="ask") if one.authority.source == source]
+    asks, mine = trail_of(world, verb="ask"), f"comment/{comment_id}/"
+    [row] = [one for one in asks if one.authority.source.startswith(mine)]
     assert not row.deed.done
     assert "write" in row.deed.text
     assert row.deed.subject == f"pull/{world.repository_id}/{pull.number}"

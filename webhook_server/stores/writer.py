@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cynthus.errors import Transient
 from webhook_server import metrics
-from webhook_server.metrics import METERS
+from webhook_server.metrics import METERS, timed
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -130,8 +129,7 @@ class Writer:
             return
 
     def _commit(self, jobs: list[_Job]) -> list[Any]:
-        began_s = time.monotonic()
-        with self._engine.connect() as connection:
+        with timed(metrics.COMMIT_SECONDS), self._engine.connect() as connection:
             transaction = connection.begin()
             answers = [job.work(connection) for job in jobs]
             try:
@@ -139,7 +137,6 @@ class Writer:
             except SQLAlchemyError as error:
                 METERS.add(metrics.COMMITS_FAILED)
                 raise _CommitFailed from error
-        METERS.observe(metrics.COMMIT_SECONDS, time.monotonic() - began_s)
         METERS.observe(metrics.COMMIT_WORKS, len(jobs))
         return answers
 
