@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/{spec,policy,settings,metrics,catalogue,screens,threat_model}.md."""
+"""Write the pages that are made from the code: the spec, settings, metrics, screens and others."""
 
 from __future__ import annotations
 

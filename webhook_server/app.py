@@ -156,6 +156,7 @@ def ground(
     kept_secrets = open_secret_store(settings, state_dir, key)
     url = settings.database_url or f"sqlite:///{state_dir / 'cynthus.db'}"
     database = Database(url, now=clock)
+    METERS.stopwatch = time.monotonic
     try:
         database.migrate()
         app = AppStore(database, kept_secrets)
@@ -175,6 +176,7 @@ def ground(
                 signer=signer,
             )
     finally:
+        METERS.stopwatch = None
         database.close()
         blobs.close()
         kept_secrets.close()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from typing import Any, cast
 
 from opentelemetry import trace as api
 from opentelemetry.context import Context
@@ -37,7 +38,7 @@ class OtlpExporter:
         url = f"{endpoint.rstrip('/')}/v1/traces"
         sender = OTLPSpanExporter(endpoint=url, timeout=_EXPORT_LIMIT_S)
         self._provider = TracerProvider(
-            resource=Resource.create(told), id_generator=_Ids(), shutdown_on_exit=False
+            resource=Resource.create(told), id_generator=cast("Any", _Ids()), shutdown_on_exit=False
         )
         self._provider.add_span_processor(BatchSpanProcessor(sender))
         self._tracer = self._provider.get_tracer("cynthus")

@@ -429,6 +429,11 @@ def _url_faults(settings: Settings) -> Iterator[str]:
                 f"CYNTHUS_{name}: should be https://HOST (http only for this machine),"
                 f" found {url!r}. Write the whole address, without user name or query."
             )
+    if settings.otel_endpoint and not settings.otel_endpoint.startswith(("http://", "https://")):
+        yield (
+            "OTEL_EXPORTER_OTLP_ENDPOINT: should begin with http:// or https://,"
+            f" found {settings.otel_endpoint!r}. Write the collector's whole address."
+        )
     if settings.database_url and not settings.database_url.startswith(
         ("sqlite:///", "postgresql+psycopg://")
     ):

@@ -32,9 +32,11 @@ from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import Commented, intent_of
 from webhook_server.runs.model import Hold, Origin, Outcome, Run, SpecFault, State
 from webhook_server.runs.pull import MOST_ANSWERS, Reply
+from webhook_server.runs.trail import DeedVerb, Means, Started, TrailRow, unproven
 from webhook_server.stores import warm_store
 from webhook_server.stores.publication_store import PublicationKind
 from webhook_server.stores.tables import publications
+from webhook_server.stores.trail_store import TrailStore, Wanted
 
 IMAGE = "registry.test/digits@sha256:" + "a" * 64
 ROLES = ("none", "read", "triage", "write", "maintain", "admin")
@@ -216,6 +218,59 @@ def test_c1_only_who_has_the_right_is_served_and_others_are_told_once(
     assert len(strangers) == (len(MAY[role]) < 3)
     again = pull.asks(role, "/cynthus run\n/cynthus destroy")
     assert [reply for reply in again if reply.key.startswith("stranger/")] == []
+
+
+def trail_of(world: Worlds, **wanted: Any) -> list[TrailRow]:
+    asked = Wanted(repository_id=world.repository_id, **wanted)
+    return TrailStore(world.server.db).newest(asked, limit=1000)
+
+
+def test_what_is_refused_stands_in_the_trail_once_with_the_role_that_was_found(
+    world: Worlds, pull: Pull
+) -> None:
+    comment_id = pull.says("read", "/cynthus run\n/cynthus help")
+    world.pass_on("issue_comment.created")
+    asks, mine = trail_of(world, verb="ask"), f"comment/{comment_id}/"
+    [row] = [one for one in asks if one.authority.source.startswith(mine)]
+    assert not row.deed.done
+    assert "write" in row.deed.text
+    assert row.deed.subject == f"pull/{world.repository_id}/{pull.number}"
+    assert (row.authority.actor.name, row.authority.actor.kind) == ("read", "person")
+    assert (row.authority.proof.means, row.authority.proof.role) == ("role", "read")
+
+
+def test_i14_what_a_comment_starts_and_ends_is_proven_by_the_trail(
+    world: Worlds, own: Pull
+) -> None:
+    run = own.live()
+    own.asks("write", "/cynthus cancel")
+    rows = trail_of(world, run_id=run.id)
+    started = Started(
+        run_id=run.id, repository_id=world.repository_id, commit_sha=own.sha, image=run.image
+    )
+    assert unproven([started], rows) == []
+    by_verb = {row.deed.verb: row for row in rows}
+    assert set(by_verb) == {DeedVerb.START, DeedVerb.ORDER, DeedVerb.CANCEL}
+    start = by_verb[DeedVerb.START].authority
+    assert start.source.startswith("comment/")
+    assert (start.actor.name, start.proof.role, start.proof.sha) == ("write", "write", own.sha)
+    assert start.proof.asked
+    assert start.proof.ref  # the delivery
+    assert by_verb[DeedVerb.ORDER].authority.actor.name == "server"
+    assert by_verb[DeedVerb.CANCEL].authority.actor.name == "write"
+
+
+def test_i14_what_a_push_starts_is_proven_by_its_signed_delivery(world: Worlds) -> None:
+    text = SPEC + f"env: {{BRANCH: '{next(_branches)}'}}\ntriggers: {{push: {{branches: [i14]}}}}\n"
+    sha = world.push({"cynthus.yaml": text}, branch="i14")
+    world.pass_on("push")
+    [run] = world.server.runs.of_commit(world.repository_id, sha)
+    rows = trail_of(world, run_id=run.id)
+    started = Started(run_id=run.id, repository_id=world.repository_id, commit_sha=sha)
+    assert unproven([started], rows) == []
+    [row] = rows
+    assert row.authority.proof.means is Means.EVENT
+    assert row.authority.source == f"push {row.authority.proof.ref}"
 
 
 def test_an_admitted_ask_is_acknowledged_by_an_emoji_and_a_refused_one_by_another(

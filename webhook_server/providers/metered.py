@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -60,18 +59,14 @@ class Metered:
         self._counted("delete", lambda: self.inner.delete(name))
 
     def _counted(self, verb: str, call: Callable[[], T]) -> T:
-        began_s, result = time.monotonic(), "failed"
-        told = {"provider": self.name, "verb": verb}
+        result, told = "failed", {"provider": self.name, "verb": verb}
         try:
-            with span(f"provider {verb}", **told):
+            with metrics.timed(metrics.PROVIDER_SECONDS, **told), span(f"provider {verb}", **told):
                 answer = call()
             result = "done"
         except ProviderRefusal as refusal:
             result = _RESULTS.get(type(refusal), "unavailable")
             raise
         finally:
-            labels = {**told, "result": result}
-            metrics.METERS.add(metrics.PROVIDER_CALLS, 1, **labels)
-            took_s = time.monotonic() - began_s
-            metrics.METERS.observe(metrics.PROVIDER_SECONDS, took_s, **told)
+            metrics.METERS.add(metrics.PROVIDER_CALLS, 1, **told, result=result)
         return answer

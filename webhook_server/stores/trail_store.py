@@ -24,6 +24,9 @@ _DAYS_A_MONTH = 31  # the longest, so that nothing goes early
 _PURGED_AT_ONCE = 10_000  # rows a transaction: others write meanwhile
 
 
+_INSERT = insert(trail)  # built once: nearly every save adds a line
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """Which rows: all conditions hold; what is None or empty asks for nothing."""
@@ -83,11 +86,11 @@ class TrailStore:
 
 def add(connection: Connection, by: Authority, deeds: Iterable[Deed], now: datetime) -> None:
     """Add deeds within a larger transaction; one with a key that is known adds nothing."""
-    for deed in deeds:
-        values = _values(by, deed, now)
-        if deed.once is None:
-            connection.execute(insert(trail).values(**values))
-        else:
+    told = [_values(by, deed, now) for deed in deeds]
+    if rows := [values for values in told if values["once"] is None]:
+        connection.execute(_INSERT, rows)
+    for values in told:
+        if values["once"] is not None:
             insert_once(connection, trail, values)
 
 

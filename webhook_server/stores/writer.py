@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cynthus.errors import Transient
 from webhook_server import metrics
-from webhook_server.metrics import METERS
+from webhook_server.metrics import METERS, timed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -161,8 +161,7 @@ class Writer:
             return
 
     def _commit(self, jobs: list[_Job]) -> list[tuple[_Job, Any]]:
-        began_s = time.monotonic()
-        with self._engine.connect() as connection:
+        with timed(metrics.COMMIT_SECONDS), self._engine.connect() as connection:
             transaction = connection.begin()
             answers = _answers(connection, jobs)
             try:
@@ -170,7 +169,6 @@ class Writer:
             except SQLAlchemyError as error:
                 METERS.add(metrics.COMMITS_FAILED)
                 raise _CommitFailed from error
-        METERS.observe(metrics.COMMIT_SECONDS, time.monotonic() - began_s)
         METERS.observe(metrics.COMMIT_WORKS, len(jobs))
         return answers
 
