@@ -29,18 +29,16 @@ from webhook_server.stores.writer import DatabaseUnavailable, T, Work
 _MEMORY = """
 CREATE TEMP TABLE seen_runs (
   at REAL, id TEXT, version INTEGER, state TEXT, outcome TEXT, booked INTEGER, repository INTEGER,
-  attempts INTEGER, cause TEXT
+  attempts INTEGER, reason TEXT
 );
 CREATE TEMP TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
 CREATE TEMP TRIGGER run_made AFTER INSERT ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
-    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'),
-    json_extract(new.doc, '$.reason.cause'));
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
 END;
 CREATE TEMP TRIGGER run_changed AFTER UPDATE OF version, state, outcome, doc ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
-    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'),
-    json_extract(new.doc, '$.reason.cause'));
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
 END;
 CREATE TEMP TRIGGER instance_changed AFTER UPDATE OF heartbeat_seq, heartbeat_at, closed_at
 ON main.instances BEGIN

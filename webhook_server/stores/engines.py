@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Hashable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ LEASE_CLOCK = "cynthus_lease_clock"
 _to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
 
-class LeaseClock(Protocol):
+class LeaseClock(Hashable, Protocol):
     """A clock of the database's own, which replicas whose clocks differ live by."""
 
     def now(self) -> ColumnElement[datetime]:
