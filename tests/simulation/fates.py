@@ -112,11 +112,17 @@ class Fates:
         assert task is not None
         if not task.program.alive:
             raise Crashed
-        pace = PACES.get(kind.partition(".")[0], _OTHERS)
-        fate = self._fate(kind, pace, can, task.program)
+        pace = _pace_of(kind)
+        number, self.calls = self.calls, self.calls + 1
+        fate = self._fate(number, kind, can, task.program)
         self._scheduler.sleep(self._pace.random() * pace.takes_s)
         entry = Happened(
-            at=self._scheduler.now, replica=task.program.name, kind=kind, name=name, fate=fate
+            at=self._scheduler.now,
+            replica=task.program.name,
+            kind=kind,
+            name=name,
+            fate=fate,
+            nth=number,
         )
         self._record.log.append(entry)
         if fate is Fate.OK:
@@ -152,24 +158,23 @@ class Fates:
         self._scheduler.crash(task.program)
         raise Crashed
 
-    def _fate(self, kind: str, pace: Pace, can: Collection[Fate], program: Program) -> Fate:
-        number, self.calls = self.calls, self.calls + 1
+    def _fate(self, number: int, kind: str, can: Collection[Fate], program: Program) -> Fate:
         if self._plan is not None:
             fate = self._plan.fate if self._plan.nth == number else Fate.OK
         elif not self._by_chance:
             return Fate.OK
         else:
-            fate = self._drawn(kind, pace)
+            fate = self._drawn(kind)
         if fate is Fate.OK or fate not in can:
             return Fate.OK
         if fate in _CRASHES and not program.may_crash:
             return Fate.OK
         return fate
 
-    def _drawn(self, kind: str, pace: Pace) -> Fate:
+    def _drawn(self, kind: str) -> Fate:
         site = self._sites.get(kind)
         if site is None:
-            site = self._sites[kind] = self._site(kind, pace)
+            site = self._sites[kind] = self._site(kind)
         luck = self._chance.random()
         if self._scheduler.now >= self.heals_at or self.injected >= self.most:
             return Fate.OK
@@ -178,8 +183,9 @@ class Fates:
                 return fate
         return Fate.OK
 
-    def _site(self, kind: str, pace: Pace) -> tuple[tuple[float, Fate], ...]:
+    def _site(self, kind: str) -> tuple[tuple[float, Fate], ...]:
         """Draw which fates this kind of call has in this history, and how often."""
+        pace = _pace_of(kind)
         found, end = [], 0.0
         for fate in FAULTS:
             rate = self._swarm.choice(pace.crashes if fate in _CRASHES else pace.rates)
@@ -188,6 +194,10 @@ class Fates:
                 end += rate
                 found.append((end, fate))
         return tuple(found)
+
+
+def _pace_of(kind: str) -> Pace:
+    return PACES.get(kind.partition(".")[0], _OTHERS)
 
 
 def _quietly(do: Callable[[], object]) -> None:
