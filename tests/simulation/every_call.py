@@ -39,10 +39,10 @@ def fates_of(kind: str) -> tuple[Fate, ...]:
 
 def plans(fates: frozenset[Fate]) -> Iterator[Plan]:
     """Return every call with each of these fates that it may have."""
-    for number, one in enumerate(calls()):
+    for one in calls():
         for fate in fates_of(one.kind):
             if fate in fates:
-                yield Plan(nth=number, fate=fate)
+                yield Plan(nth=one.nth, fate=fate)
 
 
 def failures(fates: frozenset[Fate]) -> list[str]:

@@ -118,11 +118,17 @@ class Fates:
         assert task is not None
         if not task.program.alive:
             raise Crashed
-        pace = PACES.get(kind.partition(".")[0], _OTHERS)
-        fate = self._fate((kind, name), pace, can, task.program)
+        pace = _pace_of(kind)
+        number, self.calls = self.calls, self.calls + 1
+        fate = self._fate(number, (kind, name), can, task.program)
         self._scheduler.sleep(self._pace.random() * pace.takes_s)
         entry = Happened(
-            at=self._scheduler.now, replica=task.program.name, kind=kind, name=name, fate=fate
+            at=self._scheduler.now,
+            replica=task.program.name,
+            kind=kind,
+            name=name,
+            fate=fate,
+            nth=number,
         )
         self._record.log.append(entry)
         if fate is Fate.OK:
@@ -163,15 +169,14 @@ class Fates:
         raise Crashed
 
     def _fate(
-        self, what: tuple[str, str], pace: Pace, can: Collection[Fate], program: Program
+        self, number: int, what: tuple[str, str], can: Collection[Fate], program: Program
     ) -> Fate:
-        number, self.calls = self.calls, self.calls + 1
         if self._plan is not None:
             fate = self._planned(self._plan, number, what)
         elif not self._by_chance:
             return Fate.OK
         else:
-            fate = self._drawn(what[0], pace)
+            fate = self._drawn(what[0])
         if fate is Fate.OK or fate not in can:
             return Fate.OK
         if fate in _CRASHES and not program.may_crash:
@@ -185,10 +190,10 @@ class Fates:
             number, self._counted = self._counted, self._counted + 1
         return plan.fate if plan.nth == number else Fate.OK
 
-    def _drawn(self, kind: str, pace: Pace) -> Fate:
+    def _drawn(self, kind: str) -> Fate:
         site = self._sites.get(kind)
         if site is None:
-            site = self._sites[kind] = self._site(kind, pace)
+            site = self._sites[kind] = self._site(kind)
         luck = self._chance.random()
         if self._scheduler.now >= self.heals_at or self.injected >= self.most:
             return Fate.OK
@@ -197,8 +202,9 @@ class Fates:
                 return fate
         return Fate.OK
 
-    def _site(self, kind: str, pace: Pace) -> tuple[tuple[float, Fate], ...]:
+    def _site(self, kind: str) -> tuple[tuple[float, Fate], ...]:
         """Draw which fates this kind of call has in this history, and how often."""
+        pace = _pace_of(kind)
         found, end = [], 0.0
         for fate in FAULTS:
             rate = self._swarm.choice(pace.crashes if fate in _CRASHES else pace.rates)
@@ -207,6 +213,10 @@ class Fates:
                 end += rate
                 found.append((end, fate))
         return tuple(found)
+
+
+def _pace_of(kind: str) -> Pace:
+    return PACES.get(kind.partition(".")[0], _OTHERS)
 
 
 def _quietly(do: Callable[[], object]) -> None:

@@ -74,7 +74,7 @@ class Seen:
     booked: int
     repository: int
     attempts: int
-    cause: str
+    reason: str
 
 
 Oracle = Callable[[Ended], Iterator[Violation]]
@@ -246,7 +246,8 @@ def i11_heard_is_kept(ended: Ended) -> Iterator[Violation]:
     limit = POLICY.silence_limit.total_seconds() - EARLY_S - 2 * ended.clock_s
     for run_id, seen in changes(ended).items():
         for before, one in itertools.pairwise(seen):
-            if one.cause != "silent" or before.cause == "silent":
+            # An agent that stopped by itself since it could not reach us reports just that.
+            if _SILENT not in one.reason or _SILENT in before.reason:
                 continue
             prefix = f"cynthus-{run_id}-{one.attempts}"
             names = [name for name in heard if name == prefix or name.startswith(f"{prefix}-")]
@@ -254,6 +255,9 @@ def i11_heard_is_kept(ended: Ended) -> Iterator[Violation]:
             if last and one.at - min(last) < limit:
                 text = f"{run_id} given up at {one.at:.1f}, heard at {min(last):.1f}"
                 yield Violation(invariant="I11", text=text)
+
+
+_SILENT = "no heartbeat since"
 
 
 def i12_budget(ended: Ended) -> Iterator[Violation]:

@@ -16,6 +16,7 @@ class Happened:
     name: str  # whom or what it is about
     fate: str = ""
     detail: str = ""
+    nth: int = -1  # of a call: its number, from 0, in the order in which calls begin
 
 
 @dataclass

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, create_engine, func, literal
+from sqlalchemy import ColumnElement, Connection, create_engine, func
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
@@ -22,25 +22,23 @@ from tests.simulation.scheduler import Scheduler
 from webhook_server.stores import schema
 from webhook_server.stores.database import Connections, Database, Writes
 from webhook_server.stores.engines import LEASE_CLOCK, _to_json
-from webhook_server.stores.tables import Moment, metadata
+from webhook_server.stores.tables import PURGE_BEFORE, Moment, metadata
 from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work
 
 #: What the database itself saw of its rows: one line for each change, at the true time.
 _MEMORY = """
 CREATE TEMP TABLE seen_runs (
   at REAL, id TEXT, version INTEGER, state TEXT, outcome TEXT, booked INTEGER, repository INTEGER,
-  attempts INTEGER, cause TEXT
+  attempts INTEGER, reason TEXT
 );
 CREATE TEMP TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
 CREATE TEMP TRIGGER run_made AFTER INSERT ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
-    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'),
-    json_extract(new.doc, '$.reason.cause'));
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
 END;
 CREATE TEMP TRIGGER run_changed AFTER UPDATE OF version, state, outcome, doc ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
-    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'),
-    json_extract(new.doc, '$.reason.cause'));
+    new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
 END;
 CREATE TEMP TRIGGER instance_changed AFTER UPDATE OF heartbeat_seq, heartbeat_at, closed_at
 ON main.instances BEGIN
@@ -55,16 +53,13 @@ _SEEN = ("seen_runs", "seen_instances")
 class TrueClock:
     """The database's clock: right, whatever the replicas' clocks show."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
-
     def now(self) -> ColumnElement[datetime]:
         """Return the moment at which a statement is carried out."""
         return func.true_moment(type_=Moment())
 
     def after(self, duration: timedelta) -> ColumnElement[datetime]:
         """Return the moment so long after that."""
-        return literal(self._now() + duration, Moment())
+        return func.true_moment_after(duration.total_seconds(), type_=Moment())
 
 
 class Store:
@@ -79,26 +74,30 @@ class Store:
             creator=lambda: self.raw,
             poolclass=StaticPool,
             json_serializer=_to_json,
-            execution_options={LEASE_CLOCK: TrueClock(self._moment)},
+            execution_options={LEASE_CLOCK: TrueClock()},
         )
         self._connection = engine.connect()
         with self._transaction() as connection:
             schema.migrate(connection)
         self.raw.create_function("true_time", 0, lambda: self._scheduler.now)
-        self.raw.create_function("true_moment", 0, lambda: f"{self._scheduler.moment():{_STORED}}")
+        self.raw.create_function("true_moment", 0, self._moment)
+        self.raw.create_function("true_moment_after", 1, self._moment)
         self.raw.executescript(_MEMORY)
         self._tables = [*(table.name for table in metadata.sorted_tables), *_SEEN]
 
-    def _moment(self) -> datetime:
-        return self._scheduler.moment()  # of this history's scheduler, whichever that is
+    def _moment(self, after_s: float = 0.0) -> str:
+        # Of this history's scheduler, whichever that is.
+        return f"{self._scheduler.moment() + timedelta(seconds=after_s):{_STORED}}"
 
     def begin(self, scheduler: Scheduler, fates: Fates) -> None:
         """Empty every table; from here on the fates of this history strike."""
         self._scheduler, self._fates = scheduler, fates
+        # The trail lets go only of what its purge has named.
+        self.raw.execute(f"INSERT INTO server_state VALUES ('{PURGE_BEFORE}', '9999')")
+        self.raw.execute("DELETE FROM trail")
         for name in self._tables:
-            self.raw.execute(
-                f"DELETE FROM {name}"
-            )  # as fast as a new one, and keeps what is compiled
+            # As fast as a new one, and keeps what is compiled.
+            self.raw.execute(f"DELETE FROM {name}")
 
     def open(self, now: Callable[[], datetime]) -> Database:
         """Return the database as one replica sees it."""

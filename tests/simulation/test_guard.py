@@ -44,7 +44,7 @@ def a_module(name: str) -> types.ModuleType:
 )
 def test_a_leak_of_the_server_raises(name: str) -> None:
     leaking = a_module("webhook_server.leaking")
-    with guarded(), pytest.raises(Leak, match="webhook_server.leaking takes"):
+    with guarded(), pytest.raises(Leak, match=r"webhook_server\.leaking takes"):
         leaking.take(name)
 
 

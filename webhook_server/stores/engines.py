@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -49,11 +49,11 @@ LEASE_CLOCK = "cynthus_lease_clock"
 _to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
 
-class LeaseClock(Protocol):
-    """A clock of the database's own, which replicas whose clocks differ live by."""
+class LeaseClock(Hashable, Protocol):
+    """A clock of the database's own, which replicas whose clocks differ live by.
 
-    def __hash__(self) -> int:
-        """Statements are built once a clock."""
+    Statements are built once a clock: both are expressions, and no moment is in them.
+    """
 
     def now(self) -> ColumnElement[datetime]:
         """Return the moment at which a statement is carried out."""

@@ -1,0 +1,23 @@
+"""Hand out the seeds of CI in shares: a file is one worker's, and four are lived at a time."""
+
+from __future__ import annotations
+
+import os
+
+from tests.simulation.batch import simulate
+
+SHARES = 4
+#: Histories of each share. What CI has not the time for is `make simulate SEEDS=10000`'s.
+NUMBER = int(os.environ.get("HISTORIES", "60"))
+
+
+def keeps_the_promises(share: int) -> None:
+    """Live through a share of the seeds. Raises: AssertionError with how to replay what failed."""
+    first = (share - 1) * NUMBER
+    batch = simulate(range(first, first + NUMBER))
+    told = [
+        f"{one.invariant} {one.text}: python -m tests.simulation --seed {seed} --mode {mode}"
+        for seed, mode, one in batch.violations
+    ]
+    assert told == []
+    assert batch.faults.total() > NUMBER, "faults are injected"
