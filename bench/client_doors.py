@@ -13,6 +13,7 @@ from bench.load import Measured, Plan, send
 from bench.result import Result, at_least, at_most
 from bench.seed import seed
 from bench.served import bare, ours, settled
+from demo.server import Server
 
 ROUNDS = 5  # each measures both sides, in turn
 REQUESTS = 40  # of one round, one after another
@@ -43,14 +44,14 @@ def accept() -> list[Result]:
     single, beside, burst, beside_burst = [], [], [], []
     with ours() as server, bare("insert") as other:
         settled(server)
-        door = _Door("POST /api/v1/runs", server.port, server.api_token)
-        bare_door = _Door("POST /insert", other.port)
+        asked = door("POST /api/v1/runs", server)
+        bare_door = Door("POST /insert", other.port)
         for turn in range(ROUNDS):
             first = turn * 1000
-            single.append(send(_posts(door, first, REQUESTS, 1)))
-            beside.append(send(_posts(bare_door, first, REQUESTS, 1)))
-            burst.append(send(_posts(door, first + 500, BURST, BURST)))
-            beside_burst.append(send(_posts(bare_door, first + 500, BURST, BURST)))
+            single.append(send(posts(asked, first, REQUESTS, 1)))
+            beside.append(send(posts(bare_door, first, REQUESTS, 1)))
+            burst.append(send(posts(asked, first + 500, BURST, BURST)))
+            beside_burst.append(send(posts(bare_door, first + 500, BURST, BURST)))
     base = _p50(beside)
     most = statistics.median(m.max_ms for m in beside_burst)
     note = f"bare FastAPI, one insert + fsync: {base:.2f} ms, ours {_p50(single):.2f} ms"
@@ -61,23 +62,32 @@ def accept() -> list[Result]:
 
 
 @dataclass(frozen=True)
-class _Door:
+class Door:
+    """Where to ask, and with which token."""
+
     words: str
     port: int
     token: str = ""
 
     @property
     def head(self) -> str:
+        """Return the request line and the headers that all requests share."""
         return (
             f"{self.words} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Authorization: Bearer {self.token}\r\n"
         )
 
 
-def _posts(door: _Door, first: int, count: int, connections: int) -> Plan:
+def door(words: str, server: Server) -> Door:
+    """Return a door of ours, for its operator."""
+    return Door(words, server.port, server.api_token)
+
+
+def posts(where: Door, first: int, count: int, connections: int) -> Plan:
+    """Return run requests, each for a run of its own."""
     return Plan(
-        port=door.port,
-        head=door.head + "Content-Type: application/json\r\n",
+        port=where.port,
+        head=where.head + "Content-Type: application/json\r\n",
         body=_REQUEST,
         count=count,
         connections=connections,
@@ -93,12 +103,12 @@ def lists() -> list[Result]:
         seed(state, runs=RUNNING)
         with ours(state) as server, bare("list") as other:
             settled(server)
-            door = _Door(f"GET /api/v1/runs?limit={RUNNING}", server.port, server.api_token)
-            bare_door = _Door("GET /", other.port)
+            asked = door(f"GET /api/v1/runs?limit={RUNNING}", server)
+            bare_door = Door("GET /", other.port)
             for _ in range(ROUNDS):
-                single.append(send(_gets(door, LISTS, 1)))
-                rate.append(send(_gets(door, 20 * LISTS, 8)))
-                beside.append(send(_gets(bare_door, 20 * LISTS, 8)))
+                single.append(send(gets(asked, LISTS, 1)))
+                rate.append(send(gets(asked, 20 * LISTS, 8)))
+                beside.append(send(gets(bare_door, 20 * LISTS, 8)))
     null = statistics.median(m.rate for m in beside)
     return [
         at_most("list_ms", "ms", [m.p50_ms for m in single], 2, f"{RUNNING} runs in the list"),
@@ -106,8 +116,9 @@ def lists() -> list[Result]:
     ]
 
 
-def _gets(door: _Door, count: int, connections: int) -> Plan:
-    return Plan(port=door.port, head=door.head, body="", count=count, connections=connections)
+def gets(where: Door, count: int, connections: int) -> Plan:
+    """Return the same question many times."""
+    return Plan(port=where.port, head=where.head, body="", count=count, connections=connections)
 
 
 def _p50(measured: list[Measured]) -> float:

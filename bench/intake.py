@@ -39,13 +39,13 @@ def webhooks() -> list[Result]:
     rates, p99s, notes = [], [], []
     with (
         tempfile.TemporaryDirectory(prefix="cynthus-bench-app-") as folder,
-        ours(settings=_app(Path(folder))) as server,
+        ours(settings=app(Path(folder))) as server,
         bare("webhooks") as other,
     ):
         settled(server)
         for turn in range(ROUNDS):
-            we = send(_deliveries("/webhooks/github", server.port, turn))
-            they = send(_deliveries("/", other.port, turn))
+            we = send(deliveries("/webhooks/github", server.port, turn))
+            they = send(deliveries("/", other.port, turn))
             rates.append(we.rate / they.rate)
             p99s.append(we.p99_ms / they.p99_ms)
             notes.append((we.rate, they.rate, we.p99_ms, they.p99_ms))
@@ -70,7 +70,7 @@ def webhooks() -> list[Result]:
     ]
 
 
-def _app(folder: Path) -> Mapping[str, str]:
+def app(folder: Path) -> Mapping[str, str]:
     """Return the settings of a GitHub App whose GitHub does not answer: none is asked for these."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = folder / "app.pem"
@@ -91,7 +91,8 @@ def _app(folder: Path) -> Mapping[str, str]:
     }
 
 
-def _deliveries(path: str, port: int, turn: int, body: str | None = None) -> Plan:
+def deliveries(path: str, port: int, turn: int, body: str | None = None) -> Plan:
+    """Return signed deliveries, each with an id of its own."""
     body = body or _push()
     signature = hmac.digest(SECRET.encode(), body.encode(), "sha256").hex()
     head = (
@@ -139,18 +140,18 @@ def heartbeats() -> list[Result]:
         tokens = seed(state, runs=1, instances_of_first=AGENTS)[:BEATING]
         with ours(state) as server, bare("webhooks") as other:
             process = settled(server)
-            send(_beats(server.port, tokens, 0, BEATING, None))  # their first
+            send(beats(server.port, tokens, 0, BEATING, None))  # their first
             paced = int(BEATS_PER_S * PACED_S)
             before = cpu_s(process)
-            steady = send(_beats(server.port, tokens, BEATING, paced, BEATS_PER_S))
+            steady = send(beats(server.port, tokens, BEATING, paced, BEATS_PER_S))
             share = 100 * (cpu_s(process) - before) / steady.seconds
             first = BEATING + paced
             most = [
-                send(_beats(server.port, tokens, first + turn * CLOSED_BEATS, CLOSED_BEATS, None))
+                send(beats(server.port, tokens, first + turn * CLOSED_BEATS, CLOSED_BEATS, None))
                 for turn in range(3)
             ]
             body = '{"seq": 1, "state": "running", "sample": "' + "x" * 300 + '"}'
-            base = send(_deliveries("/", other.port, 0, body)).rate
+            base = send(deliveries("/", other.port, 0, body)).rate
     pace = f"{AGENTS} agents, one beat each 10 s"
     return [
         at_least(
@@ -165,7 +166,8 @@ def heartbeats() -> list[Result]:
     ]
 
 
-def _beats(port: int, tokens: tuple[str, ...], first: int, count: int, per_s: float | None) -> Plan:
+def beats(port: int, tokens: tuple[str, ...], first: int, count: int, per_s: float | None) -> Plan:
+    """Return heartbeats with a sample each, of the agents in turn."""
     sample = {
         "cpu_pct": 96.5,
         "memory_bytes": 1 << 30,

@@ -14,6 +14,7 @@ from bench import (
     intake,
     push_to_container,
     runs,
+    scale,
     server_alone,
     whole_way,
 )
@@ -30,6 +31,23 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (("accept_ms", "accept_burst_ms"), client_doors.accept),
     (("webhook_ack_ratio", "webhook_p99_ms"), intake.webhooks),
     (("heartbeats_per_s", "heartbeat_p99_ms", "heartbeat_cpu_pct"), intake.heartbeats),
+    (
+        tuple(
+            f"scale_{name}"
+            for name in (
+                "list",
+                "dashboard",
+                "accept",
+                "webhook",
+                "heartbeat",
+                "claim",
+                "sweep",
+                "tally",
+            )
+        ),
+        scale.scale,
+    ),
+    (("full_rss_mib", "full_cpu_pct", "cancel_2000_ms"), scale.full),
     (("run_overhead_s", "exit_to_final_s"), runs.run_overhead),
     (("agent_cpu_pct", "agent_rss_mib"), runs.agent),
     (

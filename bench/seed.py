@@ -28,7 +28,7 @@ def _now() -> datetime:
 def seed(state: Path, *, runs: int, instances_of_first: int = 0) -> tuple[str, ...]:
     """Make unfinished runs, and instances whose agents run; return the agents' tokens."""
     state.mkdir(parents=True)
-    with _database(state) as database:
+    with opened(state) as database:
         store = RunStore(database)
         for number in range(runs):
             store.accept(_draft(number), arrived=None, token_id=None, now=_now())
@@ -39,7 +39,8 @@ def seed(state: Path, *, runs: int, instances_of_first: int = 0) -> tuple[str, .
 
 
 @contextlib.contextmanager
-def _database(state: Path) -> Iterator[Database]:
+def opened(state: Path) -> Iterator[Database]:
+    """Give a server's database while the server is not there."""
     database = Database(f"sqlite:///{state / 'cynthus.db'}", now=_now)
     try:
         database.migrate()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from bench.curve import draw
 from bench.load import Measured
 from bench.measurements import NAMES
 from bench.result import at_least, at_most
@@ -34,3 +36,14 @@ def test_one_answer_that_is_no_success_spoils_a_measurement(
 ) -> None:
     measured = Measured(seconds=1, statuses=statuses, p50_ms=1, p99_ms=1, max_ms=1, rate=1)
     assert measured.only_good is good
+
+
+def test_a_picture_has_a_curve_for_each_name(tmp_path: Path) -> None:
+    path = tmp_path / "curves.svg"
+    draw(path, title="a < b", sizes=(0, 1000), curves={"list": (1.0, 1.2), "flat": (5.0, 5.0)})
+    root = ET.fromstring(path.read_text("utf-8"))
+    lines = [one for one in root if one.tag.endswith("polyline")]
+    assert len(lines) == 2
+    heights = {point.split(",")[1] for point in lines[1].attrib["points"].split()}
+    assert len(heights) == 1  # flat is drawn flat
+    assert "a < b" in "".join(root.itertext())

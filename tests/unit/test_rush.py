@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from webhook_server.inbox.inbox import head_start_s
 from webhook_server.rush import Rush
 
 PATIENCE_S = 60.0
@@ -44,3 +45,9 @@ def test_a_visit_that_fails_is_over() -> None:
             raise LookupError
     except LookupError:
         rush.wait_out(1e6)
+
+
+def test_what_is_two_seconds_late_waits_for_no_burst() -> None:
+    assert head_start_s(late_s=0) == 2
+    assert head_start_s(late_s=1.5) == 0.5
+    assert head_start_s(late_s=2) == head_start_s(late_s=1e6) == 0

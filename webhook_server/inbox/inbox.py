@@ -83,7 +83,8 @@ class Inbox:
             wait_s = (due_at - self._now()).total_seconds()
             if wait_s > 0:
                 return min(wait_s, _IDLE_S)
-            self._let_door_go_first(due_for_s=-wait_s)
+            if (head_start := head_start_s(late_s=-wait_s)) > 0:
+                self._parts.let_door_go_first(head_start)
             claimed = store.claim(_BATCH, LEASE, self._now())
             if not claimed:  # in other hands: look again when that may have ended
                 return _IN_HAND_S
@@ -91,11 +92,6 @@ class Inbox:
                 self._handle(item)
             self._settle()
         return _IDLE_S
-
-    def _let_door_go_first(self, due_for_s: float) -> None:
-        """Leave the interpreter and the writer to a burst at the door, while nothing is late."""
-        if due_for_s < _LATE_S:
-            self._parts.let_door_go_first(_LATE_S - due_for_s)
 
     def _handle(self, delivery: Delivery) -> None:
         with about(delivery=delivery.guid), span("delivery", kind=delivery.event):
@@ -221,6 +217,11 @@ class Inbox:
 def _count(delivery: Delivery, state: DeliveryState, now: datetime) -> None:
     METERS.add(metrics.DELIVERIES, state=state.value)
     METERS.observe(metrics.DELIVERY_SECONDS, (now - delivery.received_at).total_seconds())
+
+
+def head_start_s(late_s: float) -> float:
+    """Return for how long a burst at the door may still go before what is due since `late_s`."""
+    return max(_LATE_S - late_s, 0.0)
 
 
 def _parsed(body: bytes) -> Any:

@@ -37,7 +37,14 @@ from webhook_server.stores.engines import (
     ServerLock,
     open_engine,
 )
-from webhook_server.stores.tables import Moment, deliveries, publications, runs, server_state
+from webhook_server.stores.tables import (
+    Moment,
+    deliveries,
+    is_set,
+    publications,
+    runs,
+    server_state,
+)
 from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work, Writer
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
@@ -209,7 +216,7 @@ def _free_claims(connection: Connection) -> None:
     ):
         connection.execute(
             update(table)
-            .where(due_at.is_not(None), table.c.lock_token.is_not(None))
+            .where(is_set(due_at), table.c.lock_token.is_not(None))
             .values(lock_token=None, lock_until=None)
         )
 

@@ -94,9 +94,9 @@ def take(connection: Connection, told: Sequence[Told]) -> list[BeatResult]:
     return results
 
 
-#: Agents do not notice 5 ms; at 1,000 beats a second five share a commit then, and a beat costs
-#: XX instead of XX of CPU (docs/performance.md).
-HEARTBEATS: Joint[Told, BeatResult] = Joint(take, at_door=True, patience_s=0.005)
+#: Agents do not notice 8 ms. At 1,000 beats a second some eight share a commit then, and the
+#: writer spends a third of what it spent on them one by one (docs/performance.md).
+HEARTBEATS: Joint[Told, BeatResult] = Joint(take, at_door=True, patience_s=0.008)
 
 
 # ── what a beat comes to: pure ──────────────────────────────────────────────────────────────────

@@ -211,7 +211,7 @@ class InstanceStore:
                 wake(connection, row.run_id, now)
             return answer
 
-        return self._db.write(work)
+        return self._db.write_at_door(work)
 
     def by_token(self, token_sha256: str) -> InstanceRow | None:
         """Return the instance whose agent holds this token."""

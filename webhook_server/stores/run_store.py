@@ -73,7 +73,7 @@ from webhook_server.stores.database import (
     lease_values,
     own_clock,
 )
-from webhook_server.stores.tables import Moment, repositories, runs, wishes
+from webhook_server.stores.tables import Moment, is_set, repositories, runs, wishes
 from webhook_server.stores.waking import wake, wake_where
 from webhook_server.traces import span
 
@@ -365,7 +365,7 @@ class RunStore:
         wish = CancelWish(by=by, at=now)
         whose = () if repository_id is None else (runs.c.repository_id == repository_id,)
         # Only what has not ended has a deadline, and deadlines have an index.
-        live = (runs.c.look_again_at.is_not(None), runs.c.state != State.FINISHED.value, *whose)
+        live = (is_set(runs.c.look_again_at), runs.c.state != State.FINISHED.value, *whose)
 
         def work(connection: Connection) -> int:
             values = (literal("cancel"), literal(encode(wish), JSON()), literal(now, Moment()))
@@ -467,7 +467,7 @@ class RunStore:
         query = (
             select(repositories.c.installation_id, func.count().label("live"))
             .join(runs, runs.c.repository_id == repositories.c.id)
-            .where(runs.c.look_again_at.is_not(None), repositories.c.installation_id.is_not(None))
+            .where(is_set(runs.c.look_again_at), repositories.c.installation_id.is_not(None))
             .group_by(repositories.c.installation_id)
         )
         with self._db.read() as connection:

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 
 from webhook_server.runs.model import State
 from webhook_server.stores.database import Database
-from webhook_server.stores.tables import runs
+from webhook_server.stores.tables import is_set, runs
 
 
 def open_runs(database: Database) -> dict[State, int]:
@@ -17,7 +17,7 @@ def open_runs(database: Database) -> dict[State, int]:
     """
     query = (
         select(runs.c.state, func.count())
-        .where(runs.c.look_again_at.is_not(None), runs.c.state != State.FINISHED.value)
+        .where(is_set(runs.c.look_again_at), runs.c.state != State.FINISHED.value)
         .group_by(runs.c.state)
     )
     with database.read() as connection:
