@@ -18,6 +18,7 @@ from demo.processes import free_port
 from tests.memory import fast_disk
 
 _numbers = itertools.count(1)
+LIMIT_S = 180  # each takes a second or two; a busy machine gets minutes
 
 
 def server_programs() -> Path | None:
@@ -76,7 +77,18 @@ def _start(folder: Path, port: int) -> list[object]:
         " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
         " -c shared_buffers=16MB -c max_connections=60 -c min_wal_size=32MB -c max_wal_size=64MB"
     )
-    return ["-D", folder / "data", "-l", folder / "log", "-w", "-o", options, "start"]
+    return [
+        "-D",
+        folder / "data",
+        "-l",
+        folder / "log",
+        "-w",
+        "-t",
+        LIMIT_S,
+        "-o",
+        options,
+        "start",
+    ]
 
 
 def _as_postgres(folder: Path, command: list[object]) -> None:
@@ -85,7 +97,12 @@ def _as_postgres(folder: Path, command: list[object]) -> None:
         shutil.chown(folder, "postgres", "postgres")
         words = ["runuser", "-u", "postgres", "--", *words]
     done = subprocess.run(
-        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60
+        words,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=LIMIT_S + 10,
     )
     assert done.returncode == 0, done.stdout.decode()
 
