@@ -19,6 +19,7 @@ from demo.processes import free_port
 from tests.memory import fast_disk
 
 _numbers = itertools.count(1)
+LIMIT_S = 180  # each takes a second or two; a busy machine gets minutes
 
 
 def server_programs() -> Path | None:
@@ -112,7 +113,8 @@ def _start(postgres: Postgres) -> list[object]:
         " -c min_wal_size=32MB -c max_wal_size=64MB"
     )
     folder = postgres.folder
-    return ["-D", folder / "data", "-l", folder / "log", "-w", "-o", options, "start"]
+    log, limit = folder / "log", LIMIT_S
+    return ["-D", folder / "data", "-l", log, "-w", "-t", limit, "-o", options, "start"]
 
 
 def _as_postgres(folder: Path, command: list[object]) -> None:
@@ -121,7 +123,12 @@ def _as_postgres(folder: Path, command: list[object]) -> None:
         shutil.chown(folder, "postgres", "postgres")
         words = ["runuser", "-u", "postgres", "--", *words]
     done = subprocess.run(
-        words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60
+        words,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=LIMIT_S + 10,
     )
     assert done.returncode == 0, done.stdout.decode()
 
