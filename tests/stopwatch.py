@@ -4,48 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 
 TICK_S = 0.02
 
 
 class Stopwatch:
-    """Runs from its making on, but neither while this process nor while the machine falls behind.
+    """Runs from its making on, but not while this process is stopped.
 
-    A promise is about what our programs choose to wait for. On a busy machine they, and the test
-    beside them, also wait for a processor or a disk: that time does not count. On an idle one
-    nothing is left out.
+    What the kernel says of processors and disks that were waited for does not count as stopped: with
+    more workers than processors that is nearly all the time, and no bound could be missed any more.
     """
 
     def __init__(self) -> None:
         self._pulse = _pulse()
-        self._began_s, self._lost_s = time.monotonic(), self._pulse.lost_s() + _machine_lost_s()
+        self._began_s, self._lost_s = time.monotonic(), self._pulse.lost_s()
 
     @property
     def s(self) -> float:
         """Return the seconds that have passed."""
-        lost_s = self._pulse.lost_s() + _machine_lost_s() - self._lost_s
+        lost_s = self._pulse.lost_s() - self._lost_s
         return max(0.0, self.wall_s - lost_s)
 
     @property
     def wall_s(self) -> float:
         """Return all seconds that have passed, for what may not have come too early."""
         return time.monotonic() - self._began_s
-
-
-def _machine_lost_s() -> float:
-    """Return how long programs of this machine have waited for a processor or a disk.
-
-    `some`, in microseconds: https://docs.kernel.org/accounting/psi.html. Without the file: none.
-    """
-    lost_us = 0
-    for what in ("cpu", "io"):
-        with suppress(OSError):  # a kernel that was built without it
-            some = Path(f"/proc/pressure/{what}").read_text().splitlines()[0]
-            lost_us += int(some.rpartition("total=")[2])
-    return lost_us / 1e6
 
 
 class _Pulse:

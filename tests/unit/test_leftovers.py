@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from demo.processes import wait_until
 from tests.leftovers import processes
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -23,10 +24,14 @@ def test_a_process_is_known_by(tmp_path: Path, way: dict[str, Any]) -> None:
     folder = str(tmp_path)
     given = {name: _filled(value, folder) for name, value in way.items()}
     with subprocess.Popen(**given, start_new_session=True) as process:
-        found = [line.partition(":")[0] for line in processes("a mark of nobody", folder)]
+        # Its words are there a moment after `exec`, and so after Popen has returned.
+        wait_until(lambda: is_found(process.pid, "a mark of nobody", folder), "its being found")
         os.killpg(process.pid, 9)
-    assert f"process {process.pid}" in found
     assert f"process {process.pid}" not in " ".join(processes(folder))
+
+
+def is_found(pid: int, *marks: str) -> bool:
+    return any(line.startswith(f"process {pid}:") for line in processes(*marks))
 
 
 def _filled(value: Any, folder: str) -> Any:
