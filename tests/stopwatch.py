@@ -12,8 +12,8 @@ TICK_S = 0.02
 class Stopwatch:
     """Runs from its making on, but not while this process is stopped.
 
-    What the kernel says of processors and disks that were waited for does not count as stopped: with
-    more workers than processors that is nearly all the time, and no bound could be missed any more.
+    What the kernel tells of waiting for processors and disks is counted all the same: with more
+    workers than processors that is nearly all the time, and no bound could be missed any more.
     """
 
     def __init__(self) -> None:

@@ -62,7 +62,7 @@ class SharedClock:
         self._shown = (told, (asked_s + heard_s) / 2)
         wrong_s = (self._own() - self()).total_seconds()
         if abs(wrong_s) > TOLD_S:
-            log.warning("own clock differs from that of the database seconds=%.1f", wrong_s)
+            log.warning("own clock differs from that of the database seconds=%s", f"{wrong_s:.1f}")
         return True
 
     def step(self, database: Database) -> float:
