@@ -283,7 +283,11 @@ DOORS: dict[str, DoorRule] = {
         ),
         granted=503,
     ),
+    "POST /api/v1/runs/cancel": _operators(
+        lambda thing: Ask(f"/api/v1/runs/cancel?repository_id={thing.repository_id}"), granted=202
+    ),
     "GET /": _operators_page("/"),
+    "GET /trail": _operators_page("/trail?run={run_id}"),
     "GET /nodes": _operators_page("/nodes"),
     "GET /runs/{run_id}": _operators_page("/runs/{run_id}"),
     "GET /setup": _operators_page("/setup"),
@@ -299,6 +303,9 @@ DOORS: dict[str, DoorRule] = {
     },
     "GET /api/v1/runs/{run_id}/stream": DoorRule(
         ask=get("/api/v1/runs/{run_id}/stream"), may=BROWSER, may_own=READERS
+    ),
+    "GET /api/v1/trail": DoorRule(
+        ask=get("/api/v1/trail?run={run_id}"), may=BROWSER, may_own=READERS
     ),
     "POST /api/v1/runs/{run_id}/cancel": DoorRule(
         ask=get("/api/v1/runs/{run_id}/cancel"),

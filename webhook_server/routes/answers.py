@@ -16,6 +16,7 @@ Door = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 BODY_LIMIT_S = 15.0  # slow clients are to be cut off within 20 s; a message takes one
+CONTENT_TOO_LARGE = 413
 _DRAIN_BYTES = 32 << 20  # more than any message may have; who sends on is cut off
 _DRAIN_S = 5.0
 
@@ -55,7 +56,7 @@ class HttpRefusal(Exception):  # noqa: N818 - it is an answer, not a fault
     def headers(self) -> dict[str, str]:
         """Return the headers that belong to the answer."""
         headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
-        if self.status in {408, 413}:
+        if self.status in {408, CONTENT_TOO_LARGE}:
             headers["Connection"] = "close"  # the rest of the body is not wanted
         return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers  # noqa: PLR2004 - RFC 9110, 11.6.1
 
@@ -108,7 +109,9 @@ async def drain(receive: Receive) -> None:
 
 def too_large(limit_bytes: int) -> HttpRefusal:
     """Return the refusal of a body that is too large."""
-    return HttpRefusal(413, f"body: should have at most {limit_bytes} bytes. Send less at a time.")
+    return HttpRefusal(
+        CONTENT_TOO_LARGE, f"body: should have at most {limit_bytes} bytes. Send less at a time."
+    )
 
 
 def check_length(scope: Scope, limit_bytes: int) -> None:

@@ -14,6 +14,7 @@ from cynthus.errors import Transient
 from webhook_server.about import about
 from webhook_server.routes.access import check_host
 from webhook_server.routes.answers import (
+    CONTENT_TOO_LARGE,
     Disconnected,
     Door,
     HttpRefusal,
@@ -98,7 +99,7 @@ class Front:
         except Disconnected:
             visit.status = visit.status or 499  # nobody was left to be answered: nginx's number
         except HttpRefusal as refusal:
-            if refusal.status == 413:  # noqa: PLR2004 - Content Too Large
+            if refusal.status == CONTENT_TOO_LARGE:
                 await drain(receive)
             await visit.refuse(refusal)
         except RunUnreadable as error:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cynthus.errors import Refused, Transient, UserError
 from webhook_server.routes.access import require_operator
-from webhook_server.routes.answers import HttpRefusal, error_body
+from webhook_server.routes.answers import CONTENT_TOO_LARGE, HttpRefusal, drain, error_body
 from webhook_server.routes.bodies import json_answer
 from webhook_server.routes.parts import Parts
 from webhook_server.stores.run_store import RunUnreadable
@@ -53,7 +53,10 @@ def _handle_errors(app: FastAPI, people: PeopleRefusal) -> None:
         return response
 
     async def refusal(request: Request, error: Exception) -> Response:
-        return answer(request, _as_refusal(error))
+        found = _as_refusal(error)
+        if found.status == CONTENT_TOO_LARGE:
+            await drain(request.receive)
+        return answer(request, found)
 
     for kind in (
         HttpRefusal,
