@@ -73,6 +73,7 @@ def test_a_hundred_runs_take_as_many_statements_as_one(db: Database) -> None:
 
     for number in range(100):
         accepted(store, number, 1)
-    event.listen(db._writing, "before_cursor_execute", note)
+    _, writing = db._engines
+    event.listen(writing, "before_cursor_execute", note)
     assert store.cancel_all("ada", NOON) == 100
     assert len(told) == 2
