@@ -75,8 +75,8 @@ class Reconciler:
                 self.busy.begin(self.pool.submit(self._pass, claim))
             if not claims:  # another replica was faster
                 return self._until(self.runs.upcoming(1, self.now()))
-            if len(claims) >= due:  # nothing that was due is left
-                return self._until(moments[due:])
+            if len(claims) >= due and self.busy.free() == free - len(claims):
+                return self._until(moments[due:])  # all that was due is under way
         return self.idle_s
 
     def drain(self, timeout_s: float) -> bool:
