@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.simulation.batch import Batch, in_processes, lived, mode_of, report
 from tests.simulation.ended import Ended
 from tests.simulation.oracles import violations
+from tests.simulation.page import write
 from tests.simulation.scenario import Mode, drawn
 from tests.simulation.shrink import shrunk
 
@@ -23,6 +24,9 @@ ALL_MARKS_FROM = 10_000  # histories: with as many, a mark that is never reached
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; 0: nothing was violated."""
     told = _parser().parse_args(arguments)
+    if told.write is not None:
+        write(told.write, RESULTS)
+        return 0
     mode = Mode(told.mode) if told.mode else None
     if told.seed is not None:
         return _replay(told.seed, mode_of(told.seed, mode), tuple(told.off), told.shrink)
@@ -38,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="replay this one with its log")
     parser.add_argument("--off", nargs="*", default=[], help="faults to leave out of it")
     parser.add_argument("--shrink", action="store_true", help="make it short first")
+    parser.add_argument("--write", type=Path, help="fill this page from the newest batch instead")
     return parser
 
 
