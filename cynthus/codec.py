@@ -1,4 +1,8 @@
-"""Turn frozen dataclasses into JSON values, or JSON values into dataclasses."""
+"""Turn frozen dataclasses into JSON values, or JSON values into dataclasses.
+
+What a class needs is looked up once: a pass reads and writes a run's whole record, a heartbeat
+its instance's, and reading type hints costs more than reading what they describe.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -15,25 +19,63 @@ from typing import Any, TypeVar, Union
 from cynthus.errors import UserError
 
 T = TypeVar("T")
+Reader = Callable[[Any], Any]  # of one kind of JSON value; raises `_Wrong`
+
+
+class _Wrong(Exception):  # noqa: N818 - read as what happened
+    """A value is not what it should be; the way to it is added on the way out."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.steps: list[str] = []  # the innermost first: a member's name, or "/" and an index
+
+    def at(self, step: str) -> None:
+        """Note one step of the way."""
+        self.steps.append(step)
+
+    def told(self, where: str) -> UserError:
+        """Return what is said of a message that is found at `where`."""
+        for step in reversed(self.steps):
+            where = f"{where}/{step}" if where and not step.startswith("/") else f"{where}{step}"
+        return UserError(f"{where or 'message'}: {self}")
+
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def encode(value: Any) -> Any:
     """Return `value` as JSON: moments as ISO 8601 UTC, durations as seconds, decimals as text."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(item) for item in value]
-    return value
+    kind: Any = type(value)
+    writer = _writer(kind)
+    return value if writer is None else writer(value)
+
+
+@functools.cache
+def _writer(kind: type) -> Callable[[Any], Any] | None:
+    """Return what writes values of exactly this class; None: they are JSON as they are."""
+    if dataclasses.is_dataclass(kind):
+        names = tuple(f.name for f in dataclasses.fields(kind))
+        return lambda value: {name: encode(getattr(value, name)) for name in names}
+    return next((write for base, write in _WRITERS if issubclass(kind, base)), None)
+
+
+def _moment_text(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+#: By class; the first that fits.
+_WRITERS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (Enum, lambda value: value.value),
+    (datetime, _moment_text),
+    (timedelta, timedelta.total_seconds),
+    (Decimal, lambda value: format(value, "f")),
+    (Mapping, lambda value: {str(key): encode(item) for key, item in value.items()}),
+    (list, lambda value: [encode(item) for item in value]),
+    (tuple, lambda value: [encode(item) for item in value]),
+)
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def decode(kind: type[T], value: Any, where: str = "") -> T:
@@ -41,145 +83,215 @@ def decode(kind: type[T], value: Any, where: str = "") -> T:
 
     Raises: UserError, naming the member, what it should be and the type that was found.
     """
-    return typing.cast("T", _decode(kind, value, where))
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    if kind in {Any, object}:
-        return value
-    if kind in _SCALARS:
-        return _SCALARS[kind](value, where)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return _enum(kind, value, where)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _record(kind, value, where)
-    return _generic(kind, value, where)
-
-
-def _generic(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (Union, types.UnionType):
-        return _union(arguments, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _wrong(where, "a list", value)
-        if len(arguments) == 2 and arguments[1] is Ellipsis:  # noqa: PLR2004 - tuple[X, ...]
-            return tuple(
-                _decode(arguments[0], item, f"{where}/{i}") for i, item in enumerate(value)
-            )
-        if len(arguments) != len(value):
-            raise _wrong(where, f"a list of {len(arguments)}", value)
-        pairs = zip(arguments, value, strict=True)
-        return tuple(_decode(a, item, f"{where}/{i}") for i, (a, item) in enumerate(pairs))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, dict):
-            raise _wrong(where, "an object", value)
-        return {key: _decode(arguments[1], item, f"{where}/{key}") for key, item in value.items()}
-    if origin is typing.Literal and value in arguments:
-        return value
-    raise _wrong(where, str(kind), value)
-
-
-def _union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in arguments:
-        return None
-    fault: UserError | None = None
-    for argument in arguments:
-        if argument is type(None):
-            continue
-        try:
-            return _decode(argument, value, where)
-        except UserError as error:
-            fault = fault or error
-    raise fault or _wrong(where, "nothing", value)
-
-
-def _record(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise _wrong(where, "an object", value)
-    members: dict[str, Any] = {}
-    for name, hint, required in _members(kind):
-        if name in value:
-            members[name] = _decode(hint, value[name], f"{where}/{name}" if where else name)
-        elif required:
-            raise UserError(f"{where or 'message'}: should have the member `{name}`. Add it.")
     try:
-        return kind(**members)
-    except ValueError as error:
-        raise UserError(f"{where or 'message'}: {error}") from error
+        return typing.cast("T", _reader(kind)(value))
+    except _Wrong as fault:
+        raise fault.told(where) from fault.__cause__
+
+
+def _reader(kind: Any) -> Reader:
+    """Return what reads a kind."""
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    if isinstance(kind, type) and (issubclass(kind, Enum) or dataclasses.is_dataclass(kind)):
+        return _class_reader(kind)
+    return _generic(kind)
 
 
 @functools.cache
-def _members(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
+def _class_reader(kind: type) -> Reader:
+    # Classes only: unions that differ in their order are equal, and are not read alike.
+    if issubclass(kind, Enum):
+        return functools.partial(_enum, kind)
+    return functools.partial(_record, kind)
+
+
+def _generic(kind: Any) -> Reader:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _union(arguments)
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:  # noqa: PLR2004 - tuple[X, ...]
+            return functools.partial(_items, _reader(arguments[0]))
+        return functools.partial(_places, tuple(_reader(argument) for argument in arguments))
+    if origin is not None and issubclass(origin, Mapping):
+        return functools.partial(_mapping, _reader(arguments[1]))
+    if origin is typing.Literal:
+        return functools.partial(_literal, kind)
+    return functools.partial(_nothing, kind)
+
+
+def _items(reader: Reader, value: Any) -> Any:
+    if not isinstance(value, list):
+        raise _wrong("a list", value)
+    found = []
+    for item in value:
+        try:
+            found.append(reader(item))
+        except _Wrong as fault:
+            fault.at(f"/{len(found)}")
+            raise
+    return tuple(found)
+
+
+def _places(readers: tuple[Reader, ...], value: Any) -> Any:
+    if not isinstance(value, list):
+        raise _wrong("a list", value)
+    if len(readers) != len(value):
+        raise _wrong(f"a list of {len(readers)}", value)
+    found = []
+    for reader, item in zip(readers, value, strict=True):
+        try:
+            found.append(reader(item))
+        except _Wrong as fault:
+            fault.at(f"/{len(found)}")
+            raise
+    return tuple(found)
+
+
+def _mapping(reader: Reader, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong("an object", value)
+    found = {}
+    for key, item in value.items():
+        try:
+            found[key] = reader(item)
+        except _Wrong as fault:
+            fault.at(f"/{key}")
+            raise
+    return found
+
+
+def _literal(kind: Any, value: Any) -> Any:
+    if value in typing.get_args(kind):
+        return value
+    raise _wrong(str(kind), value)
+
+
+def _nothing(kind: Any, value: Any) -> Any:
+    raise _wrong(str(kind), value)
+
+
+def _union(arguments: tuple[Any, ...]) -> Reader:
+    readers = tuple(_reader(one) for one in arguments if one is not type(None))
+    may_be_none = len(readers) < len(arguments)
+    if may_be_none and len(readers) == 1:
+        return functools.partial(_optional, readers[0])
+    return functools.partial(_one_of, readers, may_be_none)
+
+
+def _optional(reader: Reader, value: Any) -> Any:
+    return None if value is None else reader(value)
+
+
+def _one_of(readers: tuple[Reader, ...], may_be_none: bool, value: Any) -> Any:
+    if may_be_none and value is None:
+        return None
+    faults: list[_Wrong | UserError] = []
+    for reader in readers:
+        try:
+            return reader(value)
+        except (_Wrong, UserError) as fault:
+            faults.append(fault)
+    raise faults[0]
+
+
+def _record(kind: Any, value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong("an object", value)
+    members: dict[str, Any] = {}
+    for name, reader, required in _members(kind):
+        if name in value:
+            try:
+                members[name] = reader(value[name])
+            except _Wrong as fault:
+                fault.at(name)
+                raise
+        elif required:
+            raise _Wrong(f"should have the member `{name}`. Add it.")
+    try:
+        return kind(**members)
+    except ValueError as error:
+        raise _Wrong(str(error)) from error
+
+
+@functools.cache
+def _members(kind: Any) -> tuple[tuple[str, Reader, bool], ...]:
     hints = typing.get_type_hints(kind)
     nothing = dataclasses.MISSING
     return tuple(
-        (f.name, hints[f.name], f.default is nothing and f.default_factory is nothing)
+        (f.name, _reader(hints[f.name]), f.default is nothing and f.default_factory is nothing)
         for f in dataclasses.fields(kind)
         if f.init
     )
 
 
-def _enum(kind: type[Enum], value: Any, where: str) -> Enum:
+def _enum(kind: type[Enum], value: Any) -> Enum:
     try:
         return kind(value)
     except ValueError:
         words = ", ".join(str(item.value) for item in kind)
-        raise _wrong(where, f"one of {words}", value) from None
+        raise _wrong(f"one of {words}", value) from None
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    raise _wrong(where, "text", value)
+    raise _wrong("text", value)
 
 
-def _whole(value: Any, where: str) -> int:
+def _whole(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise _wrong(where, "a whole number", value)
+    raise _wrong("a whole number", value)
 
 
-def _number(value: Any, where: str) -> float:
+def _number(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    raise _wrong(where, "a number", value)
+    raise _wrong("a number", value)
 
 
-def _truth(value: Any, where: str) -> bool:
+def _truth(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    raise _wrong(where, "true or false", value)
+    raise _wrong("true or false", value)
 
 
-def _moment(value: Any, where: str) -> datetime:
+def _moment(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise _wrong(where, "a moment such as 2026-01-31T12:00:00Z", value) from None
+        raise _wrong("a moment such as 2026-01-31T12:00:00Z", value) from None
     if moment.tzinfo is None:
-        raise _wrong(where, "a moment with its time zone", value)
+        raise _wrong("a moment with its time zone", value)
     return moment.astimezone(UTC)
 
 
-def _duration(value: Any, where: str) -> timedelta:
+def _duration(value: Any) -> timedelta:
     try:
-        return timedelta(seconds=_number(value, where))
+        return timedelta(seconds=_number(value))
     except (OverflowError, ValueError):
-        raise _wrong(where, "seconds", value) from None
+        raise _wrong("seconds", value) from None
 
 
-def _decimal(value: Any, where: str) -> Decimal:
+def _decimal(value: Any) -> Decimal:
     try:
         found = Decimal(value if isinstance(value, (str, int)) else str(value))
     except InvalidOperation:
-        raise _wrong(where, "a decimal number", value) from None
+        raise _wrong("a decimal number", value) from None
     if not found.is_finite():
-        raise _wrong(where, "a finite number", value)
+        raise _wrong("a finite number", value)
     return found
 
 
-_SCALARS: Mapping[Any, Any] = {
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_SCALARS: Mapping[Any, Reader] = {
+    Any: _as_it_is,
+    object: _as_it_is,
     str: _text,
     int: _whole,
     float: _number,
@@ -190,6 +302,6 @@ _SCALARS: Mapping[Any, Any] = {
 }
 
 
-def _wrong(where: str, wanted: str, found: Any) -> UserError:
+def _wrong(wanted: str, found: Any) -> _Wrong:
     # The type is named and never the value: messages may carry secrets.
-    return UserError(f"{where or 'message'}: should be {wanted}, found {type(found).__name__}.")
+    return _Wrong(f"should be {wanted}, found {type(found).__name__}.")

@@ -65,26 +65,29 @@ class Reconciler:
         A pass that ends rings "runs", so that the loop looks again at once.
         """
         while free := self.busy.free():
-            wait_s = self._until_next()
-            if wait_s > 0:  # looked at first: an idle server writes nothing
-                return wait_s
+            now = self.now()
+            moments = self.runs.upcoming(free + 1, now)  # one more than is claimed: the next one
+            due = sum(moment <= now for moment in moments)
+            if not due:  # looked at first: an idle server writes nothing
+                return self._until(moments)
             claims = self.runs.claim(limit=free, lease=LEASE, now=self.now())
             for claim in claims:
                 self.busy.begin(self.pool.submit(self._pass, claim))
             if not claims:  # another replica was faster
-                return self._until_next()
+                return self._until(self.runs.upcoming(1, self.now()))
+            if len(claims) >= due and self.busy.free() == free - len(claims):
+                return self._until(moments[due:])  # all that was due is under way
         return self.idle_s
 
     def drain(self, timeout_s: float) -> bool:
         """Wait for the passes under way; False: they take longer."""
         return self.busy.drain(timeout_s)
 
-    def _until_next(self) -> float:
-        now = self.now()
-        due_at = self.runs.next_due(now)
-        if due_at is None:
+    def _until(self, moments: Sequence[datetime]) -> float:
+        """Return the seconds until the soonest of these moments, `idle_s` at most."""
+        if not moments:
             return self.idle_s
-        return min(self.idle_s, max(0.0, (due_at - now).total_seconds()))
+        return min(self.idle_s, max(0.0, (moments[0] - self.now()).total_seconds()))
 
     def _pass(self, claim: Claim) -> None:
         with _about(claim.run), timed(metrics.PASS_SECONDS), span("pass"):

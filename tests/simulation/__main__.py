@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.simulation.batch import Batch, in_processes, lived, mode_of, report
 from tests.simulation.ended import Ended
 from tests.simulation.oracles import violations
+from tests.simulation.page import write
 from tests.simulation.scenario import Mode, drawn
 from tests.simulation.shrink import shrunk
 
@@ -23,6 +24,9 @@ ALL_MARKS_FROM = 10_000  # histories: with as many, a mark that is never reached
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; 0: nothing was violated."""
     told = _parser().parse_args(arguments)
+    if told.write is not None:
+        write(told.write, RESULTS)
+        return 0
     mode = Mode(told.mode) if told.mode else None
     if told.seed is not None:
         return _replay(told.seed, mode_of(told.seed, mode), tuple(told.off), told.shrink)
@@ -38,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="replay this one with its log")
     parser.add_argument("--off", nargs="*", default=[], help="faults to leave out of it")
     parser.add_argument("--shrink", action="store_true", help="make it short first")
+    parser.add_argument("--write", type=Path, help="fill this page from the newest batch instead")
     return parser
 
 
@@ -46,24 +51,29 @@ def _batch(number: int, first: int, mode: Mode | None, workers: int) -> int:
     for part, seconds in in_processes(range(first, first + number), mode, workers):
         batch.add(part)
         cpu_s += seconds
+        _keep(batch, cpu_s)  # a batch of hours that is cut short has proven what it has lived
         print(f"\r{batch.histories} histories, {len(batch.violations)} violations", end="")
     wall_s = time.monotonic() - began
     per_minute = batch.histories / cpu_s * 60
     print(f"\n{per_minute:.0f} histories a minute and core, {wall_s:.0f} s on {workers} workers")
     report(batch, print)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    is_short = number < ALL_MARKS_FROM or mode is not None
+    return int(bool(batch.violations) or bool(batch.missed and not is_short))
+
+
+def _keep(batch: Batch, cpu_s: float) -> None:
+    """Write what a batch was so far."""
     results = {
         "histories": batch.histories,
         "calls": batch.calls,
-        "per_minute_and_core": round(per_minute),
+        "per_minute_and_core": round(batch.histories / cpu_s * 60),
         "faults": dict(batch.faults),
         "marks": dict(batch.marks),
         "missed": batch.missed,
         "violations": [[seed, mode, asdict(one)] for seed, mode, one in batch.violations],
     }
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
-    is_short = number < ALL_MARKS_FROM or mode is not None
-    return int(bool(batch.violations) or bool(batch.missed and not is_short))
 
 
 def _replay(seed: int, mode: Mode, off: tuple[str, ...], is_shrunk: bool) -> int:

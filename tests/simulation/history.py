@@ -58,6 +58,7 @@ class History:
         self.replicas: dict[str, Replica] = {}
         self.is_over = False
         self.is_dead = False  # the control plane is, for ever
+        self._damaged: list[tuple[str, str]] = []  # what rows said before: body, run
         self._starts = 0
         store.begin(self.scheduler, self.fates)
         self.scheduler.on_crash = self._crashed
@@ -119,6 +120,8 @@ class History:
             self._later(scenario.heals_at, self._heal)
         if scenario.dies_at is not None:
             self._later(scenario.dies_at, self._die)
+        if scenario.poison_at is not None:
+            self._later(scenario.poison_at, self._poison)
         if scenario.stray:
             self._later(
                 self.chance.random() * 60, lambda: self.clouds[0].bear("stray", "here", 3600.0)
@@ -189,7 +192,16 @@ class History:
         for replica in self._alive():
             self.scheduler.crash(replica.program)
 
+    def _poison(self) -> None:
+        """Damage a row that every pass over a run reads: no pass over it can succeed."""
+        first = self.scenario.wanted[0].id
+        image = "WHERE run_id = ? AND kind = 'image'"
+        self._damaged = self.store.rows(f"SELECT body, run_id FROM wishes {image}", first)
+        self.store.rows(f"UPDATE wishes SET body = '0' {image}", first)
+
     def _heal(self) -> None:
+        for row in self._damaged:
+            self.store.rows("UPDATE wishes SET body = ? WHERE run_id = ? AND kind = 'image'", *row)
         for cloud in self.clouds:
             cloud.healed = True
         self.record.fact(self.scheduler.now, "world.healed", "")

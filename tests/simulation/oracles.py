@@ -329,9 +329,10 @@ def nothing_unexpected(ended: Ended) -> Iterator[Violation]:
     """The server logs no exception but of what was not to be had."""
     for fault in ended.faults:
         yield Violation(invariant="I0", text=f"the simulation's own fault: {fault!r}")
+    expected = _EXPECTED if ended.scenario.poison_at is None else _EXPECTED | _OF_POISON
     for at, template, words in ended.record.said:
         name = words.rpartition(" ")[2]
-        is_fault = template in _GUARDED_BY and name not in _EXPECTED
+        is_fault = template in _GUARDED_BY and name not in expected
         if is_fault:
             yield Violation(invariant="I0", text=f"{template} {words} at {at:.1f}")
 
@@ -348,6 +349,7 @@ _GUARDED_BY = frozenset(
     }
 )
 _EXPECTED = frozenset({"DatabaseUnavailable"})
+_OF_POISON = frozenset({"UserError"})  # what reading a damaged row raises
 
 ORACLES: tuple[Oracle, ...] = (
     nothing_unexpected,

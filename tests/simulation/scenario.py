@@ -80,6 +80,7 @@ class Scenario:
     exits: tuple[int, ...] = (0, 0, 0, 3)  # what commands end with
     works_s: tuple[float, ...] = (3.0, 15.0, 60.0)  # how long commands take
     stray: bool = False  # something wears our mark that nobody ordered
+    poison_at: float | None = None  # a row of the first run is damaged from then to the healing
 
     @property
     def warm(self) -> bool:
@@ -124,6 +125,7 @@ def drawn(seed: int, mode: Mode = Mode.LIVENESS, off: Collection[str] = ()) -> S
         repeats=on(0.3, "repeat", 0.3),
         idle_s=chance.choice([5.0, 30.0, 60.0, 60.0]),
         stray=bool(on(0.1, "stray", 1.0)),
+        poison_at=on(0.05, "poison", chance.random() * 60) or None,
     )
 
 

@@ -12,7 +12,7 @@ from tests.simulation.scenario import Scenario, drawn
 
 #: What may be switched off, the largest first.
 SWITCHES = (
-    *("far", "gang", "warm", "budget", "cancel", "stray", "death"),
+    *("far", "gang", "warm", "budget", "cancel", "stray", "death", "poison"),
     *("clock", "pause", "kill", "cut", "repeat", "full", "hide", "take", "reboot"),
     *("agent.beat", "agent.enrol", "agent.next"),
     *("db.read", "db.write"),

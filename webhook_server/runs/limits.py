@@ -72,8 +72,10 @@ def effective(run: Run, spec: Spec, policy: Policy, *, capped: bool = True) -> S
     if capped and run.approval is not None:
         cap = run.approval.cap_usd
         most = cap if most is None else min(most, cap)
-    need = replace(need, max_duration=need.max_duration + extended_by(run), max_cost_usd=most)
-    return allowed(replace(spec, resources=need), policy)
+    if most != need.max_cost_usd or run.extensions:
+        longer = need.max_duration + extended_by(run)
+        spec = replace(spec, resources=replace(need, max_duration=longer, max_cost_usd=most))
+    return allowed(spec, policy)
 
 
 def extended_by(run: Run) -> timedelta:

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cynthus.codec import decode, encode
 from cynthus.wire import AgentState, EventKind, Facts, Heartbeat, Rendezvous
@@ -75,18 +75,16 @@ class InstanceStore:
 
     def rows(self, names: Collection[str]) -> list[InstanceRow]:
         """Return all that is known of those of these instances that we ordered."""
-        query = select(instances).where(instances.c.name.in_(list(names)))
         with self._db.read() as connection:
-            return [_instance(row) for row in connection.execute(query)]
+            found = connection.execute(_BY_NAMES, {"names": list(names)})
+            return [_instance(row) for row in found]
 
     def record_create(self, name: str, seen: CreateSeen) -> None:
         """Note how a create was answered and wake the run. Safe to repeat."""
         by = authority()
 
         def values(connection: Connection) -> Mapping[str, Any]:
-            columns = (instances.c.create_seen, instances.c.run_id, instances.c.repository_id)
-            query = select(*columns).where(instances.c.name == name)
-            row = connection.execute(query.with_for_update()).one()
+            row = connection.execute(_CREATE_SEEN, {"of_name": name}).one()
             if row.create_seen != (told := clean(encode(seen))):
                 deed = deeds.created(row.repository_id, row.run_id, name, seen)
                 trail_store.add(connection, by, [deed], seen.at)
@@ -103,9 +101,7 @@ class InstanceStore:
         by = authority()
 
         def values(connection: Connection) -> Mapping[str, Any]:
-            columns = (instances.c.provider_seen, instances.c.run_id, instances.c.repository_id)
-            query = select(*columns).where(instances.c.name == name)
-            row = connection.execute(query.with_for_update()).one()
+            row = connection.execute(_PROVIDER_SEEN, {"of_name": name}).one()
             told = row.provider_seen
             before = decode(ProviderSeen, told) if told else seen
             known = before if told else None
@@ -121,9 +117,8 @@ class InstanceStore:
         self, name: str, told: Callable[[Connection], Mapping[str, Any]], now: datetime
     ) -> None:
         def work(connection: Connection) -> None:
-            values = told(connection)
-            statement = update(instances).where(instances.c.name == name).values(**values)
-            run_id = connection.execute(statement.returning(instances.c.run_id)).scalar_one()
+            values = {"of_name": name, **told(connection)}
+            run_id = connection.execute(_RECORD, values).scalar_one()
             wake(connection, run_id, now)
 
         self._db.write(work)
@@ -153,12 +148,8 @@ class InstanceStore:
 
     def close(self, name: str, now: datetime) -> None:
         """Refuse from here on whatever the instance's agent sends. Safe to repeat."""
-        statement = (
-            update(instances)
-            .where(instances.c.name == name, instances.c.closed_at.is_(None))
-            .values(closed_at=now)
-        )
-        self._db.write(lambda connection: connection.execute(statement).rowcount)
+        values = {"of_name": name, "closed_at": now}
+        self._db.write(lambda connection: connection.execute(_CLOSE, values).rowcount)
 
     def note_swept(self, provider: str, name: str, now: datetime) -> None:
         """Keep in the trail that something unknown is about to be deleted; each call is a deed."""
@@ -169,11 +160,8 @@ class InstanceStore:
 
     def unfinished(self, provider: str) -> list[str]:
         """Return the names of the provider's instances whose attempts are not closed."""
-        query = select(instances.c.name).where(
-            instances.c.provider == provider, instances.c.closed_at.is_(None)
-        )
         with self._db.read() as connection:
-            return list(connection.execute(query).scalars())
+            return list(connection.execute(_UNFINISHED, {"of_provider": provider}).scalars())
 
     # ── the agent's door ───────────────────────────────────────────────────────────────────────
 
@@ -183,9 +171,7 @@ class InstanceStore:
         """Bind the instance to the one agent with this nonce and wake the run. Safe to repeat."""
 
         def work(connection: Connection) -> Enrolling:
-            row = connection.execute(
-                select(instances).where(instances.c.name == name).with_for_update()
-            ).one_or_none()
+            row = connection.execute(_ENROLLING, {"of_name": name}).one_or_none()
             answer = _enrolling(row, nonce)
             if row is not None and answer is Enrolling.OK:
                 first = AgentSeen(
@@ -195,18 +181,16 @@ class InstanceStore:
                     engine=clean_text(facts.engine),
                     address=facts.address and clean_text(facts.address),
                 )
-                connection.execute(
-                    update(instances)
-                    .where(instances.c.name == name)
-                    .values(
-                        nonce=nonce,
-                        token_sha256=token_sha256,
-                        enrolled_at=now,
-                        heartbeat_at=now,
-                        agent=agent_json(first),
-                        facts=clean(encode(facts)),
-                    )
-                )
+                values = {
+                    "of_name": name,
+                    "nonce": nonce,
+                    "token_sha256": token_sha256,
+                    "enrolled_at": now,
+                    "heartbeat_at": now,
+                    "agent": agent_json(first),
+                    "facts": clean(encode(facts)),
+                }
+                connection.execute(_CHANGE, values)
                 _add_marks(connection, row, facts, now)
                 wake(connection, row.run_id, now)
             return answer
@@ -215,9 +199,8 @@ class InstanceStore:
 
     def by_token(self, token_sha256: str) -> InstanceRow | None:
         """Return the instance whose agent holds this token."""
-        query = select(instances).where(instances.c.token_sha256 == token_sha256)
         with self._db.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_BY_TOKEN, {"of_token": token_sha256}).one_or_none()
         return None if row is None else _instance(row)
 
     def heartbeat(
@@ -238,9 +221,9 @@ class InstanceStore:
 
 def add(connection: Connection, row: Mapping[str, Any], before: str | None) -> None:
     """Insert a new attempt's instance; the feed's counts go on from the attempt `before`."""
-    query = select(instances.c.counts).where(instances.c.name == before)
-    counts = connection.execute(query).scalar_one_or_none() if before else None
-    connection.execute(insert(instances).values(counts=counts or {}, **row))
+    told = connection.execute(_COUNTS, {"of_name": before}) if before else None
+    counts = told.scalar_one_or_none() if told else None
+    connection.execute(_INSERT, {"counts": counts or {}, **row})
 
 
 def _add_marks(
@@ -259,8 +242,28 @@ def _add_marks(
         }
         for name, at in [*marks[:_MARKS], ("enrolled", now)]
     ]
-    connection.execute(insert(events), values)
+    connection.execute(_INSERT_EVENTS, values)
 
+
+# ── statements: built once, which costs more than carrying them out ─────────────────────────────
+
+_IS = instances.c.name == bindparam("of_name")
+_BY_NAMES = select(instances).where(instances.c.name.in_(bindparam("names", expanding=True)))
+_BY_TOKEN = select(instances).where(instances.c.token_sha256 == bindparam("of_token"))
+_ENROLLING = select(instances).where(_IS).with_for_update()
+_WHOSE = (instances.c.run_id, instances.c.repository_id)
+_CREATE_SEEN = select(instances.c.create_seen, *_WHOSE).where(_IS).with_for_update()
+_PROVIDER_SEEN = select(instances.c.provider_seen, *_WHOSE).where(_IS).with_for_update()
+_COUNTS = select(instances.c.counts).where(_IS)
+_UNFINISHED = select(instances.c.name).where(
+    instances.c.provider == bindparam("of_provider"), instances.c.closed_at.is_(None)
+)
+#: What follows is completed by the columns that its values name.
+_CHANGE = update(instances).where(_IS)
+_RECORD = _CHANGE.returning(instances.c.run_id)
+_CLOSE = _CHANGE.where(instances.c.closed_at.is_(None))
+_INSERT = insert(instances)
+_INSERT_EVENTS = insert(events)
 
 _MARKS = 20  # a boot has four or five
 _MARK_LIMIT = 64

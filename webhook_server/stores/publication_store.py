@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, case, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, func, or_, select, update
 
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
@@ -146,11 +146,9 @@ class PublicationStore:
 
     def get(self, subject: str, kind: PublicationKind) -> Publication | None:
         """Return what is shown of a subject."""
-        query = select(publications).where(
-            publications.c.subject == subject, publications.c.kind == kind.value
-        )
+        which = {"of_subject": subject, "of_kind": kind.value}
         with self._db.read() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(_GET, which).one_or_none()
         return None if row is None else _publication(row, row.lock_token)
 
     def release_seen(self, run_id: str) -> ReleaseSeen | None:
@@ -372,21 +370,31 @@ def wake_shown(connection: Connection, run_id: str, now: datetime) -> None:
 #: Made once: the run's later steps change nothing of them.
 _ONCE = frozenset({PublicationKind.RELEASE, PublicationKind.BUILD})
 
+# Built once: each change of a run asks for these.
+_WHICH = (
+    publications.c.subject == bindparam("of_subject"),
+    publications.c.kind == bindparam("of_kind"),
+)
+_GET = select(publications).where(*_WHICH)
+_CHANGED = (
+    update(publications)
+    .where(*_WHICH)
+    .values(due_at=bindparam("due_at"), news=publications.c.news + 1)
+)
+
 
 def _due(connection: Connection, run: Run, kind: PublicationKind, now: datetime) -> None:
+    which = {"of_subject": run.id, "of_kind": kind.value}
+    # Changed first, since all but a run's first change find it there.
+    if kind not in _ONCE and connection.execute(_CHANGED, which | {"due_at": now}).rowcount:
+        return
     values = {
         "subject": run.id,
         "kind": kind.value,
         "repository_id": run.key.repository_id,
         "due_at": now,
     }
-    if insert_once(connection, publications, values) or kind in _ONCE:
-        return
-    connection.execute(
-        update(publications)
-        .where(publications.c.subject == run.id, publications.c.kind == kind.value)
-        .values(due_at=now, news=publications.c.news + 1)
-    )
+    insert_once(connection, publications, values)
 
 
 def _is(publication: Publication) -> Any:

@@ -7,7 +7,7 @@ the interpreter, which the writer's thread and the doors share.
 from __future__ import annotations
 
 import functools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -103,10 +103,16 @@ def due(clock: LeaseClock | None) -> Select[Any]:
 
 
 @functools.cache
-def next_due(clock: LeaseClock | None) -> Select[Any]:
-    """Return what finds the moment when the next unclaimed run is due; may need `now`."""
-    return select(func.min(runs.c.look_again_at)).where(
-        runs.c.look_again_at.is_not(None), unlocked(bound_lease_clock(clock))
+def upcoming(clock: LeaseClock | None) -> Select[datetime]:
+    """Return what finds when unclaimed runs are due, soonest first; needs `most`, may need `now`.
+
+    One look tells how many are due and, if not all of them are, when the next one is.
+    """
+    return (
+        select(runs.c.look_again_at)
+        .where(runs.c.look_again_at.is_not(None), unlocked(bound_lease_clock(clock)))
+        .order_by(runs.c.look_again_at)
+        .limit(bindparam("most", type_=Integer()))
     )
 
 

@@ -519,10 +519,14 @@ class RunStore:
 
     def next_due(self, now: datetime) -> datetime | None:
         """Return when the next unclaimed run is due."""
+        return next(iter(self.upcoming(1, now)), None)
+
+    def upcoming(self, most: int, now: datetime) -> builtins.list[datetime]:
+        """Return when the next unclaimed runs are due, soonest first, at most so many."""
         with self._db.read() as connection:
-            query = statements.next_due(own_clock(connection))
-            found: datetime | None = connection.execute(query, {"now": now}).scalar_one()
-        return found
+            query = statements.upcoming(own_clock(connection))
+            values = {"now": now, "most": most}
+            return builtins.list(connection.execute(query, values).scalars())
 
     def save(self, claim: Claim, decision: Decision, now: datetime) -> bool:
         """Store the decision if the claim still holds, and end the claim. One transaction.

@@ -7,13 +7,15 @@ that nobody sets, so that a jump of the system's time changes nothing.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from webhook_server.stores.database import Database, own_clock
+from webhook_server.stores.engines import LeaseClock
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,11 @@ AGAIN_S = 5.0  # after a look that failed or took too long
 LONGEST_LOOK_S = 4.0
 _FIRST_TRIES = 5  # a server under load; then its own clock has to do until the next look
 TOLD_S = 5.0  # a clock of this machine that is so wrong is worth a line in the log
+
+
+@functools.cache
+def _now(clock: LeaseClock) -> Select[datetime]:
+    return select(clock.now())
 
 
 class SharedClock:
@@ -51,11 +58,7 @@ class SharedClock:
         asked_s = self._elapsed_s()
         with database.read() as connection:
             clock = own_clock(connection)
-            told = (
-                self._own()
-                if clock is None
-                else connection.execute(select(clock.now())).scalar_one()
-            )
+            told = self._own() if clock is None else connection.execute(_now(clock)).scalar_one()
             heard_s = self._elapsed_s()
         if heard_s - asked_s > LONGEST_LOOK_S:
             return False

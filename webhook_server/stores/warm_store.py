@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Update,
+    bindparam,
+    or_,
+    select,
+    update,
+)
 
 from cynthus.codec import decode, encode
 from webhook_server.acting import authority
@@ -19,6 +29,20 @@ from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.tables import kept_instances as table
 
+# Built once: all but the first are carried out whether anything is kept or not.
+_OF = select(table).where(table.c.kept_by == bindparam("of_name"))
+_HEAR = update(table).where(table.c.kept_by == bindparam("of_name"), table.c.ended_at.is_(None))
+_WAITING = select(table).where(
+    table.c.repository_id == bindparam("of_repository"), table.c.ended_at.is_(None)
+)
+_UNFINISHED = select(table).where(table.c.gone_at.is_(None), table.c.taken_by.is_(None))
+_USERS = (
+    select(table)
+    .where(table.c.machine.in_(bindparam("machines", expanding=True)), table.c.gone_at.is_(None))
+    .order_by(table.c.since)
+)
+_NONE: Mapping[str, Any] = {}
+
 _LISTED = 200  # newest first; a fleet that keeps more is looked at in the cloud's own console
 
 
@@ -30,11 +54,11 @@ class WarmStore:
 
     def waiting(self, repository_id: int) -> tuple[Kept, ...]:
         """Return what waits for runs of this repository, and for no other's."""
-        return self._all(table.c.repository_id == repository_id, table.c.ended_at.is_(None))
+        return self._all(_WAITING, {"of_repository": repository_id})
 
     def unfinished(self) -> tuple[Kept, ...]:
         """Return everything that waits or is being given back."""
-        return self._all(table.c.gone_at.is_(None), table.c.taken_by.is_(None))
+        return self._all(_UNFINISHED)
 
     def newest(self) -> tuple[Kept, ...]:
         """Return the newest of all, those that are gone included."""
@@ -44,7 +68,7 @@ class WarmStore:
 
     def of(self, kept_by: str) -> Kept | None:
         """Return what was kept of an attempt's instance."""
-        found = self._all(table.c.kept_by == kept_by)
+        found = self._all(_OF, {"of_name": kept_by})
         return found[0] if found else None
 
     def users(self, machines: Iterable[str]) -> dict[str, str]:
@@ -53,23 +77,13 @@ class WarmStore:
         A machine that waits has the name under which it worked before; one that was taken that
         under which it works now. One that is gone is not among them.
         """
-        query = (
-            select(table)
-            .where(table.c.machine.in_(list(machines)), table.c.gone_at.is_(None))
-            .order_by(table.c.since)
-        )
-        with self._db.read() as connection:
-            rows = [_kept(row) for row in connection.execute(query)]
+        rows = self._all(_USERS, {"machines": list(machines)})
         return {row.machine: row.taken_by or row.kept_by for row in rows}
 
     def hear(self, kept_by: str, now: datetime) -> None:
         """Note that the agent asked for work. Safe to repeat."""
-        statement = (
-            update(table)
-            .where(table.c.kept_by == kept_by, table.c.ended_at.is_(None))
-            .values(heard_at=now)
-        )
-        self._db.write(lambda connection: connection.execute(statement))
+        values = {"of_name": kept_by, "heard_at": now}
+        self._db.write(lambda connection: connection.execute(_HEAR, values))
 
     def end(self, one: Kept, now: datetime) -> bool:
         """Let nobody take it any more; False: somebody has. Safe to repeat."""
@@ -120,9 +134,9 @@ class WarmStore:
         )
         self._db.write(lambda connection: connection.execute(statement))
 
-    def _all(self, *conditions: ColumnElement[bool]) -> tuple[Kept, ...]:
+    def _all(self, query: Select[Any], values: Mapping[str, Any] = _NONE) -> tuple[Kept, ...]:
         with self._db.read() as connection:
-            return tuple(_kept(row) for row in connection.execute(select(table).where(*conditions)))
+            return tuple(_kept(row) for row in connection.execute(query, values))
 
 
 # ── parts of a save ─────────────────────────────────────────────────────────────────────────────
