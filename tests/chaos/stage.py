@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from tests.chaos.proxy import Link, Links
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from tests.github_fixture import SECRET, App, GithubSimulator, github_simulator
 from tests.postgres_fixture import Postgres, a_database, a_postgres, drop
+from tests.prometheus_text import parsed
 
 OWNER, REPO = "acme", "digits"
 PLACES = ("us-central1-a", "us-west1-b")
@@ -43,6 +45,7 @@ retry: {{attempts: 3}}
 IMAGE = "registry.test/digits@sha256:" + "a" * 64
 T = TypeVar("T")
 TEST_SESSION = "the test"
+CLAIMED = ("runs", "deliveries", "publications")  # tables whose rows are claimed for a lease
 LIMIT_S = 300  # of what takes seconds, and a minute where an order was in doubt: others work here
 # What GitHub asks for, a second between writes, would be a minute of every scenario.
 HASTE = {"CYNTHUS_GITHUB_WRITE_SPACING": "0.02"}
@@ -68,11 +71,12 @@ class Replica:
     postgres: Link
     github: Link
     cloud: Link
+    front: Link
 
     @property
-    def pid(self) -> int:
+    def process(self) -> subprocess.Popen[bytes]:
         assert self.server.program is not None
-        return self.server.program.process.pid
+        return self.server.program.process
 
     @property
     def log(self) -> str:
@@ -87,24 +91,37 @@ class Replica:
         self.server.program.kill()
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop its process; balancers send what comes next to others, since it is not ready."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        self.front.left_out.add(self.server.port)
 
     def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        os.kill(self.process.pid, signal.SIGCONT)
+        self.front.left_out.discard(self.server.port)
 
     def terminate(self) -> float:
         """Send SIGTERM and wait for the end; return how many seconds it took."""
-        assert self.server.program is not None
         begun = time.monotonic()
-        self.server.program.process.terminate()
-        self.server.program.process.wait(LIMIT_S)
+        self.process.terminate()
+        self.process.wait(LIMIT_S)
         return time.monotonic() - begun
 
     def ready(self) -> tuple[int, str]:
         """Return what /readyz says."""
+        return self._said("/readyz")
+
+    def refused_writes(self) -> float:
+        """Return how many decisions of its passes were not stored, as /metrics counts them."""
+        status, told = self._said("/metrics")
+        assert status == 200, told
+        passes = parsed(told)["cynthus_passes_total"].samples
+        return passes.get(("cynthus_passes_total", (("result", "lost"),)), 0)
+
+    def _said(self, path: str) -> tuple[int, str]:
+        headers = {"authorization": f"Bearer {self.server.api_token}"}
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request("GET", "/readyz")
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
@@ -245,10 +262,15 @@ class Stage:
     def _undone(self, table: str) -> list[Any]:
         return self.rows(f"SELECT due_at FROM {table} WHERE due_at IS NOT NULL")
 
+    def claimed(self) -> list[Any]:
+        """Return what somebody has claimed and not let go of, its lease run out or not."""
+        query = "SELECT '{0}' AS claimed, lock_until FROM {0} WHERE lock_token IS NOT NULL"
+        return [row for table in CLAIMED for row in self.rows(query.format(table))]
+
     def leases_run_out(self) -> None:
         """Let the leases of now be over, as they are a minute later by the database's clock."""
         with self.engine.begin() as connection:
-            for table in ("runs", "deliveries", "publications"):
+            for table in CLAIMED:
                 over = f"UPDATE {table} SET lock_until = now() - interval '1 second'"
                 connection.execute(text(f"{over} WHERE lock_until > now()"))
 
@@ -354,7 +376,7 @@ def _replica(stage: Stage, number: int, port: int, role: str) -> Replica:
         api_token=stage.api_token,
         role=role,
     )
-    return Replica(server, postgres, github, cloud)
+    return Replica(server, postgres, github, cloud, stage.front)
 
 
 def _port(url: str) -> int:
