@@ -325,6 +325,8 @@ def standing(
         stack.enter_context(stage.crew)
         stack.callback(links.heal)
         yield stage
+        for replica in stage.replicas:
+            replica.kill()  # how they stop is judged where they are told to, and takes a while
 
 
 def _world(github: GithubSimulator, front: Link) -> tuple[App, int]:
