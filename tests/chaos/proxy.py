@@ -27,6 +27,7 @@ class Link:
     delay_s: float = 0.0
     bytes_per_s: float = 0.0  # 0: as fast as it goes
     met: int = 0  # pieces and connections that found the link harmed
+    left_out: set[int] = field(default_factory=set)  # targets that get no new connection
     _is_cut: bool = False
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
     _ends: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -112,6 +113,8 @@ class Link:
         first = next(self._turn)
         for number in range(len(self.targets)):
             port = self.targets[(first + number) % len(self.targets)]
+            if port in self.left_out:
+                continue
             with contextlib.suppress(OSError):
                 return await asyncio.open_connection("127.0.0.1", port)
         return None

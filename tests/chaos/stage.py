@@ -9,10 +9,12 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ from tests.chaos.proxy import Link, Links
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from tests.github_fixture import SECRET, App, GithubSimulator, github_simulator
 from tests.postgres_fixture import Postgres, a_database, a_postgres, drop
+from tests.prometheus_text import parsed
 
 OWNER, REPO = "acme", "digits"
 PLACES = ("us-central1-a", "us-west1-b")
@@ -42,6 +45,9 @@ retry: {{attempts: 3}}
 IMAGE = "registry.test/digits@sha256:" + "a" * 64
 T = TypeVar("T")
 TEST_SESSION = "the test"
+CLAIMED = ("runs", "deliveries", "publications")  # tables whose rows are claimed for a lease
+LEASE_S = 60  # of all claims: LEASE in `webhook_server/reconcile.py` and its like
+OLD_S = 5  # a claim of this age was left by whoever had it, or its owner had a hard time
 LIMIT_S = 300  # of what takes seconds, and a minute where an order was in doubt: others work here
 # What GitHub asks for, a second between writes, would be a minute of every scenario.
 HASTE = {"CYNTHUS_GITHUB_WRITE_SPACING": "0.02"}
@@ -67,11 +73,12 @@ class Replica:
     postgres: Link
     github: Link
     cloud: Link
+    front: Link
 
     @property
-    def pid(self) -> int:
+    def process(self) -> subprocess.Popen[bytes]:
         assert self.server.program is not None
-        return self.server.program.process.pid
+        return self.server.program.process
 
     @property
     def log(self) -> str:
@@ -86,24 +93,37 @@ class Replica:
         self.server.program.kill()
 
     def pause(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        """Stop its process; balancers send what comes next to others, since it is not ready."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        self.front.left_out.add(self.server.port)
 
     def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        os.kill(self.process.pid, signal.SIGCONT)
+        self.front.left_out.discard(self.server.port)
 
     def terminate(self) -> float:
         """Send SIGTERM and wait for the end; return how many seconds it took."""
-        assert self.server.program is not None
         begun = time.monotonic()
-        self.server.program.process.terminate()
-        self.server.program.process.wait(LIMIT_S)
+        self.process.terminate()
+        self.process.wait(LIMIT_S)
         return time.monotonic() - begun
 
     def ready(self) -> tuple[int, str]:
         """Return what /readyz says."""
+        return self._said("/readyz")
+
+    def refused_writes(self) -> float:
+        """Return how many decisions of its passes were not stored, as /metrics counts them."""
+        status, told = self._said("/metrics")
+        assert status == 200, told
+        passes = parsed(told)["cynthus_passes_total"].samples
+        return passes.get(("cynthus_passes_total", (("result", "lost"),)), 0)
+
+    def _said(self, path: str) -> tuple[int, str]:
+        headers = {"authorization": f"Bearer {self.server.api_token}"}
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request("GET", "/readyz")
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
@@ -135,6 +155,7 @@ class Stage:
     engine: Engine
     api_token: str
     waves: list[Wave] = field(default_factory=list)
+    doubted: set[str] = field(default_factory=set)  # runs with a create whose answer was lost
 
     @property
     def client(self) -> Client:
@@ -216,19 +237,56 @@ class Stage:
         self.wait_for_the_end(wave)
 
     def wait_for_the_end(self, wave: Wave) -> None:
-        wait_for("all have ended", lambda: self.all_in(wave, "finished"))
-        wait_for("all is shown", lambda: not self._undone("publications"))
+        wait_for("all have ended", lambda: self._goes_on() and self.all_in(wave, "finished"))
+        wait_for("all is shown", lambda: self._goes_on() and self._all_is_shown())
         self.github.settled(self.app)  # what was shown last has come back as webhooks
-        wait_for("all is handled", lambda: not self._undone("deliveries"))
+        wait_for("all is handled", lambda: self._goes_on() and not self._undone("deliveries"))
         self.crew.may_end.clear()
+
+    def _goes_on(self) -> bool:
+        """Let leases of some age be over: a claim whose end could not be stored lasts a minute.
+
+        A server that works ends a claim within a second; one that does not is refused.
+        """
+        with self.engine.begin() as connection:
+            for table in CLAIMED:
+                over = f"UPDATE {table} SET lock_until = now() - interval '1 second'"
+                some = f"lock_until BETWEEN now() AND now() + interval '{LEASE_S - OLD_S} seconds'"
+                connection.execute(text(f"{over} WHERE {some}"))
+        return True
+
+    def _all_is_shown(self) -> bool:
+        """Say whether nothing is left to show; what is looked at minutes later is looked at now.
+
+        A create that was killed in the middle may take effect late: its publication is due once
+        more when it can no longer (`webhook_server/publish/twins.py`).
+        """
+        over = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+        with self.engine.begin() as connection:
+            found = connection.execute(
+                text(
+                    "UPDATE publications SET due_at = now(),"
+                    " sent = jsonb_set(sent::jsonb, '{twins_at}', to_jsonb(CAST(:over AS text)))"
+                    " WHERE state = 'done' AND due_at > now() AND lock_token IS NULL"
+                    " AND sent->>'twins_at' > :over RETURNING subject"
+                ),
+                {"over": over},
+            )
+            self.doubted.update(found.scalars())
+        return not self._undone("publications")
 
     def _undone(self, table: str) -> list[Any]:
         return self.rows(f"SELECT due_at FROM {table} WHERE due_at IS NOT NULL")
 
+    def claimed(self) -> list[Any]:
+        """Return what somebody has claimed and not let go of, its lease run out or not."""
+        query = "SELECT '{0}' AS claimed, lock_until FROM {0} WHERE lock_token IS NOT NULL"
+        return [row for table in CLAIMED for row in self.rows(query.format(table))]
+
     def leases_run_out(self) -> None:
         """Let the leases of now be over, as they are a minute later by the database's clock."""
         with self.engine.begin() as connection:
-            for table in ("runs", "deliveries", "publications"):
+            for table in CLAIMED:
                 over = f"UPDATE {table} SET lock_until = now() - interval '1 second'"
                 connection.execute(text(f"{over} WHERE lock_until > now()"))
 
@@ -283,6 +341,8 @@ def standing(
         stack.enter_context(stage.crew)
         stack.callback(links.heal)
         yield stage
+        for replica in stage.replicas:
+            replica.kill()  # how they stop is judged where they are told to, and takes a while
 
 
 def _world(github: GithubSimulator, front: Link) -> tuple[App, int]:
@@ -334,7 +394,7 @@ def _replica(stage: Stage, number: int, port: int, role: str) -> Replica:
         api_token=stage.api_token,
         role=role,
     )
-    return Replica(server, postgres, github, cloud)
+    return Replica(server, postgres, github, cloud, stage.front)
 
 
 def _port(url: str) -> int:

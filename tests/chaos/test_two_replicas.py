@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from cynthus.errors import CynthusError
 from tests.chaos.oracles import judge
 from tests.chaos.stage import Stage, Wave, standing, wait_for
 
+WAVES = 10  # a pause meets a pass before its write in most of them
 STOP_LIMIT_S = 30  # what service managers grant between SIGTERM and SIGKILL
 
 
@@ -64,33 +66,62 @@ def test_a_paused_replicas_writes_are_refused_once_others_had_its_work(stage: St
     [wave] = made
     stage.wait_until_running(wave)
     one.go_on()
-    other.pause()
-    stage.leases_run_out()
-    stage.crew.may_end.set()
-    wait_for("one has ended", lambda: "finished" in stage.states(wave))
-    other.go_on()
-    stage.wait_for_the_end(wave)
-
+    stage.let_go(wave)
     judge(stage, wave)
 
+    refused = other.refused_writes()
+    for _ in range(WAVES):
+        wave = stage.wave(4)
+        stage.wait_until_running(wave)
+        one.pause()  # so that what is claimed from now on is the other's
+        stage.leases_run_out()
+        other.postgres.slow(delay_s=0.05)  # a pass takes seconds: it is met in the middle
+        stage.crew.may_end.set()
+        wait_for("the other has claims", lambda: _held(stage))
+        other.pause()
+        one.go_on()
+        stage.leases_run_out()
+        wait_for("one has gone on", lambda w=wave: _has_moved(stage, w))
+        other.postgres.heal()
+        other.go_on()
+        stage.wait_for_the_end(wave)
+        judge(stage, wave)
+        if other.refused_writes() > refused:
+            return
+    raise AssertionError(f"no write of a paused server was refused in {WAVES} waves")
 
-def test_a_replica_that_is_told_to_stop_hands_over_and_is_gone(stage: Stage) -> None:
+
+def _held(stage: Stage) -> list[Any]:
+    return stage.rows("SELECT id FROM runs WHERE lock_until > now()")
+
+
+def _has_moved(stage: Stage, wave: Wave) -> bool:
+    return set(stage.states(wave)) != {"running"}
+
+
+def test_replicas_that_are_told_to_stop_let_go_of_their_work_and_the_next_goes_on(
+    stage: Stage,
+) -> None:
     one, other = stage.replicas
     wave = stage.wave(4)
     stage.wait_until_running(wave)
     followed = threading.Thread(target=follow, args=(stage, wave.run_ids[0]))
     followed.start()
 
+    begun, programs = len(one.log), [one.process, other.process]  # they share their log
     stage.crew.may_end.set()
-    taken_s = one.terminate()
-    stage.wait_for_the_end(wave)  # no lease of the other's has to run out first
+    wait_for("they work", lambda: _has_moved(stage, wave))
+    taken_s = one.terminate(), other.terminate()
+    claimed = stage.claimed()
+    one.start()
+    stage.wait_for_the_end(wave)
 
     followed.join()
-    assert taken_s < STOP_LIMIT_S
-    assert one.server.program is not None
-    assert one.server.program.process.returncode == 0, one.server.program.tail()
-    assert "Traceback" not in one.log
-    one.start()
+    assert claimed == []  # or whoever comes next waits for a lease to run out
+    assert max(taken_s) < STOP_LIMIT_S
+    assert [ended.returncode for ended in programs] == [0, 0], one.log[begun:]
+    assert "Traceback" not in one.log[begun:]
+    other.start()
     assert other.ready() == (200, "ready\n")
     judge(stage, wave)
 

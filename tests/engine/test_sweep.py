@@ -194,3 +194,19 @@ def test_a_fault_nobody_expects_of_one_provider_spares_no_other(world: World) ->
     world.providers |= {"faulty": Faulty(lambda: world.now, "faulty"), "fake": sound}
     sweep_for(world, UNKNOWN_GRACE + 2 * EVERY)
     assert "stray" not in left(world)
+
+
+@pytest.mark.case("P13")
+def test_an_empty_database_deletes_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    obey(world)
+    leave(world, "stray")  # one alone may always go, but for this
+    with caplog.at_level(logging.ERROR):
+        sweep_for(world, 2 * UNKNOWN_GRACE)
+    assert left(world) == ["stray"]
+    told = [record.getMessage() for record in caplog.records]
+    assert any("the database is empty, so it may be the wrong one" in text for text in told)
+    assert not any("deleted" in text for text in told)
+
+    fleet(world, 1)  # it is the right one after all: the stray's grace is long over
+    world.sweeper.step()
+    assert left(world) == [world.name("arun00000000")]
