@@ -44,7 +44,7 @@ class History:
             self.scheduler,
             self.record,
             seed=scenario.seed,
-            plan=scenario.plan,
+            plans=scenario.plans,
             off=scenario.off,
             by_chance=scenario.by_chance,
         )
@@ -56,6 +56,7 @@ class History:
         if scenario.far is not None:
             self.clouds.append(self._cloud("far", scenario.far))
         self.replicas: dict[str, Replica] = {}
+        self.agents: dict[str, Agent] = {}  # by machine: of its newest boot
         self.is_over = False
         self.is_dead = False  # the control plane is, for ever
         self._starts = 0
@@ -119,6 +120,8 @@ class History:
             self._later(scenario.heals_at, self._heal)
         if scenario.dies_at is not None:
             self._later(scenario.dies_at, self._die)
+        for at, name in scenario.notices:
+            self._later(at, lambda n=name: self._notify(n))
         if scenario.stray:
             self._later(
                 self.chance.random() * 60, lambda: self.clouds[0].bear("stray", "here", 3600.0)
@@ -146,7 +149,7 @@ class History:
         return ()
 
     def _born(self, cloud: Cloud, machine: Machine) -> None:
-        Agent(self, cloud, machine)
+        self.agents[machine.uid] = Agent(self, cloud, machine)
 
     # ── replicas ───────────────────────────────────────────────────────────────────────────────
 
@@ -183,6 +186,11 @@ class History:
 
     def _kill(self, replica: Replica) -> None:
         self.scheduler.crash(replica.program)
+
+    def _notify(self, name: str) -> None:
+        """Tell a machine, if it is there, that its owner wants it back."""
+        if name in self.agents:
+            self.agents[name].be_taken()
 
     def _die(self) -> None:
         self.is_dead = True

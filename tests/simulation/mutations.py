@@ -61,24 +61,28 @@ _NOTHING_LIVES = _edit(
 ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="record after create",
-        proven=False,
         edits=(
             _edit(
                 "reconcile",
-                "        if not self.runs.save(claim, decision, now):\n",
+                '        with span("save"):\n            saved =',
                 "        for one in decision.commands:\n"
                 '            if hasattr(one, "order"):\n'
                 "                lent = self.hands.providers[one.order.offer.provider]\n"
                 "                try:\n"
                 '                    lent.create(one.order, "cye_")\n'
-                "                except Exception as error:\n"
+                "                except ProviderRefusal as error:\n"
                 '                    log.info("create %s", error)\n'
-                "        if not self.runs.save(claim, decision, now):\n",
+                '        with span("save"):\n            saved =',
+            ),
+            _edit(
+                "reconcile",
+                "from webhook_server.runs.decide import decide, park\n",
+                "from webhook_server.providers.provider import ProviderRefusal\n"
+                "from webhook_server.runs.decide import decide, park\n",
             ),
         ),
+        story="dies_ordering",
         said="the order is given before its row is saved, and once more after it",
-        story="plain",
-        plan=Plan(nth=0, fate=Fate.REFUSED, of="RunStore.save"),
     ),
     Mutation(
         name="new name on time-out",
@@ -136,10 +140,16 @@ ENGINE: tuple[Mutation, ...] = (
         seeds=(9,),
         edits=(
             _edit(
-                "stores.run_store",
-                "                    runs.c.version == claim.version,\n"
-                "                    runs.c.lock_token == claim.token,\n",
-                "",
+                "stores.run_statements",
+                'HELD = _OF_RUN.where(runs.c.lock_token == bindparam("claim_token"))',
+                "HELD = _OF_RUN.where(\n"
+                '    or_(runs.c.lock_token == bindparam("claim_token"), runs.c.id != "")\n'
+                ")",
+            ),
+            _edit(
+                "stores.run_statements",
+                'HELD.where(runs.c.version == bindparam("read_version"))',
+                'HELD.where(or_(runs.c.version == bindparam("read_version"), runs.c.id != ""))',
             ),
         ),
     ),
@@ -157,33 +167,37 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="late finish wins",
-        proven=False,
         edits=(
+            _edit(
+                "stores.heartbeats",
+                "    if row.closed_at is not None:\n",
+                "    if row.closed_at is not None and beat.exit is None:\n",
+            ),
             _edit(
                 "runs.decide",
                 "    if run.state is State.FINISHED:\n"
                 "        return Decision(run=withdrawn(run, seen.release))\n",
                 "    if run.state is State.FINISHED:\n"
-                "        run = replace(run, state=State.RELEASING, finished_at=None)\n",
+                "        agents = [one.agent for one in seen.instances.values()]\n"
+                "        if any(one and one.exit and one.exit.code == 0 for one in agents):\n"
+                '            run = replace(run, outcome=type(run.outcome)("succeeded"))\n'
+                "        return Decision(run=withdrawn(run, seen.release))\n",
             ),
         ),
-        world="hub",
-        story="push_and_submit_late",
+        story="late_exit",
+        said="two things stand in its way here: a closed attempt is not heard, an end stays",
     ),
     Mutation(
         name="unbound token",
-        proven=False,
         edits=(
             _edit(
-                "stores.instance_store",
-                "    if row.closed_at is not None:\n        return BeatResult(closed=True",
-                "    if row.closed_at is None and row.closed_at is not None:\n"
-                "        return BeatResult(closed=True",
+                "stores.heartbeats",
+                "    if row.closed_at is not None:\n",
+                "    if row.closed_at is not None and row.run_id is None:\n",
             ),
         ),
+        story="late_beat",
         said="a token names its instance by itself here; this one outlives its attempt",
-        story="plain",
-        plan=Plan(nth=0, fate=Fate.ANSWER_LOST, of="agent.beat"),
     ),
     Mutation(
         name="no sweeper",
@@ -200,7 +214,6 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="404 believed",
-        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -209,12 +222,11 @@ ENGINE: tuple[Mutation, ...] = (
                 "    return told.asked_at",
             ),
         ),
-        story="cancelled",
-        plan=Plan(nth=0, fate=Fate.LATE, of="cloud.create"),
+        story="late_create",
     ),
     Mutation(
         name="waiting time from the first attempt",
-        proven=False,
+        story="late_last_create",
         edits=(
             _edit(
                 "runs.giving_back",
@@ -225,7 +237,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="retry before the old machine is gone",
-        proven=False,
+        story="half_a_gang",
         edits=(
             _edit(
                 "runs.giving_back",
@@ -278,7 +290,7 @@ HUB: tuple[Mutation, ...] = (
         edits=(
             _edit(
                 "routes.github_events",
-                "                new = await asyncio.shield(asyncio.wrap_future(stored))",
+                "                new = await self._landing.wait_for(stored)",
                 "                new = stored is not None",
             ),
         ),

@@ -62,6 +62,8 @@ class Scenario:
     mode: Mode = Mode.LIVENESS
     by_chance: bool = True  # False: no faults but those of `plan`
     plan: Plan | None = None
+    more: tuple[Plan, ...] = ()  # other plans of the same history
+    notices: tuple[tuple[float, str], ...] = ()  # when which machine is told that it is taken
     off: Collection[str] = ()  # faults that are switched off: "late", "cloud.create", "pause" …
     most: float = float("inf")  # faults in all
     replicas: int = 2
@@ -80,6 +82,11 @@ class Scenario:
     exits: tuple[int, ...] = (0, 0, 0, 3)  # what commands end with
     works_s: tuple[float, ...] = (3.0, 15.0, 60.0)  # how long commands take
     stray: bool = False  # something wears our mark that nobody ordered
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Return every planned fault."""
+        return self.more if self.plan is None else (self.plan, *self.more)
 
     @property
     def warm(self) -> bool:
