@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.simulation.fates import Fate, Plan
-from tests.simulation.scenario import Scenario, Wanted, plain
+from tests.simulation.scenario import LONGEST_PAUSE_S, Scenario, Wanted, plain
 
 _RUN = "arun00000001"
 _FIRST = f"cynthus-{_RUN}-1"  # its first attempt's instance
@@ -72,7 +72,16 @@ def _half_a_gang() -> Scenario:
     )
 
 
-_LAST_CREATE = 8
+def _sleeps_over_its_claim() -> Scenario:
+    """Pause a replica in the middle of its order, until the other has ended the run."""
+    return plain(
+        replicas=2,
+        wanted=(Wanted(id=_RUN, at=1.0, cancel_at=10.0),),
+        naps=((1.2, "r1", LONGEST_PAUSE_S),),
+    )
+
+
+_LAST_CREATE = 6
 _STORIES = {
     "plain": _plain,
     "dies_ordering": _dies_ordering,
@@ -81,6 +90,7 @@ _STORIES = {
     "late_beat": _late_beat,
     "late_exit": _late_exit,
     "half_a_gang": _half_a_gang,
+    "sleeps_over_its_claim": _sleeps_over_its_claim,
 }
 NAMES = tuple(_STORIES)
 

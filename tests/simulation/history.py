@@ -122,6 +122,8 @@ class History:
             self._later(scenario.dies_at, self._die)
         for at, name in scenario.notices:
             self._later(at, lambda n=name: self._notify(n))
+        for at, name, nap_s in scenario.naps:
+            self._later(at, lambda n=name, s=nap_s: self._pause(self.replicas[n], s))
         if scenario.stray:
             self._later(
                 self.chance.random() * 60, lambda: self.clouds[0].bear("stray", "here", 3600.0)
@@ -179,9 +181,9 @@ class History:
             if alive and self.scheduler.now < self.fates.heals_at:
                 what(self.chance.choice(alive))
 
-    def _pause(self, replica: Replica) -> None:
-        until = self.scheduler.now + self.chance.random() * LONGEST_PAUSE_S
-        replica.program.asleep_until = until
+    def _pause(self, replica: Replica, nap_s: float | None = None) -> None:
+        nap_s = self.chance.random() * LONGEST_PAUSE_S if nap_s is None else nap_s
+        replica.program.asleep_until = self.scheduler.now + nap_s
         self.record.fact(self.scheduler.now, "replica.paused", replica.program.name)
 
     def _kill(self, replica: Replica) -> None:
@@ -251,7 +253,8 @@ class History:
                 self.scheduler.stop()
 
     def _is_over(self) -> bool:
-        if any(cloud.alive() for cloud in self.clouds):
+        # What is still to come may find everything over: just that is to be seen.
+        if self.fates.is_pending() or any(cloud.alive() for cloud in self.clouds):
             return False
         if self.is_dead:
             return self.scheduler.now > (self.scenario.dies_at or 0) + 130

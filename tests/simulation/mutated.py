@@ -106,7 +106,8 @@ def found_by(mutation: Mutation, seeds: Iterator[int], *, all_of_them: bool) -> 
     said = list[str]()
     for seed in seeds:
         tried += 1
-        now_said = judging.seeded(mutation.world, seed)
+        found = judging.seeded(mutation.world, seed)
+        now_said = _of(mutation, found)
         if now_said:
             bad.append(seed)
             said = said or now_said[:3]
@@ -115,18 +116,25 @@ def found_by(mutation: Mutation, seeds: Iterator[int], *, all_of_them: bool) -> 
     return {"name": mutation.name, "seeds": bad, "said": said, "tried": tried}
 
 
+def _of(mutation: Mutation, said: list[str]) -> list[str]:
+    """Return what the oracle says that is to find the mistake."""
+    return [one for one in said if mutation.by in {"", one.partition(":")[0]}]
+
+
 def _in_its_story(mutation: Mutation) -> dict[str, object]:
     """Live the one story that shows it, with one seed after the other."""
     from tests.simulation import judging
 
-    for tried in range(_STORY_TRIES):
+    seeds = mutation.seeds or tuple(range(_STORY_TRIES))
+    for seed in seeds:
         if mutation.world == "hub":
-            said = judging.calm_story(mutation.story, mutation.plan, weather_of(mutation), tried)
+            said = judging.calm_story(mutation.story, mutation.plan, weather_of(mutation), seed)
         else:
-            said = judging.engine_story(mutation.story, tried)
+            said = judging.engine_story(mutation.story, seed)
+        said = _of(mutation, said)
         if said:
             break
-    return {"name": mutation.name, "story": mutation.story, "said": said[:3], "tried": tried + 1}
+    return {"name": mutation.name, "story": mutation.story, "said": said[:3], "seeds": [seed]}
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -34,7 +34,7 @@ class Mutation:
     replayed: bool = False  # deliveries come a second time, under a new id
     seeds: tuple[int, ...] = ()
     search: int = 0
-    proven: bool = True  # False: no history has shown it yet; it is only kept fitting the code
+    by: str = ""  # the invariant that must speak; empty: whichever does
     said: str = ""  # what is not quite the mistake that its name is known for
 
 
@@ -43,18 +43,12 @@ def _edit(module: str, old: str, new: str) -> Edit:
 
 
 _CANCEL_FORGETS = _edit(
-    "runs.giving_back",
-    "        for member in cleared.living:\n            due, look_at",
-    "        for member in (m for m in cleared.living if m.create_answered):\n"
-    "            due, look_at",
-)
-_NOTHING_LIVES = _edit(
     "runs.model",
     '        """Return the instances that are not confirmed gone."""\n'
     "        return tuple(member for member in self.members if member.gone_at is None)",
-    '        """Forget the one that is being created."""\n'
+    '        """Forget, at a wished end, the one that is being created."""\n'
     "        gone = (m for m in self.members if m.gone_at is None)\n"
-    "        return tuple(m for m in gone if m.create_answered or self.ended_at is None)",
+    "        return tuple(m for m in gone if m.create_answered or self.lost or not self.ended_at)",
 )
 
 #: The sixteen of the model that the protocol was proven by.
@@ -132,12 +126,14 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cancel forgets the machine being created",
-        seeds=(8,),
-        edits=(_CANCEL_FORGETS, _NOTHING_LIVES),
+        edits=(_CANCEL_FORGETS,),
+        story="late_create",
+        by="I6",
     ),
     Mutation(
         name="no fence",
-        seeds=(9,),
+        story="sleeps_over_its_claim",
+        by="I2",
         edits=(
             _edit(
                 "stores.run_statements",
@@ -174,6 +170,11 @@ ENGINE: tuple[Mutation, ...] = (
                 "    if row.closed_at is not None and beat.exit is None:\n",
             ),
             _edit(
+                "observe",
+                "    names = [member.name for member in run.living]\n",
+                "    names = [one.name for attempt in run.attempts for one in attempt.members]\n",
+            ),
+            _edit(
                 "runs.decide",
                 "    if run.state is State.FINISHED:\n"
                 "        return Decision(run=withdrawn(run, seen.release))\n",
@@ -185,6 +186,7 @@ ENGINE: tuple[Mutation, ...] = (
             ),
         ),
         story="late_exit",
+        by="I2",
         said="two things stand in its way here: a closed attempt is not heard, an end stays",
     ),
     Mutation(
@@ -201,10 +203,10 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="no sweeper",
-        seeds=(0,),
+        story="late_create",
+        by="I1",
         edits=(
             _CANCEL_FORGETS,
-            _NOTHING_LIVES,
             _edit(
                 "sweep",
                 "            try:\n                self.sweep(provider)\n",
@@ -296,7 +298,7 @@ HUB: tuple[Mutation, ...] = (
         ),
         world="hub",
         story="push",
-        plan=Plan(nth=0, fate=Fate.REFUSED, of="DeliveryStore.store_async"),
+        plan=Plan(nth=0, fate=Fate.REFUSED, of="delivery_store._store"),
     ),
     Mutation(
         name="twins are left",

@@ -73,6 +73,7 @@ class Scenario:
     moods: Moods = field(default_factory=Moods)
     far: Moods | None = None  # of a second cloud
     heals_at: float = 0.0
+    naps: tuple[tuple[float, str, float], ...] = ()  # when which replica is paused, how long
     dies_at: float | None = None  # when the control plane is dead for ever
     pauses: float = 0.0  # a replica is paused so often a minute
     kills: float = 0.0
