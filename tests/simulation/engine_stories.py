@@ -16,11 +16,6 @@ _LATE_S = 118.0  # nearly the latest that an effect may come
 _NOBODY = 40  # calls in a row that are lost: some minutes
 
 
-def _plain() -> Scenario:
-    """One run, and nothing happens to it."""
-    return plain()
-
-
 def _dies_ordering() -> Scenario:
     """Let the server die when it saves its order; before it is back, the run is cancelled."""
     return plain(
@@ -83,7 +78,6 @@ def _sleeps_over_its_claim() -> Scenario:
 
 _LAST_CREATE = 6
 _STORIES = {
-    "plain": _plain,
     "dies_ordering": _dies_ordering,
     "late_create": _late_create,
     "late_last_create": _late_last_create,

@@ -27,6 +27,7 @@ from webhook_server.runs.policy import Policy
 
 DOOR_TIMEOUT_S = 10.0  # of agents and people, whatever their server does
 _LOOK_S = 20.0  # how often the referee looks whether all is over
+_PASS_S = 5.0  # what a woken replica was about is over within this
 _RESTART_S = 60.0  # a supervisor starts a dead replica again within this
 _PEOPLE_S = 15.0  # people and CI try again after this
 
@@ -120,10 +121,7 @@ class History:
             self._later(scenario.heals_at, self._heal)
         if scenario.dies_at is not None:
             self._later(scenario.dies_at, self._die)
-        for at, name in scenario.notices:
-            self._later(at, lambda n=name: self._notify(n))
-        for at, name, nap_s in scenario.naps:
-            self._later(at, lambda n=name, s=nap_s: self._pause(self.replicas[n], s))
+        self._plan_written()
         if scenario.stray:
             self._later(
                 self.chance.random() * 60, lambda: self.clouds[0].bear("stray", "here", 3600.0)
@@ -132,6 +130,13 @@ class History:
             if rate:
                 self.scheduler.spawn(self.outside, lambda r=rate, w=what: self._trouble(r, w))
         self.scheduler.spawn(self.outside, self._referee)
+
+    def _plan_written(self) -> None:
+        """Plan what is written down of a history, beside its calls' fates."""
+        for at, name in self.scenario.notices:
+            self._later(at, lambda n=name: self._notify(n))
+        for at, name, nap_s in self.scenario.naps:
+            self._later(at, lambda n=name, s=nap_s: self._pause(self.replicas[n], s))
 
     def _later(self, after: float, what: Callable[[], Any]) -> None:
         self.scheduler.spawn(self.outside, what, after=after)
@@ -254,7 +259,10 @@ class History:
 
     def _is_over(self) -> bool:
         # What is still to come may find everything over: just that is to be seen.
-        if self.fates.is_pending() or any(cloud.alive() for cloud in self.clouds):
+        woken = max((one.program.asleep_until for one in self._alive()), default=0.0)
+        if self.fates.is_pending() or self.scheduler.now < woken + _PASS_S:
+            return False
+        if any(cloud.alive() for cloud in self.clouds):
             return False
         if self.is_dead:
             return self.scheduler.now > (self.scenario.dies_at or 0) + 130

@@ -107,7 +107,7 @@ def found_by(mutation: Mutation, seeds: Iterator[int], *, all_of_them: bool) -> 
     for seed in seeds:
         tried += 1
         found = judging.seeded(mutation.world, seed)
-        now_said = _of(mutation, found)
+        now_said = found if all_of_them else _of(mutation, found)
         if now_said:
             bad.append(seed)
             said = said or now_said[:3]
@@ -149,8 +149,9 @@ def main(words: Sequence[str] | None = None) -> int:
         print("\n".join(one.name for one in MUTATIONS))
         return 0
     mutation = next(one for one in MUTATIONS if one.name == wish.name)
-    search = wish.search or mutation.search
-    seeds = seeds_of(mutation, wish.first, search)
+    seeds = seeds_of(mutation, wish.first, wish.search)
+    if wish.share:  # of drawn histories, whatever is known of them
+        seeds = iter(range(wish.first, wish.first + wish.search))
     told = found_by(mutation, seeds, all_of_them=wish.share)
     print(json.dumps(told))
     return 0 if told["said"] else 1

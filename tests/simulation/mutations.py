@@ -24,16 +24,18 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Mutation:
-    """A mistake. `seeds` are tried in their order, then up to `search` others."""
+    """A mistake, and what shows it.
+
+    `seeds`: of its story, or of drawn histories; they are tried in their order, then `search` more.
+    """
 
     name: str
     edits: tuple[Edit, ...]
     world: str = "engine"  # or "hub": with GitHub
-    story: str = ""  # of a calm history that shows it; empty: seeds do
-    plan: Plan | None = None  # the one fault of that history
+    story: str = ""  # a history that is written down; empty: drawn ones show it
+    plan: Plan | None = None  # the one fault of a story of the hub
     replayed: bool = False  # deliveries come a second time, under a new id
     seeds: tuple[int, ...] = ()
-    search: int = 0
     by: str = ""  # the invariant that must speak; empty: whichever does
     said: str = ""  # what is not quite the mistake that its name is known for
 
@@ -114,7 +116,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cost from first heartbeat",
-        seeds=(1,),
+        seeds=(0,),
         edits=(
             _edit(
                 "runs.limits",
@@ -133,6 +135,7 @@ ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="no fence",
         story="sleeps_over_its_claim",
+        seeds=(1,),
         by="I2",
         edits=(
             _edit(
@@ -186,6 +189,7 @@ ENGINE: tuple[Mutation, ...] = (
             ),
         ),
         story="late_exit",
+        seeds=(1,),
         by="I2",
         said="two things stand in its way here: a closed attempt is not heard, an end stays",
     ),
@@ -229,6 +233,7 @@ ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="waiting time from the first attempt",
         story="late_last_create",
+        seeds=(1,),
         edits=(
             _edit(
                 "runs.giving_back",
