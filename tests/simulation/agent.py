@@ -56,11 +56,15 @@ class Agent:
 
     def _plan_end(self, after: float) -> None:
         if self._chance.random() < self._cloud.moods.noticed:
-            self._notice_at = self._scheduler.now + after
-            self._later(after + _NOTICE_S, lambda: self._cloud.take(self._machine, Fate.PREEMPTED))
+            self.be_taken(after)
         else:
             fate = self._chance.choice(TAKEN)
             self._later(after, lambda: self._cloud.take(self._machine, fate))
+
+    def be_taken(self, after: float = 0.0) -> None:
+        """Let the machine be told so many seconds from now that it is taken back, and then be."""
+        self._notice_at = self._scheduler.now + after
+        self._later(after + _NOTICE_S, lambda: self._cloud.take(self._machine, Fate.PREEMPTED))
 
     def _later(self, after: float, what: Any) -> None:
         self._scheduler.spawn(self._history.outside, what, after=after)

@@ -42,14 +42,16 @@ _CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Exactly the n-th call (from 0) gets this fate, all others are well.
+    """Exactly the n-th call (from 0), and the `times` - 1 after it, get this fate.
 
-    `of`: counted are only calls of this kind, or of this name.
+    `of`: counted are only calls of this kind, of this name, or of "kind name".
     """
 
     nth: int
     fate: Fate
     of: str = ""
+    times: int = 1
+    late_s: float | None = None  # of a late effect; None: drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +83,20 @@ class Fates:
         record: Record,
         *,
         seed: object = 0,
-        plan: Plan | None = None,
+        plans: Collection[Plan] = (),
         off: Collection[str] = (),
         by_chance: bool = True,
     ) -> None:
-        self._scheduler, self._record, self._plan = scheduler, record, plan
+        self._scheduler, self._record = scheduler, record
         self._swarm = random.Random(f"{seed}/swarm")
         self._chance = random.Random(f"{seed}/fates")
         self._pace = random.Random(f"{seed}/pace")
         self._off = frozenset(off)
-        self._by_chance = by_chance and plan is None
+        self._by_chance = by_chance and not plans
         self._sites: dict[str, tuple[tuple[float, Fate], ...]] = {}
         self._outside = Program("outside")
         self.calls = 0
-        self._counted = 0  # of those calls that the plan counts
+        self._counted = dict.fromkeys(plans, 0)  # of each plan: the calls that it counts
         self.heals_at = float("inf")
         self.most = float("inf")  # faults in all: shrinking lowers it
         self.injected = 0
@@ -120,7 +122,7 @@ class Fates:
             raise Crashed
         pace = _pace_of(kind)
         number, self.calls = self.calls, self.calls + 1
-        fate = self._fate(number, (kind, name), can, task.program)
+        fate, late_s = self._fate(number, (kind, name), can, task.program)
         self._scheduler.sleep(self._pace.random() * pace.takes_s)
         entry = Happened(
             at=self._scheduler.now,
@@ -134,6 +136,9 @@ class Fates:
         if fate is Fate.OK:
             return do()
         self.injected += 1
+        if fate is Fate.LATE:
+            later = self._pace.random() * LATEST_S if late_s is None else late_s
+            self._scheduler.spawn(self._outside, lambda: _quietly(do), after=later)
         return self._strike(fate, pace, do, refused, lost)
 
     def is_pending(self) -> bool:
@@ -152,10 +157,7 @@ class Fates:
             raise refused()
         if fate is Fate.CRASH_BEFORE:
             self._crash()
-        if fate is Fate.LATE:
-            later = self._pace.random() * LATEST_S
-            self._scheduler.spawn(self._outside, lambda: _quietly(do), after=later)
-        elif fate is not Fate.REQUEST_LOST:
+        if fate not in {Fate.REQUEST_LOST, Fate.LATE}:
             _quietly(do)
         if fate is Fate.CRASH_AFTER:
             self._crash()
@@ -170,25 +172,28 @@ class Fates:
 
     def _fate(
         self, number: int, what: tuple[str, str], can: Collection[Fate], program: Program
-    ) -> Fate:
-        if self._plan is not None:
-            fate = self._planned(self._plan, number, what)
-        elif not self._by_chance:
-            return Fate.OK
-        else:
+    ) -> tuple[Fate, float | None]:
+        """Return what becomes of a call, and after how long its late effect comes."""
+        fate, late_s = Fate.OK, None
+        if self._counted:
+            fate, late_s = self._planned(number, what)
+        elif self._by_chance:
             fate = self._drawn(what[0])
-        if fate is Fate.OK or fate not in can:
-            return Fate.OK
-        if fate in _CRASHES and not program.may_crash:
-            return Fate.OK
-        return fate
+        if fate not in can or (fate in _CRASHES and not program.may_crash):
+            return Fate.OK, None
+        return fate, late_s
 
-    def _planned(self, plan: Plan, number: int, what: tuple[str, str]) -> Fate:
-        if plan.of:
-            if plan.of not in what:
-                return Fate.OK
-            number, self._counted = self._counted, self._counted + 1
-        return plan.fate if plan.nth == number else Fate.OK
+    def _planned(self, number: int, what: tuple[str, str]) -> tuple[Fate, float | None]:
+        found: tuple[Fate, float | None] = (Fate.OK, None)
+        for plan in self._counted:
+            nth = number
+            if plan.of:
+                if plan.of not in {*what, " ".join(what)}:
+                    continue
+                nth, self._counted[plan] = self._counted[plan], self._counted[plan] + 1
+            if plan.nth <= nth < plan.nth + plan.times:
+                found = plan.fate, plan.late_s
+        return found
 
     def _drawn(self, kind: str) -> Fate:
         site = self._sites.get(kind)

@@ -27,6 +27,7 @@ from webhook_server.runs.policy import Policy
 
 DOOR_TIMEOUT_S = 10.0  # of agents and people, whatever their server does
 _LOOK_S = 20.0  # how often the referee looks whether all is over
+_PASS_S = 5.0  # what a woken replica was about is over within this
 _RESTART_S = 60.0  # a supervisor starts a dead replica again within this
 _PEOPLE_S = 15.0  # people and CI try again after this
 
@@ -44,7 +45,7 @@ class History:
             self.scheduler,
             self.record,
             seed=scenario.seed,
-            plan=scenario.plan,
+            plans=scenario.plans,
             off=scenario.off,
             by_chance=scenario.by_chance,
         )
@@ -56,6 +57,7 @@ class History:
         if scenario.far is not None:
             self.clouds.append(self._cloud("far", scenario.far))
         self.replicas: dict[str, Replica] = {}
+        self.agents: dict[str, Agent] = {}  # by machine: of its newest boot
         self.is_over = False
         self.is_dead = False  # the control plane is, for ever
         self._damaged: list[tuple[str, str]] = []  # what rows said before: body, run
@@ -122,6 +124,7 @@ class History:
             self._later(scenario.dies_at, self._die)
         if scenario.poison_at is not None:
             self._later(scenario.poison_at, self._poison)
+        self._plan_written()
         if scenario.stray:
             self._later(
                 self.chance.random() * 60, lambda: self.clouds[0].bear("stray", "here", 3600.0)
@@ -130,6 +133,13 @@ class History:
             if rate:
                 self.scheduler.spawn(self.outside, lambda r=rate, w=what: self._trouble(r, w))
         self.scheduler.spawn(self.outside, self._referee)
+
+    def _plan_written(self) -> None:
+        """Plan what is written down of a history, beside its calls' fates."""
+        for at, name in self.scenario.notices:
+            self._later(at, lambda n=name: self._notify(n))
+        for at, name, nap_s in self.scenario.naps:
+            self._later(at, lambda n=name, s=nap_s: self._pause(self.replicas[n], s))
 
     def _later(self, after: float, what: Callable[[], Any]) -> None:
         self.scheduler.spawn(self.outside, what, after=after)
@@ -149,7 +159,7 @@ class History:
         return ()
 
     def _born(self, cloud: Cloud, machine: Machine) -> None:
-        Agent(self, cloud, machine)
+        self.agents[machine.uid] = Agent(self, cloud, machine)
 
     # ── replicas ───────────────────────────────────────────────────────────────────────────────
 
@@ -179,13 +189,18 @@ class History:
             if alive and self.scheduler.now < self.fates.heals_at:
                 what(self.chance.choice(alive))
 
-    def _pause(self, replica: Replica) -> None:
-        until = self.scheduler.now + self.chance.random() * LONGEST_PAUSE_S
-        replica.program.asleep_until = until
+    def _pause(self, replica: Replica, nap_s: float | None = None) -> None:
+        nap_s = self.chance.random() * LONGEST_PAUSE_S if nap_s is None else nap_s
+        replica.program.asleep_until = self.scheduler.now + nap_s
         self.record.fact(self.scheduler.now, "replica.paused", replica.program.name)
 
     def _kill(self, replica: Replica) -> None:
         self.scheduler.crash(replica.program)
+
+    def _notify(self, name: str) -> None:
+        """Tell a machine, if it is there, that its owner wants it back."""
+        if name in self.agents:
+            self.agents[name].be_taken()
 
     def _die(self) -> None:
         self.is_dead = True
@@ -255,6 +270,10 @@ class History:
                 self.scheduler.stop()
 
     def _is_over(self) -> bool:
+        # What is still to come may find everything over: just that is to be seen.
+        woken = max((one.program.asleep_until for one in self._alive()), default=0.0)
+        if self.fates.is_pending() or self.scheduler.now < woken + _PASS_S:
+            return False
         if any(cloud.alive() for cloud in self.clouds):
             return False
         if self.is_dead:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 
-from tests.simulation import oracles, oracles_github
+from tests.simulation import engine_stories, oracles, oracles_github
 from tests.simulation.ended import Ended
 from tests.simulation.fates import Plan
 from tests.simulation.github_history import GithubHistory
 from tests.simulation.history import History
 from tests.simulation.hub import HubHistory, beats_of, history_of
 from tests.simulation.hub_scenario import HubScenario, calm, drawn_with_github
-from tests.simulation.scenario import Scenario, Wanted, drawn, plain
+from tests.simulation.scenario import Scenario, drawn
 from tests.simulation.store import Store
 from tests.simulation.weather import Weather
 
@@ -42,11 +42,9 @@ def calm_story(
     return with_github(calm(name, has_outputs=True, plan=plan, weather=weather, seed=seed))[1]
 
 
-def engine_story(name: str, plan: Plan) -> list[str]:
-    """Return what is said of one run in a world where all is well but for the plan's fault."""
-    cancel_at = 5.0 if name == "cancelled" else None
-    wanted = (Wanted(id="arun00000001", at=0.0, cancel_at=cancel_at),)
-    return _engine(plain(plan, wanted=wanted, heals_at=300.0))
+def engine_story(name: str, seed: int = 0) -> list[str]:
+    """Return what is said of a history that is written down."""
+    return _engine(engine_stories.story(name, seed))
 
 
 def seeded(world: str, seed: int) -> list[str]:

@@ -24,17 +24,19 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Mutation:
-    """A mistake. `seeds` are tried in their order, then up to `search` others."""
+    """A mistake, and what shows it.
+
+    `seeds`: of its story, or of drawn histories; they are tried in their order, then `search` more.
+    """
 
     name: str
     edits: tuple[Edit, ...]
     world: str = "engine"  # or "hub": with GitHub
-    story: str = ""  # of a calm history that shows it; empty: seeds do
-    plan: Plan | None = None  # the one fault of that history
+    story: str = ""  # a history that is written down; empty: drawn ones show it
+    plan: Plan | None = None  # the one fault of a story of the hub
     replayed: bool = False  # deliveries come a second time, under a new id
     seeds: tuple[int, ...] = ()
-    search: int = 0
-    proven: bool = True  # False: no history has shown it yet; it is only kept fitting the code
+    by: str = ""  # the invariant that must speak; empty: whichever does
     said: str = ""  # what is not quite the mistake that its name is known for
 
 
@@ -43,42 +45,40 @@ def _edit(module: str, old: str, new: str) -> Edit:
 
 
 _CANCEL_FORGETS = _edit(
-    "runs.giving_back",
-    "        for member in cleared.living:\n            due, look_at",
-    "        for member in (m for m in cleared.living if m.create_answered):\n"
-    "            due, look_at",
-)
-_NOTHING_LIVES = _edit(
     "runs.model",
     '        """Return the instances that are not confirmed gone."""\n'
     "        return tuple(member for member in self.members if member.gone_at is None)",
-    '        """Forget the one that is being created."""\n'
+    '        """Forget, at a wished end, the one that is being created."""\n'
     "        gone = (m for m in self.members if m.gone_at is None)\n"
-    "        return tuple(m for m in gone if m.create_answered or self.ended_at is None)",
+    "        return tuple(m for m in gone if m.create_answered or self.lost or not self.ended_at)",
 )
 
 #: The sixteen of the model that the protocol was proven by.
 ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="record after create",
-        proven=False,
         edits=(
             _edit(
                 "reconcile",
-                "        if not self.runs.save(claim, decision, now):\n",
+                '        with span("save"):\n            saved =',
                 "        for one in decision.commands:\n"
                 '            if hasattr(one, "order"):\n'
                 "                lent = self.hands.providers[one.order.offer.provider]\n"
                 "                try:\n"
                 '                    lent.create(one.order, "cye_")\n'
-                "                except Exception as error:\n"
+                "                except ProviderRefusal as error:\n"
                 '                    log.info("create %s", error)\n'
-                "        if not self.runs.save(claim, decision, now):\n",
+                '        with span("save"):\n            saved =',
+            ),
+            _edit(
+                "reconcile",
+                "from webhook_server.runs.decide import decide, park\n",
+                "from webhook_server.providers.provider import ProviderRefusal\n"
+                "from webhook_server.runs.decide import decide, park\n",
             ),
         ),
+        story="dies_ordering",
         said="the order is given before its row is saved, and once more after it",
-        story="plain",
-        plan=Plan(nth=0, fate=Fate.REFUSED, of="RunStore.save"),
     ),
     Mutation(
         name="new name on time-out",
@@ -116,7 +116,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cost from first heartbeat",
-        seeds=(1,),
+        seeds=(0,),
         edits=(
             _edit(
                 "runs.limits",
@@ -128,18 +128,27 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cancel forgets the machine being created",
-        seeds=(8,),
-        edits=(_CANCEL_FORGETS, _NOTHING_LIVES),
+        edits=(_CANCEL_FORGETS,),
+        story="late_create",
+        by="I6",
     ),
     Mutation(
         name="no fence",
-        seeds=(9,),
+        story="sleeps_over_its_claim",
+        seeds=(1,),
+        by="I2",
         edits=(
             _edit(
-                "stores.run_store",
-                "                    runs.c.version == claim.version,\n"
-                "                    runs.c.lock_token == claim.token,\n",
-                "",
+                "stores.run_statements",
+                'HELD = _OF_RUN.where(runs.c.lock_token == bindparam("claim_token"))',
+                "HELD = _OF_RUN.where(\n"
+                '    or_(runs.c.lock_token == bindparam("claim_token"), runs.c.id != "")\n'
+                ")",
+            ),
+            _edit(
+                "stores.run_statements",
+                'HELD.where(runs.c.version == bindparam("read_version"))',
+                'HELD.where(or_(runs.c.version == bindparam("read_version"), runs.c.id != ""))',
             ),
         ),
     ),
@@ -157,40 +166,51 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="late finish wins",
-        proven=False,
         edits=(
+            _edit(
+                "stores.heartbeats",
+                "    if row.closed_at is not None:\n",
+                "    if row.closed_at is not None and beat.exit is None:\n",
+            ),
+            _edit(
+                "observe",
+                "    names = [member.name for member in run.living]\n",
+                "    names = [one.name for attempt in run.attempts for one in attempt.members]\n",
+            ),
             _edit(
                 "runs.decide",
                 "    if run.state is State.FINISHED:\n"
                 "        return Decision(run=withdrawn(run, seen.release))\n",
                 "    if run.state is State.FINISHED:\n"
-                "        run = replace(run, state=State.RELEASING, finished_at=None)\n",
+                "        agents = [one.agent for one in seen.instances.values()]\n"
+                "        if any(one and one.exit and one.exit.code == 0 for one in agents):\n"
+                '            run = replace(run, outcome=type(run.outcome)("succeeded"))\n'
+                "        return Decision(run=withdrawn(run, seen.release))\n",
             ),
         ),
-        world="hub",
-        story="push_and_submit_late",
+        story="late_exit",
+        seeds=(1,),
+        by="I2",
+        said="two things stand in its way here: a closed attempt is not heard, an end stays",
     ),
     Mutation(
         name="unbound token",
-        proven=False,
         edits=(
             _edit(
-                "stores.instance_store",
-                "    if row.closed_at is not None:\n        return BeatResult(closed=True",
-                "    if row.closed_at is None and row.closed_at is not None:\n"
-                "        return BeatResult(closed=True",
+                "stores.heartbeats",
+                "    if row.closed_at is not None:\n",
+                "    if row.closed_at is not None and row.run_id is None:\n",
             ),
         ),
+        story="late_beat",
         said="a token names its instance by itself here; this one outlives its attempt",
-        story="plain",
-        plan=Plan(nth=0, fate=Fate.ANSWER_LOST, of="agent.beat"),
     ),
     Mutation(
         name="no sweeper",
-        seeds=(0,),
+        story="late_create",
+        by="I1",
         edits=(
             _CANCEL_FORGETS,
-            _NOTHING_LIVES,
             _edit(
                 "sweep",
                 "            try:\n                self.sweep(provider)\n",
@@ -200,7 +220,6 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="404 believed",
-        proven=False,
         edits=(
             _edit(
                 "runs.giving_back",
@@ -209,12 +228,12 @@ ENGINE: tuple[Mutation, ...] = (
                 "    return told.asked_at",
             ),
         ),
-        story="cancelled",
-        plan=Plan(nth=0, fate=Fate.LATE, of="cloud.create"),
+        story="late_create",
     ),
     Mutation(
         name="waiting time from the first attempt",
-        proven=False,
+        story="late_last_create",
+        seeds=(1,),
         edits=(
             _edit(
                 "runs.giving_back",
@@ -225,7 +244,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="retry before the old machine is gone",
-        proven=False,
+        story="half_a_gang",
         edits=(
             _edit(
                 "runs.giving_back",
@@ -278,13 +297,13 @@ HUB: tuple[Mutation, ...] = (
         edits=(
             _edit(
                 "routes.github_events",
-                "                new = await asyncio.shield(asyncio.wrap_future(stored))",
+                "                new = await self._landing.wait_for(stored)",
                 "                new = stored is not None",
             ),
         ),
         world="hub",
         story="push",
-        plan=Plan(nth=0, fate=Fate.REFUSED, of="DeliveryStore.store_async"),
+        plan=Plan(nth=0, fate=Fate.REFUSED, of="delivery_store._store"),
     ),
     Mutation(
         name="twins are left",

@@ -188,6 +188,23 @@ def i6_cost(ended: Ended) -> Iterator[Violation]:
         yield Violation(invariant="I6", text=text)
 
 
+def i6_gone_is_gone(ended: Ended) -> Iterator[Violation]:
+    """What a run's record calls gone exists no more: else it costs, and nobody counts it."""
+    gone = {
+        member.name: (member.gone_at - EPOCH).total_seconds()
+        for run in runs(ended).values()
+        for attempt in run.attempts
+        if attempt.kept_until is None and not attempt.offer.warm  # handed over, not gone
+        for member in attempt.members
+        if member.gone_at is not None
+    }
+    for life in lives(ended.record.log):
+        told = gone.get(life.name, ended.ended_at) + 2 * ended.clock_s + EARLY_S
+        if life.name in gone and (life.gone_at or ended.ended_at) > told:
+            text = f"{life.uid} is called gone at {gone[life.name]:.1f}, lives until {life.gone_at}"
+            yield Violation(invariant="I6", text=text)
+
+
 def _usd(seconds: float) -> float:
     return seconds / 3600 * float(USD_PER_HOUR)
 
@@ -357,6 +374,7 @@ ORACLES: tuple[Oracle, ...] = (
     i1b_machines_end_themselves,
     i2_one_end,
     i6_cost,
+    i6_gone_is_gone,
     i7_one_executor,
     i8_progress,
     i10_bounded,

@@ -62,6 +62,8 @@ class Scenario:
     mode: Mode = Mode.LIVENESS
     by_chance: bool = True  # False: no faults but those of `plan`
     plan: Plan | None = None
+    more: tuple[Plan, ...] = ()  # other plans of the same history
+    notices: tuple[tuple[float, str], ...] = ()  # when which machine is told that it is taken
     off: Collection[str] = ()  # faults that are switched off: "late", "cloud.create", "pause" …
     most: float = float("inf")  # faults in all
     replicas: int = 2
@@ -71,6 +73,7 @@ class Scenario:
     moods: Moods = field(default_factory=Moods)
     far: Moods | None = None  # of a second cloud
     heals_at: float = 0.0
+    naps: tuple[tuple[float, str, float], ...] = ()  # when which replica is paused, how long
     dies_at: float | None = None  # when the control plane is dead for ever
     pauses: float = 0.0  # a replica is paused so often a minute
     kills: float = 0.0
@@ -81,6 +84,11 @@ class Scenario:
     works_s: tuple[float, ...] = (3.0, 15.0, 60.0)  # how long commands take
     stray: bool = False  # something wears our mark that nobody ordered
     poison_at: float | None = None  # a row of the first run is damaged from then to the healing
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """Return every planned fault."""
+        return self.more if self.plan is None else (self.plan, *self.more)
 
     @property
     def warm(self) -> bool:

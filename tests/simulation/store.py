@@ -175,6 +175,8 @@ class _Writes(Writes):
         def alone(connection: Connection) -> T:
             return joint.work(connection, [row])[0]
 
+        part = joint.work.__module__.rpartition(".")[2]
+        alone.__qualname__ = f"{part}.{joint.work.__name__}"  # what a plan names it by
         return self.submit(alone)
 
     @property

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.simulation.mutated import Stale, checked, replaced, seeds_of
+from tests.simulation import engine_stories, gate, judging
+from tests.simulation.mutated import Stale, checked, replaced, seeds_of, weather_of
 from tests.simulation.mutations import ENGINE, HUB, MUTATIONS, Edit, Mutation
-
-ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 600  # three workers share two cores: a history of a second may take many
-SEARCH = 200  # once a known seed shows nothing any more
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
@@ -42,18 +34,37 @@ def test_the_sixteen_are_there() -> None:
     assert of_github <= {one.name for one in HUB}
 
 
-@pytest.mark.parametrize(
-    "mutation", [one for one in MUTATIONS if one.proven], ids=lambda one: one.name
-)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
 def test_a_mutation_is_found(mutation: Mutation) -> None:
-    words = [sys.executable, "-m", "tests.simulation.mutated", mutation.name]
-    done = subprocess.run(
-        [*words, "--search", str(SEARCH)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"no history shows it: {done.stdout} {done.stderr[-2000:]}"
-    assert json.loads(done.stdout.splitlines()[-1])["said"]
+    one = gate.told(mutation)
+    assert one.said, f"no history shows it: {one.errors}"
+
+
+@pytest.mark.parametrize("mutation", [one for one in ENGINE if one.story], ids=lambda one: one.name)
+def test_nothing_is_said_of_the_same_history_without_the_mistake(mutation: Mutation) -> None:
+    for seed in mutation.seeds or (0,):
+        assert judging.engine_story(mutation.story, seed) == []
+
+
+@pytest.mark.parametrize("mutation", [one for one in HUB if one.plan], ids=lambda one: one.name)
+def test_nothing_is_said_of_the_same_fault_of_github_without_the_mistake(
+    mutation: Mutation,
+) -> None:
+    # Those without a fault are the stories of test_hub.
+    assert judging.calm_story(mutation.story, mutation.plan, weather_of(mutation)) == []
+
+
+def test_each_written_history_is_lived_through_for_some_mistake() -> None:
+    assert {one.story for one in ENGINE if one.story} == set(engine_stories.NAMES)
+
+
+def test_the_table_goes_between_the_marks_of_a_page() -> None:
+    page = "a\n<!-- mutations: begin -->\nold\n<!-- mutations: end -->\nb\n"
+    one = gate.Told(mutation=ENGINE[0], said=("I6: less", "I10: more"), seeds=(3,))
+    text = gate.table([gate.row(one)])
+    assert "| `dies_ordering`, seed 3 | I10, I6 |" in text
+    new = gate.put(page, text)
+    assert new == page.replace("old", text)
+    assert gate.put(new, text) == new
+    with pytest.raises(ValueError, match="mutations: begin"):
+        gate.put("a page without marks", text)
