@@ -142,7 +142,10 @@ def _whole(value: Any, where: str) -> int:
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of JSON may be longer than any float
+            raise _wrong(where, "a smaller number", value) from None
     raise _wrong(where, "a number", value)
 
 
@@ -159,7 +162,10 @@ def _moment(value: Any, where: str) -> datetime:
         raise _wrong(where, "a moment such as 2026-01-31T12:00:00Z", value) from None
     if moment.tzinfo is None:
         raise _wrong(where, "a moment with its time zone", value)
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # in UTC it lies before the year 1 or after 9999
+        raise _wrong(where, "a moment of the years 1 to 9999 in UTC", value) from None
 
 
 def _duration(value: Any, where: str) -> timedelta:
