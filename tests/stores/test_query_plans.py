@@ -128,7 +128,7 @@ def sent_by(db: Database, work: Callable[[Database], None]) -> Sent:
         if text.startswith(("SELECT", "UPDATE", "INSERT", "DELETE")) and "pg_advisory" not in text:
             sent.append((text, values[0] if many else values))
 
-    engines = (db._writing, db._reading)
+    engines = db._engines
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     work(db)

@@ -222,7 +222,7 @@ def test_an_older_database_gets_the_same_guards(empty_url: str) -> None:
 
 
 def test_filters_are_served_by_indexes(db: Database) -> None:
-    engine = create_engine(db._writing.url)
+    engine = create_engine(db._engines[0].url)
     names = {one["name"] for one in inspect(engine).get_indexes("trail")}
     engine.dispose()
     columns = ("run_id", "repository_id", "actor_folded", "verb")
