@@ -248,7 +248,10 @@ def _whole(value: Any) -> int:
 
 def _number(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of JSON may be longer than any float
+            raise _wrong("a smaller number", value) from None
     raise _wrong("a number", value)
 
 
@@ -265,7 +268,10 @@ def _moment(value: Any) -> datetime:
         raise _wrong("a moment such as 2026-01-31T12:00:00Z", value) from None
     if moment.tzinfo is None:
         raise _wrong("a moment with its time zone", value)
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # in UTC it lies before the year 1 or after 9999
+        raise _wrong("a moment of the years 1 to 9999 in UTC", value) from None
 
 
 def _duration(value: Any) -> timedelta:

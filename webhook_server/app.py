@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -28,6 +29,7 @@ from cynthus.errors import UserError
 from webhook_server import embedded, loops, traces
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
+from webhook_server.garbage import settle
 from webhook_server.logs import replica, set_up
 from webhook_server.loops import Running, gauges
 from webhook_server.metrics import METERS, STARTED_AT, Sample
@@ -78,6 +80,7 @@ DRAIN_S = 15  # of the 30 s that supervisors grant, while the loops end as well
 # What is waited for after a signal ends by itself before this, but for a database or a service that
 # is silent: what it leaves undone is repeated, as after a crash.
 END_S = 27.0
+_TICK_S = 1.0  # as often as the header Date changes
 KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
 Notice = Callable[[], None]
 _ID_LETTERS = string.ascii_lowercase + string.digits
@@ -389,13 +392,27 @@ def _agent_builder() -> Callable[[Path], None] | None:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, telling when it serves and when it is asked to stop: it offers methods for both."""
+    """uvicorn, telling when it serves and when it is asked to stop: it offers methods for both.
+
+    Its own main loop looks ten times a second whether it should exit: most of what an idle server
+    does. Ours is woken.
+    """
 
     def __init__(
         self, config: uvicorn.Config, *, started: Notice, stopping: Notice, signalled: Notice
     ) -> None:
         super().__init__(config)
         self._started, self._stopping, self._signalled = started, stopping, signalled
+        self._wake: Callable[[], object] = lambda: None
+
+    async def main_loop(self) -> None:
+        """Return when it should exit; once a second the answers' header Date is set."""
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+        while not await self.on_tick(0):  # 0: the ticks at which it sets the header
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), _TICK_S)
+        self._wake = lambda: None  # a second signal may find the event loop closed
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, then say so."""
@@ -408,11 +425,13 @@ class _Uvicorn(uvicorn.Server):
         self._signalled()
         self._stopping()
         super().handle_exit(sig, frame)
+        self._wake()
 
     def stop(self) -> None:
         """Stop as on SIGTERM, from another thread."""
         self._stopping()
         self.should_exit = True
+        self._wake()
 
 
 def http_server(
@@ -607,6 +626,7 @@ def _serve_doors(
 
 def _prepare(doors: Doors, *, embedded: bool) -> None:
     doors.pages.get()
+    settle()
     if embedded:  # its one request comes once the image is built: there is time until then
         prepare()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import threading
@@ -135,6 +136,21 @@ def test_a_run_that_is_followed_and_cancelled_ends_with_1(home: Home, server: Se
     again = home.run("cancel", run_id)
     assert again.returncode == 0  # it is as it was asked to be
     assert run_id in again.stdout
+
+
+def test_all_runs_are_cancelled_with_one_command(home: Home, server: Server) -> None:
+    runs = [submit(server, SLOW) for _ in range(2)]
+    none = home.run("cancel", "--all", "--repository-id", "404")
+    assert (none.returncode, none.stderr) == (0, "")
+    assert none.stdout == "asked of 0 runs. `cynthus status` shows their ends.\n"
+    asked = home.run("cancel", "--all")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert re.fullmatch(r"asked of \d+ runs\. `cynthus status` shows their ends\.\n", asked.stdout)
+    client = Client(server.url, server.api_token)
+    for run_id in runs:
+        for event in client.follow(run_id):
+            assert event.seq
+        assert client.get(run_id).outcome == "cancelled"
 
 
 def test_pull_copies_the_outputs_and_a_repeat_costs_nothing(home: Home, finished: str) -> None:

@@ -1,4 +1,4 @@
-"""The end of thousands of runs is asked for in one statement, of exactly those that are meant."""
+"""The end of thousands of runs is asked for in few statements, of exactly those that are meant."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from datetime import timedelta
 from sqlalchemy import event
 
 from tests.builders import NOON, a_draft
+from webhook_server.acting import under
 from webhook_server.runs.model import CancelWish, Decision, Outcome, State
+from webhook_server.runs.trail import Actor, ActorKind, Authority, Means, Proof
 from webhook_server.stores.database import Database
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.trail_store import TrailStore, Wanted
 
 
 def accepted(store: RunStore, number: int, repository_id: int) -> str:
@@ -68,12 +71,35 @@ def test_a_hundred_runs_take_as_many_statements_as_one(db: Database) -> None:
     told: list[str] = []
 
     def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith(("INSERT INTO wishes", "UPDATE runs")):
+        if statement.startswith(("INSERT INTO wishes", "INSERT INTO trail", "UPDATE runs")):
             told.append(statement)
 
     for number in range(100):
         accepted(store, number, 1)
-    _, writing = db._engines
-    event.listen(writing, "before_cursor_execute", note)
+    for engine in db._engines:
+        event.listen(engine, "before_cursor_execute", note)
     assert store.cancel_all("ada", NOON) == 100
-    assert len(told) == 2
+    assert len(told) == 3
+
+
+def test_the_trail_says_of_each_run_what_it_says_of_one_alone(db: Database) -> None:
+    store, trail = RunStore(db), TrailStore(db)
+    alone, before, *others = (accepted(store, number, 1 + number) for number in range(5))
+    operator = Actor(kind=ActorKind.OPERATOR, name="the operator")
+    acting = Authority(actor=operator, source="a door", proof=Proof(means=Means.OPERATOR, ref="x"))
+    with under(acting):
+        store.cancel(alone, "ada", NOON)
+    store.cancel(before, "bob", NOON)
+    with under(acting):
+        assert store.cancel_all("ada", NOON) == 5
+        assert store.cancel_all("ada", NOON) == 5  # repeated: nobody asked for anything new
+
+    kept = trail.newest(Wanted(verb="cancel"), limit=100)
+    of_run = {row.deed.run_id: row for row in kept}
+    assert len(kept) == len(of_run) == 5
+    assert of_run[before].authority.actor.kind is ActorKind.SERVER
+    pattern = of_run[alone]
+    for number, run_id in enumerate(others, start=3):
+        row = of_run[run_id]
+        assert row.authority == acting
+        assert row.deed == replace(pattern.deed, run_id=run_id, repository_id=number)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import select
+
 from tests.builders import NOON, a_draft, a_key, seconds
 from tests.stores.test_database import run_together
 from webhook_server.stores.database import Database
@@ -12,8 +14,14 @@ from webhook_server.stores.delivery_store import DeliveryState, DeliveryStore
 from webhook_server.stores.publication_store import PublicationKind, PublicationStore
 from webhook_server.stores.repository_store import Repository, RepositoryStore
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.tables import delivery_bodies
 
 LEASE = timedelta(minutes=1)
+
+
+def kept_bodies(db: Database) -> list[bytes]:
+    with db.read() as connection:
+        return list(connection.execute(select(delivery_bodies.c.body)).scalars())
 
 
 def test_a_delivery_is_stored_once_however_often_it_comes(db: Database) -> None:
@@ -35,8 +43,19 @@ def test_a_handled_delivery_is_emptied_and_never_given_again(db: Database) -> No
     assert store.finish(delivery, DeliveryState.DONE, "run x", NOON)
     assert not store.finish(delivery, DeliveryState.PARKED, "again", NOON)
     assert store.next_due() is None
+    assert kept_bodies(db) == []
     assert not store.store_async("g", "push", b"{}", NOON).result()
     assert store.claim(10, LEASE, NOON + LEASE) == []
+
+
+def test_what_is_parked_keeps_its_body_for_a_person_to_look_at(db: Database) -> None:
+    store = DeliveryStore(db)
+    for guid in ("done", "parked"):
+        store.store_async(guid, "push", guid.encode(), NOON).result()
+    done, parked = store.claim(10, LEASE, NOON)
+    assert store.finish(done, DeliveryState.IGNORED, "no run", NOON)
+    assert store.finish(parked, DeliveryState.PARKED, "a fault", NOON)
+    assert kept_bodies(db) == [b"parked"]
 
 
 def test_a_delivery_that_failed_is_due_again_with_its_bytes(db: Database) -> None:

@@ -241,11 +241,14 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
     connection.execute(_insert(connection.dialect.name, table), rows)
 
 
-def insert_once_from(
+def once_from(
     connection: Connection, table: Table, columns: Sequence[str], rows: Select[Any]
-) -> None:
-    """Insert what a query finds, but for what unique columns already have. Safe to repeat."""
-    connection.execute(_insert(connection.dialect.name, table).from_select(columns, rows))
+) -> postgresql.Insert | sqlite.Insert:
+    """Return what inserts a query's rows, but for what unique columns already have.
+
+    Safe to repeat. SQLite asks for a query with a condition: https://sqlite.org/lang_upsert.html
+    """
+    return _insert(connection.dialect.name, table).from_select(columns, rows)
 
 
 @functools.cache

@@ -14,9 +14,11 @@ from uuid import uuid4
 from sqlalchemy import (
     Connection,
     Integer,
+    LargeBinary,
     Select,
     Update,
     bindparam,
+    delete,
     func,
     or_,
     select,
@@ -33,10 +35,11 @@ from webhook_server.stores.database import (
     insert_once,
     insert_rows,
     lease_values,
+    once_from,
     own_clock,
 )
 from webhook_server.stores.engines import LeaseClock
-from webhook_server.stores.tables import deliveries, handled_intents
+from webhook_server.stores.tables import deliveries, delivery_bodies, handled_intents
 from webhook_server.stores.writer import Joint
 
 _SEEN = "delivery_seen_at"  # server_state
@@ -64,23 +67,52 @@ class Delivery:
     token: str  # proves the claim
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arrived:
+    """A delivery as it came."""
+
+    guid: str
+    event: str
+    body: bytes
+    at: datetime
+
+
 _KNOWN = select(deliveries.c.guid).where(deliveries.c.guid.in_(bindparam("guids", expanding=True)))
 
 
-def _store(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+# Of a delivery that is stored and has not ended: another replica may have been first.
+_BODY = select(deliveries.c.seq, bindparam("told", type_=LargeBinary())).where(
+    deliveries.c.guid == bindparam("of"), deliveries.c.due_at.is_not(None)
+)
+
+
+def _store(connection: Connection, arrived: Sequence[_Arrived]) -> list[bool]:
     """Store deliveries; answer of each whether it is new. Safe to repeat.
 
     Of two replicas that get the same one at the same moment, both may call it new: it is stored
     once.
     """
-    known = set(connection.execute(_KNOWN, {"guids": [row["guid"] for row in rows]}).scalars())
-    fresh = {row["guid"]: row for row in reversed(rows) if row["guid"] not in known}
+    known = set(connection.execute(_KNOWN, {"guids": [one.guid for one in arrived]}).scalars())
+    fresh = {one.guid: one for one in reversed(arrived) if one.guid not in known}
     if fresh:
-        insert_rows(connection, deliveries, list(fresh.values()))
-    return [fresh.get(row["guid"]) is row for row in rows]
+        insert_rows(connection, deliveries, [_row(one) for one in fresh.values()])
+        bodies = [{"of": one.guid, "told": one.body} for one in fresh.values()]
+        keep = once_from(connection, delivery_bodies, ("seq", "body"), _BODY)
+        connection.execute(keep, bodies)
+    return [fresh.get(one.guid) is one for one in arrived]
 
 
-_STORE: Joint[Mapping[str, Any], bool] = Joint(_store, at_door=True)
+def _row(arrived: _Arrived) -> dict[str, Any]:
+    return {
+        "guid": arrived.guid,
+        "event": arrived.event,
+        "received_at": arrived.at,
+        "state": DeliveryState.PENDING.value,
+        "due_at": arrived.at,
+    }
+
+
+_STORE: Joint[_Arrived, bool] = Joint(_store, at_door=True)
 
 
 @functools.cache
@@ -94,14 +126,15 @@ def _claiming(clock: LeaseClock | None, lease: timedelta) -> tuple[Select[Any], 
             deliveries.c.seq,
             deliveries.c.guid,
             deliveries.c.event,
-            deliveries.c.body,
+            delivery_bodies.c.body,
             deliveries.c.received_at,
             deliveries.c.tries,
         )
+        .join(delivery_bodies, delivery_bodies.c.seq == deliveries.c.seq)
         .where(deliveries.c.due_at <= bindparam("now"), free)
         .order_by(deliveries.c.due_at, deliveries.c.seq)
         .limit(bindparam("most", type_=Integer()))
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=deliveries)
     )
     lend = (
         update(deliveries)
@@ -122,6 +155,7 @@ class _Ended:
     seq: int
     token: str
     values: Mapping[str, Any]
+    empties: bool = False  # its body has been of use
 
 
 _HELD = (
@@ -131,6 +165,9 @@ _HELD = (
     .with_for_update()
 )
 _OF_SEQ = update(deliveries).where(deliveries.c.seq == bindparam("claimed"))
+_EMPTY = delete(delivery_bodies).where(
+    delivery_bodies.c.seq.in_(bindparam("handled", expanding=True))
+)
 
 
 def _end(connection: Connection, ended: Sequence[_Ended]) -> list[bool]:
@@ -138,6 +175,7 @@ def _end(connection: Connection, ended: Sequence[_Ended]) -> list[bool]:
     rows = connection.execute(_HELD, {"claimed": sorted({one.seq for one in ended})})
     holders = {row.seq: row.lock_token for row in rows}
     answers: list[bool] = []
+    handled: list[int] = []
     same: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in ended:
         held = holders.get(one.seq) == one.token
@@ -146,8 +184,11 @@ def _end(connection: Connection, ended: Sequence[_Ended]) -> list[bool]:
             holders[one.seq] = None  # whoever comes second has nothing left to end
             values = {"lock_token": None, "lock_until": None, **one.values}
             same.setdefault(tuple(values), []).append({"claimed": one.seq, **values})
+            handled += [one.seq] if one.empties else []
     for rows_of_a_kind in same.values():
         connection.execute(_OF_SEQ, rows_of_a_kind)
+    if handled:
+        connection.execute(_EMPTY, {"handled": handled})
     return answers
 
 
@@ -155,7 +196,7 @@ _END: Joint[_Ended, bool] = Joint(_end, at_door=False)
 
 
 class DeliveryStore:
-    """Reads and writes the tables `deliveries` and `handled_intents`."""
+    """Reads and writes the tables `deliveries`, `delivery_bodies` and `handled_intents`."""
 
     def __init__(self, db: Database, new_token: Callable[[], str] = lambda: uuid4().hex) -> None:
         self._db = db
@@ -163,15 +204,8 @@ class DeliveryStore:
 
     def store_async(self, guid: str, event: str, body: bytes, now: datetime) -> Future[bool]:
         """Store a delivery; the future is False if it was known already. Safe to repeat."""
-        values = {
-            "guid": guid,
-            "event": event,
-            "body": body,
-            "received_at": now,
-            "state": DeliveryState.PENDING.value,
-            "due_at": now,
-        }
-        return self._db.write_row_async(_STORE, values)
+        arrived = _Arrived(guid=guid, event=event, body=body, at=now)
+        return self._db.write_row_async(_STORE, arrived)
 
     def see_async(self, now: datetime) -> Future[None]:
         """Note that a signed delivery arrived which is not kept: a ping, or a known one again."""
@@ -212,7 +246,7 @@ class DeliveryStore:
         return found
 
     def finish(self, delivery: Delivery, state: DeliveryState, note: str, now: datetime) -> bool:
-        """End a delivery; its body is emptied unless it is parked. False: the claim was lost.
+        """End a delivery; its body is deleted unless it is parked. False: the claim was lost.
 
         Safe to repeat. `now` may not precede its arrival.
         """
@@ -223,20 +257,20 @@ class DeliveryStore:
     ) -> Future[bool]:
         """As `finish`, for a loop that has more in hand: many ends share a commit."""
         values: dict[str, Any] = {"state": state.value, "note": note, "due_at": None}
-        if state is not DeliveryState.PARKED:
-            values["body"] = b""
         if now < delivery.received_at:
             refused: Future[bool] = Future()
             refused.set_result(False)
             return refused
-        return self._end(delivery, values)
+        return self._end(delivery, values, empties=state is not DeliveryState.PARKED)
 
     def retry(self, delivery: Delivery, due_at: datetime, note: str) -> bool:
         """Let the delivery be due again at `due_at`. False: the claim was lost. Repeatable."""
         return self._end(delivery, {"due_at": due_at, "note": note}).result()
 
-    def _end(self, delivery: Delivery, values: Mapping[str, Any]) -> Future[bool]:
-        ended = _Ended(seq=delivery.seq, token=delivery.token, values=values)
+    def _end(
+        self, delivery: Delivery, values: Mapping[str, Any], *, empties: bool = False
+    ) -> Future[bool]:
+        ended = _Ended(seq=delivery.seq, token=delivery.token, values=values, empties=empties)
         return self._db.write_row_async(_END, ended)
 
     def next_due(self) -> datetime | None:

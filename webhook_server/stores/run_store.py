@@ -69,8 +69,8 @@ from webhook_server.stores.budget_store import may_book
 from webhook_server.stores.database import (
     Database,
     insert_once,
-    insert_once_from,
     lease_values,
+    once_from,
     own_clock,
 )
 from webhook_server.stores.tables import Moment, is_set, repositories, runs, wishes
@@ -360,9 +360,9 @@ class RunStore:
     def cancel_all(self, by: str, now: datetime, *, repository_id: int | None = None) -> int:
         """Note that somebody wants all live runs to end; return how many there are.
 
-        Two statements, however many runs. Safe to repeat: the first wish of each stays.
+        Four statements, however many runs. Safe to repeat: the first wish of each stays.
         """
-        wish = CancelWish(by=by, at=now)
+        wish, acting = CancelWish(by=by, at=now), authority()
         whose = () if repository_id is None else (runs.c.repository_id == repository_id,)
         # Only what has not ended has a deadline, and deadlines have an index.
         live = (is_set(runs.c.look_again_at), runs.c.state != State.FINISHED.value, *whose)
@@ -370,7 +370,11 @@ class RunStore:
         def work(connection: Connection) -> int:
             values = (literal("cancel"), literal(encode(wish), JSON()), literal(now, Moment()))
             wished = select(runs.c.id, *values).where(*live)
-            insert_once_from(connection, wishes, ("run_id", "kind", "body", "at"), wished)
+            put = once_from(connection, wishes, ("run_id", "kind", "body", "at"), wished)
+            new = set(connection.execute(put.returning(wishes.c.run_id)).scalars())
+            of_runs = connection.execute(select(runs.c.repository_id, runs.c.id).where(*live))
+            done = [deeds.wished(*of_run, wish) for of_run in of_runs if of_run.id in new]
+            trail_store.add(connection, acting, done, now)
             return wake_where(connection, and_(*live), now)
 
         return self._db.write_at_door(work)

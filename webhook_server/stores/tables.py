@@ -102,7 +102,6 @@ deliveries = Table(
     Column("seq", Serial, primary_key=True),
     Column("guid", String(64), nullable=False, unique=True),
     Column("event", String(64), nullable=False),
-    Column("body", LargeBinary, nullable=False),  # exactly as signed; emptied once handled
     Column("received_at", Moment, nullable=False),
     Column("state", String(16), nullable=False),  # pending, done, ignored, parked
     Column("note", Text, nullable=False, default=""),
@@ -118,6 +117,15 @@ deliveries = Table(
         sqlite_where=text("state = 'parked'"),
         postgresql_where=text("state = 'parked'"),
     ),
+)
+
+#: The bodies of deliveries, exactly as signed, until they are handled; those of parked ones stay.
+#: A table of its own, since SQLite writes a row anew with each change of any of its columns.
+delivery_bodies = Table(
+    "delivery_bodies",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=False),  # of its delivery
+    Column("body", LargeBinary, nullable=False),
 )
 
 #: One row a run. `doc` is the whole Run (cynthus.codec); the other columns are for finding it.
