@@ -56,15 +56,12 @@ class Eyes:
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     """Return what is seen of the run. Changes nothing; a provider's refusal is an observation."""
     wishes = eyes.runs.wishes(run.id)
-    names = [member.name for member in run.living]
-    rows = eyes.instances.rows(names) if names else []
-    seen = Observations(
+    seen = replace(
+        observe_instances(eyes, run),
         cancel=wishes.cancel,
         image=wishes.image,
         approval=wishes.approval,
         extensions=wishes.extensions,
-        instances={row.name: _instance_seen(row) for row in rows},
-        listening_since=eyes.listening_since,
     )
     if run.state is State.BUILDING:
         return replace(seen, offers_refusal=_no_such_provider(eyes, run))
@@ -77,6 +74,19 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     if run.state is State.RELEASING or run.release_url is not None:
         return replace(seen, release=eyes.publications.release_seen(run.id))
     return seen
+
+
+def observe_instances(eyes: Eyes, run: Run) -> Observations:
+    """Return what is seen of the run's instances, and nothing else. Changes nothing.
+
+    Enough to give them back, for a run of which something else cannot be read.
+    """
+    names = [member.name for member in run.living]
+    rows = eyes.instances.rows(names) if names else []
+    return Observations(
+        instances={row.name: _instance_seen(row) for row in rows},
+        listening_since=eyes.listening_since,
+    )
 
 
 def _queued(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Observations:

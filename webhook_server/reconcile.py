@@ -15,7 +15,7 @@ from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.bell import Bell
 from webhook_server.metrics import METERS, timed
-from webhook_server.observe import Eyes, observe, provider_of
+from webhook_server.observe import Eyes, observe, observe_instances, provider_of
 from webhook_server.perform import Hands, name_of, perform
 from webhook_server.runs.decide import decide, park
 from webhook_server.runs.model import (
@@ -122,13 +122,20 @@ class Reconciler:
 
     def _decision(self, claim: Claim, now: datetime) -> Decision:
         if claim.failures >= PARK_AFTER:
-            log.error("run parked run=%s", claim.run.id)
-            METERS.add(metrics.RUNS_PARKED)
-            return park(claim.run, now)
+            return self._parked(claim.run, now)
         with span("observe"):
             seen = observe(self.eyes, claim.run, now)
         with span("decide"):
             return decide(claim.run, seen, now, self._policy(claim.run))
+
+    def _parked(self, run: Run, now: datetime) -> Decision:
+        """Give back what a run has that cannot be handled; it ends once nothing of it is left."""
+        if run.state is not State.RELEASING:
+            log.error("run parked run=%s", run.id)
+            METERS.add(metrics.RUNS_PARKED)
+            return park(run, now)
+        # What raised may raise for ever: its instances are looked at, and nothing else of it.
+        return decide(run, observe_instances(self.eyes, run), now, self._policy(run))
 
     def _policy(self, run: Run) -> Policy:
         name = provider_of(run, self.eyes.default_provider)

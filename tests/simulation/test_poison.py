@@ -20,3 +20,11 @@ def test_it_is_parked_and_nothing_leaks(poison_at: float) -> None:
     assert "parked" in marks(ended)
     (run,) = runs(ended).values()
     assert (run.state, run.outcome) == (State.FINISHED, Outcome.INFRASTRUCTURE)
+
+
+def test_it_ends_though_what_raises_does_so_for_ever() -> None:
+    never = 5000.0  # less would mend it before its end
+    ended = lived(plain(poison_at=20.0, heals_at=never, works_s=(60.0,)))
+    assert violations(ended) == []
+    assert ended.is_over
+    assert ended.ended_at < never

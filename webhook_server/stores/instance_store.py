@@ -148,8 +148,7 @@ class InstanceStore:
 
     def close(self, name: str, now: datetime) -> None:
         """Refuse from here on whatever the instance's agent sends. Safe to repeat."""
-        values = {"of_name": name, "closed_at": now}
-        self._db.write(lambda connection: connection.execute(_CLOSE, values).rowcount)
+        self._db.write(lambda connection: close(connection, name, now))
 
     def note_swept(self, provider: str, name: str, now: datetime) -> None:
         """Keep in the trail that something unknown is about to be deleted; each call is a deed."""
@@ -217,6 +216,11 @@ class InstanceStore:
         """As `heartbeat`, for a door that must not wait in its thread."""
         told = Told(token_sha256=token_sha256, beat=beat, log_limit_bytes=log_limit_bytes, now=now)
         return self._db.write_row_async(HEARTBEATS, told)
+
+
+def close(connection: Connection, name: str, now: datetime) -> None:
+    """Refuse from here on what the agent sends, within a larger transaction. Safe to repeat."""
+    connection.execute(_CLOSE, {"of_name": name, "closed_at": now})
 
 
 def add(connection: Connection, row: Mapping[str, Any], before: str | None) -> None:

@@ -927,6 +927,8 @@ def _keep(connection: Connection, before: Run | None, run: Run, now: datetime) -
         was = known[number].kept_until if number < len(known) else None
         if attempt.kept_until is not None and was is None:
             warm_store.keep(connection, run, attempt, now)
+            # Here and not by a command alone: no later pass gives back what waits.
+            instance_store.close(connection, attempt.members[0].name, now)
 
 
 def _differs(before: Run | None, run: Run) -> bool:

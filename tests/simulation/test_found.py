@@ -1,0 +1,19 @@
+"""Histories that once showed a fault of the server are lived again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.batch import lived
+from tests.simulation.oracles import violations
+from tests.simulation.scenario import Mode, drawn
+
+FOUND = {
+    # Its pass died between the save that handed the instance over and the command to close it.
+    "a kept instance was never closed": (475, Mode.SAFETY),
+}
+
+
+@pytest.mark.parametrize(("seed", "mode"), FOUND.values(), ids=FOUND.keys())
+def test_it_does_not_come_back(seed: int, mode: Mode) -> None:
+    assert violations(lived(drawn(seed, mode))) == []
