@@ -12,6 +12,7 @@ from bench import (
     image_change,
     install,
     intake,
+    postgres,
     push_to_container,
     runs,
     scale,
@@ -31,6 +32,8 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (("accept_ms", "accept_burst_ms"), client_doors.accept),
     (("webhook_ack_ratio", "webhook_p99_ms"), intake.webhooks),
     (("heartbeats_per_s", "heartbeat_p99_ms", "heartbeat_cpu_pct"), intake.heartbeats),
+    (("webhooks_postgres_per_s",), postgres.webhooks),
+    (("heartbeats_postgres_per_s",), postgres.heartbeats),
     (
         tuple(
             f"scale_{name}"

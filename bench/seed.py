@@ -25,10 +25,13 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def seed(state: Path, *, runs: int, instances_of_first: int = 0) -> tuple[str, ...]:
-    """Make unfinished runs, and instances whose agents run; return the agents' tokens."""
+def seed(state: Path, *, runs: int, instances_of_first: int = 0, url: str = "") -> tuple[str, ...]:
+    """Make unfinished runs, and instances whose agents run; return the agents' tokens.
+
+    `url`: of the database, where it is not the file in `state`.
+    """
     state.mkdir(parents=True)
-    with opened(state) as database:
+    with opened(state, url) as database:
         store = RunStore(database)
         for number in range(runs):
             store.accept(_draft(number), arrived=None, token_id=None, now=_now())
@@ -39,9 +42,9 @@ def seed(state: Path, *, runs: int, instances_of_first: int = 0) -> tuple[str, .
 
 
 @contextlib.contextmanager
-def opened(state: Path) -> Iterator[Database]:
+def opened(state: Path, url: str = "") -> Iterator[Database]:
     """Give a server's database while the server is not there."""
-    database = Database(f"sqlite:///{state / 'cynthus.db'}", now=_now)
+    database = Database(url or f"sqlite:///{state / 'cynthus.db'}", now=_now)
     try:
         database.migrate()
         yield database

@@ -8,12 +8,16 @@ from typing import Any
 _REPLACEMENT = "\ufffd"  # Unicode's own sign for what could not be shown
 _BAD = {0: _REPLACEMENT} | dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT)
 
+_AS_THEY_ARE = frozenset({int, bool, type(None)})
+
 
 def clean(value: Any) -> Any:
     """Return a JSON value that both databases store: PostgreSQL takes no NUL in text.
 
     https://www.postgresql.org/docs/current/datatype-character.html
     """
+    if type(value) in _AS_THEY_ARE:  # most of what a sample holds: asked before all else
+        return value
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):
