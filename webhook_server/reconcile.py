@@ -31,6 +31,7 @@ from webhook_server.runs.model import (
 )
 from webhook_server.runs.policy import CLOUD, Policy
 from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.stores.writer import DatabaseUnavailable
 from webhook_server.traces import attempt_over, span
 
 log = logging.getLogger(__name__)
@@ -181,12 +182,18 @@ class Reconciler:
         self.bell.ring(f"events/{run.id}")
 
     def _give_up(self, claim: Claim, error: Exception) -> None:
+        if isinstance(error, DatabaseUnavailable):  # bad luck, and no fault of this run
+            self._unclaimed(claim, lambda: self.runs.put_off(claim, self.now() + FIRST_RETRY))
+            return
         tries = claim.failures + 1
         pause = FIRST_RETRY * 2 ** min(tries - 1, 8)
         # The exception's own text may hold what a user must not see: its type is enough.
         note = f"the server failed to handle this run ({type(error).__name__}), try {tries}"
+        self._unclaimed(claim, lambda: self.runs.give_up(claim, note, self.now() + pause))
+
+    def _unclaimed(self, claim: Claim, end: Callable[[], None]) -> None:
         try:
-            self.runs.give_up(claim, note, self.now() + pause)
+            end()
         except Exception:
             log.exception("giving up failed run=%s", claim.run.id)  # its lease runs out by itself
 

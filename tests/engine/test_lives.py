@@ -22,8 +22,9 @@ from webhook_server.providers.provider import (
     ProviderUnavailable,
     QuotaExceeded,
 )
-from webhook_server.runs.model import Cause, CreateInstance, Order, Outcome, State
+from webhook_server.runs.model import BudgetSeen, Cause, CreateInstance, Order, Outcome, State
 from webhook_server.runs.policy import CLOUD, LOCAL
+from webhook_server.stores.writer import DatabaseUnavailable
 
 HOUR = timedelta(hours=1)
 
@@ -307,6 +308,26 @@ def test_a_run_that_always_fails_is_parked_and_the_others_go_on(world: World) ->
         Cause.SERVER,
     )
     assert world.provider.instances == {}
+
+
+@pytest.mark.case("R7")
+def test_a_database_that_fails_every_pass_for_an_hour_ends_no_run(world: World) -> None:
+    steady = world.reconciler
+
+    def fails(*_: object) -> tuple[BudgetSeen, ...]:
+        raise DatabaseUnavailable("the database does not answer. Try again.")
+
+    world.reconciler = replace(steady, eyes=replace(steady.eyes, budgets=fails))
+    world.submit()
+    world.wait(HOUR)
+    assert world.state() is State.QUEUED
+    world.reconciler = steady
+    world.wait(timedelta(seconds=5))
+    name = world.enrol()
+    world.step()
+    world.finish_work(name, an_exit(0))
+    world.step()
+    assert world.state() is State.FINISHED
 
 
 @pytest.mark.case("R3")

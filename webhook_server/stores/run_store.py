@@ -568,20 +568,8 @@ class RunStore:
         """
 
         def work(connection: Connection) -> None:
-            changed = connection.execute(
-                update(runs)
-                .where(
-                    runs.c.id == claim.run.id,
-                    or_(runs.c.lock_token == claim.token, runs.c.lock_token.is_(None)),
-                )
-                .values(
-                    failures=runs.c.failures + 1,
-                    look_again_at=look_again_at,
-                    lock_token=None,
-                    lock_until=None,
-                )
-            ).rowcount
-            if changed:
+            more = {"failures": runs.c.failures + 1}
+            if _put_off(connection, claim, look_again_at, **more):
                 number = claim.run.attempt.number if claim.run.attempt else 0
                 event_store.add(
                     connection,
@@ -593,6 +581,13 @@ class RunStore:
                 )
 
         self._db.write(work)
+
+    def put_off(self, claim: Claim, look_again_at: datetime) -> None:
+        """End a pass that the database did not let end: it counts against nobody. Safe to repeat.
+
+        A run that somebody else claimed is left alone.
+        """
+        self._db.write(lambda connection: _put_off(connection, claim, look_again_at))
 
     def forgive(self, run_id: str) -> None:
         """Forget the passes that raised: one has succeeded. Safe to repeat."""
@@ -887,6 +882,17 @@ def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
         # A pass that only waits proves nothing, and with commands it is not over: see `forgive`.
         "failures": 0 if moved and not decision.commands else claim.failures,
     }
+
+
+def _put_off(
+    connection: Connection, claim: Claim, look_again_at: datetime, **more: ColumnElement[Any]
+) -> int:
+    """End a claim, or what followed its save; return 0 where somebody else claimed the run."""
+    ours = or_(runs.c.lock_token == claim.token, runs.c.lock_token.is_(None))
+    after = {"look_again_at": look_again_at, "lock_token": None, "lock_until": None}
+    return connection.execute(
+        update(runs).where(runs.c.id == claim.run.id, ours).values(**after, **more)
+    ).rowcount
 
 
 def _unlock(connection: Connection, claim: Claim) -> None:
