@@ -424,6 +424,8 @@ def test_a_verdict_that_changes_is_another_check_run_even_when_its_answer_is_los
     world.plan()
     world.server.restart()
     assert looked_at(world).conclusion == "success"
+    world.server.clock.pass_by(minutes=11)  # it is asked once more whether a create came late
+    world.server.publisher.step()
     assert every_plan(world, sha) == ["action_required", "success"]
     assert world.publication(PublicationKind.PLAN).due_at is None
 
