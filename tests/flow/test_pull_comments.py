@@ -424,6 +424,8 @@ def test_a_verdict_that_changes_is_another_check_run_even_when_its_answer_is_los
     world.plan()
     world.server.restart()
     assert looked_at(world).conclusion == "success"
+    world.server.clock.pass_by(minutes=11)  # it is asked once more whether a create came late
+    world.server.publisher.step()
     assert every_plan(world, sha) == ["action_required", "success"]
     assert world.publication(PublicationKind.PLAN).due_at is None
 
@@ -439,6 +441,27 @@ def test_a_verdict_that_changes_while_an_answer_is_lost_is_not_sent_into_the_voi
     world.plan()
     assert looked_at(world).conclusion == "action_required"
     assert every_plan(world, sha) == ["success", "action_required"]
+
+
+def test_an_older_verdict_that_comes_late_does_not_stay_the_newest(world: World) -> None:
+    sha = world.push({"cynthus.yaml": SPEC}, branch="patch")
+    an_approval_line(world)
+    match = {"method": "POST", "path": "/check-runs$"}
+    world.github.post("/faults", kind="error", status=502, match=match)  # it is on its way
+    world.plan()
+    world.server.policy = RepositoryPolicy()
+    world.plan()
+    assert looked_at(world).conclusion == "success"
+    subject = subject_of(world.repository_id, world.number)
+    late = {"name": "cynthus/plan", "head_sha": sha, "external_id": subject}
+    world.server.api.create_check_run(
+        world.place, late | {"status": "completed", "conclusion": "action_required"}
+    )
+    assert every_plan(world, sha) == ["success", "action_required"]
+    world.server.clock.pass_by(minutes=11)  # then no create can take effect any more
+    assert looked_at(world).conclusion == "success"
+    assert every_plan(world, sha) == ["success", "action_required", "success"]
+    assert world.publication(PublicationKind.PLAN).due_at is None
 
 
 def test_what_is_due_while_others_write_gets_its_moment_in_the_line(world: World) -> None:

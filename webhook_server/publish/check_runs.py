@@ -78,7 +78,7 @@ class CheckRuns:
         item = renewed(item, wanted)
         if self._is_over(item, run, wanted):
             place = self._outside.places.find(run.key.repository_id, run.repository)
-            item = self._sending.conclude_twins(item, wanted, place)
+            item = self._sending.without_twins(item, wanted, place)
         due_at = self._when(item, run, wanted)
         if due_at is None:
             self._feeds.forget(run.id)

@@ -89,17 +89,24 @@ class Sending:
             return item
         return replace(item, external_id=found.id, url=found.url, sent=item.sent | _told(found))
 
-    def conclude_twins(self, item: Publication, wanted: CheckRun, place: Place) -> Publication:
-        """Let check runs that creates with lost answers made end as this one has; safe to repeat.
+    def without_twins(self, item: Publication, wanted: CheckRun, place: Place) -> Publication:
+        """Let check runs that creates with lost answers made say what this one says.
 
-        Returns the item without the note of them. Raises what GithubApi raises.
+        Safe to repeat. Returns the item without the note of them; without its check run where one
+        that was concluded otherwise came after it, so that another becomes the newest.
+        Raises what GithubApi raises.
         """
+        own = item.external_id or 0
+        above = own
         for twin in self._api.check_runs_of(place, wanted.head_sha, wanted.external_id):
-            if twin.id != item.external_id and twin.status != "completed":
+            if twin.status == "completed" and twin.conclusion != wanted.conclusion:
+                above = max(above, twin.id)
+            elif twin.id > own or twin.status != "completed":
                 log.info("twin concluded subject=%s check_run=%s", item.subject, twin.id)
                 body = wanted.body(len(wanted.annotations))
                 self._api.update_check_run(place, twin.id, body)
-        return looked(item)
+        item = looked(item)
+        return item if above == own else _replaced(item, above)
 
     def _without_doubt(self, item: Publication, place: Place) -> Publication:
         """Ask GitHub what it shows, after an update whose answer was lost."""
@@ -135,8 +142,13 @@ def renewed(item: Publication, wanted: CheckRun) -> Publication:
     concluded = item.sent.get(_CONCLUSION)
     if item.external_id is None or concluded in {None, wanted.conclusion}:
         return item
+    return _replaced(item, item.external_id)
+
+
+def _replaced(item: Publication, older: int) -> Publication:
+    """Return the item as one whose check run is to be made anew, above that older one."""
     sent = {key: value for key, value in item.sent.items() if key not in _OF_ONE}
-    sent[_OLDER] = item.external_id
+    sent[_OLDER] = older
     return replace(item, external_id=None, sent_digest=None, sent_at=None, url=None, sent=sent)
 
 
