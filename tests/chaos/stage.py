@@ -229,7 +229,7 @@ class Stage:
         return len(found) == len(wave.run_ids) and set(found) <= set(states)
 
     def wait_until_running(self, wave: Wave) -> None:
-        wait_for("all run", lambda: self.all_in(wave, "running"))
+        wait_for("all run", lambda: self._goes_on() and self.all_in(wave, "running"))
 
     def let_go(self, wave: Wave) -> None:
         """Let the work end, and wait until its runs are over and everything is shown."""
@@ -248,11 +248,7 @@ class Stage:
 
         A server that works ends a claim within a second; one that does not is refused.
         """
-        with self.engine.begin() as connection:
-            for table in CLAIMED:
-                over = f"UPDATE {table} SET lock_until = now() - interval '1 second'"
-                some = f"lock_until BETWEEN now() AND now() + interval '{LEASE_S - OLD_S} seconds'"
-                connection.execute(text(f"{over} WHERE {some}"))
+        self._let_run_out(f"BETWEEN now() AND now() + interval '{LEASE_S - OLD_S} seconds'")
         return True
 
     def _all_is_shown(self) -> bool:
@@ -267,8 +263,9 @@ class Stage:
                 text(
                     "UPDATE publications SET due_at = now(),"
                     " sent = jsonb_set(sent::jsonb, '{twins_at}', to_jsonb(CAST(:over AS text)))"
+                    " WHERE ctid IN (SELECT ctid FROM publications"
                     " WHERE state = 'done' AND due_at > now() AND lock_token IS NULL"
-                    " AND sent->>'twins_at' > :over RETURNING subject"
+                    " AND sent->>'twins_at' > :over FOR UPDATE SKIP LOCKED) RETURNING subject"
                 ),
                 {"over": over},
             )
@@ -285,10 +282,18 @@ class Stage:
 
     def leases_run_out(self) -> None:
         """Let the leases of now be over, as they are a minute later by the database's clock."""
-        with self.engine.begin() as connection:
-            for table in CLAIMED:
-                over = f"UPDATE {table} SET lock_until = now() - interval '1 second'"
-                connection.execute(text(f"{over} WHERE lock_until > now()"))
+        self._let_run_out("> now()")
+
+    def _let_run_out(self, which: str) -> None:
+        """End leases by their end; rows that somebody writes now are passed over.
+
+        To wait for them, with others in hand, would be a deadlock with a server's own batch.
+        """
+        for table in CLAIMED:
+            free = f"SELECT ctid FROM {table} WHERE lock_until {which} FOR UPDATE SKIP LOCKED"
+            over = f"UPDATE {table} SET lock_until = now() - interval '1 second'"
+            with self.engine.begin() as connection:
+                connection.execute(text(f"{over} WHERE ctid IN ({free})"))
 
 
 @contextlib.contextmanager
