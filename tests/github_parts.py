@@ -174,7 +174,7 @@ class Server:
             answer=Reader(self.plans, self.baselines).answer,
             make_plan=self.plans.make,
             url_of=page_of,
-            allowed=Allowed((self.owner,), state=self.db.state, set_state=self.db.set_state),
+            allowed=Allowed((self.owner,), state=self.db.state, keep_state=self.db.keep_state),
             bell=self.bell,
             now=self.clock,
             new_id=lambda: f"r{begun}{next(ids)}",

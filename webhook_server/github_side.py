@@ -70,7 +70,7 @@ def open_github(ground: Ground) -> GithubSide:
     settings, database, bell, now = ground.settings, ground.database, ground.bell, ground.now
     api = _api(settings, database, now)
     deliveries, repositories = DeliveryStore(database), RepositoryStore(database)
-    allowed = Allowed(settings.allowed, state=database.state, set_state=database.set_state)
+    allowed = Allowed(settings.allowed, state=database.state, keep_state=database.keep_state)
     verifier = OidcVerifier(
         issuer=settings.oidc_issuer, audience=settings.oidc_audience, fetch=fetch, now=now
     )

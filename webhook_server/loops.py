@@ -74,14 +74,12 @@ class Ground:
 
 
 def control_plane(database: Database, new_id: Callable[[], str]) -> str:
-    """Return this control plane's own id, made once."""
-    known = database.state(CONTROL_PLANE)
-    if known is None:
-        database.set_state(CONTROL_PLANE, new_id())
-        known = database.state(CONTROL_PLANE)
-    if known is None:
-        raise RuntimeError("the database lost what it was told")
-    return known
+    """Return this control plane's own id, made once, by whichever of its servers comes first.
+
+    With ids of their own each would take the others' instances for a stranger's: neither found
+    nor deleted.
+    """
+    return database.state(CONTROL_PLANE) or database.keep_state(CONTROL_PLANE, new_id())
 
 
 def open_providers(ground: Ground) -> dict[str, Provider]:

@@ -292,7 +292,7 @@ def the_request(world: World, caller: Caller, **changes: Any) -> RunRequest:
 
 def ask(world: World, caller: Caller, request: RunRequest) -> None:
     server = world.server
-    allowed = Allowed((server.owner,), state=server.db.state, set_state=server.db.set_state)
+    allowed = Allowed((server.owner,), state=server.db.state, keep_state=server.db.keep_state)
     places = Places(server.api, server.repositories, server.clock)
     lookups = Lookups(
         pull_head=places.pull_head,

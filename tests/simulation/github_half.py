@@ -152,7 +152,7 @@ def _inbox(ground: Ground, api: GithubApi, deliveries: DeliveryStore, policies: 
         pulls=PullStore(database),
         publications=PublicationStore(database, ground.new_token),
         repositories=RepositoryStore(database),
-        allowed=Allowed(ALLOWED, state=database.state, set_state=database.set_state),
+        allowed=Allowed(ALLOWED, state=database.state, keep_state=database.keep_state),
         bell=ground.bell,
         now=ground.now,
         new_id=ground.new_id,

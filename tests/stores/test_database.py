@@ -18,6 +18,7 @@ from sqlalchemy import Connection, create_engine, insert, inspect, make_url, sel
 from cynthus.errors import UserError
 from tests.chaos.proxy import Links
 from tests.stores.conftest import NOON
+from webhook_server.loops import control_plane
 from webhook_server.stores import schema
 from webhook_server.stores.database import Database, connect, insert_once
 from webhook_server.stores.engines import open_engine, unhurried
@@ -376,3 +377,21 @@ def run_together(works: list[Callable[[], Any]]) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
+
+
+def test_servers_that_start_at_once_are_one_control_plane(db: Database) -> None:
+    others: list[str] = []
+
+    def made_meanwhile() -> str:
+        others.append(control_plane(db, lambda: "second"))
+        return "first"
+
+    assert control_plane(db, made_meanwhile) == "second"
+    assert others == ["second"]
+    assert control_plane(db, lambda: "third") == "second"
+
+
+def test_what_is_kept_is_never_replaced(db: Database) -> None:
+    assert db.keep_state("fact", "one") == "one"
+    assert db.keep_state("fact", "two") == "one"
+    assert db.state("fact") == "one"

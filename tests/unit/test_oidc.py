@@ -564,7 +564,7 @@ PULL = replace(
 
 def allowed(*entries: str, kept: dict[str, str] | None = None) -> Allowed:
     pins: dict[str, str] = {} if kept is None else kept
-    return Allowed(entries, state=pins.get, set_state=pins.__setitem__)
+    return Allowed(entries, state=pins.get, keep_state=pins.setdefault)
 
 
 def pull_token() -> str:

@@ -16,7 +16,7 @@ class Allowed:
     """The list `CYNTHUS_ALLOWED`: owner names, `owner/repo`, numeric ids of either.
 
     A name speaks for the id that first came with it, since anybody can register a name that its
-    owner gave up: `state` and `set_state` keep that id (server_state).
+    owner gave up: `state` and `keep_state` keep that id (server_state), the first for ever.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Allowed:
         entries: tuple[str, ...],
         *,
         state: Callable[[str], str | None],
-        set_state: Callable[[str, str], None],
+        keep_state: Callable[[str, str], str],
     ) -> None:
         for entry in entries:
             if _ENTRY.fullmatch(entry) is None or (entry.isdigit() and entry[0] == "0"):
@@ -34,7 +34,7 @@ class Allowed:
                 )
         self._ids = frozenset(int(entry) for entry in entries if entry.isdigit())
         self._names = tuple(entry.lower() for entry in entries if not entry.isdigit())
-        self._state, self._set_state = state, set_state
+        self._state, self._keep_state = state, keep_state
 
     def permits(self, repository_id: int, owner_id: int, full_name: str) -> bool:
         """Say whether this repository may use the server; ids decide wherever they are known."""
@@ -51,8 +51,7 @@ class Allowed:
             return pinned == str(found_id)
         if entry != (full_name if is_repository else full_name.partition("/")[0]):
             return False
-        self._set_state(_key(entry), str(found_id))
-        return True
+        return self._keep_state(_key(entry), str(found_id)) == str(found_id)
 
 
 def _key(entry: str) -> str:

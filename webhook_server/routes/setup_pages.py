@@ -257,7 +257,7 @@ class _Desk:
 def _allowed(text: str) -> tuple[str, ...]:
     """Read who may use the server. Raises: UserError."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
-    Allowed(found, state=lambda _: None, set_state=lambda *_: None)
+    Allowed(found, state=lambda _: None, keep_state=lambda _, value: value)
     return found
 
 

@@ -193,6 +193,20 @@ class Database:
             query = select(server_state.c.value).where(server_state.c.key == key)
             return connection.execute(query).scalar_one_or_none()
 
+    def keep_state(self, key: str, value: str) -> str:
+        """Remember a small fact unless it is known already; return what is known.
+
+        Safe to repeat, by many servers at once: all get the same answer.
+        """
+
+        def work(connection: Connection) -> str:
+            insert_once(connection, server_state, {"key": key, "value": value})
+            query = select(server_state.c.value).where(server_state.c.key == key)
+            kept: str = connection.execute(query).scalar_one()
+            return kept
+
+        return self.write(work)
+
     def set_state(self, key: str, value: str) -> None:
         """Remember a small fact of the server itself. Safe to repeat."""
         self.set_state_async(key, value).result()
