@@ -239,8 +239,13 @@ def test_a_gang_of_two_machines_meets_over_their_network(cloud: Cloud) -> None:
 
 
 def test_a_warm_machine_takes_the_next_work_with_nothing_left_of_the_last(cloud: Cloud) -> None:
-    cloud.order(command="echo first > outputs/mine", keep_warm_s=60.0, outputs=("outputs",))
-    next_work = a_work(image=cloud.work_image, command="ls outputs; echo looked", run_id="rother")
+    cloud.order(command="echo first > outputs/mine", keep_warm_s=600.0, outputs=("outputs",))
+    next_work = a_work(
+        image=cloud.work_image,
+        command="ls outputs; echo looked",
+        run_id="rother",
+        keep_warm_s=600.0,
+    )
     plane = cloud.planes[0]
     plane.next_answers = [204, next_work, *[204] * 100]  # it stays until it is told to go
     cloud.boot("m6")
