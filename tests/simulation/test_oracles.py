@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.simulation.ended import Ended
 from tests.simulation.oracles import Oracle, violations
 from tests.simulation.record import Happened, Record
 from tests.simulation.scenario import Mode, Scenario, plain
+from tests.simulation.scheduler import EPOCH
 from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import State
 
@@ -50,7 +52,10 @@ def a_history(
 ) -> Ended:
     """Make what is left of a history of one finished run with one attempt."""
     cost = changes.pop("cost", Decimal("0.1"))
-    run = a_run(State.FINISHED, cost_usd=cost, attempts=(an_attempt(),))
+    gone_at = EPOCH + timedelta(seconds=changes.pop("gone_s")) if "gone_s" in changes else None
+    attempt = an_attempt()
+    members = tuple(replace(member, gone_at=gone_at) for member in attempt.members)
+    run = a_run(State.FINISHED, cost_usd=cost, attempts=(replace(attempt, members=members),))
     doc = json.dumps(encode(run))
     rows: dict[str, list[Row]] = {
         "runs": [(RUN, "finished", "succeeded", str(cost), None, doc)],
@@ -96,6 +101,10 @@ VIOLATED: dict[str, tuple[Oracle, Ended]] = {
     "cost is hidden": (
         oracles.i6_cost,
         a_history(BORN, a_fact(1000, "machine.gone"), cost=Decimal("0.98")),
+    ),
+    "what is called gone lives on": (
+        oracles.i6_gone_is_gone,
+        a_history(BORN, a_fact(1000, "machine.gone"), gone_s=100.0),
     ),
     "cost is invented": (oracles.i6_cost, a_history(cost=Decimal(50))),
     "two attempts execute": (oracles.i7_one_executor, a_history(WORKS, OTHER)),
