@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner_images.agent.package import build
-from tests.agent_process import END_S
+from tests.agent_process import LIMIT_S
 from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import SECRET, ControlPlane, a_work
 
@@ -36,7 +36,7 @@ def ran(pyz: Path, plane: ControlPlane, folder: Path) -> None:
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=60 + END_S,
+        timeout=60 + LIMIT_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
