@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from cynthus.wire_data import CheckpointWork, DatasetWork
 from cynthus.wire_image import Environment, EnvironmentView
 
 HEARTBEAT_S = 10  # design: one beat every 10 s with jitter
@@ -166,6 +167,7 @@ class EventKind(StrEnum):
     SUMMARY = "summary"  # {text}: Markdown; the newest replaces the one before
     NOTICE = "notice"  # {text}: what the agent tells the user
     MARK = "mark"  # {name, at}: a step on the way to the first line, e.g. image_pulled
+    STAGING = "staging"  # wire_data.StagingView: how far the data is
     MASK = "mask"  # {value}: server only; never stored, never shown
 
 
@@ -256,6 +258,10 @@ class Work:
     gang: Gang | None = None
     keep_warm_s: float = 0.0  # after `done` ask for the next work at least this long
     minimum_driver: str | None = None  # the oldest NVIDIA driver that the image's CUDA runs with
+    data: tuple[DatasetWork, ...] = ()  # staged before the command starts, read-only
+    hub_secrets: dict[str, str] = field(default_factory=dict)  # for staging alone; masked
+    checkpoint: CheckpointWork | None = None
+    repository_id: int = 0  # whose cache on this instance's disk is used
 
 
 @dataclass(frozen=True, kw_only=True)

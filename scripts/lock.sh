@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() { .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links "$@"; }
-for extra in agent server gcp otel dev; do
+for extra in age agent data server gcp otel dev; do
   compile --extra "$extra" pyproject.toml -o "requirements/$extra.lock"
 done
 # Beside the tests' own versions, since both run the same targets.
