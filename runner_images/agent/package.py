@@ -21,6 +21,7 @@ CONTRACT = (
     "codec.py",
     "drivers.py",
     "errors.py",
+    "tree_form.py",
     "wire.py",
     "wire_cache.py",
     "wire_data.py",
