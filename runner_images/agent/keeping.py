@@ -64,7 +64,7 @@ class Keeping:
         with self._renewed():
             for start in range(0, len(wanted), BLOB_BATCH):
                 self._batch(wanted[start : start + BLOB_BATCH], self._open, told)
-            self._batch([as_file], lambda _: io.BytesIO(listed), told)
+            self._batch([as_file], lambda _: io.BytesIO(listed), lambda _: None)
             blob = DataBlob(sha256=sha256, size_bytes=len(listed))
             self._asked("commit", DataCommit(key=self._tree.key, tree=blob), dict[str, str])
 

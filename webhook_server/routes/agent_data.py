@@ -76,7 +76,7 @@ class _Asking:
         return self.scopes[0]
 
 
-def data_router(parts: Parts, signer: Callable[[], ObjectSigner | None]) -> APIRouter:
+def data_router(parts: Parts, signer: Callable[[], ObjectSigner]) -> APIRouter:
     """Return the doors; `signer` opens what signs addresses of users' own buckets, when asked."""
     router = APIRouter(tags=["agents"], prefix="/agent/v1/data")
     body = Depends(limited_body(BODY_LIMIT_BYTES))
@@ -116,7 +116,7 @@ def data_router(parts: Parts, signer: Callable[[], ObjectSigner | None]) -> APIR
         """Return a page of a `gs://` dataset's objects, with addresses."""
         ask = read_words(DataAsk, content)
         asking = _asking(parts, row, ask.key)
-        return _answer(lambda: listing_page(parts, asking.run, asking.dataset, ask.after, signer()))
+        return _answer(lambda: listing_page(parts, asking.run, asking.dataset, ask.after, signer))
 
     @router.post("/give-up")
     def give_up(row: InstanceRow = first, content: bytes = body) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -22,7 +23,7 @@ _LONGEST_PLACE = 12  # digits of a place in a list
 
 
 def listing_page(
-    parts: Parts, run: Run, dataset: Dataset, after: str, signer: ObjectSigner | None
+    parts: Parts, run: Run, dataset: Dataset, after: str, signer: Callable[[], ObjectSigner]
 ) -> DataListing:
     """Return a page after the place that the page before named; empty: the first.
 
@@ -38,8 +39,10 @@ def listing_page(
     with content:
         page = read_page(content, int(after or 0), PAGE)
 
+    signing = signer()
+
     def listed(found: ListedObject) -> ListedFile:
-        url = signer.address(page.bucket, found, LIFE) if signer is not None else None
+        url = signing.address(page.bucket, found, LIFE)
         if url is None:
             raise HttpRefusal(
                 409,
