@@ -335,10 +335,12 @@ def _is_list(method: str, path: str) -> bool:
 
 def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     # Imported late: FastAPI takes longer to import than all the rest, and nobody waits for it yet.
+    from webhook_server.data_keeper import open_keeper
     from webhook_server.routes.agent_api import AgentProgram, agent_router
     from webhook_server.routes.agent_data import data_router
     from webhook_server.routes.client_api import client_router
     from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.data_api import kept_router
     from webhook_server.routes.doctor_api import doctor_router
     from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
@@ -347,6 +349,7 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     from webhook_server.routes.signing_key import signing_router
     from webhook_server.routes.trail_pages import trail_router
 
+    keeper = open_keeper(parts.settings, parts.database, parts.blobs, parts.now)
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
         agent_router(parts, masking, program),
@@ -358,6 +361,7 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
         dashboard_router(parts),
         doctor_router(parts, _outside(parts, github)),
         trail_router(parts),
+        kept_router(parts, keeper, time.monotonic),
         setup_router(parts, github.reader if github else None),
     )
     return build_pages(parts, routers, people=refusal_page())

@@ -158,6 +158,12 @@ class DataStore:
         with self._db.read() as connection:
             return {row.sha256: row.bytes for row in connection.execute(query)}
 
+    def known(self, scope: Scope, digests: Collection[str]) -> frozenset[str]:
+        """Return those that have a row, whatever becomes of them."""
+        mine = and_(_within(data_blobs, scope), data_blobs.c.sha256.in_(digests))
+        with self._db.read() as connection:
+            return frozenset(connection.execute(select(data_blobs.c.sha256).where(mine)).scalars())
+
     def of_tree(self, scope: Scope, key: str, digests: Collection[str]) -> dict[str, int]:
         """Return the sizes of those that belong to this ready tree."""
         ours = and_(
@@ -257,6 +263,14 @@ class DataStore:
                 CacheUse(tenant=row.tenant, blobs=row.blobs, size_bytes=int(row.bytes))
                 for row in connection.execute(query)
             )
+
+    def scopes(self) -> tuple[Scope, ...]:
+        """Return every part of a cache in which there is, or was lately, something."""
+        trees = select(data_trees.c.tenant, data_trees.c.part)
+        blobs = select(data_blobs.c.tenant, data_blobs.c.part)
+        with self._db.read() as connection:
+            rows = connection.execute(trees.union(blobs)).all()
+        return tuple(scope_of(row.tenant, row.part) for row in sorted(rows))
 
     def live_keys(self) -> dict[str, tuple[str, ...]]:
         """Return the key of every dataset of a live run, with the runs that use it."""
