@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kms-key",
         metavar="KEY",
-        help="encrypt with projects/P/locations/L/keyRings/R/cryptoKeys/K of your own",
+        help="encrypt with projects/P/locations/L/keyRings/R/cryptoKeys/K of your own; default:"
+        " CYNTHUS_GCP_KMS_KEY",
     )
     parser.add_argument(
         "--dry-run",

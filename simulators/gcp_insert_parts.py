@@ -37,6 +37,7 @@ def _disk(wish: Wish, at: str, disk: Mapping[str, Any]) -> None:
         raise bad_request(f"{kind} disk type cannot be used by {wish.machine().name} machine type.")
     if disk.get("source"):
         return
+    _encryption(wish, at, disk)
     source = boot_image(wish, at, parameters) if disk.get("boot") else None
     size = parameters.get("diskSizeGb", disk.get("diskSizeGb"))
     smallest, _, largest = DISK_TYPES[kind]
@@ -51,6 +52,26 @@ def _disk(wish: Wish, at: str, disk: Mapping[str, Any]) -> None:
             f"{at}.initializeParams.diskSizeGb",
             size,
             f"Disk size must be between {smallest} GB and {largest} GB.",
+        )
+
+
+_KEY = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+(/.*)?")
+
+
+def _encryption(wish: Wish, at: str, disk: Mapping[str, Any]) -> None:
+    """Refuse a key that is none, or that lies in another region.
+
+    https://cloud.google.com/compute/docs/disks/customer-managed-encryption#restrictions
+    """
+    key = (disk.get("diskEncryptionKey") or {}).get("kmsKeyName")
+    if key is None:
+        return
+    found = _KEY.fullmatch(key)
+    if found is None:
+        raise invalid(f"{at}.diskEncryptionKey.kmsKeyName", key, "The name is malformed.")
+    if found[1] not in {"global", wish.zone.rpartition("-")[0]}:
+        raise bad_request(
+            f"Cloud KMS key {key} cannot be used: its location is not the disk's region."
         )
 
 

@@ -124,11 +124,18 @@ def _attached(wish: Wish, index: int, disk: Mapping[str, Any], image: Image) -> 
     }
     if not scratch:
         doc["source"] = link(wish.project, "zones", wish.zone, "disks", _disk_name(wish, index))
+        doc |= _encryption(disk)
     if disk.get("boot"):
         doc["licenses"] = [link(image.project, "global", "licenses", image.family)]
         doc["architecture"] = "ARM64" if image.arm else "X86_64"
         doc["guestOsFeatures"] = [{"type": "UEFI_COMPATIBLE"}, {"type": "GVNIC"}]
     return doc
+
+
+def _encryption(disk: Mapping[str, Any]) -> Doc:
+    """Return which version of a key encrypts the disk: the first, here nobody rotates."""
+    key = (disk.get("diskEncryptionKey") or {}).get("kmsKeyName")
+    return {"diskEncryptionKey": {"kmsKeyName": f"{key}/cryptoKeyVersions/1"}} if key else {}
 
 
 def _size(disk: Mapping[str, Any], image: Image) -> str:
@@ -170,6 +177,7 @@ def new_disks(world: World, wish: Wish, instance: Doc) -> list[Doc]:
                 "labels": parameters.get("labels") or {},
             },
         )
+        doc |= _encryption(asked)
         doc["users"] = [instance["selfLink"]]
         if disk["boot"]:
             doc["sourceImage"] = link(*instance["_image"].split("/", 2)[1:])

@@ -131,7 +131,7 @@ def _setup_storage(settings: Settings, args: argparse.Namespace) -> int:
     from webhook_server.stores.bucket_rules import bucket_place, wanted_shape
 
     place = bucket_place(settings.blob_url, args.bucket, args.location, settings.gcp_places)
-    wanted = wanted_shape(place.prefix, settings.blob_days, args.kms_key or "")
+    wanted = wanted_shape(place.prefix, settings.blob_days, args.kms_key or settings.gcp_kms_key)
     # Imported late, after what the operator wrote was read: Google's libraries take a second.
     from webhook_server.stores.bucket_setup import look, put_right
     from webhook_server.stores.gcs_blobs import open_client

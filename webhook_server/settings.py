@@ -377,6 +377,7 @@ def faults(settings: Settings) -> Iterator[str]:
     yield from _range_faults(settings)
     yield from _budget_faults(settings)
     yield from _url_faults(settings)
+    yield from _way_faults(settings)
     yield from _secret_faults(settings)
     if settings.github_configured:
         yield from _github_faults(settings)
@@ -480,6 +481,25 @@ def _url_faults(settings: Settings) -> Iterator[str]:
             "CYNTHUS_SECRETS_URL: should be file:///PATH or gcp://PROJECT, found"
             f" {settings.secrets_url!r}. Write such an address, with the project's id."
         )
+
+
+def is_protected(url: str) -> bool:
+    """Return whether what travels to this address is encrypted, or never leaves this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.hostname or "") in LOOPBACK_NAMES
+
+
+def _way_faults(settings: Settings) -> Iterator[str]:
+    """Tell addresses over which users' data or secrets would travel in plain text."""
+    for name, url in (
+        ("CYNTHUS_PUBLIC_URL", settings.public_url),
+        ("STORAGE_EMULATOR_HOST", settings.storage_emulator_host),
+    ):
+        if url and _is_web_url(url) and not is_protected(url):
+            yield (
+                f"{name}: should be https outside this machine, found {url!r}."
+                " Let a proxy in front speak TLS (deploying.md), and write its https address."
+            )
 
 
 def _is_web_url(url: str) -> bool:

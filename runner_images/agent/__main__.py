@@ -20,7 +20,7 @@ from runner_images.agent import VERSION, engine
 from runner_images.agent.boot import boot_fault, boot_marks
 from runner_images.agent.clock import elapsed_s, wall_clock
 from runner_images.agent.container_gpus import GpuMode
-from runner_images.agent.door import Door, TurnedAway, Unanswered
+from runner_images.agent.door import Door, TurnedAway, Unanswered, is_protected
 from runner_images.agent.identity import NoProof, google_token, read_secret
 from runner_images.agent.life import LOCK_FILE, Instance, Life
 from runner_images.agent.metadata import DEFAULT_URL, Metadata, NoMetadata
@@ -46,6 +46,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return WRONG_USE
     if arguments.identity == "secret" and arguments.secret_file is None:
         parser.error("--secret-file: is needed with --identity secret")
+    if not is_protected(arguments.server):
+        parser.error("--server: should be https outside this machine. Set CYNTHUS_PUBLIC_URL so.")
     return _run(arguments)
 
 

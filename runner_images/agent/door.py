@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ ANSWER_LIMIT_BYTES = 4 << 20  # an enrolment with 64 env entries of 32 KiB is ha
 TIMEOUT_S = 10.0  # one heartbeat period: later, the next beat is due anyway
 UPLOAD_TIMEOUT_S = 120.0  # between two blocks of an upload, not for all of it
 BLOCK_BYTES = 256 * 1024
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}", re.ASCII).fullmatch  # RFC 1122, 3.2.1.3
 TRY_AGAIN = frozenset({408, 425, 429})
 
 
@@ -130,8 +132,20 @@ def put_once(url: str, content: BinaryIO, upload: Upload) -> Answer:
         connection.close()
 
 
+def is_protected(url: str) -> bool:
+    """Return whether what travels to this address is encrypted, or never leaves this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "https" or host in {"localhost", "::1"} or _LOOPBACK(host) is not None
+
+
 def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
-    """Return a connection to the address, not yet made; `timeout_s` is for each wait."""
+    """Return a connection to the address, not yet made; `timeout_s` is for each wait.
+
+    Raises: Unanswered for one over which tokens and users' data would travel in plain text.
+    """
+    if not is_protected(url):
+        raise Unanswered("address: should be https outside this machine")
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":

@@ -220,6 +220,26 @@ def test_nothing_secret_and_no_address_goes_with_an_instance(town: Town) -> None
     assert made.labels[LABEL_PLANE] == town.plane
 
 
+KMS_KEY = "projects/acme/locations/{}/keyRings/ours/cryptoKeys/disks"
+
+
+def test_a_key_of_the_operator_encrypts_the_instances_disk(town: Town) -> None:
+    order = town.order()
+    key = KMS_KEY.format("us-central1")
+    town.opened(gcp_kms_key=key).create(order, SECRET)
+    [attached] = town.raw("us-central1-a", order.name).disks
+    assert attached.disk_encryption_key.kms_key_name == f"{key}/cryptoKeyVersions/1"
+    disks = town.sim.client(compute_v1.DisksClient)
+    disk = disks.get(project=town.sim.project, zone="us-central1-a", disk=order.name)
+    assert disk.disk_encryption_key.kms_key_name == f"{key}/cryptoKeyVersions/1"
+
+
+def test_a_key_of_another_region_is_told_as_our_own_fault(town: Town) -> None:
+    elsewhere = town.opened(gcp_kms_key=KMS_KEY.format("europe-west4"))
+    with pytest.raises(Misconfigured, match="not the disk's region"):
+        elsewhere.create(town.order(), SECRET)
+
+
 def test_an_order_twice_is_one_instance_also_after_a_restart(town: Town) -> None:
     order = town.order()
     first = town.gcp.create(order, SECRET)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cynthus.wire_doctor import Verdict
 from tests.cloud_fixture import Cloud
-from webhook_server.stores.bucket_setup import shape_of
+from webhook_server.doctor.bucket_key import key_finding
+from webhook_server.stores.bucket_setup import default_key, shape_of
 
 KEY = "projects/acme/locations/us-central1/keyRings/ring/cryptoKeys/outputs"
 
@@ -90,6 +92,22 @@ def test_a_key_of_ones_own_is_set(cloud: Cloud, tmp_path: Path) -> None:
     bucket = cloud.client().get_bucket(cloud.bucket)
     assert bucket.default_kms_key_name == KEY
     assert set_up(cloud, tmp_path, "--dry-run").returncode == 0  # no opinion when none is named
+
+
+def test_the_key_of_the_settings_is_set_and_what_lies_there_is_encrypted_with_it(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    assert set_up(cloud, tmp_path, CYNTHUS_GCP_KMS_KEY=KEY).returncode == 0
+    bucket = cloud.client().get_bucket(cloud.bucket)
+    assert bucket.default_kms_key_name == KEY
+    blob = bucket.blob("probe")
+    blob.upload_from_string(b"data")
+    assert bucket.get_blob("probe").kms_key_name == f"{KEY}/cryptoKeyVersions/1"
+    told = key_finding("key", cloud.bucket, default_key(cloud.client(), cloud.bucket), KEY)
+    assert told.verdict is Verdict.OK
+    other = key_finding("key", cloud.bucket, KEY, f"{KEY}2")
+    assert other.verdict is Verdict.FAIL
+    assert "setup-storage" in other.remedy
 
 
 def test_a_key_that_cloud_storage_may_not_use_says_what_to_do(cloud: Cloud, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from cynthus.errors import CynthusError
 from cynthus.spec import Resources
 from cynthus.wire_doctor import Finding, fail, ok, warn
+from webhook_server.doctor.bucket_key import bucket_key
 from webhook_server.doctor.examine import Check
 from webhook_server.providers.provider import Provider, ProviderRefusal
 from webhook_server.settings import LOOPBACK_NAMES, Settings, half_set
@@ -53,9 +54,19 @@ def house_checks(house: House) -> list[Check]:
         check("database", _database, "Look at CYNTHUS_DATABASE_URL and the database's own log."),
         check("blobs", _blobs, "Look at CYNTHUS_BLOB_URL and the rights on what it names."),
         check("secrets", _secrets, "Look at CYNTHUS_SECRETS_URL and the rights on what it names."),
+        *_key_checks(house),
         check("disk", _disk, "Look at CYNTHUS_STATE_DIR."),
         *(_provider_check(name, provider) for name, provider in sorted(house.providers.items())),
     ]
+
+
+def _key_checks(house: House) -> list[Check]:
+    settings = house.settings
+    if not settings.gcp_kms_key or not settings.blob_url.startswith("gs://"):
+        return []
+    name = "encryption"
+    remedy = "Grant the server roles/storage.legacyBucketReader on the bucket."
+    return [Check(name=name, look=lambda: bucket_key(settings, name), remedy=remedy)]
 
 
 def no_app() -> Finding:

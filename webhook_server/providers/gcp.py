@@ -102,6 +102,7 @@ def opened(
             external_ip=bool(settings.gcp_external_ip),
             # Its drivers are signed; those of an Ubuntu image of one's own may not be.
             secure_boot=kind is BootKind.COS,
+            kms_key=settings.gcp_kms_key,
         ),
         boot=BootConfig(
             server_url=server_url,

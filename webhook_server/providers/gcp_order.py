@@ -55,6 +55,7 @@ class Surroundings:
     service_account: str
     external_ip: bool
     secure_boot: bool  # only where every driver is signed
+    kms_key: str = ""  # encrypts disks; empty: Google's own keys
 
 
 def request_id(control_plane: str, name: str) -> str:
@@ -113,7 +114,10 @@ def disk_gib(disk_bytes: int | None) -> int:
 
 
 def _boot_disk(order: Order, around: Surroundings, machine: str) -> dict[str, Any]:
+    # https://cloud.google.com/compute/docs/disks/customer-managed-encryption
+    key = {"diskEncryptionKey": {"kmsKeyName": around.kms_key}} if around.kms_key else {}
     return {
+        **key,
         "boot": True,
         "autoDelete": True,
         "mode": "READ_WRITE",

@@ -73,6 +73,16 @@ def shape_of(bucket: Bucket) -> BucketShape:
     )
 
 
+def default_key(client: Client, name: str) -> str:
+    """Return the key that a bucket encrypts with; empty: Google's own.
+
+    Raises: Transient, Refused.
+    """
+    with spoken(f"gs://{name}", _REMEDY):
+        found = client.lookup_bucket(name, timeout=ASK_TIMEOUT, retry=ASK_RETRY)
+    return str(found.default_kms_key_name or "") if found is not None else ""
+
+
 def _create(client: Client, place: BucketPlace, wanted: BucketShape) -> None:
     bucket = client.bucket(place.name)
     _apply(bucket, wanted, BucketShape(rules=(), labels={}))

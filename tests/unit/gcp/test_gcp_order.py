@@ -86,6 +86,15 @@ def test_the_boot_disk_goes_with_its_instance_and_is_of_the_familys_type(
     assert disk["initializeParams"]["labels"][gcp_order.LABEL_PLANE] == PLANE
 
 
+def test_a_key_of_the_operator_encrypts_the_disk() -> None:
+    key = "projects/acme/locations/us-central1/keyRings/r/cryptoKeys/k"
+    made = instance(an_order(), around(kms_key=key), "")
+    assert made["disks"][0]["diskEncryptionKey"] == {"kmsKeyName": key}
+    disk = compute_v1.Instance.from_json(json.dumps(made)).disks[0]
+    assert disk.disk_encryption_key.kms_key_name == key
+    assert "diskEncryptionKey" not in body()["disks"][0]
+
+
 @pytest.mark.parametrize(
     ("asked", "gib"), [(None, 50), (10**9, 50), (100 * 10**9, 94), (1 << 37, 128)]
 )
