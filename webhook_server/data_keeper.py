@@ -17,6 +17,7 @@ from webhook_server.metrics import (
 from webhook_server.runs.data_cache import CacheLimits, KeptTree, Scope, evictions
 from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import BlobStore
+from webhook_server.stores.data_leaving import DataLeaving
 from webhook_server.stores.data_store import DataStore
 from webhook_server.stores.database import Database
 
@@ -59,7 +60,7 @@ def open_keeper(
     limits = CacheLimits(
         tenant_bytes=settings.data_cache_bytes, unused=timedelta(days=days) if days else None
     )
-    return DataKeeper(DataStore(database), blobs, limits, now)
+    return DataKeeper(database, blobs, limits, now)
 
 
 class DataKeeper:
@@ -67,12 +68,13 @@ class DataKeeper:
 
     def __init__(
         self,
-        store: DataStore,
+        database: Database,
         blobs: BlobStore,
         limits: CacheLimits,
         now: Callable[[], datetime],
     ) -> None:
-        self._store, self._blobs, self._limits, self._now = store, blobs, limits, now
+        self._store, self._leaving = DataStore(database), DataLeaving(database)
+        self._blobs, self._limits, self._now = blobs, limits, now
         self._strays_at: datetime | None = None  # listing a large bucket is paid for
 
     def step(self) -> float:
@@ -107,13 +109,13 @@ class DataKeeper:
         What an evicted tree alone had goes when its grace is over. Raises: Transient, Refused,
         OSError.
         """
-        gone = tuple(tree for tree in self.planned() if self._store.evict(tree, self._now()))
+        gone = tuple(tree for tree in self.planned() if self._leaving.evict(tree, self._now()))
         METERS.add(DATA_EVICTED, len(gone))
         blobs = size_bytes = 0
-        while found := self._store.orphans(self._now() - GRACE):
+        while found := self._leaving.orphans(self._now() - GRACE):
             for scope, sha256, size in found:
                 self._blobs.delete(scope.blob_key(sha256))
-                self._store.dropped(scope, (sha256,))
+                self._leaving.dropped(scope, (sha256,))
                 blobs, size_bytes = blobs + 1, size_bytes + size
         METERS.add(DATA_BYTES_DELETED, size_bytes)
         return Collected(trees=gone, blobs=blobs, size_bytes=size_bytes)
@@ -146,7 +148,7 @@ class DataKeeper:
         Its cached data, listings, checkpoints and outputs. What it shares with its owner's others
         stays: it is theirs as well. Raises: Transient, Refused, OSError.
         """
-        self._store.forget(str(repository_id))
+        self._leaving.forget(str(repository_id))
         until = clock() + STEP_S
         blobs: dict[str, int] = {}
         size_bytes, more = 0, False

@@ -18,6 +18,7 @@ from tests.stores.test_database import run_together
 from webhook_server.data_keeper import GRACE, DataKeeper
 from webhook_server.runs.data_cache import CacheLimits, KeptTree, Scope
 from webhook_server.stores.blob_protocol import Announced
+from webhook_server.stores.data_leaving import DataLeaving
 from webhook_server.stores.data_store import DataStore, TreeTotals
 from webhook_server.stores.database import Database
 from webhook_server.stores.file_blobs import FileBlobs
@@ -48,6 +49,11 @@ def expire(db: Database) -> None:
 @pytest.fixture
 def store(db: Database) -> DataStore:
     return DataStore(db)
+
+
+@pytest.fixture
+def leaving(db: Database) -> DataLeaving:
+    return DataLeaving(db)
 
 
 def brought(
@@ -142,14 +148,14 @@ def test_what_others_may_read_is_read_and_what_is_missing_is_brought_to_ones_own
     assert store.of_tree(OURS, OTHER_KEY, {hashlib.sha256(b"a").hexdigest()}) == {}
 
 
-def test_a_damaged_tree_is_brought_anew(store: DataStore) -> None:
+def test_a_damaged_tree_is_brought_anew(store: DataStore, leaving: DataLeaving) -> None:
     brought(store, None, b"a", b"b")
     a, b = (hashlib.sha256(one).hexdigest() for one in (b"a", b"b"))
     assert store.damaged(OURS, KEY, {"f" * 64}) == ()
     assert store.claim((OURS,), dataset(), OTHER, NOON).standing is Standing.READY
     assert store.damaged(OURS, KEY, {a, "f" * 64}) == (a,)
     assert store.stored(OURS, {a, b}, NOON) == ({b: 1}, frozenset({a}))
-    store.dropped(OURS, {a, b})
+    leaving.dropped(OURS, {a, b})
     assert store.stored(OURS, {a, b}, NOON) == ({b: 1}, frozenset())
     assert store.claim((OURS,), dataset(), OTHER, NOON).standing is Standing.FETCH
 
@@ -166,10 +172,10 @@ Keeper = Callable[..., DataKeeper]
 
 
 @pytest.fixture
-def keeper(store: DataStore, blobs: FileBlobs) -> Keeper:
+def keeper(db: Database, blobs: FileBlobs) -> Keeper:
     def made(now: datetime, *, most: int = 1 << 40, days: int = 30) -> DataKeeper:
         limits = CacheLimits(tenant_bytes=most, unused=timedelta(days=days))
-        return DataKeeper(store, blobs, limits, lambda: now)
+        return DataKeeper(db, blobs, limits, lambda: now)
 
     return made
 
@@ -209,13 +215,13 @@ def test_too_much_goes_by_repository_the_longest_unused_first(
     assert [(tree.scope, tree.key) for tree in found] == [(OURS, OTHER_KEY)]
 
 
-def test_what_was_used_since_it_was_looked_at_stays(store: DataStore) -> None:
+def test_what_was_used_since_it_was_looked_at_stays(store: DataStore, leaving: DataLeaving) -> None:
     brought(store, None, b"a")
     (tree,) = store.trees("41")
     later = NOON + timedelta(hours=1)
     store.claim((OURS,), dataset(), OTHER, later)
-    assert not store.evict(tree, later)
-    assert store.evict(store.trees("41")[0], later)
+    assert not leaving.evict(tree, later)
+    assert leaving.evict(store.trees("41")[0], later)
 
 
 def test_what_is_being_brought_is_never_swept(
@@ -234,12 +240,12 @@ def test_what_is_being_brought_is_never_swept(
 
 
 def test_a_crash_between_bytes_and_row_is_made_good(
-    store: DataStore, blobs: FileBlobs, keeper: Keeper
+    store: DataStore, leaving: DataLeaving, blobs: FileBlobs, keeper: Keeper
 ) -> None:
     sha256 = put(blobs, OURS, b"alone")
     store.keep(OURS, {sha256: 5}, NOON)
     later = NOON + GRACE + timedelta(seconds=1)
-    assert store.orphans(later - GRACE) == [(OURS, sha256, 5)]  # here the server died
+    assert leaving.orphans(later - GRACE) == [(OURS, sha256, 5)]  # here the server died
     assert store.stored(OURS, {sha256}, later) == ({}, frozenset({sha256}))
     assert keeper(later).collect().blobs == 1
     assert store.stored(OURS, {sha256}, later) == ({}, frozenset())

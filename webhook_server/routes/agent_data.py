@@ -45,6 +45,7 @@ from webhook_server.routes.parts import Parts
 from webhook_server.runs.data_cache import Scope, dataset_of, scopes_of
 from webhook_server.runs.model import Run
 from webhook_server.stores.blob_protocol import Announced
+from webhook_server.stores.data_leaving import DataLeaving
 from webhook_server.stores.data_listing import ObjectSigner
 from webhook_server.stores.data_store import DataStore, StoredTree, TreeTotals
 from webhook_server.stores.instance_store import InstanceRow
@@ -167,6 +168,7 @@ class _Cache:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = DataStore(parts.database)
+        self._leaving = DataLeaving(parts.database)
 
     def claim(self, asking: _Asking, *, own: bool) -> DataClaimView:
         scopes = asking.scopes[:1] if own else asking.scopes
@@ -288,7 +290,7 @@ class _Cache:
         leaving = self._store.damaged(own, key, damaged) if damaged else ()
         for sha256 in leaving:
             self._parts.blobs.delete(own.blob_key(sha256))
-        self._store.dropped(own, leaving)
+        self._leaving.dropped(own, leaving)
         return {}
 
     def _together(self, ask: Callable[[T], R], wanted: list[T]) -> list[R]:

@@ -10,9 +10,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Table,
     and_,
-    delete,
     exists,
     func,
     or_,
@@ -23,6 +21,7 @@ from sqlalchemy import (
 from cynthus.wire_cache import Standing
 from cynthus.wire_data import Dataset
 from webhook_server.runs.data_cache import KeptTree, Scope, scope_of
+from webhook_server.stores.data_rows import is_tree, of, within
 from webhook_server.stores.database import (
     Database,
     insert_once,
@@ -40,7 +39,6 @@ ASK_AGAIN_S = 5.0
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _READY, _FETCHING = "ready", "fetching"
 _LIVE_PAGE = 1000  # rows a read: ten thousand live runs are ten short ones
-_GONE_AT_ONCE = 500  # rows a transaction: others write meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +108,12 @@ class DataStore:
     def holds(self, scope: Scope, key: str, holder: str, now: datetime) -> bool:
         """Return whether the instance may bring bytes for this key now."""
         with self._db.read() as connection:
-            held = and_(_is(data_trees, scope, key), *_holding(connection, holder, now))
+            held = and_(is_tree(scope, key), *_holding(connection, holder, now))
             return connection.execute(select(data_trees.c.key).where(held)).first() is not None
 
     def give_up(self, scope: Scope, key: str, holder: str) -> None:
         """End the holder's lease; another's stays. Safe to repeat."""
-        mine = and_(_is(data_trees, scope, key), data_trees.c.holder == holder)
+        mine = and_(is_tree(scope, key), data_trees.c.holder == holder)
         ended = update(data_trees).where(mine).values(holder="", until=_NEVER)
         self._db.write_at_door(lambda connection: connection.execute(ended).rowcount)
 
@@ -130,7 +128,7 @@ class DataStore:
         """
 
         def work(connection: Connection) -> tuple[Mapping[str, int], frozenset[str]]:
-            mine = and_(_within(data_blobs, scope), data_blobs.c.sha256.in_(digests))
+            mine = and_(within(data_blobs, scope), data_blobs.c.sha256.in_(digests))
             staying = and_(mine, data_blobs.c.leaving.is_(False))
             connection.execute(update(data_blobs).where(staying).values(used_at=now))
             rows = connection.execute(select(data_blobs).where(mine)).all()
@@ -142,7 +140,7 @@ class DataStore:
     def keep(self, scope: Scope, sizes: Mapping[str, int], now: datetime) -> None:
         """Note blobs that are proven to be stored. Safe to repeat."""
         rows = [
-            {**_of(scope), "sha256": sha256, "bytes": size, "used_at": now, "leaving": False}
+            {**of(scope), "sha256": sha256, "bytes": size, "used_at": now, "leaving": False}
             for sha256, size in sizes.items()
         ]
         if rows:
@@ -151,7 +149,7 @@ class DataStore:
     def sizes(self, scope: Scope, digests: Collection[str]) -> dict[str, int]:
         """Return the sizes of those that are stored and stay."""
         query = select(data_blobs.c.sha256, data_blobs.c.bytes).where(
-            _within(data_blobs, scope),
+            within(data_blobs, scope),
             data_blobs.c.sha256.in_(digests),
             data_blobs.c.leaving.is_(False),
         )
@@ -160,19 +158,19 @@ class DataStore:
 
     def known(self, scope: Scope, digests: Collection[str]) -> frozenset[str]:
         """Return those that have a row, whatever becomes of them."""
-        mine = and_(_within(data_blobs, scope), data_blobs.c.sha256.in_(digests))
+        mine = and_(within(data_blobs, scope), data_blobs.c.sha256.in_(digests))
         with self._db.read() as connection:
             return frozenset(connection.execute(select(data_blobs.c.sha256).where(mine)).scalars())
 
     def of_tree(self, scope: Scope, key: str, digests: Collection[str]) -> dict[str, int]:
         """Return the sizes of those that belong to this ready tree."""
         ours = and_(
-            _within(data_tree_blobs, scope),
+            within(data_tree_blobs, scope),
             data_tree_blobs.c.key == key,
             data_tree_blobs.c.sha256 == data_blobs.c.sha256,
         )
         query = select(data_blobs.c.sha256, data_blobs.c.bytes).where(
-            _within(data_blobs, scope),
+            within(data_blobs, scope),
             data_blobs.c.sha256.in_(digests),
             data_blobs.c.leaving.is_(False),
             exists().where(ours),
@@ -184,7 +182,7 @@ class DataStore:
 
     def add_files(self, scope: Scope, key: str, digests: Iterable[str]) -> None:
         """Note that the tree consists of these as well: no sweep takes them. Safe to repeat."""
-        rows = [{**_of(scope), "sha256": sha256, "key": key} for sha256 in set(digests)]
+        rows = [{**of(scope), "sha256": sha256, "key": key} for sha256 in set(digests)]
         if rows:
             self._db.write_at_door(
                 lambda connection: insert_rows(connection, data_tree_blobs, rows)
@@ -200,7 +198,7 @@ class DataStore:
             found = connection.execute(
                 update(data_trees)
                 .where(
-                    _is(data_trees, scope, key),
+                    is_tree(scope, key),
                     or_(same, and_(*_holding(connection, holder, now))),
                 )
                 .values(
@@ -225,7 +223,7 @@ class DataStore:
         """
 
         def work(connection: Connection) -> tuple[str, ...]:
-            mine = _is(data_trees, scope, key)
+            mine = is_tree(scope, key)
             listed = connection.execute(select(data_trees.c.tree_sha256).where(mine)).scalar()
             ours = {*digests} & {*_files(connection, scope, key, digests), listed or ""}
             if not ours:
@@ -233,7 +231,7 @@ class DataStore:
             connection.execute(
                 update(data_trees).where(mine).values(state=_FETCHING, holder="", until=_NEVER)
             )
-            those = and_(_within(data_blobs, scope), data_blobs.c.sha256.in_(ours))
+            those = and_(within(data_blobs, scope), data_blobs.c.sha256.in_(ours))
             connection.execute(update(data_blobs).where(those).values(leaving=True))
             return tuple(sorted(ours))
 
@@ -294,98 +292,6 @@ class DataStore:
         with self._db.read() as connection:
             return [(row[0], row[1]) for row in connection.execute(query)]
 
-    # ── what goes ───────────────────────────────────────────────────────────────────────────────
-
-    def evict(self, tree: KeptTree, now: datetime) -> bool:
-        """Forget a tree, unless somebody came for it since it was read; its blobs stay a while."""
-
-        def work(connection: Connection) -> bool:
-            unused = and_(
-                _is(data_trees, tree.scope, tree.key),
-                data_trees.c.used_at == tree.used_at,
-                data_trees.c.until < lease_clock(connection, now),
-            )
-            if connection.execute(delete(data_trees).where(unused)).rowcount == 0:
-                return False
-            connection.execute(
-                delete(data_tree_blobs).where(
-                    _within(data_tree_blobs, tree.scope), data_tree_blobs.c.key == tree.key
-                )
-            )
-            return True
-
-        return self._db.write(work)
-
-    def orphans(self, before: datetime) -> list[tuple[Scope, str, int]]:
-        """Mark blobs of no tree, unused since `before`, as leaving; return some that leave.
-
-        Their bytes are to be deleted, then `dropped` is told; what a crash left is told again.
-        """
-
-        def work(connection: Connection) -> list[tuple[Scope, str, int]]:
-            blob = data_blobs.c
-            of_a_tree = exists().where(
-                data_tree_blobs.c.tenant == blob.tenant,
-                data_tree_blobs.c.part == blob.part,
-                data_tree_blobs.c.sha256 == blob.sha256,
-            )
-            lists_one = exists().where(
-                data_trees.c.tenant == blob.tenant,
-                data_trees.c.part == blob.part,
-                data_trees.c.tree_sha256 == blob.sha256,
-            )
-            free = and_(blob.used_at < before, ~of_a_tree, ~lists_one)
-            query = (
-                select(blob.tenant, blob.part, blob.sha256, blob.bytes)
-                .where(or_(blob.leaving.is_(True), free))
-                .limit(_GONE_AT_ONCE)
-            )
-            found = [
-                (scope_of(row.tenant, row.part), row.sha256, row.bytes)
-                for row in connection.execute(query)
-            ]
-            for scope, sha256, _ in found:
-                connection.execute(
-                    update(data_blobs).where(_blob(scope, sha256)).values(leaving=True)
-                )
-            return found
-
-        return self._db.write(work)
-
-    def dropped(self, scope: Scope, digests: Collection[str]) -> None:
-        """Forget blobs whose bytes were deleted. Safe to repeat."""
-        gone = and_(
-            _within(data_blobs, scope),
-            data_blobs.c.sha256.in_(digests),
-            data_blobs.c.leaving.is_(True),
-        )
-        self._db.write(lambda connection: connection.execute(delete(data_blobs).where(gone)))
-
-    def forget(self, tenant: str) -> None:
-        """Forget all that a tenant had; the bytes are deleted by who calls it. Safe to repeat."""
-
-        def work(connection: Connection) -> None:
-            for table in (data_trees, data_tree_blobs, data_blobs):
-                connection.execute(delete(table).where(table.c.tenant == tenant))
-
-        self._db.write(work)
-
-
-def _of(scope: Scope) -> dict[str, Any]:
-    return {"tenant": scope.tenant, "part": scope.part}
-
-
-def _within(table: Table, scope: Scope) -> ColumnElement[bool]:
-    return and_(table.c.tenant == scope.tenant, table.c.part == scope.part)
-
-
-def _is(table: Table, scope: Scope, key: str) -> ColumnElement[bool]:
-    return and_(_within(table, scope), table.c.key == key)
-
-
-def _blob(scope: Scope, sha256: str) -> ColumnElement[bool]:
-    return and_(_within(data_blobs, scope), data_blobs.c.sha256 == sha256)
-
 
 def _holding(
     connection: Connection, holder: str, now: datetime
@@ -394,7 +300,7 @@ def _holding(
 
 
 def _ready(connection: Connection, scope: Scope, key: str) -> StoredTree | None:
-    query = select(data_trees).where(_is(data_trees, scope, key), data_trees.c.state == _READY)
+    query = select(data_trees).where(is_tree(scope, key), data_trees.c.state == _READY)
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
@@ -402,14 +308,14 @@ def _ready(connection: Connection, scope: Scope, key: str) -> StoredTree | None:
 
 
 def _touch(connection: Connection, scope: Scope, key: str, now: datetime) -> None:
-    connection.execute(update(data_trees).where(_is(data_trees, scope, key)).values(used_at=now))
+    connection.execute(update(data_trees).where(is_tree(scope, key)).values(used_at=now))
 
 
 def _lend(
     connection: Connection, scope: Scope, dataset: Dataset, holder: str, now: datetime
 ) -> Claimed:
     nobody = {
-        **_of(scope),
+        **of(scope),
         "key": dataset.key,
         "source": dataset.source,
         "revision": dataset.revision,
@@ -426,7 +332,7 @@ def _lend(
     granted = connection.execute(
         update(data_trees)
         .where(
-            _is(data_trees, scope, dataset.key),
+            is_tree(scope, dataset.key),
             data_trees.c.state == _FETCHING,
             or_(free, data_trees.c.holder == holder),
         )
@@ -441,7 +347,7 @@ def _files(
     connection: Connection, scope: Scope, key: str, digests: Collection[str]
 ) -> Sequence[str]:
     query = select(data_tree_blobs.c.sha256).where(
-        _within(data_tree_blobs, scope),
+        within(data_tree_blobs, scope),
         data_tree_blobs.c.key == key,
         data_tree_blobs.c.sha256.in_(digests),
     )
