@@ -27,6 +27,10 @@ _PASSING = frozenset({408, 425, 429})
 _SERVER_FAULTS = 500
 
 
+class HubAway(Transient):
+    """The hub did not answer at all: whoever asks it next will wait in vain as well."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a hub said."""
@@ -109,10 +113,12 @@ class Hub:
             return _read(
                 connection, parts.path + (f"?{parts.query}" if parts.query else ""), question
             )
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            # Its text may name an address with a token: the type is enough.
+        # An error's text may name an address with a token: its type is enough.
+        except OSError as error:
+            raise HubAway(f"{self.url}: does not answer ({type(error).__name__}).") from error
+        except (http.client.HTTPException, ValueError) as error:
             raise Transient(
-                f"{self.url}: does not answer now ({type(error).__name__}). Try again."
+                f"{self.url}: answers what cannot be read ({type(error).__name__})."
             ) from error
         finally:
             alarm.cancel()
