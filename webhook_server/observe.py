@@ -34,7 +34,10 @@ from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
 
-NO_HUBS = "data: should be absent, since this server asks no hubs, found some. Remove it."
+
+def no_hubs(_run: Run) -> DataSeen:
+    """Return what a server says that asks nobody."""
+    return DataSeen(fault="data: should be absent, since this server asks no hubs. Remove it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class Eyes:
     waiting: Callable[[int], tuple[Kept, ...]] = lambda _repository_id: ()
     gate: Callable[[Run], GateSeen | None] = lambda _run: None  # what its metrics are judged by
     policy: Callable[[Run], PolicySeen] | None = None  # None: the server has no GitHub App
-    data: Callable[[Run], DataSeen] = lambda _run: DataSeen(fault=NO_HUBS)
+    data: Callable[[Run], DataSeen] = no_hubs
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:

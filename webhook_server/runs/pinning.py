@@ -115,10 +115,11 @@ def facts(run: Run) -> Mapping[str, str]:
     """Return by name what each dataset of a run is, as far as it is known."""
     if run.datasets is None:
         return {one.name: one.source for one in (run.spec.data if run.spec else ())}
-    return {one.name: _fact(one) for one in run.datasets}
+    return {one.name: fact(one) for one in run.datasets}
 
 
-def _fact(one: Dataset) -> str:
+def fact(one: Dataset) -> str:
+    """Say in a line what a dataset is."""
     size = size_text(one)
     return f"{one.source} at {revision_text(one)}{f', {size}' if size else ''}"
 

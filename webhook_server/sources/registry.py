@@ -10,8 +10,15 @@ from webhook_server.sources.hf import HuggingFace
 from webhook_server.sources.https import Https
 from webhook_server.sources.hub_http import Hub
 from webhook_server.sources.kaggle import Kaggle
+from webhook_server.sources.pins import Pins
 from webhook_server.sources.source import Source
 from webhook_server.stores.blob_protocol import BlobStore
+from webhook_server.stores.secret_protocol import SecretStore
+
+
+def open_pins(settings: Settings, blobs: BlobStore, secrets: SecretStore) -> Pins:
+    """Return what looks a run's data up. Asks nobody anything yet."""
+    return Pins(open_sources(settings, blobs), secrets)
 
 
 def open_sources(settings: Settings, blobs: BlobStore) -> Mapping[str, Source]:
