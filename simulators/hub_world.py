@@ -14,6 +14,9 @@ from simulators.hub_hf_doors import Doors
 from simulators.hub_hf_resolve import Files
 from simulators.hub_hf_state import Kind, World
 from simulators.hub_http import Answer, Refusal, Request
+from simulators.hub_kaggle import Kaggle
+from simulators.hub_kaggle_control import Control as KaggleControl
+from simulators.hub_kaggle_state import World as KaggleWorld
 from simulators.hub_limits import WINDOW_S, Bucket, Limits, limit_headers, too_many
 from simulators.hub_storage import Storage
 from simulators.hub_wishes import Wishes
@@ -39,7 +42,10 @@ class Hub:
         self._control = Control(
             folder / "journal.jsonl", self.clock, self.faults, self.limits, self.seen
         )
+        kaggle = KaggleWorld()
+        self._kaggle = Kaggle(kaggle, self.storage, wishes)
         self._control.add("hf/", HfControl(world, wishes).endpoints)
+        self._control.add("kaggle/", KaggleControl(kaggle, wishes).endpoints)
         self._control.add("", file_endpoints(self.plain, wishes))
         self._control.again()
 
@@ -59,7 +65,7 @@ class Hub:
             return self._control.answer(request)
         if path.startswith("/files/"):
             return self.plain.answer(request)
-        return self._hugging_face(request)
+        return self._kaggle.answer(request) or self._hugging_face(request)
 
     def _hugging_face(self, request: Request) -> Answer:
         bucket: Bucket = "resolvers" if "/resolve" in request.path else "api"

@@ -112,6 +112,27 @@ print(json.dumps(answer))
 """
 
 
+def kaggle(hub: Hub, home: Path, program: str, **login: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with Kaggle's client (`api`) against the hub; `login` are its variables.
+
+    The client has no setting for where Kaggle is, so the table it takes that from is changed before
+    it is imported; importing it already shows the credentials.
+    """
+    return _client(_KAGGLE_PROGRAM, program, {"KAGGLE_URL_OF_TEST": hub.url, **login}, home)
+
+
+_KAGGLE_PROGRAM = """
+import json, os, pathlib, sys
+from kagglesdk import kaggle_env
+kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = os.environ.pop("KAGGLE_URL_OF_TEST")
+import kaggle
+from kaggle.api.kaggle_api_extended import KaggleApi
+api = KaggleApi()
+api.authenticate()
+exec(sys.argv[1])
+"""
+
+
 def _client(
     frame: str, program: str, environment: dict[str, str], home: Path
 ) -> subprocess.CompletedProcess[str]:
