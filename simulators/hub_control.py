@@ -77,11 +77,12 @@ class Control:
         """Do what the journal says; a last line that was cut counts as never written."""
         if not self._journal.is_file():
             return
-        for line in self._journal.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                told = json.loads(line)
-                at = datetime.fromtimestamp(told["at"], UTC)
-                self._worlds[told["method"], told["name"]](told["wish"], at)
+        whole, end, _cut = self._journal.read_text().rpartition("\n")
+        self._journal.write_text(whole + end)
+        for line in whole.splitlines():
+            told = json.loads(line)
+            at = datetime.fromtimestamp(told["at"], UTC)
+            self._worlds[told["method"], told["name"]](told["wish"], at)
 
     def answer(self, request: Request) -> Answer:
         """Answer a control request.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Wishes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
+        self._archives: dict[Path, Content] = {}  # kept, as a content knows its hashes
 
     def files(self, wish: Mapping[str, Any]) -> dict[str, Content]:
         """Return the files of `files` ({PATH: WISH}) and of `many`, by path.
@@ -69,6 +72,8 @@ class Wishes:
         """Return an archive of files; the same name makes it once."""
         end = {"zip": "zip", "tar": "tar.gz"}[form]
         path = self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.{end}"
-        if path.is_file():
-            return Content(path)
-        return zip_of(files, path) if form == "zip" else tar_of(files, path)
+        with self._lock:
+            if path not in self._archives:
+                write = zip_of if form == "zip" else tar_of
+                self._archives[path] = Content(path) if path.is_file() else write(files, path)
+            return self._archives[path]

@@ -77,38 +77,78 @@ class Hub:
         self.control("DELETE", "requests")
 
 
-def hugging_face(hub: Hub, home: Path, program: str, token: str = "") -> Any:
-    """Run a program with huggingface_hub against the hub; return what it printed last, as JSON.
+class HuggingFace:
+    """huggingface_hub in a process of its own, which runs one program after another.
 
-    An exception that escapes is answered as {"error": its class, "message": its words}.
+    Where the hub is and where files are kept is read when it is imported, so both stay the same.
     """
-    environment = {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    if token:
-        environment["HF_TOKEN"] = token
-    done = _client(_HF_PROGRAM, program, environment, home)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+
+    def __init__(self, hub: Hub, home: Path) -> None:
+        environment = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(home / "hf"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _HF_PROGRAM],
+            env=_environment(home) | environment,
+            cwd=home,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, program: str, token: str = "") -> Any:
+        """Return the program's `answer`; {"error": class, "message": words} of what it raised."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        timer = threading.Timer(CLIENT_LIMIT_S, self.process.kill)
+        timer.start()
+        self.process.stdin.write(json.dumps([program, token]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        assert line, "the client ended"
+        return json.loads(line)
+
+    def stop(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.process.stdout.close()
 
 
 _HF_PROGRAM = """
-import json, pathlib, sys
+import json, os, pathlib, sys
 import huggingface_hub as hf
 def files(folder):
     root = pathlib.Path(folder)
     return {str(path.relative_to(root)): path.stat().st_size
             for path in sorted(root.rglob("*")) if path.is_file() and ".cache" not in path.parts}
-answer = None
-try:
-    exec(sys.argv[1])
-except Exception as error:
-    answer = {"error": type(error).__name__, "message": str(error)}
-print(json.dumps(answer))
+def why(call):
+    try:
+        call()
+    except Exception as error:
+        code = error.response.headers.get("X-Error-Code", "")
+        return [type(error).__name__, error.response.status_code, code, str(error)]
+    return "no error"
+for line in sys.stdin:
+    program, token = json.loads(line)
+    os.environ.pop("HF_TOKEN", None)
+    if token:
+        os.environ["HF_TOKEN"] = token
+    names = {"hf": hf, "files": files, "why": why, "pathlib": pathlib, "answer": None}
+    try:
+        exec(program, names)
+        answer = names["answer"]
+    except Exception as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -118,7 +158,16 @@ def kaggle(hub: Hub, home: Path, program: str, **login: str) -> subprocess.Compl
     The client has no setting for where Kaggle is, so the table it takes that from is changed before
     it is imported; importing it already shows the credentials.
     """
-    return _client(_KAGGLE_PROGRAM, program, {"KAGGLE_URL_OF_TEST": hub.url, **login}, home)
+    environment = {"KAGGLE_URL_OF_TEST": hub.url, **login}
+    return subprocess.run(
+        [sys.executable, "-c", _KAGGLE_PROGRAM, program],
+        env=_environment(home) | environment,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=CLIENT_LIMIT_S,
+    )
 
 
 _KAGGLE_PROGRAM = """
@@ -133,17 +182,7 @@ exec(sys.argv[1])
 """
 
 
-def _client(
-    frame: str, program: str, environment: dict[str, str], home: Path
-) -> subprocess.CompletedProcess[str]:
+def _environment(home: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-c", frame, program],
-        env={**kept, "HOME": str(home), **environment},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=CLIENT_LIMIT_S,
-    )
+    return {**kept, "HOME": str(home)}
