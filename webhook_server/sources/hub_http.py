@@ -128,8 +128,8 @@ class Hub:
 def _read(connection: http.client.HTTPConnection, target: str, question: Question) -> Answer:
     headers = {"Accept": "application/json", "Connection": "close", **question.headers}
     connection.request(question.method, target or "/", question.body, headers)
-    reply = connection.getresponse()
-    body = reply.read(LIMIT_BYTES + 1) if question.whole else b""
+    with connection.getresponse() as reply:  # one that is not read to its end stays open
+        body = reply.read(LIMIT_BYTES + 1) if question.whole else b""
     if len(body) > LIMIT_BYTES:
         raise ValueError("answered too much")
     told = {name.lower(): value for name, value in reply.getheaders()}

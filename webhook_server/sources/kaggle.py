@@ -158,7 +158,10 @@ class Kaggle:
         )
 
     def _raise(self, asked: Asked, status: int) -> NoReturn:
-        what = asked.entry.source
+        what, parts = asked.entry.source, source_parts(asked.entry.source)
+        if status == _NO_TOKEN and not asked.tokens and parts.shelf == "competitions":
+            page = f"{SITE}/competitions/{parts.name}/rules"
+            raise SourceGated(asked.place, what, page, _whose(asked))
         if status == _NO_TOKEN and asked.tokens:
             raise SourceRefused(
                 f"{asked.place}: should be asked for with a token that Kaggle knows, found one that"
