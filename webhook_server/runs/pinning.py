@@ -77,7 +77,8 @@ def bind(
 def _key(entry: DataSource, revision: str, include: tuple[str, ...]) -> str:
     """Return what names equal bytes in equal places: neither the entry's name nor its mount."""
     parts = source_parts(entry.source)
-    what = [parts.kind, parts.shelf, parts.name, revision]
+    name = parts.name.rstrip("/")  # of a prefix: with or without it, the same is meant
+    what = [parts.kind, parts.shelf, name, revision]
     which = [sorted(include), sorted(entry.exclude), entry.unpack]
     return hashlib.sha256(json.dumps([*what, *which]).encode()).hexdigest()
 

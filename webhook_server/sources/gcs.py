@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Protocol
 
@@ -32,6 +33,9 @@ class Listing(Protocol):
 
     def below(self, bucket: str, prefix: str) -> Iterable[ListedObject]:
         """Yield the objects by name. Raises: Refused, Transient."""
+
+    def close(self) -> None:
+        """End kept connections. Safe to repeat."""
 
 
 def open_cloud_storage(settings: Settings, blobs: BlobStore) -> CloudStorage:
@@ -110,7 +114,8 @@ class CloudStorage:
 
     def _listed(self, asked: Asked, bucket: str, prefix: str) -> Iterator[ListedObject]:
         try:
-            yield from self._open().below(bucket, prefix)
+            with closing(self._open()) as listing:
+                yield from listing.below(bucket, prefix)
         except Refused as error:
             raise SourceNotFound(f"{asked.place}: {error}") from error
 

@@ -101,10 +101,9 @@ class Hub:
     def _once(self, url: str, question: Question, ends_at: float) -> Answer:
         parts = urlsplit(url)
         left_s = max(ends_at - time.monotonic(), 0.001)
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        connection = kind(parts.hostname or "", parts.port, timeout=left_s)
+        secure = parts.scheme == "https"
+        opener = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = opener(parts.hostname or "", parts.port, timeout=left_s)
         # A socket's own time-out starts anew with every byte; a slow drip is ended from outside.
         alarm = threading.Timer(left_s, _cut, [connection])
         alarm.daemon = True
@@ -117,7 +116,9 @@ class Hub:
         except OSError as error:
             raise HubAway(f"{self.url}: does not answer ({type(error).__name__}).") from error
         except (http.client.HTTPException, ValueError) as error:
-            raise Transient(
+            late = time.monotonic() >= ends_at
+            kind = HubAway if late else Transient
+            raise kind(
                 f"{self.url}: answers what cannot be read ({type(error).__name__})."
             ) from error
         finally:
@@ -130,6 +131,8 @@ def _read(connection: http.client.HTTPConnection, target: str, question: Questio
     connection.request(question.method, target or "/", question.body, headers)
     with connection.getresponse() as reply:  # one that is not read to its end stays open
         body = reply.read(LIMIT_BYTES + 1) if question.whole else b""
+        if question.whole and reply.length and len(body) <= LIMIT_BYTES:
+            raise http.client.IncompleteRead(body, reply.length)  # `read` says nothing of a cut
     if len(body) > LIMIT_BYTES:
         raise ValueError("answered too much")
     told = {name.lower(): value for name, value in reply.getheaders()}

@@ -28,6 +28,10 @@ class BucketListing:
     def __init__(self, settings: Settings) -> None:
         self._client = open_client(settings)
 
+    def close(self) -> None:
+        """End kept connections. Safe to repeat."""
+        self._client.close()
+
     def below(self, bucket: str, prefix: str) -> Iterator[ListedObject]:
         """Yield the objects whose names begin with `prefix`, by name; their paths are whole names.
 
