@@ -82,6 +82,10 @@ class DataSource:
     source: str
     mount: str
     sha256: str | None = None
+    include: tuple[str, ...] = ()  # patterns; none: all files
+    exclude: tuple[str, ...] = ()
+    subset: str | None = None  # a configuration that a dataset's card names
+    unpack: bool = False  # an archive: its content is staged instead
 
     @property
     def kind(self) -> str:
@@ -256,6 +260,10 @@ def _data_to_json(source: DataSource) -> dict[str, Any]:
         "source": source.source,
         "mount": source.mount,
         "sha256": source.sha256,
+        "include": list(source.include),
+        "exclude": list(source.exclude),
+        "subset": source.subset,
+        "unpack": source.unpack,
     }
 
 
@@ -344,6 +352,10 @@ def _data_from_json(item: _Fields) -> DataSource:
         source=item.text("source"),
         mount=item.text("mount"),
         sha256=item.maybe_text("sha256"),
+        include=item.texts("include"),
+        exclude=item.texts("exclude"),
+        subset=item.maybe_text("subset"),
+        unpack=item.yes_no("unpack"),
     )
 
 
@@ -421,6 +433,12 @@ class _Fields:
 
     def maybe_whole(self, key: str) -> int | None:
         return None if self.get(key) is None else self.whole(key)
+
+    def yes_no(self, key: str) -> bool:
+        value = self.get(key)
+        if not isinstance(value, bool):
+            self._refuse(f"{self._where}/{key}", "true or false")
+        return value
 
     def duration(self, key: str) -> timedelta:
         seconds = self.whole(key)

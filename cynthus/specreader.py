@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from cynthus import grammar
+from cynthus import datareader, grammar
 from cynthus.filereader import (
     Fields,
     Reader,
@@ -63,7 +63,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         *("max_duration", "max_cost"),
     ),
     "gpu": ("type", "count"),
-    "data": ("name", "source", "mount", "sha256"),
+    "data": datareader.KEYS,
     "outputs": ("path",),
     "checkpoint": ("path",),
     "retry": ("attempts", "on_exit"),
@@ -335,18 +335,7 @@ def _data(place: Place) -> tuple[DataSource, ...] | None:
 
 def _one_source(place: Place) -> DataSource | None:
     fields = _group(place, KEYS["data"], required=("name", "source"), what="a group")
-    if fields is None:
-        return None
-    name = read_key(fields, "name", words(grammar.data_name), "")
-    source = read_key(fields, "source", words(grammar.source), "")
-    mount = read_key(fields, "mount", words(grammar.mount), "")
-    digest = read_key(fields, "sha256", words(grammar.sha256), None)
-    if "sha256" in fields and source and not source.startswith("https://"):
-        do = "Remove it: other sources are pinned by their revision"
-        fields["sha256"].fault("only beside an https source", do, "a digest")
-    if "mount" not in fields and name:
-        mount = f"{DATA_FOLDER}/{name}"
-    return DataSource(name=name, source=source, mount=mount, sha256=digest)
+    return None if fields is None else datareader.read_entry(fields)
 
 
 def _hide(place: Place) -> Place:

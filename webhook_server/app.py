@@ -53,6 +53,8 @@ from webhook_server.routes.slow_clients import PatientProtocol
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
 from webhook_server.settings import Settings
+from webhook_server.sources.pins import Pins
+from webhook_server.sources.registry import open_pins
 from webhook_server.stores.app_store import AppStore, with_app
 from webhook_server.stores.blob_protocol import BlobStore
 from webhook_server.stores.blob_store import open_blob_store
@@ -141,6 +143,7 @@ class Ground:
     secrets: SecretStore
     bell: Bell
     app: AppStore
+    pins: Pins
     remarks: tuple[str, ...] = ()  # what the operator should know of the App that set-up made
     signer: Signer | None = None  # None: nothing is signed
 
@@ -177,6 +180,7 @@ def ground(
                 secrets=kept_secrets,
                 bell=bell,
                 app=app,
+                pins=open_pins(complete, blobs, kept_secrets),
                 remarks=remarks,
                 signer=signer,
             )
@@ -252,6 +256,7 @@ def open_parts(
         blobs=found.blobs,
         secrets=found.secrets,
         run_secrets=RunSecrets(database, found.secrets),
+        pins=found.pins,
         app=found.app,
         app_remarks=found.remarks,
         warm=WarmStore(database),
@@ -571,7 +576,9 @@ def _open_github(found: Ground, providers: dict[str, Provider]) -> GithubSide | 
             settings=found.settings,
             database=found.database,
             bell=found.bell,
-            planner=open_planner(found.settings, found.database, providers, found.database.now),
+            planner=open_planner(
+                found.settings, found.database, providers, found.database.now, found.pins
+            ),
             url_of=lambda run_id: f"{found.base_url}/runs/{run_id}",
             now=found.database.now,
             new_id=new_id,
@@ -589,6 +596,7 @@ def _ground_of_loops(found: Ground, github: GithubSide | None) -> loops.Ground:
         blobs=found.blobs,
         github=github,
         sign=found.signer.sign if found.signer else None,
+        data=found.pins.of_run,
         now=found.database.now,
         new_id=new_id,
     )

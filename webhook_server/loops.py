@@ -17,12 +17,13 @@ from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.data_keeper import DataKeeper, open_keeper
 from webhook_server.metrics import LOOP_AGE, LOOP_OVERDUE
-from webhook_server.observe import Eyes
+from webhook_server.observe import Eyes, no_hubs
 from webhook_server.perform import Hands
 from webhook_server.providers.metered import Metered
 from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRefusal
 from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
+from webhook_server.runs.model import DataSeen, Run
 from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.runs.provenance import Builder
 from webhook_server.settings import Settings
@@ -72,6 +73,7 @@ class Ground:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     sign: Callable[[bytes], Signature] | None = None  # None: nothing is signed
+    data: Callable[[Run], DataSeen] = no_hubs
 
 
 def control_plane(database: Database, new_id: Callable[[], str]) -> str:
@@ -197,6 +199,7 @@ def _reconciler(
         waiting=WarmStore(ground.database).waiting,
         gate=_baselines(ground, runs).gate_seen,
         policy=ground.github.policies.of_run if ground.github is not None else None,
+        data=ground.data,
     )
     hands = Hands(
         instances=instances,

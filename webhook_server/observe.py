@@ -19,6 +19,7 @@ from webhook_server.providers.provider import (
 )
 from webhook_server.runs.budget import BudgetSeen
 from webhook_server.runs.model import (
+    DataSeen,
     GateSeen,
     InstanceSeen,
     Kept,
@@ -27,10 +28,16 @@ from webhook_server.runs.model import (
     Run,
     State,
 )
+from webhook_server.runs.pinning import wanted
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
+
+
+def no_hubs(_run: Run) -> DataSeen:
+    """Return what a server says that asks nobody."""
+    return DataSeen(fault="data: should be absent, since this server asks no hubs. Remove it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,7 @@ class Eyes:
     waiting: Callable[[int], tuple[Kept, ...]] = lambda _repository_id: ()
     gate: Callable[[Run], GateSeen | None] = lambda _run: None  # what its metrics are judged by
     policy: Callable[[Run], PolicySeen] | None = None  # None: the server has no GitHub App
+    data: Callable[[Run], DataSeen] = no_hubs
 
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
@@ -64,7 +72,8 @@ def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
         extensions=wishes.extensions,
     )
     if run.state is State.BUILDING:
-        return replace(seen, offers_refusal=_no_such_provider(eyes, run))
+        seen = replace(seen, offers_refusal=_no_such_provider(eyes, run))
+        return seen if seen.cancel is not None else _with_data(eyes, run, seen)
     if run.state is State.QUEUED:
         if _must_wait(run, seen, now):
             return seen
@@ -89,7 +98,15 @@ def observe_instances(eyes: Eyes, run: Run) -> Observations:
     )
 
 
+def _with_data(eyes: Eyes, run: Run, seen: Observations) -> Observations:
+    """Look up what the run's data is, until that is known."""
+    return replace(seen, data=eyes.data(run)) if wanted(run) else seen
+
+
 def _queued(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> Observations:
+    seen = _with_data(eyes, run, seen)
+    if seen.data is not None and seen.data.datasets is None:
+        return seen  # nothing can be ordered: neither GitHub nor a cloud is asked
     seen = _with_policy(eyes, run, seen)
     if seen.policy_detail or (seen.policy is not None and seen.policy.faults):
         return seen  # nothing can be ordered: no cloud is asked

@@ -13,10 +13,11 @@ from cynthus.wire_money import PlanView
 from webhook_server.observe import no_such_provider, with_offers
 from webhook_server.providers.provider import Provider
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import CoolDown, Grant, Observations
+from webhook_server.runs.model import CoolDown, DataSeen, Grant, Observations
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import policy_of, within
 from webhook_server.settings import Settings
+from webhook_server.sources.pins import OnBehalf, Pins
 from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
@@ -36,6 +37,7 @@ class ToPlan:
     repository: str = ""  # owner/name, for people
     minimum_driver: str | None = None  # of the environment, as far as it is known
     monthly_usd: Decimal | None = None  # what the repository's policy allows a month
+    stranger: bool = False  # a fork's commit: its data is looked up without tokens
     grant: Grant = field(default_factory=Grant)  # orders keep room for what may be asked later
 
 
@@ -53,6 +55,7 @@ class Planner:
     budgets: Callable[[int, datetime, Decimal | None], tuple[BudgetSeen, ...]]
     cooling: Callable[[str, datetime], tuple[CoolDown, ...]]
     now: Callable[[], datetime]
+    pins: Pins | None = None  # None: what data is, is not looked up
 
     def provider_of(self, spec: Spec) -> str:
         """Name the provider that would be asked."""
@@ -76,8 +79,14 @@ class Planner:
             grant=what.grant,
         )
         budgets = self.budgets(what.repository_id, now, what.monthly_usd)
-        seen = Observations(budgets=budgets)
+        seen = Observations(budgets=budgets, data=self._data(what))
         return plan(question, self._with_offers(name, what.spec, seen), now)
+
+    def _data(self, what: ToPlan) -> DataSeen | None:
+        if self.pins is None or not what.spec.data:
+            return None
+        whose = OnBehalf(repository_id=what.repository_id, stranger=what.stranger)
+        return self.pins.of_spec(what.spec, whose)
 
     def _with_offers(self, name: str, spec: Spec, seen: Observations) -> Observations:
         refusal = no_such_provider(name, self.providers)
@@ -92,6 +101,7 @@ def open_planner(
     database: Database,
     providers: Mapping[str, Provider],
     now: Callable[[], datetime],
+    pins: Pins | None,
 ) -> Planner:
     """Return the planner of a server; without providers it refuses to plan."""
     return Planner(
@@ -101,4 +111,5 @@ def open_planner(
         budgets=BudgetStore(database, limits_of(settings)).of_repository,
         cooling=CoolDownStore(database).current,
         now=now,
+        pins=pins,
     )

@@ -36,6 +36,10 @@ KMS_KEY = re.compile(
     r"/cryptoKeys/[A-Za-z0-9_-]{1,63}\Z",
     re.ASCII,
 )
+# GitHub's number of a repository: a name can be given up and registered by somebody else.
+_DATA_BUCKET = re.compile(
+    r"[0-9]{1,20}=gs://(?!goog)[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^,\s*?\[\]#\\]*)?", re.ASCII
+)
 _USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?", re.ASCII)  # less than a billion, in cents
 
 T = TypeVar("T")
@@ -237,6 +241,15 @@ class Settings:
         "https://www.googleapis.com/oauth2/v3/certs",
         "Google's public keys, against which instance identity tokens are verified",
     )
+    hf_url: str = _setting("HF_URL", "https://huggingface.co", "Hugging Face's hub")
+    kaggle_url: str = _setting("KAGGLE_URL", "https://api.kaggle.com", "Kaggle's API")
+    data_buckets: tuple[str, ...] = _setting(
+        "DATA_BUCKETS",
+        (),
+        "which repository may stage from which `gs://` source, with this server's own rights:"
+        " `ID=gs://BUCKET/PREFIX/` with GitHub's number of the repository, comma separated;"
+        " default: none from any (data.md)",
+    )
     repository_budget: str = _setting(
         "REPOSITORY_BUDGET",
         "",
@@ -309,6 +322,11 @@ class Settings:
         return bool(self.github_app_id)
 
     @property
+    def hubs(self) -> dict[str, str]:
+        """Return the addresses of the hubs, by the scheme of their sources."""
+        return {"hf": self.hf_url.rstrip("/"), "kaggle": self.kaggle_url.rstrip("/")}
+
+    @property
     def repository_budget_usd(self) -> Decimal | None:
         """Return what one repository may spend in a month; None: no limit."""
         return _amount(self.repository_budget)
@@ -378,6 +396,7 @@ def faults(settings: Settings) -> Iterator[str]:
     yield from _budget_faults(settings)
     yield from _url_faults(settings)
     yield from _way_faults(settings)
+    yield from _bucket_faults(settings)
     yield from _secret_faults(settings)
     if settings.github_configured:
         yield from _github_faults(settings)
@@ -446,6 +465,8 @@ def _url_faults(settings: Settings) -> Iterator[str]:
         ("GCP_BILLING_URL", settings.gcp_billing_url),
         ("GCP_SECRETS_URL", settings.gcp_secrets_url),
         ("GCP_IAM_URL", settings.gcp_iam_url),
+        ("HF_URL", settings.hf_url),
+        ("KAGGLE_URL", settings.kaggle_url),
     ):
         if url and not _is_web_url(url):
             yield (
@@ -493,12 +514,23 @@ def _way_faults(settings: Settings) -> Iterator[str]:
     """Tell addresses over which users' data or secrets would travel in plain text."""
     for name, url in (
         ("CYNTHUS_PUBLIC_URL", settings.public_url),
+        ("CYNTHUS_HF_URL", settings.hf_url),
+        ("CYNTHUS_KAGGLE_URL", settings.kaggle_url),
         ("STORAGE_EMULATOR_HOST", settings.storage_emulator_host),
     ):
         if url and _is_web_url(url) and not is_protected(url):
             yield (
                 f"{name}: should be https outside this machine, found {url!r}."
                 " Let a proxy in front speak TLS (deploying.md), and write its https address."
+            )
+
+
+def _bucket_faults(settings: Settings) -> Iterator[str]:
+    for text in settings.data_buckets:
+        if not _DATA_BUCKET.fullmatch(text):
+            yield (
+                "CYNTHUS_DATA_BUCKETS: should be ID=gs://BUCKET/PREFIX/ with the repository's"
+                f" number, found {text!r}. `gh api repos/OWNER/NAME --jq .id` tells the number."
             )
 
 

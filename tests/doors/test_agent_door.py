@@ -78,6 +78,22 @@ def test_secrets_travel_with_the_work_and_nowhere_else(site: Site) -> None:
     assert b"hf_0123456789" not in shown
 
 
+def test_a_hubs_token_is_for_staging_alone_and_hidden_all_the_same(site: Site) -> None:
+    site.parts.secrets.set(7, "HF_TOKEN", "hf_0123456789")
+    site.parts.secrets.set(7, "KAGGLE_KEY", "kaggle-0123456789")
+    spec = (
+        "version: 1\nname: digits\nrun: 'true'\n"
+        "data: [{name: train, source: hf://datasets/acme/demo}]\n"
+    )
+    agent = site.an_agent(repository_id=7, spec_text=spec)
+    assert agent.work["hub_secrets"] == {"HF_TOKEN": "hf_0123456789"}
+    assert (agent.work["secrets"], agent.work["repository_id"]) == ({}, 7)
+    agent.beat(("log", {"text": "staging with hf_0123456789\n"}))
+    assert log(site, agent.run_id) == "staging with ***\n"
+    shown = site.ask("GET", f"/api/v1/runs/{agent.run_id}").body
+    assert b"hf_0123456789" not in shown
+
+
 # ── heartbeats ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cynthus.grammar import gate
-from cynthus.spec import Resources, Retry
+from cynthus.spec import DataSource, Resources, Retry
 from cynthus.wire import AgentState
 from tests.builders import (
     IMAGE,
@@ -35,6 +35,7 @@ from webhook_server.runs.model import (
     CreateInstance,
     CreateOutcome,
     CreateSeen,
+    DataSeen,
     Decision,
     Denial,
     Gone,
@@ -49,6 +50,7 @@ from webhook_server.runs.model import (
     Run,
     State,
 )
+from webhook_server.runs.pinning import bind
 from webhook_server.runs.verdict import stopped, taken_back
 
 EXITS = [
@@ -125,6 +127,9 @@ SPECS = [
         gate=(gate("accuracy > 0.5"),),
     ),
 ]
+ENTRY = DataSource(name="train", source="hf://datasets/acme/demo", mount="/data/train")
+DATASETS = (bind(ENTRY, "5" * 40, size_bytes=1, files=1),)
+DATA = [None, DataSeen(datasets=DATASETS), DataSeen(fault="no"), DataSeen(detail="not now")]
 
 
 def runs(state: State) -> Iterator[Run]:
@@ -137,6 +142,8 @@ def runs(state: State) -> Iterator[Run]:
         if state is State.QUEUED:
             gone = an_attempt(ended_at=NOON, gone_at=NOON, reason=LOST, lost=True)
             yield replace(run, attempts=(gone,), not_before=NOON + seconds(30))
+        if state in {State.BUILDING, State.QUEUED}:
+            yield replace(run, spec=replace(spec, data=(ENTRY,)))
         if state is State.BUILDING:
             yield replace(run, spec=None)
 
@@ -149,8 +156,11 @@ def observations(state: State) -> Iterator[Observations]:
             ImageArrived(image=None, failure="no"),
         ]
         offers = [None, (), (an_offer(),)]
-        for cancel, image, offer, no in itertools.product(CANCELS, images, offers, [None, "no"]):
-            yield Observations(cancel=cancel, image=image, offers=offer, offers_refusal=no)
+        told = itertools.product(CANCELS, images, offers, [None, "no"], DATA)
+        for cancel, image, offer, no, data in told:
+            yield Observations(
+                cancel=cancel, image=image, offers=offer, offers_refusal=no, data=data
+            )
         return
     # A factor that a state does not look at is given one value: the products stay countable.
     creates = CREATES if state in {State.PROVISIONING, State.RELEASING} else [None]
@@ -185,6 +195,7 @@ def check(situation: Situation) -> None:
     assert decision == situation.decided(), "equal inputs, equal decisions"
     assert after.state is run.state or after.state in STEPS[run.state], "one allowed step"
     assert run.outcome in {None, after.outcome}, "an outcome is set once"
+    assert run.datasets in {None, after.datasets}, "data is pinned once"
     assert after.cost_usd >= run.cost_usd, "cost never decreases"
     check_attempts(run, after)
     check_end(run, after, decision)
@@ -215,6 +226,8 @@ def check_end(run: Run, after: Run, decision: Decision) -> None:
         assert after.attempt is not None
         assert after.attempt.members[0].last_try_at > run.created_at - seconds(1)
         assert after.attempt.ended_at is None
+        assert after.spec is not None
+        assert not after.spec.data or after.datasets, "nothing is ordered before data is pinned"
     if after.outcome is Outcome.SUCCEEDED:
         assert all(line.passed for line in after.gate_lines), "success means that no gate failed"
         assert run.outcome or not after.spec.gate or after.gate_lines, "no gate is passed over"

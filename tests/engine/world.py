@@ -16,11 +16,11 @@ from tests.fake_provider import FakeProvider
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.intents import Person
-from webhook_server.observe import Eyes
+from webhook_server.observe import Eyes, no_hubs
 from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
 from webhook_server.runs.approval import approve
-from webhook_server.runs.model import Approval, ImageArrived, PolicySeen, Run, State
+from webhook_server.runs.model import Approval, DataSeen, ImageArrived, PolicySeen, Run, State
 from webhook_server.runs.policy import Policy
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
@@ -63,6 +63,7 @@ class World:
         #: Of every repository; None: the server has no GitHub, and nobody has a policy.
         self.rules: RepositoryPolicy | None = None
         self.away = False  # GitHub is, and nothing was read before
+        self.data: Callable[[Run], DataSeen] = no_hubs
         self.start()
 
     def start(self) -> None:
@@ -88,6 +89,7 @@ class World:
                 listening_since=self.now,
                 waiting=self.warm.waiting,
                 policy=None if self.rules is None else self._policy,
+                data=self._data,
                 gate=Baselines(
                     runs=self.runs,
                     events=self.events,
@@ -129,6 +131,9 @@ class World:
         if self.away or self.rules is None:
             raise Transient("the policy cannot be read now")
         return PolicySeen(policy=self.rules, read_at=self.now)
+
+    def _data(self, run: Run) -> DataSeen:
+        return self.data(run)
 
     def approve(self, run_id: str = RUN) -> None:
         """Say yes to what the run waits for, as a person with the right to it."""

@@ -24,6 +24,7 @@ from cynthus.repository_policy import (
     SupersededRules,
     Verb,
 )
+from cynthus.spec import DataSource
 from tests.builders import an_attempt
 from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
 from tests.github_parts import SPEC, World, a_server
@@ -31,6 +32,7 @@ from webhook_server.inbox.comments import Comments
 from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import Commented, intent_of
 from webhook_server.runs.model import Hold, Origin, Outcome, Run, SpecFault, State
+from webhook_server.runs.pinning import bind
 from webhook_server.runs.pull import MOST_ANSWERS, Reply
 from webhook_server.runs.trail import DeedVerb, Means, Started, TrailRow, unproven
 from webhook_server.stores import warm_store
@@ -782,12 +784,15 @@ def test_a_run_is_reproduced_with_its_own_image_and_overrides(world: Worlds, own
     [reply] = own.asks("write", "/cynthus run LR=0.7")
     [never] = own.asks("write", f"/cynthus reproduce {reply.run_ids[0]}")
     assert "never had an image" in never.text
-    run = world.server.to_state(reply.run_ids[0], State.QUEUED, image=IMAGE)
+    entry = DataSource(name="train", source="hf://datasets/a/b", mount="/data/train")
+    run = world.server.to_state(
+        reply.run_ids[0], State.QUEUED, image=IMAGE, datasets=(bind(entry, "5" * 40),)
+    )
     own.push()
     [reply] = own.asks("write", f"/cynthus reproduce digits/{run.number}")
     again = world.server.runs.get(reply.run_ids[0])
     assert again is not None
-    assert again.spec == run.spec
+    assert (again.spec, again.datasets) == (run.spec, run.datasets)
     assert (again.key.commit_sha, again.origin.reproduces) == (run.key.commit_sha, run.id)
     wish = world.server.runs.wishes(again.id).image
     assert wish is not None

@@ -293,9 +293,9 @@ def test_ctrl_c_during_the_build_ends_the_build(home: Home, image: str) -> None:
         (SPEC + "secrets: [NOT_SET_ANYWHERE]\n", 2, "found no NOT_SET_ANYWHERE. Set each"),
         (SPEC + "image: {requirements: no.txt}\n", 2, "no.txt"),
         (
-            SPEC + "data: [{name: d, source: 'hf://datasets/acme/demo'}]\n",
+            SPEC + "data: [{name: d, source: 'gs://acme-data/x/'}]\n",
             1,
-            "data: should be absent, since this server cannot stage data yet, found d",
+            "data/d: gs://acme-data/x/ should be open to this repository, found that it is not",
         ),
         (SPEC + "resources: {nodes: 9}\n", 1, "resources/nodes: should be what this machine has"),
         (SPEC + "resources: {gpu: b200}\n", 1, "resources/gpu: should be what this machine has"),

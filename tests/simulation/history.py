@@ -21,6 +21,7 @@ from tests.simulation.record import Record
 from tests.simulation.replica import Replica
 from tests.simulation.scenario import LONGEST_PAUSE_S, POLICY, Mode, Scenario, Wanted
 from tests.simulation.scheduler import Program, Scheduler, Unanswered
+from tests.simulation.sources import ENTRY
 from tests.simulation.store import Store
 from webhook_server.runs.model import ImageArrived, State
 from webhook_server.runs.policy import Policy
@@ -234,6 +235,7 @@ class History:
             outputs=(),
             retry=Retry(3),
             keep_warm=timedelta(seconds=wanted.warm_s),
+            data=(ENTRY,) if wanted.data else (),
         )
         key = a_key(trigger=f"push/{wanted.id}")
         draft = a_draft(id=wanted.id, key=key, spec=spec, wants_release=False)

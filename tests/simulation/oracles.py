@@ -368,6 +368,22 @@ _GUARDED_BY = frozenset(
 _EXPECTED = frozenset({"DatabaseUnavailable"})
 _OF_POISON = frozenset({"UserError"})  # what reading a damaged row raises
 
+
+def i22_data_is_pinned_once(ended: Ended) -> Iterator[Violation]:
+    """What a run stands on was looked up before its first machine, and never again."""
+    first: dict[str, float] = {}
+    for life in lives(ended.record.log):
+        first.setdefault(life.run_id, life.born_at)
+    for run_id, run in runs(ended).items():
+        if run.spec is None or not run.spec.data or run_id not in first:
+            continue
+        # The simulated hub's commits are named after the moment at which they were looked up.
+        looked = [int(one.revision, 16) / 1000 for one in run.datasets or ()]
+        if not looked or max(looked) > first[run_id]:
+            text = f"{run_id}: a machine at {first[run_id]:.1f} s, its data looked up at {looked}"
+            yield Violation(invariant="I22", text=text)
+
+
 ORACLES: tuple[Oracle, ...] = (
     nothing_unexpected,
     i1_nothing_leaks,
@@ -382,6 +398,7 @@ ORACLES: tuple[Oracle, ...] = (
     i12_budget,
     i18_monotone,
     i21_only_what_is_over_is_deleted,
+    i22_data_is_pinned_once,
 )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cynthus.wire import Facts, Heartbeat
 from tests.simulation.cloud import Port
 from tests.simulation.scheduler import Crashed, Greenlets, Program, VirtualBell, VirtualEvent
+from tests.simulation.sources import Sources
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
@@ -145,6 +146,7 @@ class Replica:
                 listening_since=self.now(),
                 budgets=self.budgets.of_run,
                 waiting=self.warm.waiting,
+                data=Sources(self.history.scheduler, self.history.fates).of_run,
             ),
             hands=Hands(
                 instances=self.instances,

@@ -52,6 +52,7 @@ class Wanted:
     warm_s: float = 0.0
     provider: str | None = None
     cancel_at: float | None = None
+    data: bool = False  # it stands on data that a hub has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ def drawn(seed: int, mode: Mode = Mode.LIVENESS, off: Collection[str] = ()) -> S
         off=off,
         replicas=chance.choice([1, 2, 2, 3]),
         clock_errors=tuple(on(0.5, "clock", chance.uniform(-300, 300)) for _ in range(3)),
-        wanted=wanted,
+        wanted=_with_data(wanted, seed, off),
         budget=_budget(chance, on, nodes),
         moods=_moods(chance, on),
         far=Moods(full=0.8, quota=chance.random() < 0.5) if on(0.2, "far", 1.0) else None,
@@ -166,6 +167,13 @@ def _wanted(chance: random.Random, on: _On) -> tuple[Wanted, ...]:
             )
         )
     return tuple(found)
+
+
+def _with_data(wanted: tuple[Wanted, ...], seed: int, off: Collection[str]) -> tuple[Wanted, ...]:
+    """Let the runs of every eighth history stand on data; drawn apart, so that all else stays."""
+    if "data" in off or random.Random(f"{seed}/data").random() >= 0.125:
+        return wanted
+    return tuple(replace(one, data=True) for one in wanted)
 
 
 def _budget(chance: random.Random, on: _On, nodes: int) -> BudgetLimits:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cynthus.codec import encode
-from tests.builders import a_run, an_attempt
+from tests.builders import a_run, a_spec, an_attempt
 from tests.simulation import oracles
 from tests.simulation.batch import lived
 from tests.simulation.ended import Ended
@@ -20,8 +20,10 @@ from tests.simulation.oracles import Oracle, violations
 from tests.simulation.record import Happened, Record
 from tests.simulation.scenario import Mode, Scenario, plain
 from tests.simulation.scheduler import EPOCH
+from tests.simulation.sources import ENTRY
 from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import State
+from webhook_server.runs.pinning import bind
 
 RUN = "arun00000001"
 NAME = f"cynthus-{RUN}-1"
@@ -55,7 +57,9 @@ def a_history(
     gone_at = EPOCH + timedelta(seconds=changes.pop("gone_s")) if "gone_s" in changes else None
     attempt = an_attempt()
     members = tuple(replace(member, gone_at=gone_at) for member in attempt.members)
-    run = a_run(State.FINISHED, cost_usd=cost, attempts=(replace(attempt, members=members),))
+    told = {name: changes.pop(name) for name in ("spec", "datasets") if name in changes}
+    attempts = (replace(attempt, members=members),)
+    run = a_run(State.FINISHED, cost_usd=cost, attempts=attempts, **told)
     doc = json.dumps(encode(run))
     rows: dict[str, list[Row]] = {
         "runs": [(RUN, "finished", "succeeded", str(cost), None, doc)],
@@ -105,6 +109,14 @@ VIOLATED: dict[str, tuple[Oracle, Ended]] = {
     "what is called gone lives on": (
         oracles.i6_gone_is_gone,
         a_history(BORN, a_fact(1000, "machine.gone"), gone_s=100.0),
+    ),
+    "data is looked up anew after the first machine": (
+        oracles.i22_data_is_pinned_once,
+        a_history(BORN, spec=a_spec(data=(ENTRY,)), datasets=(bind(ENTRY, f"{9000:040x}"),)),
+    ),
+    "a machine is ordered before the data is known": (
+        oracles.i22_data_is_pinned_once,
+        a_history(BORN, spec=a_spec(data=(ENTRY,))),
     ),
     "cost is invented": (oracles.i6_cost, a_history(cost=Decimal(50))),
     "two attempts execute": (oracles.i7_one_executor, a_history(WORKS, OTHER)),

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from runner_images.agent.door import Unanswered
+from runner_images.agent.__main__ import main
+from runner_images.agent.door import Unanswered, is_protected
 from runner_images.agent.ranges import TRIES, Fetcher, Span
 from tests.unit.test_resumable import Hurry
 
@@ -174,3 +176,21 @@ def test_whoever_is_told_to_stop_fetches_no_more(storage: Storage, hurry: Hurry)
     with pytest.raises(Unanswered, match="was stopped"):
         got(fetcher, storage.url)
     fetcher.close()
+
+
+@pytest.mark.parametrize("server", ["http://server.example", "http://10.0.0.7:8080", "http://api"])
+def test_no_agent_tells_its_token_in_plain_text(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--server", server, "--instance", "one", "--state-dir", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--secret-file", str(tmp_path / "secret")])
+    assert ended.value.code == 2
+    assert "--server: should be https outside this machine" in capsys.readouterr().err
+
+
+def test_what_never_leaves_this_machine_needs_no_tls() -> None:
+    for url in ("http://127.0.0.1:8080", "http://localhost", "http://[::1]:1", "https://x.example"):
+        assert is_protected(url), url
+    for url in ("http://127.evil.example", "http://localhost.example", "ftp://x", "", "http://0"):
+        assert not is_protected(url), url

@@ -25,6 +25,7 @@ from webhook_server.publish.assets import AssetFile, digest_of
 from webhook_server.runs import provenance, release_texts
 from webhook_server.runs import release as shape
 from webhook_server.runs.model import Approval, GateLine, Origin, Run, State
+from webhook_server.runs.pinning import bind
 from webhook_server.runs.provenance import Builder, Subject
 from webhook_server.runs.release import PART_BYTES, AssetPlan, Stretch, plan
 
@@ -184,6 +185,10 @@ def test_the_notes_show_metrics_and_how_to_repeat_and_carry_the_marker() -> None
     assert shape.tag_of(run) == "cynthus/digits/1"
 
 
+ENTRY = DataSource(name="t", source="hf://datasets/o/d@v1", mount="/data/t")
+FILE = DataSource(name="f", source="https://x.test/f", mount="/data/f", sha256="6" * 64)
+
+
 def told_run(**changes: object) -> Run:
     """Return a run of which everything is known."""
     run = replace(
@@ -202,7 +207,11 @@ def told_run(**changes: object) -> Run:
         gate_lines=(GateLine(text="f1 > 0.5", found=0.6, wanted=0.5, passed=True),),
         baseline_run="base",
         spec=a_spec(
-            data=(DataSource(name="t", source="hf://datasets/o/d@v1", mount="/data/t"),),
+            data=(ENTRY, FILE),
+        ),
+        datasets=(
+            bind(ENTRY, "5" * 40, size_bytes=2_000_000_000, files=10_000),
+            bind(FILE, "6" * 64),
         ),
     )
     return replace(run, **changes)  # type: ignore[arg-type]
@@ -217,6 +226,8 @@ def test_the_manifest_tells_who_wanted_the_run_who_allowed_it_and_how_it_was_jud
     assert found["gate"]["lines"][0]["passed"] is True
     assert found["gate"]["baseline_run"] == "base"
     assert found["data"][0]["source"] == "hf://datasets/o/d@v1"
+    assert [one["revision"] for one in found["data"]] == ["5" * 40, "6" * 64]
+    assert found["data"][0]["size_bytes"] == 2_000_000_000
 
 
 def test_the_notes_tell_overrides_gate_and_how_to_check() -> None:
@@ -246,6 +257,7 @@ def test_a_model_card_has_facts_and_the_head_that_the_hub_reads() -> None:
     assert head == {"datasets": ["o/d"], "tags": ["cynthus"]}
     assert "| acc | 0.9 |" in card
     assert "torch 2.7.0" in card
+    assert "hf://datasets/o/d@v1 at 555555555555, 2 GB in 10000 files" in card
     lines = release_texts.model_card(evil, {}).decode().splitlines()
     assert lines.count("---") == 2, "the head cannot be ended or begun by a name"
     assert "The run told no metrics." in lines
@@ -270,7 +282,9 @@ def test_the_statement_is_in_toto_with_slsa_provenance() -> None:
     assert dependencies["git"]["uri"].startswith("git+https://github.com/acme/vision@")
     assert dependencies["image"]["digest"] == {"sha256": "a" * 64}
     assert dependencies["base"]["digest"] == {"sha256": "e" * 64}
-    assert dependencies["data/t"]["uri"] == "hf://datasets/o/d@v1"
+    assert dependencies["data/t"]["uri"] == f"hf://datasets/o/d@{'5' * 40}"
+    assert dependencies["data/t"]["digest"] == {"gitCommit": "5" * 40}
+    assert dependencies["data/f"]["digest"] == {"sha256": "6" * 64}
     details = found["predicate"]["runDetails"]
     assert details["builder"] == {"id": "https://c.test", "version": {"cynthus": "1.2"}}
     assert details["metadata"]["invocationId"] == "https://c.test/runs/arun00000001"

@@ -52,6 +52,13 @@ def test_budgets_are_exact_and_absent_unless_they_are_set() -> None:
     assert read({"CYNTHUS_OWNER_BUDGET": "0"}).owner_budget_usd == 0
 
 
+def test_hubs_have_their_own_addresses_unless_others_are_set() -> None:
+    assert read({}).hubs == {"hf": "https://huggingface.co", "kaggle": "https://api.kaggle.com"}
+    settings = read({"CYNTHUS_HF_URL": "http://127.0.0.1:9/", "CYNTHUS_DATA_BUCKETS": "7=gs://b-1"})
+    assert settings.hubs["hf"] == "http://127.0.0.1:9"
+    assert settings.data_buckets == ("7=gs://b-1",)
+
+
 def test_a_complete_github_setting_is_accepted() -> None:
     assert read(GITHUB).github_configured
 
@@ -82,6 +89,10 @@ def test_a_complete_github_setting_is_accepted() -> None:
         ({"CYNTHUS_DATA_CACHE_BYTES": "0"}, "CYNTHUS_DATA_CACHE_BYTES: should be at least 1"),
         ({"CYNTHUS_PUBLIC_URL": "https://u:p@example.com"}, "CYNTHUS_PUBLIC_URL: should be"),
         ({"CYNTHUS_GCP_COMPUTE_URL": "http://x.example"}, "CYNTHUS_GCP_COMPUTE_URL: should be"),
+        ({"CYNTHUS_HF_URL": "http://hub.example"}, "CYNTHUS_HF_URL: should be https://HOST"),
+        ({"CYNTHUS_KAGGLE_URL": "ftp://x"}, "CYNTHUS_KAGGLE_URL: should be https://HOST"),
+        ({"CYNTHUS_DATA_BUCKETS": "gs://b"}, "CYNTHUS_DATA_BUCKETS: should be ID=gs://BUCKET"),
+        ({"CYNTHUS_DATA_BUCKETS": "1=gs://b-1,a/b=gs://b-2"}, "found 'a/b=gs://b-2'"),
         ({"CYNTHUS_DATABASE_URL": "mysql://x"}, "CYNTHUS_DATABASE_URL: should begin with"),
         ({"CYNTHUS_BLOB_URL": "s3://x"}, "CYNTHUS_BLOB_URL: should be file:///PATH"),
         ({"CYNTHUS_API_TOKEN": "t" * 23}, "CYNTHUS_API_TOKEN: should have at least 24 bytes"),

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from cynthus import grammar
+from cynthus import grammar, source_grammar
 from cynthus.hosts import address_is_public, host_complaint
 from cynthus.spec import GpuNeed
 
@@ -22,6 +22,9 @@ from cynthus.spec import GpuNeed
         "hf://models/a/b@0123456789abcdef0123456789abcdef01234567",
         "kaggle://datasets/zynicide/wine-reviews",
         "kaggle://datasets/a/B_c-d@12",
+        "kaggle://competitions/titanic",
+        "kaggle://models/google/gemma/pyTorch/2b-it",
+        "kaggle://models/a/b/keras/1.5-x@3",
         "gs://my-bucket",
         "gs://my-bucket/",
         "gs://my_bucket.example.org/a/b%20c",
@@ -37,7 +40,7 @@ from cynthus.spec import GpuNeed
     ],
 )
 def test_sources_of_every_kind_are_taken_as_they_are(text):
-    assert grammar.source(text) == text
+    assert source_grammar.source(text) == text
 
 
 @pytest.mark.parametrize(

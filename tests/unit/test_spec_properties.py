@@ -185,17 +185,30 @@ parts = st.from_regex(r"\A[a-z0-9_][a-z0-9_.]{0,6}[a-z0-9]\Z").filter(
 paths = st.lists(parts, min_size=1, max_size=3).map("/".join)
 gpus = st.builds(GpuNeed, names, st.integers(1, 16))
 sources = st.sampled_from(
-    ["hf://datasets/a/b@main", "hf://models/bert", "kaggle://datasets/a/b@4", "gs://bucket/x/", "https://x.org/a?b=c"]
+    ["hf://datasets/a/b@main", "hf://models/bert", "kaggle://datasets/a/b@4", "kaggle://competitions/c",
+     "kaggle://models/a/b/c/d@2", "gs://bucket/x/", "https://x.org/a?b=c", "https://x.org/a.tgz"]
 )  # fmt: skip
+patterns = st.lists(paths, max_size=2, unique=True).map(tuple)
 env_names = st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,8}\Z").filter(
     lambda name: name != "PATH" and not name.startswith(("LD_", "GITHUB_", "CYNTHUS_"))
 )
 
 
-def _data(names_and_sources):
-    return tuple(
-        DataSource(name=name, source=source, mount=f"/data/{name}")
-        for name, source in names_and_sources
+@st.composite
+def entries(draw):
+    name, source = draw(names), draw(sources)
+    kind = source.partition(":")[0]
+    many = kind != "https"
+    subset = draw(st.sampled_from([None, "en"])) if source.startswith("hf://datasets") else None
+    return DataSource(
+        name=name,
+        source=source,
+        mount=f"/data/{name}",
+        sha256=None if many else "0" * 64,
+        include=draw(patterns) if many and subset is None else (),
+        exclude=draw(patterns) if many else (),
+        subset=subset,
+        unpack=draw(st.booleans()) if kind == "kaggle" or source.endswith(".tgz") else False,
     )
 
 
@@ -240,7 +253,7 @@ specs = st.builds(
     src=paths,
     image=images,
     resources=resources,
-    data=st.lists(st.tuples(names, sources), max_size=3, unique_by=lambda pair: pair[0]).map(_data),
+    data=st.lists(entries(), max_size=3, unique_by=lambda entry: entry.name).map(tuple),
     env=st.dictionaries(env_names, plain_text, max_size=3).map(lambda env: tuple(env.items())),
     secrets=st.just(()) | st.just(("SECRET_0",)),
     outputs=st.lists(paths.map(Output), max_size=3, unique=True).map(tuple),

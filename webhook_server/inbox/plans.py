@@ -125,6 +125,7 @@ class Plans:
             minimum_driver=before.about.minimum_driver if before else None,
             monthly_usd=monthly_usd,
             grant=grant,
+            stranger=at.fork,
         )
         try:
             view = self.planner.plan(what)

@@ -11,6 +11,7 @@ from cynthus import overrides as spec_overrides
 from cynthus.errors import UserError
 from cynthus.repository_policy import POLICY_PATH
 from cynthus.spec import Spec
+from cynthus.wire_data import Dataset
 from webhook_server.inbox.asked import Asked, Declined, Done, Standing
 from webhook_server.inbox.parts import InboxParts
 from webhook_server.inbox.spec_at import FoundSpec
@@ -56,6 +57,7 @@ class Start:
     event: str = "issue_comment"
     approval: Approval | None = None
     image_of: Run | None = None  # whose image it uses; None: whichever fits
+    datasets: tuple[Dataset, ...] | None = None  # of the run that it repeats; None: pinned anew
 
 
 class Starts:
@@ -193,6 +195,7 @@ class Starts:
             ref=run.ref,
             pull_request=run.pull_request,
             event=run.event,
+            datasets=run.datasets,
         )
 
     # ── all of them ─────────────────────────────────────────────────────────────────────────────
@@ -226,6 +229,7 @@ class Starts:
             wants_release=bool(start.spec.outputs) and not fork,
             origin=origin,
             approval=start.approval,
+            datasets=start.datasets,
         )
         accepted = self._parts.runs.accept(
             draft, arrived=_arrived(image_of), token_id=None, now=self._parts.now()

@@ -210,15 +210,19 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     if missing and tell:
         text = f"secrets: {', '.join(missing)} not set for this repository; the run goes without."
         _notice(parts, row, text)
+    # What a repository lacks of them is no fault: most data is open to all.
+    for_hubs, _ = _secrets(parts, row, forks.hub_secret_names(run))
     settings = parts.settings
     limits = Limits(
         max_duration=settings.max_duration,
         log_bytes=settings.log_limit_bytes,
         output_bytes=settings.output_limit_bytes,
         output_files=settings.output_limit_files,
+        hubs=settings.hubs,
     )
     attempt, rank = place
-    return work_for(run, attempt, rank, found, limits, parts.now()), attempt.offer.provider
+    work = work_for(run, attempt, rank, found, limits, parts.now(), hub_secrets=for_hubs)
+    return work, attempt.offer.provider
 
 
 def _secrets(

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from cynthus.wire import AgentEvent, EventKind, Exit, Heartbeat, Output
-from webhook_server.runs.forks import secret_names
+from webhook_server.runs.forks import hub_secret_names, secret_names
 from webhook_server.runs.redact import Redactor
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.run_secrets import RunSecrets
@@ -92,7 +92,8 @@ class Masking:
         run = self._runs.get(row.run_id) if row else None
         if row is None or run is None or run.spec is None:
             return _Attempt(())
-        found, _ = self._secrets.values(run.id, row.repository_id, secret_names(run))
+        names = dict.fromkeys((*secret_names(run), *hub_secret_names(run)))
+        found, _ = self._secrets.values(run.id, row.repository_id, names)
         secrets = tuple(found.values())
         return _Attempt(secrets, redactor=Redactor(secrets))
 

@@ -89,7 +89,7 @@ def read_message(kind: type[T], schema_name: str, content: bytes) -> T:
 
 
 def _plan(parts: Parts, ask: PlanAsk) -> PlanView:
-    planner = open_planner(parts.settings, parts.database, parts.providers, parts.now)
+    planner = open_planner(parts.settings, parts.database, parts.providers, parts.now, parts.pins)
     what = ToPlan(
         spec=_spec(ask),
         repository_id=ask.repository_id,

@@ -12,6 +12,7 @@ from webhook_server.bell import Bell
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.counters import Counters
 from webhook_server.settings import Settings
+from webhook_server.sources.pins import Pins
 from webhook_server.stores.app_store import AppStore
 from webhook_server.stores.blob_protocol import BlobStore
 from webhook_server.stores.database import Database
@@ -102,6 +103,7 @@ class Parts:
     blobs: BlobStore
     secrets: SecretStore
     run_secrets: RunSecrets
+    pins: Pins | None = None  # None: data is not looked up here
     app: AppStore
     app_remarks: tuple[str, ...] = ()  # where set-up and the environment disagree
     warm: WarmStore

@@ -10,7 +10,8 @@ from decimal import Decimal
 from math import isfinite
 
 from cynthus.money import usd
-from cynthus.spec import Spec
+from cynthus.wire_data import Dataset
+from webhook_server.runs import pinning
 from webhook_server.runs.attempts import machine_text, span
 from webhook_server.runs.differences import differences
 from webhook_server.runs.environments import image_digest
@@ -206,15 +207,21 @@ def _spec_rows(left: Run, right: Run) -> Iterator[Row]:
 
 
 def _data_rows(left: Run, right: Run) -> Iterator[Row]:
-    yield from _values(_sources(left.spec), _sources(right.spec))
+    yield from _values(_sources(left), _sources(right))
 
 
-def _sources(spec: Spec | None) -> dict[str, str]:
-    found = spec.data if spec is not None else ()
-    return {
-        one.name: f"{one.source} at {one.mount}{f' ({one.sha256[:12]})' if one.sha256 else ''}"
-        for one in found
-    }
+def _sources(run: Run) -> dict[str, str]:
+    if run.datasets is None:
+        entries = run.spec.data if run.spec is not None else ()
+        return {one.name: f"{one.source}, at {one.mount}" for one in entries}
+    return {one.name: f"{_pinned(one)}, at {one.mount}" for one in run.datasets}
+
+
+def _pinned(one: Dataset) -> str:
+    which = [f"include {' '.join(one.include)}"] if one.include else []
+    which += [f"exclude {' '.join(one.exclude)}"] if one.exclude else []
+    which += ["unpacked"] if one.unpack else []
+    return ", ".join((f"{one.source} at {pinning.revision_text(one)}", *which))
 
 
 def _environment_rows(left: Run, right: Run) -> Iterator[Row]:

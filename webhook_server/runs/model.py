@@ -67,6 +67,7 @@ class Cause(StrEnum):
     APPROVAL = "approval"  #: a person must say yes first
     POLICY = "policy"  #: the repository's policy does not allow it
     SUPERSEDED = "superseded"  #: a newer commit, or the pull request's end
+    DATA = "data"  #: what the spec's `data` names cannot be had, or not yet
     GATE = "gate"  #: a metric missed what the spec demands of it
 
 
@@ -370,6 +371,7 @@ class Run:
     finished_at: datetime | None = None
     image: str | None = None
     environment: EnvironmentKept | None = None  #: what the image consists of; None: not told
+    datasets: tuple[Dataset, ...] | None = None  #: its data, pinned once; None: not yet
     attempts: tuple[Attempt, ...] = ()
     outputs: tuple[Output, ...] | None = None  #: None: not collected
     wants_release: bool = False
@@ -385,7 +387,6 @@ class Run:
     extensions: tuple[Extension, ...] = ()  # those taken up, with what was granted of each
     baseline_run: str | None = None  # whose metrics its gates were compared with
     gate_lines: tuple[GateLine, ...] = ()  # how its gates were judged; none before that
-    datasets: tuple[Dataset, ...] | None = None  # its data, pinned once; None: not pinned yet
 
     @property
     def attempt(self) -> Attempt | None:
@@ -423,6 +424,7 @@ class RunDraft:
     wants_release: bool = False
     origin: Origin = field(default_factory=Origin)
     approval: Approval | None = None  # given before the run existed: a fork's commit
+    datasets: tuple[Dataset, ...] | None = None  # those of the run that it repeats
 
 
 # ── observations: what is seen outside ──────────────────────────────────────────────────────────
@@ -445,6 +447,15 @@ class PolicySeen:
     read_at: datetime
     found: bool = True  # False: there is no such file, and the defaults hold
     faults: tuple[SpecFault, ...] = ()  # it cannot be used: nothing that costs may start
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSeen:
+    """What the hubs said of a run's data: one of these is told."""
+
+    datasets: tuple[Dataset, ...] | None = None  # all of it, in the spec's order
+    fault: str | None = None  # some of it cannot be had, and why
+    detail: str = ""  # it cannot be looked up now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -567,6 +578,7 @@ class Observations:
 
     cancel: CancelWish | None = None
     image: ImageArrived | None = None
+    data: DataSeen | None = None  # asked until all data is pinned, before anything is ordered
     offers: tuple[Offer, ...] | None = None  # asked only while queued; None: could not be asked
     offers_detail: str = ""
     offers_refusal: str | None = None  # the provider said no for good, and why

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cynthus.money import usd
+from webhook_server.runs import pinning
 from webhook_server.runs.attempts import span
 from webhook_server.runs.model import Run
 from webhook_server.runs.standing import reproduced
 
 OVERRIDE = "instead of the file's value"
-_SHOWN = 20  # overrides, extensions
+_SHOWN = 20  # overrides, datasets, extensions
 
 #: A label and a value; the value is a stranger's text, to be shown as such.
 Fact = tuple[str, str]
 
 
 def origin_facts(run: Run, original: Run | None) -> tuple[Fact, ...]:
-    """Return what is to be told; nothing of a run that a push or its Action started.
+    """Return what is to be told; of a run that a push or its Action started, its data alone.
 
     `original` is the run that this one reproduces.
     """
-    return (*_asked(run, original), *_changed(run), *_people(run))
+    return (*_asked(run, original), *_changed(run), *_data(run), *_people(run))
 
 
 def _asked(run: Run, original: Run | None) -> Iterator[Fact]:
@@ -41,6 +42,11 @@ def _asked(run: Run, original: Run | None) -> Iterator[Fact]:
 def _changed(run: Run) -> Iterator[Fact]:
     for key, value in run.origin.overrides[:_SHOWN]:
         yield OVERRIDE, f"{key}={value}"
+
+
+def _data(run: Run) -> Iterator[Fact]:
+    for one in (run.datasets or ())[:_SHOWN]:
+        yield f"data {one.name}", pinning.fact(one)
 
 
 def _people(run: Run) -> Iterator[Fact]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
 from cynthus.spec import Spec
 from cynthus.wire_money import BudgetView, OfferView, PlanView
-from webhook_server.runs import honour
+from webhook_server.runs import honour, pinning
 from webhook_server.runs.budget import BudgetSeen, month_turns_at
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt, refusal
 from webhook_server.runs.environments import driver_refusal
@@ -50,7 +51,7 @@ def plan(question: Question, seen: Observations, now: datetime) -> PlanView:
         max_cost_usd=spec.resources.max_cost_usd,
         offers=offers,
         budgets=tuple(_budget(budget, now) for budget in seen.budgets),
-        notices=honour.notices(question.spec, policy.powers),
+        notices=(*honour.notices(question.spec, policy.powers), *_data(seen)),
         refusal=_refusal(question, seen, offers),
         waits=None if seen.offers_refusal else _waits(seen, offers),
     )
@@ -126,12 +127,27 @@ def _budget(seen: BudgetSeen, now: datetime) -> BudgetView:
 
 def _refusal(question: Question, seen: Observations, offers: tuple[OfferView, ...]) -> str | None:
     """Say why such a run would end at once, in the words in which it would."""
-    refused = honour.refusal(question.spec, question.policy.powers) or seen.offers_refusal
+    refused = honour.refusal(question.spec, question.policy.powers) or _no_data(question, seen)
+    refused = refused or seen.offers_refusal
     if refused is not None:
         return refused
     if offers and all(offer.refusal for offer in offers):
         return offers[0].refusal
     return None
+
+
+def _data(seen: Observations) -> Iterator[str]:
+    """Yield what each dataset would be, or why that is not known."""
+    if seen.data is not None and seen.data.detail:
+        yield f"data is not known now: {seen.data.detail}"
+    for one in (seen.data.datasets if seen.data is not None else None) or ():
+        yield f"data/{one.name}: {pinning.fact(one)}"
+
+
+def _no_data(question: Question, seen: Observations) -> str | None:
+    if seen.data is None:
+        return None
+    return seen.data.fault or pinning.disk_refusal(question.spec, seen.data.datasets or ())
 
 
 def _waits(seen: Observations, offers: tuple[OfferView, ...]) -> str | None:

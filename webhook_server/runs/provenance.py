@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cynthus.codec import encode
+from cynthus.source_parts import source_parts
+from cynthus.wire_data import Dataset, SourceKind
 from webhook_server.runs.environments import image_digest
 from webhook_server.runs.model import Attempt, Run
 
@@ -125,9 +127,27 @@ def _dependencies(run: Run, builder: Builder) -> Iterator[dict[str, Any]]:
             }
         if about.lock_sha256:
             yield {"name": "requirements.lock", "digest": {"sha256": about.lock_sha256}}
-    for source in run.spec.data if run.spec is not None else ():
-        pinned = {"digest": {"sha256": source.sha256}} if source.sha256 else {}
-        yield {"name": f"data/{source.name}", "uri": source.source, **pinned}
+    for one in run.datasets or ():
+        yield {"name": f"data/{one.name}", **_dataset(one)}
+
+
+def _dataset(one: Dataset) -> dict[str, Any]:
+    """Return what data a run stood on; a digest is only what names the bytes themselves.
+
+    https://github.com/in-toto/attestation/blob/main/spec/v1/digest_set.md
+    """
+    parts = source_parts(one.source)
+    which = {"include": one.include, "exclude": one.exclude, "subset": one.subset, "key": one.key}
+    told: dict[str, Any] = {"uri": one.source, "annotations": {**which, "unpack": one.unpack}}
+    match one.kind:
+        case SourceKind.HF:
+            told["uri"] = f"hf://{parts.shelf}/{parts.name}@{one.revision}"
+            told["digest"] = {"gitCommit": one.revision}
+        case SourceKind.HTTPS:
+            told["digest"] = {"sha256": one.revision}
+        case SourceKind.KAGGLE | SourceKind.GS:
+            told["annotations"]["revision"] = one.revision
+    return told
 
 
 def _digest(text: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cynthus.codec import encode
 from cynthus.money import usd
+from webhook_server.runs import pinning
 from webhook_server.runs.attempts import machine_text
 from webhook_server.runs.environments import image_digest
 from webhook_server.runs.gate import table as gate_table
@@ -56,7 +57,7 @@ def manifest(run: Run, planned: ReleasePlan, own: Sequence[OwnFile]) -> bytes:
         "image": run.image,
         "image_digest": image_digest(run.image),
         "environment": run.environment.about if run.environment else None,
-        "data": list(run.spec.data) if run.spec else [],
+        "data": list(run.datasets or ()),
         "gate": {"baseline_run": run.baseline_run, "lines": list(run.gate_lines)},
         "attempts": [_attempt(attempt) for attempt in run.attempts],
         "files": list(planned.files),
@@ -233,8 +234,8 @@ def _card_facts(run: Run) -> Iterator[str]:
     yield f"repository {code(run.repository)}, commit {code(run.key.commit_sha)}"
     command = run.spec.run if run.spec else ""
     yield f"command {code(command if isinstance(command, str) else ' '.join(command))}"
-    for source in run.spec.data if run.spec else ():
-        yield f"data {code(source.name)}: {code(source.source)}"
+    for name, fact in pinning.facts(run).items():
+        yield f"data {code(name)}: {code(fact)}"
     if run.environment is not None:
         about = run.environment.about
         frameworks = ", ".join(f"{one.name} {one.version}" for one in about.frameworks)

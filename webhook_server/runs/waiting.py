@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from webhook_server.runs import permission, warm
+from webhook_server.runs import permission, pinning, warm
 from webhook_server.runs.approval import bound
 from webhook_server.runs.commitment import Purse, next_attempt
 from webhook_server.runs.commitment import refusal as money_refusal
@@ -30,10 +30,15 @@ from webhook_server.runs.verdict import failed, lost, stopped
 
 
 def build(at: Look) -> Decision:
-    """Wait for the Action's image."""
-    run, now, image = at.run, at.now, at.seen.image
+    """Wait for the Action's image; what its data is can be known before."""
     if at.seen.cancel is not None:
-        return finish(run, cancelled(at, at.seen.cancel), now)
+        return finish(at.run, cancelled(at, at.seen.cancel), at.now)
+    pinned = pinning.taken(at)
+    return pinned if isinstance(pinned, Decision) else _build(pinned)
+
+
+def _build(at: Look) -> Decision:
+    run, now, image = at.run, at.now, at.seen.image
     if image is not None and image.image is not None:
         reason = Reason(cause=Cause.PROGRESS, text="waiting for an instance")
         queued = step(run, State.QUEUED, reason, now)
@@ -51,7 +56,8 @@ def build(at: Look) -> Decision:
     late_at = run.created_at + at.policy.build_limit
     if now >= late_at:
         return finish(run, failed(Cause.BUILD, _late_text(at)), now)
-    return Decision(run=run, look_again_at=late_at)
+    again_at = min(late_at, now + _pause(at)) if pinning.wanted(run) else late_at
+    return Decision(run=run, look_again_at=again_at)
 
 
 def _late_text(at: Look) -> str:
@@ -80,7 +86,15 @@ def queue(at: Look) -> Decision:
         return finish(run, stopped(limit.cause, limit.text), now)
     if run.not_before is not None and now < run.not_before:
         return Decision(run=run, look_again_at=soonest(at, run.not_before))
-    if seen.policy_detail:
+    pinned = pinning.taken(at)
+    return pinned if isinstance(pinned, Decision) else _queue_pinned(pinned)
+
+
+def _queue_pinned(at: Look) -> Decision:
+    """Go on once it is known what the run stands on."""
+    if pinning.wanted(at.run):
+        return _wait(at, pinning.waiting_text(at), _pause(at), cause=Cause.DATA)
+    if at.seen.policy_detail:
         return _wait_for_policy(at)
     admitted = permission.admit(at)
     return admitted if isinstance(admitted, Decision) else _order_admitted(admitted)

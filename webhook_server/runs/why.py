@@ -45,6 +45,8 @@ _REMEDIES = {
     Cause.REFUSED: "The provider's own settings or quotas have to change.",
     Cause.PREEMPTED: "A Spot instance can be taken back: a retry with on-demand ones avoids it.",
     Cause.POLICY: "Change the spec, or have the repository's policy changed on the default branch.",
+    Cause.DATA: "Change `data` of the spec, or open what it names to this repository, and run it"
+    " again.",
     Cause.GATE: "The metric missed what `gate` of the spec demands of it.",
 }
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from cynthus.wire import Gang, Work
 from webhook_server.runs.approval import granted
+from webhook_server.runs.forks import cache_scope
 from webhook_server.runs.limits import extended_by
 from webhook_server.runs.model import Attempt, Run
+from webhook_server.runs.pinning import to_stage
 from webhook_server.runs.policy import policy_of
 
 # Shorter than the time after which the server gives a silent attempt up (120 s): the agent has
@@ -22,6 +25,7 @@ STOP_GRACE = timedelta(seconds=10)  # what `docker stop` grants, which programs 
 # gives to clients: two gangs of plain processes on one machine must not share one.
 # https://docs.pytorch.org/docs/stable/elastic/run.html
 _FIRST_PORT, _PORTS = 29500, 500
+_NONE: Mapping[str, str] = MappingProxyType({})
 _LONGEST_PATH_BYTES = 1024  # with /workspace before it well under Linux's PATH_MAX of 4096
 
 
@@ -33,6 +37,7 @@ class Limits:
     log_bytes: int
     output_bytes: int
     output_files: int
+    hubs: Mapping[str, str] = field(default_factory=dict)  # addresses by kind of source
 
 
 def find_member(run: Run, instance: str) -> tuple[Attempt, int] | None:
@@ -51,15 +56,18 @@ def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
     secrets: Mapping[str, str],
     limits: Limits,
     now: datetime,
+    hub_secrets: Mapping[str, str] = _NONE,
 ) -> Work:
     """Return one instance's work; `secrets` holds the values of `forks.secret_names`.
+
+    `hub_secrets` holds those of `forks.hub_secret_names`, which the command does not see.
 
     Raises: ValueError for secrets of a fork's run, whoever handed them over.
     """
     spec = run.spec
     if spec is None or run.image is None:
         raise ValueError(f"run {run.id} has an attempt without spec or image")
-    if secrets and run.origin.fork:
+    if (secrets or hub_secrets) and run.origin.fork:
         raise ValueError(f"run {run.id} is of a fork's commit, which gets no secrets")
     need = spec.resources
     return Work(
@@ -84,6 +92,9 @@ def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
         gang=_gang(run, attempt, rank),
         keep_warm_s=_keep_warm(run, attempt).total_seconds(),
         minimum_driver=run.environment.about.minimum_driver if run.environment else None,
+        data=to_stage(run.datasets or (), limits.hubs),
+        hub_secrets=dict(hub_secrets),
+        repository_id=cache_scope(run),
     )
 
 

@@ -688,6 +688,7 @@ def _new_run(draft: RunDraft, number: int, now: datetime) -> Run:
         notices=forks.notices(draft.spec) if draft.origin.fork else (),
         origin=draft.origin,
         approval=draft.approval,
+        datasets=draft.datasets,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -78,8 +79,9 @@ def test_a_plain_spec_is_neither_refused_nor_noted(policy: Any) -> None:
 
 @pytest.mark.parametrize("state", [State.BUILDING, State.QUEUED])
 def test_a_run_that_cannot_be_honoured_ends_before_anything_is_lent(state: State) -> None:
-    run = a_run(state, spec=a_spec(data=DATA[:1]))
-    decision = decide(run, Observations(offers=(an_offer(),)), NOON, LOCAL)
+    run = a_run(state, spec=a_spec(resources=Resources(nodes=2)))
+    alone = replace(LOCAL, powers=Powers())
+    decision = decide(run, Observations(offers=(an_offer(),)), NOON, alone)
     assert (decision.run.state, decision.run.outcome) == (State.FINISHED, Outcome.FAILED)
     assert decision.run.reason.cause is Cause.REFUSED
     assert decision.commands == ()

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from cynthus.spec import Resources
+from cynthus.spec import DataSource, Resources
+from cynthus.wire_money import PlanView
 from tests.builders import NOON, a_run, a_spec, an_offer
 from webhook_server.runs.budget import BudgetScope, BudgetSeen
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import CoolDown, Denial, Grant, Observations, State
+from webhook_server.runs.model import CoolDown, DataSeen, Denial, Grant, Observations, State
+from webhook_server.runs.pinning import bind
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import CLOUD, within
 
@@ -137,3 +139,34 @@ def test_what_may_come_later_is_waited_for() -> None:
     assert (full.refusal, full.waits) == (None, "no instance is free: 0 of 2 slots")
     silent = plan(a_question(), Observations(offers=None), NOON)
     assert silent.waits == "the provider does not answer"
+
+
+# ── data ────────────────────────────────────────────────────────────────────────────────────────
+
+ENTRY = DataSource(name="train", source="hf://datasets/acme/demo", mount="/data/train")
+TWO_GB = bind(ENTRY, "5" * 40, size_bytes=2 * 10**9, files=3)
+
+
+def data_plan(data: DataSeen, **resources: Any) -> PlanView:
+    question = a_question(**resources)
+    question = replace(question, spec=replace(question.spec, data=(ENTRY,)))
+    return plan(question, Observations(offers=(an_offer(),), data=data), NOON)
+
+
+def test_a_plan_says_how_much_data_there_is_at_which_revision() -> None:
+    found = data_plan(DataSeen(datasets=(TWO_GB,)))
+    assert found.refusal is None
+    told = "data/train: hf://datasets/acme/demo at 555555555555, 2 GB in 3 files"
+    assert told in found.notices
+
+
+def test_a_plan_refuses_what_the_run_itself_would_be_refused_for() -> None:
+    assert data_plan(DataSeen(fault="data/train: is gated.")).refusal == "data/train: is gated."
+    small = data_plan(DataSeen(datasets=(TWO_GB,)), disk_bytes=10**9)
+    assert small.refusal is not None
+    assert "which takes 2 GB, found 1 GB" in small.refusal
+
+
+def test_a_plan_while_a_hub_is_away_says_so_and_refuses_nothing() -> None:
+    found = data_plan(DataSeen(detail="the hub is away"))
+    assert (found.refusal, found.notices) == (None, ("data is not known now: the hub is away",))
