@@ -14,9 +14,21 @@ from cynthus.wire import UploadGrant
 #: Of one checkpoint. The list is one message of at most 8 MB; sharded formats have hundreds.
 CHECKPOINT_FILES = 20_000
 #: Of one question for upload addresses: a bucket is asked once for each.
-BLOBS_AT_ONCE = 50
+BLOBS_AT_ONCE = 20
 #: Of one answer to a question for the files: 0.3 MB.
 FILES_AT_ONCE = 1000
+
+
+def leaves_folder(path: str, link: str) -> bool:
+    """Say whether a symbolic link at `path` would point out of the folder, or anywhere absolute."""
+    depth = path.count("/")
+    if link.startswith("/") or not link:
+        return True
+    for part in link.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)

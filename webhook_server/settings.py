@@ -262,6 +262,16 @@ class Settings:
         900,
         "output files kept of one attempt; a GitHub release holds 1,000 assets, ours included",
     )
+    checkpoint_limit_bytes: int = _setting(
+        "CHECKPOINT_LIMIT_BYTES",
+        100 << 30,
+        "largest checkpoint that is saved; of each run (and rank) the newest two are kept",
+    )
+    checkpoint_days: int = _setting(
+        "CHECKPOINT_DAYS",
+        7,
+        "days that a finished run's checkpoints are kept, for `retry` and `reproduce`",
+    )
     trail_months: int = _setting(
         "TRAIL_MONTHS",
         24,
@@ -392,6 +402,8 @@ def _range_faults(settings: Settings) -> Iterator[str]:
         ("LOG_LIMIT_BYTES", settings.log_limit_bytes),
         ("OUTPUT_LIMIT_BYTES", settings.output_limit_bytes),
         ("OUTPUT_LIMIT_FILES", settings.output_limit_files),
+        ("CHECKPOINT_LIMIT_BYTES", settings.checkpoint_limit_bytes),
+        ("CHECKPOINT_DAYS", settings.checkpoint_days),
     ):
         if amount < 1:
             yield f"CYNTHUS_{name}: should be at least 1, found {amount}. Write digits only."

@@ -27,6 +27,21 @@ def upgrade() -> None:
     )
     op.create_index("ix_build_leases_until", "build_leases", ["until"], unique=False)
     op.create_table(
+        "checkpoints",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("rank", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("files", sa.Integer(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=True),
+        sa.Column("progress", sa.Float(), nullable=True),
+        sa.Column("saved_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "rank", "number", name=op.f("pk_checkpoints")),
+    )
+    op.create_table(
         "cool_downs",
         sa.Column("provider", sa.String(length=32), nullable=False),
         sa.Column("place", sa.String(length=64), nullable=False),
