@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cynthus.wire import Facts, Mark, Rendezvous, Work
@@ -78,6 +80,11 @@ class Container:
     def gpu_uuids(self) -> tuple[str, ...]:
         """Return the GPUs of this run."""
         return self._gpus.uuids
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return the folder that the container has a mount of."""
+        return self._place.checkpoint_folder
 
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
@@ -173,6 +180,8 @@ class Container:
 
     def _create(self) -> None:
         self._place.marker.write_text(self._place.instance, "utf-8")
+        if self._work.checkpoint is not None:
+            self._place.checkpoint_folder.mkdir(exist_ok=True)
         plan = Plan(
             work=self._work,
             place=self._place,
@@ -184,7 +193,7 @@ class Container:
         )
         made = self._engine.create_container(**create_arguments(self._engine, plan))
         self._id = made["Id"]
-        self._engine.put_archive(self._id, "/", writable_folders())
+        self._engine.put_archive(self._id, "/", writable_folders(self._work))
 
     # ── while ────────────────────────────────────────────────────────────────────────────────
 
@@ -295,6 +304,7 @@ class Container:
             with contextlib.suppress(NotFound):
                 self._engine.remove_container(self._id, force=True, v=True)
             self._id = ""
+        shutil.rmtree(self._place.checkpoint_folder, ignore_errors=True)
         if self._network is not None and self._network.together and self._engine is not None:
             drop_network(self._engine, self._network, self._place.control_plane)
         self._place.marker.unlink(missing_ok=True)

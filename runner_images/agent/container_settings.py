@@ -15,10 +15,10 @@ from runner_images.agent.container_gpus import GpuMode, gpu_access
 from runner_images.agent.container_network import HOST, LABEL_PLANE, Network, way_out
 from runner_images.agent.metadata_guard import NAMES
 from runner_images.agent.workload import (
-    CHECKPOINTS_FOLDER,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
     arguments,
+    checkpoint_path,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class Place:
     fault: str = ""  # what its boot says against it
     gpu_mode: GpuMode = GpuMode.AUTO
     login: Callable[[str], dict[str, str] | None] = lambda _: None  # to an image's registry
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return the folder that is mounted as the run's: engine and agent know it by one path."""
+        return self.state_dir / "checkpoint"
 
     @property
     def marker(self) -> Path:
@@ -115,7 +120,7 @@ def _environment(plan: Plan, user: str) -> dict[str, str]:
         **plan.work.secrets,
         **plan.gang,
         "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
-        "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{CHECKPOINTS_FOLDER}",
+        "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{checkpoint_path(plan.work)}",
         "CYNTHUS_SUMMARY": SUMMARY,
         INSTANCE_MARK: plan.place.instance,
     }
@@ -162,20 +167,31 @@ def _host_config(engine: APIClient, plan: Plan, gpus: Mapping[str, Any]) -> dict
         network_mode=plan.network.name if plan.network else HOST,
         extra_hosts=dict.fromkeys(NAMES, "127.0.0.1"),
         ulimits=[Ulimit(name="core", soft=0, hard=0)],
+        mounts=_mounts(plan),
         **gpus,
     )
 
 
-def writable_folders() -> bytes:
-    """Return an archive with what must be there and writable for whoever the user is."""
+def _mounts(plan: Plan) -> list[Any]:
+    """Return what the container sees of this machine's disk: the folder that is saved."""
+    from docker.types import Mount
+
+    if plan.work.checkpoint is None:
+        return []
+    target = f"{WORKSPACE}/{checkpoint_path(plan.work)}"
+    source = str(plan.place.checkpoint_folder.absolute())
+    return [Mount(target=target, source=source, type="bind")]
+
+
+def writable_folders(work: Work) -> bytes:
+    """Return an archive with what must be there and writable for whoever the user is.
+
+    A checkpoint folder of the spec is a mount: it is made so on this machine's side.
+    """
+    own = [] if work.checkpoint is not None else [f"{WORKSPACE}/{checkpoint_path(work)}".strip("/")]
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode="w") as archive:
-        workspace = WORKSPACE.strip("/")
-        for path in (
-            f"{workspace}/{OUTPUTS_FOLDER}",
-            f"{workspace}/{CHECKPOINTS_FOLDER}",
-            CONTROL_FOLDER,
-        ):
+        for path in (f"{WORKSPACE}/{OUTPUTS_FOLDER}".strip("/"), *own, CONTROL_FOLDER):
             folder = tarfile.TarInfo(path)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o777
             archive.addfile(folder)

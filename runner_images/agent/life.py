@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cynthus.wire import Enrolled, Facts, Work
-from runner_images.agent.clock import elapsed_s, wall_clock
+from runner_images.agent.checkpoints import Checkpoints, Ground
+from runner_images.agent.clock import elapsed_s, wall_clock, wall_ns
 from runner_images.agent.container_gpus import GpuMode
 from runner_images.agent.door import Door
 from runner_images.agent.masking import Masks
@@ -111,6 +112,7 @@ class Life:
             spool=state_dir,
             over=self._over,
         )
+        checkpoints = self._checkpoints(enrolled, outbox, masks)
         times = Times(beat_s=enrolled.heartbeat_s, clock=elapsed_s, now=wall_clock)
         orders = _Orders()
         uplink = Uplink(door, outbox, orders.all(masks), times)
@@ -122,6 +124,7 @@ class Life:
             state_dir=state_dir,
             collect=collector.collect,
             hurry=collector.hurry,
+            checkpoints=checkpoints,
         )
         orders.attempt = Attempt(work, self._workload(work, facts), around, self._over)
         try:
@@ -129,6 +132,22 @@ class Life:
         finally:
             uplink.close()
             outbox.close()
+
+    def _checkpoints(self, enrolled: Enrolled, outbox: Outbox, masks: Masks) -> Checkpoints | None:
+        work = enrolled.work
+        if work.checkpoint is None:
+            return None
+        ground = Ground(
+            run_id=work.run_id,
+            state_dir=self._instance.state_dir,
+            notice=outbox.notice,
+            hide=masks.hide,
+            clock=elapsed_s,
+            now_ns=wall_ns,
+            over=self._over,
+        )
+        door = Door(self._instance.server_url, token=enrolled.token)
+        return Checkpoints(work.checkpoint, door, ground)
 
     def _lived(self, attempt: Attempt, uplink: Uplink) -> str | None:
         threading.Thread(target=uplink.run, name="uplink", daemon=True).start()

@@ -24,7 +24,6 @@ from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent.patterns import fixed_part, matches
 from runner_images.agent.processes import cpu_and_memory, marked, start_ticks
 from runner_images.agent.workload import (
-    CHECKPOINTS_FOLDER,
     FIRST_SIGNAL_CODE,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
@@ -35,6 +34,7 @@ from runner_images.agent.workload import (
     Usage,
     arguments,
     check_driver,
+    checkpoint_path,
     gang_variables,
 )
 
@@ -65,6 +65,11 @@ class Process:
 
     gpu_uuids: tuple[str, ...] = ()
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return the folder in the workspace."""
+        return self._workspace / checkpoint_path(self._work)
+
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
@@ -77,8 +82,9 @@ class Process:
             self._bin, source = _read_bundle(bundle)
             shutil.rmtree(self._workspace, ignore_errors=True)
             shutil.copytree(source, self._workspace, symlinks=True)
-            for name in (OUTPUTS_FOLDER, CHECKPOINTS_FOLDER):
-                (self._workspace / name).mkdir(exist_ok=True)
+            for name in (OUTPUTS_FOLDER, checkpoint_path(self._work)):
+                _check_real(self._workspace, name)
+                (self._workspace / name).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError, KeyError) as error:
             text = f"image {self._work.image}: cannot be used: {error}"
             raise CannotStart(text, infrastructure=False) from error
@@ -129,7 +135,7 @@ class Process:
             **self._gang,
             "PATH": f"{self._bin}{os.pathsep}{path}",
             "CYNTHUS_OUTPUTS": str(self._workspace / OUTPUTS_FOLDER),
-            "CYNTHUS_CHECKPOINTS": str(self._workspace / CHECKPOINTS_FOLDER),
+            "CYNTHUS_CHECKPOINTS": str(self.checkpoint_folder),
             "CYNTHUS_SUMMARY": str(self._summary),
             INSTANCE_MARK: self._instance,
         }
@@ -258,6 +264,15 @@ def _read(stream: BinaryIO, output: Callable[[bytes], None]) -> None:
     with stream:
         while data := os.read(stream.fileno(), READ_BYTES):
             output(data)
+
+
+def _check_real(workspace: Path, path: str) -> None:
+    """Refuse a folder that the commit made a link: what is put there is emptied first."""
+    for place in (workspace / path, *(workspace / path).parents):
+        if place == workspace:
+            return
+        if place.is_symlink():
+            raise ValueError(f"{path}: should be a folder, found a symbolic link. Remove it.")
 
 
 def _bundle_folder(image: str) -> Path:

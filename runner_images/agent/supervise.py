@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cynthus.codec import encode
 from cynthus.wire import AgentState, EventKind, Exit, Mark, Output, Rendezvous, Work
+from runner_images.agent.checkpoints import Checkpoints
 from runner_images.agent.clock import wall_clock
 from runner_images.agent.masking import Masks
 from runner_images.agent.outbox import Outbox
@@ -52,6 +53,7 @@ class Surroundings:
     state_dir: Path
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
     hurry: Callable[[float], None]  # collect until that moment of `clock` only
+    checkpoints: Checkpoints | None = None  # None: the spec names no folder
 
 
 class Attempt:
@@ -71,6 +73,7 @@ class Attempt:
         self._wake = threading.Event()
         self._deadline = around.clock() + work.deadline_s
         self._started = False
+        self._ended: Ended | None = None
         self._summary = b""
         self._removing: threading.Thread | None = None
         self.over = over  # set once nobody waits for this attempt any more
@@ -87,7 +90,10 @@ class Attempt:
         """End the command within seconds and report what there is: the machine goes away."""
         if not self._taken:
             self._taken = True
-            self._around.hurry(self._around.clock() + TAKEN_COLLECT_S)
+            until_s = self._around.clock() + TAKEN_COLLECT_S
+            self._around.hurry(until_s)
+            if self._around.checkpoints is not None:
+                self._around.checkpoints.hurry(until_s)
         self.stop(reason, machines_fault=True)
 
     def meet(self, rendezvous: Rendezvous) -> None:
@@ -133,10 +139,14 @@ class Attempt:
         self._around.uplink.ended.wait(FAILURE_REPORT_S)
 
     def _execute(self) -> Exit:
-        stream = OutputStream(self._around.outbox, self._around.masks)
+        kept = self._around.checkpoints
+        heard = kept.hear if kept is not None else None
+        stream = OutputStream(self._around.outbox, self._around.masks, heard)
         try:
             self._workload.prepare(self._stopping)
             self._tell()
+            if kept is not None and not self._stopping():
+                kept.restore(self._workload.checkpoint_folder, self._stopping)
             if not self._met():
                 return self._stopped_early()
             self._workload.start(self._first_marked(stream.feed), self._wake.set)
@@ -146,10 +156,12 @@ class Attempt:
         finally:
             self._tell()
         self._around.uplink.report(AgentState.RUNNING)
-        ending = self._watch()
+        if kept is not None:
+            kept.begin()
+        self._ended = self._watch()
         stream.close()
         self._around.outbox.finish_log()
-        return self._exit(ending)
+        return self._exit(self._ended)
 
     def _stopping(self) -> bool:
         self._tell()  # asked often while an image is pulled: its progress is told as it comes
@@ -251,6 +263,8 @@ class Attempt:
         if ending is None:
             self._around.outbox.notice(f"stopping: {reason}")
             self._workload.terminate()
+            if self._around.checkpoints is not None:
+                self._around.checkpoints.note_stop()
             return _Ending(reason, now)
         last = ending.killed_at
         if now - ending.terminated_at >= self._grace_s() and (
@@ -302,8 +316,10 @@ class Attempt:
             uplink.report(AgentState.DONE, exit=exit_, outputs=())
         else:
             self._tell_summary()
-            if self._work.outputs:
+            if self._work.outputs or self._around.checkpoints is not None:
                 uplink.report(AgentState.UPLOADING, exit=exit_)
+            if self._around.checkpoints is not None and self._ended is not None:
+                self._around.checkpoints.finish(self._ended)  # first: the next attempt needs it
             outputs = self._around.collect(self._workload.outputs(self._work.outputs))
             self._removing = threading.Thread(target=self._workload.remove)
             self._removing.start()  # beside the last report: the server waits for our end next

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cynthus.drivers import is_older
@@ -75,6 +76,10 @@ class Workload(Protocol):
     def gpu_uuids(self) -> tuple[str, ...]:
         """Return the GPUs of this run."""
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return where on this machine the checkpoint folder lies, from `prepare` on."""
+
     def prepare(self, stopping: Callable[[], bool]) -> None:
         """Make everything ready; raises CannotStart. `stopping` is asked often on the way."""
 
@@ -104,6 +109,11 @@ class Workload(Protocol):
 
     def remove(self) -> None:
         """Leave nothing behind."""
+
+
+def checkpoint_path(work: Work) -> str:
+    """Return what $CYNTHUS_CHECKPOINTS names, relative to the workspace."""
+    return CHECKPOINTS_FOLDER if work.checkpoint is None else work.checkpoint.path
 
 
 def check_driver(work: Work, facts: Facts) -> None:

@@ -196,10 +196,12 @@ run_agent_container() {
 		set -- --volume /var/lib/nvidia/lib64:/usr/local/nvidia/lib64:ro \
 			--env LD_LIBRARY_PATH=/usr/local/nvidia/lib64 "$@"
 	fi
+	# The command is another user: its checkpoints are read, held by links, and removed at the end.
 	exec docker run --rm --name cynthus-agent --network host --user 0 --log-driver none \
-		--cap-drop ALL --cap-add NET_ADMIN --security-opt no-new-privileges \
+		--cap-drop ALL --cap-add NET_ADMIN --cap-add DAC_OVERRIDE --cap-add FOWNER \
+		--security-opt no-new-privileges \
 		--volume /var/run/docker.sock:/var/run/docker.sock \
-		--volume "$home/state:/state" --volume "$boot:/run/cynthus:ro" "$@"
+		--volume "$home/state:$home/state" --volume "$boot:/run/cynthus:ro" "$@"
 }
 
 mkdir -p "$boot"
@@ -217,4 +219,4 @@ set -- run --server "$server" --instance "$instance" --identity google --audienc
 if [ -z "$agent_image" ]; then
 	exec python3 "$home/agent.pyz" "$@" --state-dir "$home/state"
 fi
-run_agent_container "$agent_image" "$@" --state-dir /state
+run_agent_container "$agent_image" "$@" --state-dir "$home/state"
