@@ -186,6 +186,10 @@ class Checkpoints:
             return
         self._tell("checkpoint: the last one could not be saved; the one before stays")
 
+    def close(self) -> None:
+        """End the connection. Safe to repeat."""
+        self._door.close()
+
     def _judged_ns(self, ended: Ended) -> int:
         """Return by which moment it is judged whether a file was being written.
 

@@ -131,6 +131,8 @@ class Life:
             return self._lived(orders.attempt, uplink)
         finally:
             uplink.close()
+            if checkpoints is not None:
+                checkpoints.close()
             outbox.close()
 
     def _checkpoints(self, enrolled: Enrolled, outbox: Outbox, masks: Masks) -> Checkpoints | None:

@@ -1,0 +1,332 @@
+"""Checkpoints through the real doors, by the agent's own code: saved, given back, kept apart."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cynthus.codec import decode
+from cynthus.wire_checkpoint import CheckpointView
+from runner_images.agent.checkpoint_restore import Restored, Restoring, restore
+from runner_images.agent.checkpoint_rules import SETTLE_NS, Steps
+from runner_images.agent.checkpoint_save import Saver, Saving
+from runner_images.agent.door import Door, TurnedAway
+from tests.doors.conftest import Agent, Site
+from webhook_server.runs.model import Origin, Outcome, State
+from webhook_server.stores.checkpoint_store import CheckpointStore
+
+SPEC = "version: 1\nname: digits\nrun: python train.py\ncheckpoint: {path: ckpt, every: 10s}\n"
+OURS, THEIRS = 41, 42
+
+
+_opened: list[Door] = []
+
+
+def a_door(agent: Agent) -> Door:
+    _opened.append(Door(agent.site.url, token=agent.token))
+    return _opened[-1]
+
+
+@pytest.fixture(autouse=True)
+def closed_doors() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+def saving(folder: Path, **changes: object) -> Saving:
+    plain = Saving(
+        folder=folder,
+        held=folder.parent / "held",
+        limit_bytes=1 << 20,
+        steps=Steps(),
+        # The clock of a moment in which all that is there was written long ago.
+        now_ns=lambda: time.time_ns() + SETTLE_NS,
+        left_s=lambda: 60.0,
+        over=threading.Event(),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def put_back(agent: Agent, folder: Path, told: Callable[[str], None] = print) -> Restored | None:
+    folder.mkdir(exist_ok=True)
+    work = Restoring(folder=folder, tell=told, stopping=lambda: False, wake=threading.Event())
+    return restore(a_door(agent), work)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def blobs(site: Site, run_id: str) -> list[Path]:
+    return [p for p in (site.parts.settings.state_dir / "blobs").rglob(f"ck{run_id}/*/*")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "ckpt" / "deep").mkdir(parents=True)
+    (tmp_path / "ckpt" / "last.pt").write_bytes(b"weights of step 1")
+    (tmp_path / "ckpt" / "deep" / "optimizer.pt").write_bytes(b"moments")
+    (tmp_path / "ckpt" / "empty").write_bytes(b"")
+    (tmp_path / "ckpt" / "latest").symlink_to("deep/optimizer.pt")
+    return tmp_path / "ckpt"
+
+
+def the_next_attempt(before: Agent) -> Agent:
+    before.site.parts.instances.close(before.instance, before.site.parts.now())
+    return before.site.an_agent(before.run_id)
+
+
+def test_what_was_saved_is_given_back_to_the_next_attempt(
+    site: Site, folder: Path, tmp_path: Path
+) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    assert agent.work["checkpoint"] == {
+        "path": "ckpt",
+        "every_s": 10.0,
+        "limit_bytes": 100 << 30,
+        "restore": False,
+    }
+    steps = Steps()
+    steps.hear(0, step=300, progress=0.5)
+    (folder / "last.pt").chmod(0o755)
+    assert Saver(a_door(agent)).save(saving(folder, steps=steps)) == 1
+    agent.beat(("metric", {"name": "loss", "step": 342, "value": 0.5}))
+
+    second = the_next_attempt(agent)
+
+    assert second.work["checkpoint"]["restore"] is True
+    found = put_back(second, tmp_path / "back")
+    assert found is not None
+    assert content(tmp_path / "back") == content(folder)
+    assert (tmp_path / "back" / "latest").readlink() == Path("deep/optimizer.pt")
+    assert (tmp_path / "back" / "last.pt").stat().st_mode & 0o777 == 0o777
+    assert (tmp_path / "back" / "empty").stat().st_mode & 0o777 == 0o666
+    written = (folder / "last.pt").stat().st_mtime_ns // 1000
+    assert (tmp_path / "back" / "last.pt").stat().st_mtime_ns // 1000 == written
+    view = found.view
+    assert (view.attempt, view.number, view.step, view.progress) == (1, 1, 300, 0.5)
+    assert view.lost_steps == 42
+
+
+def test_only_what_changed_is_brought(site: Site, folder: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    assert saver.save(saving(folder)) == 1
+    assert saver.save(saving(folder)) is None
+    before = {path.name for path in blobs(site, agent.run_id)}
+
+    (folder / "last.pt").write_bytes(b"weights of step 2")
+
+    assert saver.save(saving(folder)) == 2
+    new = {path.name for path in blobs(site, agent.run_id)} - before
+    assert len(new) == 2  # the file, and the list
+
+
+def test_the_newest_two_are_kept(site: Site, folder: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    for step in range(1, 5):
+        (folder / "last.pt").write_bytes(b"weights of step %d" % step)
+        assert saver.save(saving(folder)) == step
+    kept = CheckpointStore(site.parts.database).of(agent.run_id, 0)
+    assert [one.number for one in kept] == [4, 3]
+    found = [path.read_bytes() for path in blobs(site, agent.run_id)]
+    assert sorted(text for text in found if text.startswith(b"weights")) == [
+        b"weights of step 3",
+        b"weights of step 4",
+    ]
+    assert len(found) == 2 + 2 + 2  # lists, versions of one file, two other files
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    site: Site, folder: Path, tmp_path: Path
+) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    saver.save(saving(folder))
+    (folder / "last.pt").write_bytes(b"weights of step 2")
+    saver.save(saving(folder))
+    [damaged] = [p for p in blobs(site, agent.run_id) if p.read_bytes() == b"weights of step 2"]
+    damaged.write_bytes(b"weights of step X")
+    told: list[str] = []
+
+    found = put_back(the_next_attempt(agent), tmp_path / "back", told.append)
+
+    assert found is not None
+    assert found.view.number == 1
+    assert content(tmp_path / "back")["last.pt"] == b"weights of step 1"
+    assert told == [
+        "checkpoint: one is damaged (its bytes are not those that were saved);"
+        " the one before is tried"
+    ]
+
+
+def test_a_lost_list_is_a_damaged_checkpoint(site: Site, folder: Path, tmp_path: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    Saver(a_door(agent)).save(saving(folder))
+    for path in blobs(site, agent.run_id):
+        path.unlink()
+    told: list[str] = []
+    assert put_back(the_next_attempt(agent), tmp_path / "back", told.append) is None
+    assert content(tmp_path / "back") == {}
+    assert told == [
+        "checkpoint: one is damaged (its list of files is gone); the one before is tried"
+    ]
+
+
+@pytest.mark.case("A23")
+def test_an_old_attempt_saves_nothing_any_more(site: Site, folder: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    saver.save(saving(folder))
+    site.order(agent.run_id)  # the next attempt, before the old one is closed
+    (folder / "last.pt").write_bytes(b"too late")
+    with pytest.raises(TurnedAway) as refusal:
+        saver.save(saving(folder))
+    assert refusal.value.status == 410
+    assert [one.number for one in CheckpointStore(site.parts.database).of(agent.run_id, 0)] == [1]
+
+
+def test_bytes_that_the_server_lost_are_brought_again(site: Site, folder: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    saver.save(saving(folder))
+    for path in blobs(site, agent.run_id):
+        path.unlink()
+    (folder / "last.pt").write_bytes(b"weights of step 2")
+    with pytest.raises(Exception, match="should all be stored first"):
+        saver.save(saving(folder))
+    assert saver.save(saving(folder)) == 2
+
+
+def a_repeat(
+    site: Site, of: str, how: str, *, repository_id: int = OURS, fork: bool = False
+) -> Agent:
+    """Return the agent of a run that repeats another."""
+    run_id = site.a_run(repository_id=repository_id, spec_text=SPEC, trigger=f"comment/{how}/{of}")
+    site.save(run_id, lambda run: replace(run, origin=Origin(**{how: of}, fork=fork)))  # type: ignore[arg-type]
+    return site.an_agent(run_id)
+
+
+def a_saved_run(site: Site, folder: Path, outcome: Outcome, **of_run: object) -> str:
+    agent = site.an_agent(repository_id=OURS, spec_text=SPEC, **of_run)
+    Saver(a_door(agent)).save(saving(folder))
+    site.parts.instances.close(agent.instance, site.parts.now())
+    now = site.parts.now()
+    site.enter(agent.run_id, State.FINISHED, outcome=outcome, finished_at=now)
+    return agent.run_id
+
+
+@pytest.mark.parametrize("how", ["retries", "reproduces"])
+def test_who_repeats_a_run_goes_on_from_what_it_saved(
+    site: Site, folder: Path, tmp_path: Path, how: str
+) -> None:
+    source = a_saved_run(site, folder, Outcome.FAILED)
+    again = a_repeat(site, a_repeat(site, source, how).run_id, how)
+    assert again.work["checkpoint"]["restore"] is True
+    found = put_back(again, tmp_path / "back")
+    assert found is not None
+    assert found.view.run_id == source
+    assert content(tmp_path / "back") == content(folder)
+
+
+def test_who_repeats_a_run_that_succeeded_begins_anew(site: Site, folder: Path) -> None:
+    source = a_saved_run(site, folder, Outcome.SUCCEEDED)
+    assert a_repeat(site, source, "reproduces").work["checkpoint"]["restore"] is False
+
+
+@pytest.mark.parametrize("change", [{"repository_id": THEIRS}, {"fork": True}])
+def test_another_repository_and_a_fork_go_on_from_nothing(
+    site: Site, folder: Path, tmp_path: Path, change: dict[str, int]
+) -> None:
+    source = a_saved_run(site, folder, Outcome.FAILED)
+    other = a_repeat(site, source, "retries", **change)  # type: ignore[arg-type]
+    assert other.work["checkpoint"]["restore"] is False
+    assert put_back(other, tmp_path / "back") is None
+
+
+def test_ranks_of_a_gang_have_shelves_of_their_own(site: Site, folder: Path) -> None:
+    spec = SPEC + "resources: {nodes: 2}\n"
+    run_id = site.a_run(spec_text=spec)
+    site.order(run_id, nodes=2)
+    for rank in range(2):
+        name = f"cynthus-{run_id}-1-{rank}"
+        agent = Agent(site, run_id, name, site.enrol(name).json["token"], {})
+        (folder / "last.pt").write_bytes(b"rank %d" % rank)
+        assert Saver(a_door(agent)).save(saving(folder)) == 1
+    store = CheckpointStore(site.parts.database)
+    assert [len(store.of(run_id, rank)) for rank in range(3)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "status"),
+    [
+        ("", {"files": [], "saved_at": "2026-01-31T12:00:00Z"}, 422),
+        ("", {"files": [{"path": "../a", "size_bytes": 0, "sha256": "a" * 64, "modified_us": 0}],
+              "saved_at": "2026-01-31T12:00:00Z"}, 422),
+        ("", {"files": [{"path": "a", "size_bytes": 0, "sha256": "", "modified_us": 0,
+                         "link": "../a"}], "saved_at": "2026-01-31T12:00:00Z"}, 422),
+        ("", {"files": [{"path": "a", "size_bytes": 101 << 30, "sha256": "a" * 64,
+                         "modified_us": 0}], "saved_at": "2026-01-31T12:00:00Z"}, 422),
+        ("", {"files": [{"path": "a", "size_bytes": 1, "sha256": "a" * 64, "modified_us": 0}],
+              "saved_at": "2026-01-31T12:00:00Z"}, 409),
+        ("/blobs", {"blobs": [{"sha256": "a", "size_bytes": 1, "md5": "b" * 32}]}, 422),
+        ("/blobs", {"blobs": [{"sha256": "a" * 64, "size_bytes": -1, "md5": "b" * 32}]}, 422),
+        ("/blobs", {"blobs": [{"sha256": "a" * 64, "size_bytes": 1, "md5": "b" * 32}] * 21}, 422),
+        ("/blobs", {"blobs": [{"sha256": "a" * 64, "size_bytes": 101 << 30, "md5": "b" * 32}]}, 413),
+        ("/latest", {"place": -1}, 422),
+        ("/latest", {}, 204),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(
+    site: Site, path: str, message: dict[str, object], status: int
+) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    answer = site.ask("POST", f"/agent/v1/checkpoints{path}", value=message, token=agent.token)
+    assert answer.status == status
+
+
+def test_a_run_without_a_folder_saves_nothing(site: Site) -> None:
+    agent = site.an_agent()
+    answer = site.ask("POST", "/agent/v1/checkpoints/latest", value={}, token=agent.token)
+    assert answer.status == 422
+
+
+def test_checkpoints_go_with_time(site: Site, folder: Path) -> None:
+    from webhook_server.stores.checkpoint_shelf import remove_run
+
+    run_id = a_saved_run(site, folder, Outcome.FAILED)
+    store = CheckpointStore(site.parts.database)
+    assert store.ended_before(site.parts.now() - timedelta(days=7), 20) == []
+    [(repository_id, found)] = store.ended_before(site.parts.now() + timedelta(days=1), 20)
+    assert (repository_id, found) == (OURS, run_id)
+    remove_run(site.parts.blobs, repository_id, found)
+    store.forget(found)
+    assert blobs(site, run_id) == []
+    assert store.of(run_id, 0) == ()
+
+
+def test_a_page_tells_a_part_of_the_files(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(1100):
+        (folder / f"{number:04}").write_bytes(b"x")
+    agent = site.an_agent(spec_text=SPEC)
+    Saver(a_door(agent)).save(saving(folder))
+    second = the_next_attempt(agent)
+    answer = site.ask(
+        "POST", "/agent/v1/checkpoints/latest", value={"first": 1000}, token=second.token
+    )
+    view = decode(CheckpointView, answer.json)
+    assert (view.files, len(view.page), view.page[0].file.path) == (1100, 100, "1000")
