@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from cynthus.codec import decode
 from cynthus.wire_checkpoint import CheckpointView
 from runner_images.agent.checkpoint_restore import Restored, Restoring, restore
 from runner_images.agent.checkpoint_rules import SETTLE_NS, Steps
-from runner_images.agent.checkpoint_save import Saver, Saving
-from runner_images.agent.door import Door, TurnedAway
+from runner_images.agent.checkpoint_save import NotSaved, NotStill, Saver, Saving
+from runner_images.agent.door import Door, TurnedAway, Unanswered
 from tests.doors.conftest import Agent, Site
 from webhook_server.runs.model import Origin, Outcome, State
 from webhook_server.stores.checkpoint_store import CheckpointStore
@@ -69,7 +70,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def blobs(site: Site, run_id: str) -> list[Path]:
-    return [p for p in (site.parts.settings.state_dir / "blobs").rglob(f"ck{run_id}/*/*")]
+    return list((site.parts.settings.state_dir / "blobs").rglob(f"ck{run_id}/*/*"))
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_bytes_that_the_server_lost_are_brought_again(site: Site, folder: Path) 
     for path in blobs(site, agent.run_id):
         path.unlink()
     (folder / "last.pt").write_bytes(b"weights of step 2")
-    with pytest.raises(Exception, match="should all be stored first"):
+    with pytest.raises(Unanswered, match="should all be stored first"):
         saver.save(saving(folder))
     assert saver.save(saving(folder)) == 2
 
@@ -269,32 +270,33 @@ def test_ranks_of_a_gang_have_shelves_of_their_own(site: Site, folder: Path) -> 
     assert [len(store.of(run_id, rank)) for rank in range(3)] == [1, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("path", "message", "status"),
-    [
-        ("", {"files": [], "saved_at": "2026-01-31T12:00:00Z"}, 422),
-        ("", {"files": [{"path": "../a", "size_bytes": 0, "sha256": "a" * 64, "modified_us": 0}],
-              "saved_at": "2026-01-31T12:00:00Z"}, 422),
-        ("", {"files": [{"path": "a", "size_bytes": 0, "sha256": "", "modified_us": 0,
-                         "link": "../a"}], "saved_at": "2026-01-31T12:00:00Z"}, 422),
-        ("", {"files": [{"path": "a", "size_bytes": 101 << 30, "sha256": "a" * 64,
-                         "modified_us": 0}], "saved_at": "2026-01-31T12:00:00Z"}, 422),
-        ("", {"files": [{"path": "a", "size_bytes": 1, "sha256": "a" * 64, "modified_us": 0}],
-              "saved_at": "2026-01-31T12:00:00Z"}, 409),
-        ("/blobs", {"blobs": [{"sha256": "a", "size_bytes": 1, "md5": "b" * 32}]}, 422),
-        ("/blobs", {"blobs": [{"sha256": "a" * 64, "size_bytes": -1, "md5": "b" * 32}]}, 422),
-        ("/blobs", {"blobs": [{"sha256": "a" * 64, "size_bytes": 1, "md5": "b" * 32}] * 21}, 422),
-        ("/blobs", {"blobs": [{"sha256": "a" * 64, "size_bytes": 101 << 30, "md5": "b" * 32}]}, 413),
-        ("/latest", {"place": -1}, 422),
-        ("/latest", {}, 204),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_is_refused(
-    site: Site, path: str, message: dict[str, object], status: int
-) -> None:
+AT = {"saved_at": "2026-01-31T12:00:00Z"}
+FILE = {"path": "a", "size_bytes": 1, "sha256": "a" * 64, "modified_us": 0}
+BLOB = {"sha256": "a" * 64, "size_bytes": 1, "md5": "b" * 32}
+REFUSED: list[tuple[str, dict[str, object], int]] = [
+    ("", {"files": [], **AT}, 422),
+    ("", {"files": [FILE, FILE], **AT}, 422),
+    ("", {"files": [FILE | {"path": "../a"}], **AT}, 422),
+    ("", {"files": [FILE | {"sha256": "x"}], **AT}, 422),
+    ("", {"files": [FILE | {"size_bytes": -1}], **AT}, 422),
+    ("", {"files": [FILE | {"size_bytes": 0, "sha256": "", "link": "../a"}], **AT}, 422),
+    ("", {"files": [FILE | {"size_bytes": 101 << 30}], **AT}, 422),
+    ("", {"files": [FILE], "step": 2**63, **AT}, 422),
+    ("", {"files": [FILE], **AT}, 409),  # its bytes were never brought
+    ("/blobs", {"blobs": [BLOB | {"sha256": "a"}]}, 422),
+    ("/blobs", {"blobs": [BLOB | {"size_bytes": -1}]}, 422),
+    ("/blobs", {"blobs": [BLOB] * 21}, 422),
+    ("/blobs", {"blobs": [BLOB | {"size_bytes": 101 << 30}]}, 413),
+    ("/latest", {"place": -1}, 422),
+    ("/latest", {}, 204),
+]
+
+
+def test_what_cannot_be_is_refused(site: Site) -> None:
     agent = site.an_agent(spec_text=SPEC)
-    answer = site.ask("POST", f"/agent/v1/checkpoints{path}", value=message, token=agent.token)
-    assert answer.status == status
+    for path, message, status in REFUSED:
+        answer = site.ask("POST", f"/agent/v1/checkpoints{path}", value=message, token=agent.token)
+        assert answer.status == status, (message, answer.body)
 
 
 def test_a_run_without_a_folder_saves_nothing(site: Site) -> None:
@@ -330,3 +332,105 @@ def test_a_page_tells_a_part_of_the_files(site: Site, tmp_path: Path) -> None:
     )
     view = decode(CheckpointView, answer.json)
     assert (view.files, len(view.page), view.page[0].file.path) == (1100, 100, "1000")
+
+
+# ── what happens to the folder meanwhile ────────────────────────────────────────────────────────
+
+
+class Meanwhile:
+    """Does something to the folder at the n-th call of what a saving asks on its way."""
+
+    def __init__(self, at: int, deed: Callable[[], object], answer: Callable[[], float]) -> None:
+        self._at, self._deed, self._answer = at, deed, answer
+        self._calls = 0
+
+    def __call__(self) -> float:
+        self._calls += 1
+        if self._calls == self._at:
+            self._deed()
+        return self._answer()
+
+
+def long_ago() -> int:
+    return time.time_ns() + SETTLE_NS
+
+
+def test_a_file_that_comes_between_the_looks_puts_the_saving_off(site: Site, folder: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    clock = Meanwhile(2, lambda: (folder / "model-2.pt").write_bytes(b"half"), long_ago)
+    with pytest.raises(NotStill):
+        saver.save(saving(folder, now_ns=clock))
+    assert CheckpointStore(site.parts.database).of(agent.run_id, 0) == ()
+    assert saver.save(saving(folder)) == 1
+
+
+def test_a_file_that_is_renamed_over_is_saved_as_it_was(
+    site: Site, folder: Path, tmp_path: Path
+) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+
+    def rotate() -> None:
+        (folder / "next.tmp").write_bytes(b"weights of step 2")
+        (folder / "next.tmp").replace(folder / "last.pt")
+        (folder / "deep" / "optimizer.pt").unlink()
+
+    # Asked before each block that is sent: the last of the ways to the disk.
+    assert Saver(a_door(agent)).save(saving(folder, left_s=Meanwhile(1, rotate, lambda: 60.0))) == 1
+    put_back(the_next_attempt(agent), tmp_path / "back")
+    found = content(tmp_path / "back")
+    assert found["last.pt"] == b"weights of step 1"
+    assert found["deep/optimizer.pt"] == b"moments"
+
+
+def test_a_file_that_is_written_while_it_is_read_puts_the_saving_off(
+    site: Site, folder: Path
+) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    write = Meanwhile(1, lambda: (folder / "last.pt").write_bytes(b"weig"), lambda: 60.0)
+    for name in ("deep/optimizer.pt", "empty", "latest"):
+        (folder / name).unlink()
+    with pytest.raises(NotStill):
+        Saver(a_door(agent)).save(saving(folder, left_s=write))
+    assert CheckpointStore(site.parts.database).of(agent.run_id, 0) == ()
+
+
+def test_what_was_written_just_before_the_end_counts_as_half_written(
+    site: Site, folder: Path
+) -> None:
+    saver = Saver(a_door(site.an_agent(spec_text=SPEC)))
+    with pytest.raises(NotStill):
+        saver.save(saving(folder, now_ns=time.time_ns), ended_ns=time.time_ns())
+    assert saver.save(saving(folder, now_ns=time.time_ns), ended_ns=long_ago()) == 1
+
+
+def test_what_is_no_file_is_left_out_and_said(site: Site, folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "away").symlink_to("/etc/passwd")
+    (folder / "line\nbreak").write_bytes(b"x")
+    agent = site.an_agent(spec_text=SPEC)
+    saver = Saver(a_door(agent))
+    assert saver.save(saving(folder)) == 1
+    assert saver.left_out == {
+        "pipe": "a named pipe",
+        "away": "a link out of the folder",
+        "line\nbreak": "its name has control characters",
+    }
+    put_back(the_next_attempt(agent), tmp_path / "back")
+    assert {p.name for p in (tmp_path / "back").iterdir()} == {"deep", "empty", "last.pt", "latest"}
+
+
+def test_too_much_and_nothing_are_not_saved(site: Site, folder: Path, tmp_path: Path) -> None:
+    saver = Saver(a_door(site.an_agent(spec_text=SPEC)))
+    with pytest.raises(NotSaved, match="more than the 10 allowed here"):
+        saver.save(saving(folder, limit_bytes=10))
+    (tmp_path / "nothing").mkdir()
+    assert saver.save(saving(tmp_path / "nothing")) is None
+
+
+def test_no_time_left_ends_a_saving(site: Site, folder: Path) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    with pytest.raises(Unanswered):
+        Saver(a_door(agent)).save(saving(folder, left_s=lambda: 0.0))
+    assert CheckpointStore(site.parts.database).of(agent.run_id, 0) == ()
+    assert not (folder.parent / "held").exists()

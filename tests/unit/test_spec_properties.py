@@ -244,9 +244,8 @@ specs = st.builds(
     env=st.dictionaries(env_names, plain_text, max_size=3).map(lambda env: tuple(env.items())),
     secrets=st.just(()) | st.just(("SECRET_0",)),
     outputs=st.lists(paths.map(Output), max_size=3, unique=True).map(tuple),
-    checkpoint=st.none() | st.builds(
-        Checkpoint, paths, st.integers(10, 86400).map(lambda s: timedelta(seconds=s))
-    ),
+    checkpoint=st.none()
+    | st.builds(Checkpoint, paths, st.integers(10, 86400).map(lambda s: timedelta(seconds=s))),
     gate=st.lists(gates, max_size=3, unique=True).map(tuple),
     retry=st.builds(
         Retry, st.integers(1, 10), st.lists(st.integers(1, 255), max_size=3, unique=True).map(tuple)
