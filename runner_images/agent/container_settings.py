@@ -16,8 +16,11 @@ from runner_images.agent.container_network import HOST, LABEL_PLANE, Network, wa
 from runner_images.agent.metadata_guard import NAMES
 from runner_images.agent.workload import (
     CHECKPOINTS_FOLDER,
+    DATA_FOLDER,
+    DATA_VARIABLE,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
+    Staged,
     arguments,
 )
 
@@ -67,6 +70,7 @@ class Plan:
     gpu_uuids: tuple[str, ...]
     network: Network | None  # None: the machine's own
     gang: Mapping[str, str]  # the variables by which its members meet
+    data: tuple[Staged, ...] = ()
 
 
 def create_arguments(engine: APIClient, plan: Plan) -> dict[str, Any]:
@@ -117,6 +121,7 @@ def _environment(plan: Plan, user: str) -> dict[str, str]:
         "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
         "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{CHECKPOINTS_FOLDER}",
         "CYNTHUS_SUMMARY": SUMMARY,
+        **({DATA_VARIABLE: DATA_FOLDER} if plan.data else {}),
         INSTANCE_MARK: plan.place.instance,
     }
 
@@ -146,7 +151,7 @@ def _memory_bytes(plan: Plan) -> int:
 
 
 def _host_config(engine: APIClient, plan: Plan, gpus: Mapping[str, Any]) -> dict[str, Any]:
-    from docker.types import LogConfig, Ulimit
+    from docker.types import LogConfig, Mount, Ulimit
 
     work, memory = plan.work, _memory_bytes(plan)
     return engine.create_host_config(
@@ -162,6 +167,11 @@ def _host_config(engine: APIClient, plan: Plan, gpus: Mapping[str, Any]) -> dict
         network_mode=plan.network.name if plan.network else HOST,
         extra_hosts=dict.fromkeys(NAMES, "127.0.0.1"),
         ulimits=[Ulimit(name="core", soft=0, hard=0)],
+        # As mounts, not as binds: a folder that is not there is an error and never made.
+        mounts=[
+            Mount(one.dataset.mount, str(one.folder), type="bind", read_only=True)
+            for one in plan.data
+        ],
         **gpus,
     )
 

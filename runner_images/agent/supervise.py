@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cynthus.codec import encode
 from cynthus.wire import AgentState, EventKind, Exit, Mark, Output, Rendezvous, Work
@@ -17,6 +18,9 @@ from runner_images.agent.output_stream import OutputStream
 from runner_images.agent.sampling import FIRST_SAMPLE_S, SAMPLE_S, Sampler
 from runner_images.agent.uplink import Uplink
 from runner_images.agent.workload import CannotStart, Ended, Found, Workload
+
+if TYPE_CHECKING:
+    from runner_images.agent.staging import Staging  # imported by runs with data alone
 
 LOOK_S = 1.0  # how often the deadline and the silence are looked at
 SUMMARY_EVERY = 2  # samples between two looks at the summary file
@@ -29,6 +33,9 @@ REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's ret
 # https://cloud.google.com/compute/docs/instances/preemptible#preemption-process
 TAKEN_GRACE_S = 17.0
 TAKEN_COLLECT_S = 22.0
+# What came from a hub goes into the cache beside the command; a command that ends before that waits
+# so long for it: the next run downloads that much less, and the GPU costs a minute at most.
+KEEP_LIMIT_S = 60.0
 MAKE_ROOM_S = 5.0  # a report is taken in milliseconds, unless the server has no room for it
 
 
@@ -52,6 +59,7 @@ class Surroundings:
     state_dir: Path
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
     hurry: Callable[[float], None]  # collect until that moment of `clock` only
+    staging: Staging | None = None  # None: the run has no data
 
 
 class Attempt:
@@ -121,6 +129,8 @@ class Attempt:
             if self._started and self._workload.ending() is None:
                 self._workload.kill()
             self._remove()
+            if self._around.staging is not None:
+                self._around.staging.close()
         return self._over_reason
 
     def _report_failure(self, error: Exception) -> None:
@@ -135,8 +145,7 @@ class Attempt:
     def _execute(self) -> Exit:
         stream = OutputStream(self._around.outbox, self._around.masks)
         try:
-            self._workload.prepare(self._stopping)
-            self._tell()
+            self._prepare()
             if not self._met():
                 return self._stopped_early()
             self._workload.start(self._first_marked(stream.feed), self._wake.set)
@@ -150,6 +159,24 @@ class Attempt:
         stream.close()
         self._around.outbox.finish_log()
         return self._exit(ending)
+
+    def _prepare(self) -> None:
+        """Have the image and the data, both at once; raises CannotStart."""
+        staging = self._around.staging
+        if staging is None:
+            self._workload.prepare(self._stopping)
+            self._workload.receive(())
+            return
+        staging.begin()
+        try:
+            self._workload.prepare(lambda: staging.failed or self._stopping())
+        except CannotStart:
+            if staging.failed:
+                staging.wait(self._stopping)  # raises the cause
+            raise
+        self._tell()
+        self._workload.receive(staging.wait(self._stopping))
+        self._mark(Mark(name="data_staged", at=wall_clock()))
 
     def _stopping(self) -> bool:
         self._tell()  # asked often while an image is pulled: its progress is told as it comes
@@ -305,10 +332,16 @@ class Attempt:
             if self._work.outputs:
                 uplink.report(AgentState.UPLOADING, exit=exit_)
             outputs = self._around.collect(self._workload.outputs(self._work.outputs))
+            self._finish_keeping()
             self._removing = threading.Thread(target=self._workload.remove)
             self._removing.start()  # beside the last report: the server waits for our end next
             uplink.report(AgentState.DONE, exit=exit_, outputs=outputs)
         self._wait_until_told()
+
+    def _finish_keeping(self) -> None:
+        if self._around.staging is not None:
+            gone = self._taken or self.over.is_set()
+            self._around.staging.finish(0.0 if gone else KEEP_LIMIT_S)
 
     def _wait_until_told(self) -> None:
         began, made_room = self._around.clock(), False
