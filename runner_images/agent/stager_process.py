@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +40,6 @@ class Stager:
     scratch: Path  # its home, and its folder for what is temporary
     stopping: Callable[[], bool]
     look: Callable[[], None]  # called at least every half a second while it works
-    words: tuple[str, ...] = field(default=("-P", "-c"))
 
     def run(self, request: dict[str, Any], skip: Callable[[Iterator[Any]], list[str]]) -> list[Any]:
         """Let the stager answer one request; return what it told after the tree.
@@ -71,7 +70,7 @@ class Stager:
         }
         try:
             return subprocess.Popen(
-                [self.python, *self.words, _program(), _import_path()],
+                [self.python, "-P", "-c", _PROGRAM, _import_path()],
                 cwd=self.scratch,
                 env=environment,
                 stdin=subprocess.PIPE,
@@ -133,12 +132,17 @@ def _tree(messages: Iterator[dict[str, Any]]) -> Iterator[Any]:
         yield from message["files"]
 
 
-def _program() -> str:
-    # The agent's own packages come last: the clients get the versions beside them.
-    return (
-        "import sys; sys.path.append(sys.argv.pop()); import runpy;"
-        " runpy.run_module('runner_images.agent.stager', run_name='__main__')"
-    )
+# Of the agent's own import path this one package is taken: what else lies there, or in the packed
+# agent, must not hide the clients' own versions.
+_PROGRAM = """
+import runpy, sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+spec = PathFinder.find_spec("runner_images", [sys.argv.pop()])
+package = sys.modules["runner_images"] = module_from_spec(spec)
+spec.loader.exec_module(package)
+runpy.run_module("runner_images.agent.stager", run_name="__main__")
+"""
 
 
 def _import_path() -> str:

@@ -13,11 +13,11 @@ from typing import BinaryIO, Protocol
 from cynthus.wire import Work
 from cynthus.wire_data import Dataset, DatasetWork, SourceKind, StagingView, Tree, TreeFile
 from runner_images.agent import staging_gs, staging_hf, staging_https, staging_kaggle
-from runner_images.agent.disk_cache import DiskCache, Held, Making
+from runner_images.agent.disk_cache import DISK_FLOOR_BYTES, DiskCache, Held, Making
 from runner_images.agent.door import TurnedAway, Unanswered
 from runner_images.agent.public_http import NO_EXCEPTION, Trust
 from runner_images.agent.staging_progress import Progress
-from runner_images.agent.staging_source import Errand, Fetched, Listed, gb
+from runner_images.agent.staging_source import TRIES, Errand, Fetched, Listed, gb
 from runner_images.agent.workload import CannotStart, Staged
 
 AT_ONCE = 4  # sources beside each other: each has connections of its own
@@ -82,6 +82,8 @@ class Stage:
     notice: Callable[[str], None]
     now: Callable[[], float]  # seconds since 1970: how long trees were unused
     trust: Trust = NO_EXCEPTION
+    floor_bytes: int = DISK_FLOOR_BYTES
+    tries: int = TRIES
 
 
 class Staging:
@@ -356,6 +358,8 @@ class _One:
             stopping=self._stop.is_set,
             pause=self._stop.wait,
             trust=self._stage.trust,
+            floor_bytes=self._stage.floor_bytes,
+            tries=self._stage.tries,
         )
 
     def _listing(self) -> Iterator[Listed]:

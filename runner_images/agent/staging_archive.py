@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cynthus.wire_data import DatasetWork, TreeFile
-from runner_images.agent.disk_cache import DISK_FLOOR_BYTES, remove_tree
+from runner_images.agent.disk_cache import remove_tree
 from runner_images.agent.staging_source import Errand, Fetched
 from runner_images.agent.tree_hash import digest
 from runner_images.agent.unpacking import BadArchive, Limits, kind_of, unpack
@@ -44,7 +44,7 @@ def _files(errand: Errand, archive: Path, into: Path) -> tuple[tuple[Path, TreeF
         if errand.progress.due:
             errand.check_floor()
 
-    limits = Limits(total_bytes=max(0, errand.make_room(DISK_FLOOR_BYTES) - DISK_FLOOR_BYTES))
+    limits = Limits(total_bytes=max(0, errand.make_room(errand.floor_bytes) - errand.floor_bytes))
     try:
         return tuple(unpack(archive, into, limits, wanted=wanted(errand.work), told=told))
     except BadArchive as error:

@@ -42,7 +42,7 @@ def _once(errand: Errand, python: str) -> Fetched:
     skipped: list[str] = []
 
     def skip(tree: Iterator[Any]) -> list[str]:
-        files.update(_read(errand, tree))
+        files.update(dict(_read(errand, tree)))  # all at once: `look` counts what is there
         skipped.extend(path for path, file in files.items() if _is_had(errand, path, file))
         _begin(errand, files, skipped)
         return skipped

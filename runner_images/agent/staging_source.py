@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cynthus.wire_data import DatasetWork, TreeFile
-from runner_images.agent.disk_cache import DISK_FLOOR_BYTES
-from runner_images.agent.public_http import NO_EXCEPTION, Trust
+from runner_images.agent.public_http import Trust
 from runner_images.agent.staging_progress import Progress
 from runner_images.agent.unpacking import BadArchive, checked_path
 from runner_images.agent.workload import CannotStart
@@ -43,7 +42,9 @@ class Errand:
     listing: Callable[[], Iterator[Listed]]
     stopping: Callable[[], bool]
     pause: Callable[[float], bool]  # True: it was cut short by a stop
-    trust: Trust = NO_EXCEPTION
+    trust: Trust
+    floor_bytes: int  # of the disk stay free
+    tries: int
 
     @property
     def what(self) -> str:
@@ -57,22 +58,23 @@ class Errand:
 
     def check_room(self, need_bytes: int) -> None:
         """Make room for so many more bytes, or say what would fit. Raises: CannotStart."""
-        whole = need_bytes + DISK_FLOOR_BYTES
+        whole = need_bytes + self.floor_bytes
         free = self.free_bytes()
         if free < whole:
             free = self.make_room(whole)
         if free < whole:
-            raise CannotStart(_no_room(self.what, need_bytes, free), infrastructure=False)
+            fits = max(0, free - self.floor_bytes)
+            raise CannotStart(_no_room(self.what, need_bytes, fits), infrastructure=False)
 
     def check_floor(self) -> None:
         """End before the disk is full, while outputs can be saved. Raises: CannotStart."""
-        if self.free_bytes() < DISK_FLOOR_BYTES:
+        if self.free_bytes() < self.floor_bytes:
             self.check_room(0)
 
     def insist(self, once: Callable[[], Fetched]) -> Fetched:
         """Try until it works, fails for good, or was tried often enough. Raises: CannotStart."""
         pause_s = FIRST_PAUSE_S
-        for _ in range(TRIES - 1):
+        for _ in range(self.tries - 1):
             try:
                 return once()
             except Passing:
@@ -105,8 +107,7 @@ def safe_path(what: str, path: str) -> str:
         raise CannotStart(f"{what}: {error}", infrastructure=False) from error
 
 
-def _no_room(what: str, need_bytes: int, free_bytes: int) -> str:
-    fits = max(0, free_bytes - DISK_FLOOR_BYTES)
+def _no_room(what: str, need_bytes: int, fits: int) -> str:
     return (
         f"{what}: {gb(need_bytes)} are still needed and {gb(fits)} fit on the instance's disk."
         " Ask for more in resources/disk, or take less with `include`"

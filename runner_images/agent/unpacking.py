@@ -7,7 +7,11 @@ https://security.snyk.io/research/zip-slip-vulnerability and https://www.bamsoft
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import io
+import lzma
 import os
 import stat
 import struct
@@ -17,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from cynthus.errors import CynthusError
 from cynthus.wire_data import TreeFile
@@ -26,9 +30,15 @@ BLOCK_BYTES = 1 << 20
 NAME_BYTES = 255  # NAME_MAX of Linux' file systems
 PATH_BYTES = 1024  # PATH_MAX is 4096: the cache's own folders and the mount come before it
 DEPTH = 64  # folders: real data has ten; each costs a lookup for every file below it
-FREE_RATIO_BYTES = 1 << 30  # up to here any ratio: a bomb of a gigabyte does no harm
+FREE_RATIO_BYTES = 256 << 20  # up to here any ratio: every disk has room for it
 HEADER_BYTES = 1 << 20  # of a tar member's own extended header, which is read into memory
 DIRECTORY_BYTES = 1 << 30  # of a zip's list: 2,000,000 members of 500 bytes
+XZ_MEMORY_BYTES = 256 << 20  # `xz -9` takes 65 MB to unpack: xz(1)
+# What the standard library's readers raise at bytes that are no archive, slips of theirs included.
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error),
+    *(ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, RuntimeError),
+)
 _END, _END64, _FINDER64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _COMMENT_BYTES = 65_535 + 22  # the longest comment with the record: APPNOTE.TXT 4.3.16
 _MANY16, _MANY32 = 0xFFFF, 0xFFFFFFFF
@@ -92,10 +102,12 @@ def unpack(
                 yield _written(member, into, guard, told)
             else:
                 guard.pass_by(member)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except _DAMAGED as error:
         raise BadArchive(f"{archive.name}: is damaged: {error}") from error
-    except (NotImplementedError, RuntimeError, UnicodeError, struct.error) as error:
-        raise BadArchive(f"{archive.name}: cannot be read: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the disk's
+        raise BadArchive(f"{archive.name}: is damaged: {error}") from error
 
 
 class _Guard:
@@ -255,7 +267,11 @@ class _Header(tarfile.TarInfo):
 
 
 def _tar_members(archive: Path, guard: _Guard) -> Iterator[Member]:
-    with tarfile.open(archive, "r|*", tarinfo=_Header, bufsize=BLOCK_BYTES) as opened:
+    # Not "r|*": tarfile unpacks all of a block at once, and a megabyte may become a gigabyte.
+    with (
+        _plain(archive) as stream,
+        tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header, bufsize=BLOCK_BYTES) as opened,
+    ):
         while (entry := opened.next()) is not None:
             opened.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
             if entry.isdir() and entry.name.strip("./") == "":
@@ -271,6 +287,49 @@ def _tar_members(archive: Path, guard: _Guard) -> Iterator[Member]:
                 executable=bool(entry.mode & 0o111),
                 content=lambda entry=entry: _content(opened, entry),  # type: ignore[misc]
             )
+
+
+def _plain(archive: Path) -> IO[bytes]:
+    """Open the tar itself, unpacked piece by piece whatever it is packed with."""
+    with archive.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.open(archive)  # type: ignore[return-value]
+    if head.startswith(b"BZh"):
+        return bz2.open(archive)
+    if head == b"\xfd7zXZ\x00":
+        return io.BufferedReader(_Xz(archive), BLOCK_BYTES)
+    return archive.open("rb")
+
+
+class _Xz(io.RawIOBase):
+    """An xz stream with a bound on memory, which `lzma.open` has not."""
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__()
+        self._file = archive.open("rb")
+        self._unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with what comes next; 0: the end."""
+        while not self._unpacker.eof:
+            more = self._file.read(BLOCK_BYTES) if self._unpacker.needs_input else b""
+            if self._unpacker.needs_input and not more:
+                raise EOFError("the stream ends early")
+            data = self._unpacker.decompress(more, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+        return 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
 
 
 def _content(opened: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:

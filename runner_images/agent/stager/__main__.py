@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import threading
-from typing import Any
+from typing import Any, TextIO
 
 from runner_images.agent.stager.words import Asked, Fault
 
@@ -28,14 +28,17 @@ def main() -> int:
     """Answer one request; faults of hubs are told, never raised."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # kaggle prints advice and addresses to stdout: that is no answer of ours
+    asked = os.fdopen(os.dup(0), encoding="utf-8")
+    # `exit()`, which kaggle calls, closes sys.stdin and would wait for whoever reads it.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def tell(event: str, **body: Any) -> None:
         answers.write(json.dumps({"event": event, **body}) + "\n")
         answers.flush()
 
-    request = json.loads(sys.stdin.readline())
+    request = json.loads(asked.readline())
     try:
-        _fetch(Asked(request=request, tell=tell, skipped=_skipped))
+        _fetch(Asked(request=request, tell=tell, skipped=lambda: _skipped(asked)))
     except Fault as fault:
         tell("fault", reason=fault.reason, text=str(fault), page=fault.page)
     else:
@@ -54,17 +57,17 @@ def _fetch(asked: Asked) -> None:
         kaggle.fetch(asked)
 
 
-def _skipped() -> list[str]:
+def _skipped(asked: TextIO) -> list[str]:
     """Return the agent's answer to the tree; from then on watch that it stays there."""
-    line = sys.stdin.readline()
+    line = asked.readline()
     if not line:
         os._exit(GONE)
-    threading.Thread(target=_end_with_agent, name="agent", daemon=True).start()
+    threading.Thread(target=_end_with_agent, args=(asked,), name="agent", daemon=True).start()
     return list(json.loads(line)["skip"])
 
 
-def _end_with_agent() -> None:
-    sys.stdin.read()
+def _end_with_agent(asked: TextIO) -> None:
+    asked.read()
     os._exit(GONE)
 
 
