@@ -11,7 +11,8 @@ from typing import Any
 from cynthus.wire_data import Dataset, DatasetWork, SourceKind, StagingView
 from runner_images.agent.clock import elapsed_s, wall_clock
 from runner_images.agent.public_http import Trust
-from runner_images.agent.staging import Shared, Stage, Staging
+from runner_images.agent.shared_cache import SharedCache
+from runner_images.agent.staging import Stage, Staging
 from runner_images.agent.workload import Staged
 from tests.fake_control_plane import a_work
 
@@ -51,7 +52,7 @@ class Machine:
     def __init__(self, folder: Path, *, repository_id: int = REPOSITORY) -> None:
         self.cache_dir = folder / "cache"
         self.repository_id = repository_id
-        self.shared: Shared | None = None
+        self.shared: SharedCache | None = None
         self.trust = Trust()
         self.floor_bytes = 1 << 20  # disks of tests are small
         self.tries = 4

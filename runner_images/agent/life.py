@@ -184,11 +184,12 @@ class Life:
             return None
         # Imported by runs with data alone: clients of hubs and archives cost the others memory.
         from runner_images.agent.public_http import Trust
+        from runner_images.agent.shared_cache import SharedCache
         from runner_images.agent.staging import Stage, Staging
 
         stage = Stage(
             cache_dir=self._instance.cache_dir,
-            shared=None,
+            shared=SharedCache(self._instance.server_url, enrolled.token, self._over),
             clock=elapsed_s,
             now=lambda: wall_clock().timestamp(),
             tell=lambda view: outbox.add(EventKind.STAGING, encode(view)),

@@ -22,7 +22,9 @@ CONTRACT = (
     "drivers.py",
     "errors.py",
     "hosts.py",
+    "tree_form.py",
     "wire.py",
+    "wire_cache.py",
     "wire_data.py",
     "wire_image.py",
 )

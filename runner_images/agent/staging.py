@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from cynthus.wire import Work
+from cynthus.wire_cache import ListedFile
 from cynthus.wire_data import Dataset, DatasetWork, SourceKind, StagingView, Tree, TreeFile
 from runner_images.agent import staging_gs, staging_hf, staging_https, staging_kaggle
 from runner_images.agent.disk_cache import DISK_FLOOR_BYTES, DiskCache, Held, Making
-from runner_images.agent.door import TurnedAway, Unanswered
+from runner_images.agent.door import Unanswered
 from runner_images.agent.public_http import NO_EXCEPTION, Trust
+from runner_images.agent.shared_cache import SharedCache
 from runner_images.agent.staging_progress import Progress
-from runner_images.agent.staging_source import TRIES, Errand, Fetched, Listed, gb
+from runner_images.agent.staging_source import TRIES, Errand, Fetched, gb
 from runner_images.agent.workload import CannotStart, Staged
 
 AT_ONCE = 4  # sources beside each other: each has connections of its own
 LOOK_S = 0.5  # how often a stop, another agent's work, or the end is looked for
+RENEW_S = 20.0  # the store's lease lasts a minute: two renewals may get lost
 NO_WORD_S = 2.0  # asked by a store that says to wait but not how long
 SOURCES: Mapping[SourceKind, Callable[[Errand], Fetched]] = {
     SourceKind.HF: staging_hf.fetch,
@@ -31,52 +34,12 @@ SOURCES: Mapping[SourceKind, Callable[[Errand], Fetched]] = {
 }
 
 
-class Claim(Protocol):
-    """What the store says of one tree."""
-
-    standing: str  # ready; fetch: it is ours to bring; wait: another instance brings it
-    tree: Tree | None
-    wait_s: float
-
-
-class Shared(Protocol):
-    """The cache in the blob store; every verb may raise Unanswered: then it goes without."""
-
-    def claim(self, key: str) -> Claim:
-        """Ask where a tree stands."""
-
-    def fetch(
-        self,
-        key: str,
-        files: Sequence[TreeFile],
-        put: Callable[[TreeFile], AbstractContextManager[BinaryIO]],
-        told: Callable[[int], None],
-        stopping: Callable[[], bool],
-    ) -> None:
-        """Bring the bytes of a ready tree."""
-
-    def keep(
-        self,
-        tree: Tree,
-        open: Callable[[TreeFile], BinaryIO],  # noqa: A002 - the contract's word
-        told: Callable[[int], None],
-        stopping: Callable[[], bool],
-    ) -> None:
-        """Store a tree."""
-
-    def listing(self, key: str) -> Iterator[Listed]:
-        """List a bucket's objects."""
-
-    def give_up(self, key: str) -> None:
-        """Let another one bring a tree."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Where and with whom data is staged."""
 
     cache_dir: Path
-    shared: Shared | None  # None: there is none, all comes from the hubs
+    shared: SharedCache | None  # None: there is none, all comes from the hubs
     clock: Callable[[], float]
     tell: Callable[[StagingView], None]
     notice: Callable[[str], None]
@@ -178,7 +141,7 @@ class Staging:
             self._fault = self._fault or fault
         self._failed.set()
 
-    def _keep(self, shared: Shared, held: Held) -> None:
+    def _keep(self, shared: SharedCache, held: Held) -> None:
         def keep() -> None:
             try:
                 shared.keep(
@@ -187,7 +150,7 @@ class Staging:
                     lambda _: None,
                     self._no_keeping.is_set,
                 )
-            except (Unanswered, TurnedAway, OSError):
+            except (Unanswered, OSError):
                 return  # the next instance brings it again: nothing of the run depends on it
 
         thread = threading.Thread(target=keep, name="keep data", daemon=True)
@@ -263,6 +226,10 @@ class _One:
             self._origin = "cache"
             return
         self._origin = "hub"
+        with self._renewing():
+            self._from_hub(making)
+
+    def _from_hub(self, making: Making) -> None:
         fetched = SOURCES[self._dataset.kind](self._errand(making))
         for at, file in fetched.files:
             if at is None:
@@ -291,7 +258,7 @@ class _One:
             self._check_stop()
             try:
                 claim = shared.claim(self._dataset.key)
-            except (Unanswered, TurnedAway):
+            except Unanswered:
                 return None
             if claim.standing == "ready":
                 return claim.tree
@@ -300,6 +267,26 @@ class _One:
                 return None
             self._progress.enter("waiting", origin="cache")
             self._stop.wait(claim.wait_s or NO_WORD_S)
+
+    @contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Keep the store's lease while the hub's bytes come."""
+        shared, ended = self._stage.shared, threading.Event()
+
+        def renew() -> None:
+            while shared is not None and self._leased and not ended.wait(RENEW_S):
+                try:
+                    shared.claim(self._dataset.key)
+                except Unanswered:
+                    continue  # the next one may be heard; else another instance fetches too
+
+        thread = threading.Thread(target=renew, name="renew", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def _brought(self, tree: Tree, making: Making) -> bool:
         """Have the tree's bytes from the disk or the blob store; False: it cannot give them."""
@@ -324,7 +311,7 @@ class _One:
                 self._stage.shared.fetch(
                     tree.key, _each_once(lacking), put, self._progress.add, self._stop.is_set
                 )
-        except (Unanswered, TurnedAway):
+        except Unanswered:
             self._check_stop()
             return False
         self._check_stop()
@@ -341,7 +328,7 @@ class _One:
             self._leased = False
             try:
                 self._stage.shared.give_up(self._dataset.key)
-            except (Unanswered, TurnedAway):
+            except Unanswered:
                 return  # the lease ends by itself
 
     def _errand(self, making: Making) -> Errand:
@@ -362,7 +349,7 @@ class _One:
             tries=self._stage.tries,
         )
 
-    def _listing(self) -> Iterator[Listed]:
+    def _listing(self) -> Iterator[ListedFile]:
         if self._stage.shared is None:
             raise Unanswered("no server is asked for it")
         return self._stage.shared.listing(self._dataset.key)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import http.client
 from collections.abc import Iterator, Mapping
@@ -12,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cynthus.wire_cache import ListedFile
 from cynthus.wire_data import TreeFile
 from runner_images.agent.crc32c import crc32c
 from runner_images.agent.door import TurnedAway, Unanswered
 from runner_images.agent.public_http import TIMEOUT_S, Opened
 from runner_images.agent.ranged import Brought, Ways, bring
 from runner_images.agent.staging_archive import wanted
-from runner_images.agent.staging_source import Errand, Fetched, Listed, Passing, safe_path
+from runner_images.agent.staging_source import Errand, Fetched, Passing, safe_path
 from runner_images.agent.workload import CannotStart
 
 # One connection to Cloud Storage brings about 100 MB/s:
@@ -34,7 +33,7 @@ CRC_BYTES = 64 << 20
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
     path: str
-    listed: Listed
+    listed: ListedFile
 
 
 def fetch(errand: Errand) -> Fetched:
@@ -121,19 +120,11 @@ def _opened(url: str, headers: Mapping[str, str]) -> Iterator[Opened]:
         connection.close()
 
 
-def _fits(listed: Listed, brought: Brought, at: Path) -> bool:
+def _fits(listed: ListedFile, brought: Brought, at: Path) -> bool:
     if brought.size_bytes != listed.size_bytes:
         return False
-    if listed.md5:
-        return _same(listed.md5, bytes.fromhex(brought.md5))
-    if listed.crc32c and brought.size_bytes <= CRC_BYTES:
-        return _same(listed.crc32c, crc32c(at.read_bytes()).to_bytes(4, "big"))
+    if listed.md5 is not None:
+        return brought.md5 == listed.md5
+    if listed.crc32c is not None and brought.size_bytes <= CRC_BYTES:
+        return f"{crc32c(at.read_bytes()):08x}" == listed.crc32c
     return True
-
-
-def _same(promised: str, found: bytes) -> bool:
-    """Compare with base64, as https://cloud.google.com/storage/docs/json_api/v1/objects has it."""
-    try:
-        return base64.b64decode(promised, validate=True) == found
-    except binascii.Error:
-        return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+from cynthus.wire_cache import ListedFile
 from cynthus.wire_data import DatasetWork, TreeFile
 from runner_images.agent.public_http import Trust
 from runner_images.agent.staging_progress import Progress
@@ -15,16 +15,6 @@ from runner_images.agent.workload import CannotStart
 
 TRIES = 4  # of a hub that fails in a way that passes; what is there already is kept between them
 FIRST_PAUSE_S = 1.0  # then 4 and 16 s: a hub that is away for longer ends the attempt
-
-
-class Listed(Protocol):
-    """One object of a bucket, as the server lists it."""
-
-    path: str
-    size_bytes: int
-    md5: str | None  # base64, as Cloud Storage has it
-    crc32c: str | None
-    url: str  # signed: good for minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +29,7 @@ class Errand:
     free_bytes: Callable[[], int]
     make_room: Callable[[int], int]  # throws away unused data; returns what is free
     had: Callable[[TreeFile], bool]  # its bytes lie in the cache already
-    listing: Callable[[], Iterator[Listed]]
+    listing: Callable[[], Iterator[ListedFile]]
     stopping: Callable[[], bool]
     pause: Callable[[float], bool]  # True: it was cut short by a stop
     trust: Trust

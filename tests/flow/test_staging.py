@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cynthus.wire_cache import ListedFile
 from cynthus.wire_data import DatasetWork
 from runner_images.agent.public_http import Trust
 from runner_images.agent.workload import CannotStart
@@ -299,22 +300,13 @@ def test_an_address_of_this_machine_is_refused_directly_and_by_a_redirect(
 # ── buckets ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Listed:
-    path: str
-    size_bytes: int
-    url: str
-    md5: str | None = None
-    crc32c: str | None = None
-
-
 @dataclass
 class Bucket:
     """A server that lists a bucket whose objects lie on the plain host."""
 
-    objects: list[Listed] = field(default_factory=list)
+    objects: list[ListedFile] = field(default_factory=list)
 
-    def listing(self, key: str) -> Iterator[Listed]:
+    def listing(self, key: str) -> Iterator[ListedFile]:
         assert len(key) == 64
         return iter(self.objects)
 
@@ -323,17 +315,12 @@ def test_a_buckets_objects_come_by_signed_addresses(hub: Hub, machine: Machine) 
     data = b"123456789"
     hub.make("files", path="o/1", content={"base64": base64.b64encode(data).decode()})
     hub.make("files", path="o/2", content={"base64": base64.b64encode(data).decode()})
-    md5 = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    # The check value of CRC-32C: https://reveng.sourceforge.io/crc-catalogue/all.htm
     bucket = Bucket(
         [
-            Listed("d/one", 9, f"{hub.url}/files/o/1", md5=md5),
-            # The check value of CRC-32C: https://reveng.sourceforge.io/crc-catalogue/all.htm
-            Listed(
-                "two",
-                9,
-                f"{hub.url}/files/o/2",
-                crc32c=base64.b64encode(b"\xe3\x06\x92\x83").decode(),
-            ),
+            ListedFile(path="d/one", size_bytes=9, url=f"{hub.url}/files/o/1", md5=md5),
+            ListedFile(path="two", size_bytes=9, url=f"{hub.url}/files/o/2", crc32c="e3069283"),
         ]
     )
     machine.shared = bucket  # type: ignore[assignment]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import BinaryIO, Protocol
 
 from cynthus.errors import Refused
 
 # Only this server makes keys, from numbers and digests: nothing a user wrote becomes a path.
 _KEY = re.compile(r"\A[0-9]{1,20}/[a-z0-9]{1,32}/[0-9]{1,9}/[0-9a-f]{64}\Z", re.ASCII)
+
+
+#: A folder of keys: the first members of one, whole, with a slash after each.
+_PREFIX = re.compile(r"\A[0-9]{1,20}/([a-z0-9]{1,32}/([0-9]{1,9}/)?)?\Z", re.ASCII)
 
 
 class BlobMismatch(Refused):
@@ -34,6 +39,15 @@ class DirectPut:
     url: str
     headers: dict[str, str] = field(default_factory=dict)  # all of them are signed
     resumable: bool = False  # by content-range, continued where a cut left it
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBlob:
+    """One blob as a list of them tells it."""
+
+    key: str
+    size_bytes: int
+    stored_at: datetime  # by the clock of where it lies
 
 
 class Receipt(Protocol):
@@ -67,6 +81,18 @@ class BlobStore(Protocol):
     def usage(self, prefix: str) -> tuple[int, int]:
         """Return how many blobs lie under `prefix`, with their bytes."""
 
+    def proven(self, key: str, blob: Announced) -> bool:
+        """Return whether the blob under a key that ends in its own SHA-256 came whole.
+
+        As `has`, but nothing is read again: what was proven when it came is what counts.
+        """
+
+    def stored(self, prefix: str) -> Iterator[StoredBlob]:
+        """Yield what lies under `prefix`, a folder of keys such as 41/data/; a page at a time."""
+
+    def delete(self, key: str) -> bool:
+        """Remove a blob; return whether it was here. Safe to repeat."""
+
     def direct_put(self, key: str, blob: Announced, life: timedelta) -> DirectPut | None:
         """Return how to bring it past this server, to begin within `life`; None: through it."""
 
@@ -86,6 +112,11 @@ def blob_key(repository_id: int, run_id: str, attempt: int, path: str) -> str:
 def is_key(text: str) -> bool:
     """Return whether `text` has the shape of a key that this server makes."""
     return _KEY.match(text) is not None
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether `text` names a folder of keys: a repository's, or one within it."""
+    return _PREFIX.match(text) is not None
 
 
 class Measure:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from webhook_server.stores.blob_protocol import Announced, DirectPut, Measure, Receipt, is_key
+from webhook_server.stores.blob_protocol import (
+    Announced,
+    DirectPut,
+    Measure,
+    Receipt,
+    StoredBlob,
+    is_key,
+    is_prefix,
+)
 
 _CHUNK_BYTES = 1 << 20  # large enough for the disk, small beside the server's memory
 _INCOMING = ".incoming"
@@ -77,6 +86,35 @@ class FileBlobs:
         sizes = [item.stat().st_size for item in os.scandir(folder)]
         return len(sizes), sum(sizes)
 
+    def proven(self, key: str, blob: Announced) -> bool:
+        """Return whether it is here: only `receive` makes it visible, once its digest is right."""
+        return key.endswith(f"/{blob.sha256}") and self.size(key) == blob.size_bytes
+
+    def stored(self, prefix: str) -> Iterator[StoredBlob]:
+        """Yield what lies under `prefix`, a folder at a time; what goes meanwhile is left out."""
+        if not is_prefix(prefix):
+            raise ValueError("a prefix is a folder of keys")
+        for folder, folders, names in os.walk(self._root / prefix):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    at = datetime.fromtimestamp(found.st_mtime, UTC)
+                    yield StoredBlob(key=key, size_bytes=found.st_size, stored_at=at)
+
+    def delete(self, key: str) -> bool:
+        """Remove a blob; return whether it was here. Safe to repeat."""
+        path = self._path(key)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        with suppress(OSError):  # others lie there still
+            path.parent.rmdir()
+        return True
+
     def _path(self, key: str) -> Path:
         if not is_key(key):
             raise ValueError("a blob key is made by blob_key")
@@ -101,11 +139,18 @@ class _FileReceipt:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._target.parent.mkdir(parents=True, exist_ok=True)
         assert self._temporary is not None  # noqa: S101 - finish comes once, before abort
-        self._temporary.replace(self._target)
+        self._move(self._temporary)
         self._temporary = None
         _sync_folder(self._target.parent)
+
+    def _move(self, temporary: Path) -> None:
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.replace(self._target)
+        except FileNotFoundError:  # `delete` has just removed the folder, which was empty
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(self._target)
 
     def abort(self) -> None:
         if self._temporary is not None:

@@ -26,7 +26,15 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from cynthus.errors import Transient
 from webhook_server.settings import Settings
-from webhook_server.stores.blob_protocol import Announced, DirectPut, Measure, Receipt, is_key
+from webhook_server.stores.blob_protocol import (
+    Announced,
+    DirectPut,
+    Measure,
+    Receipt,
+    StoredBlob,
+    is_key,
+    is_prefix,
+)
 from webhook_server.stores.gcs_reader import GcsReader
 from webhook_server.stores.gcs_signing import IamSigner, open_signer, signed_url
 from webhook_server.stores.google_access import ASK_S, ASK_TIMEOUT, open_credentials, spoken
@@ -103,6 +111,44 @@ class GcsBlobs:
             )
             sizes = [item.size for item in found]
         return len(sizes), sum(sizes)
+
+    def proven(self, key: str, blob: Announced) -> bool:
+        """Return whether exactly this blob is here and proven: `has` reads no bytes here."""
+        return key.endswith(f"/{blob.sha256}") and self.has(key, blob)
+
+    def stored(self, prefix: str) -> Iterator[StoredBlob]:
+        """Yield what lies under `prefix`; Cloud Storage gives pages of 1,000 objects.
+
+        https://cloud.google.com/storage/docs/json_api/v1/objects/list
+        """
+        if not is_prefix(prefix):
+            raise ValueError("a prefix is a folder of keys")
+        with self._spoken():
+            found = self._bucket.client.list_blobs(
+                self._bucket,
+                prefix=f"{self._prefix}{prefix}",
+                fields="items(name,size,timeCreated),nextPageToken",
+                timeout=ASK_TIMEOUT,
+                retry=_ASK,
+            )
+            for item in found:
+                key = item.name.removeprefix(self._prefix)
+                if is_key(key):
+                    yield StoredBlob(key=key, size_bytes=item.size, stored_at=item.time_created)
+
+    def delete(self, key: str) -> bool:
+        """Remove a blob; return whether it was here. Safe to repeat.
+
+        Where a bucket has soft delete its bytes stay restorable for that long:
+        https://cloud.google.com/storage/docs/soft-delete
+        """
+        target = self._bucket.blob(self._name(key))
+        with self._spoken():
+            try:
+                target.delete(timeout=ASK_TIMEOUT, retry=_ASK)
+            except NotFound:
+                return False
+        return True
 
     def open(self, key: str) -> BinaryIO | None:
         """Return the blob for reading, checked as it is read, or None when it is not here."""

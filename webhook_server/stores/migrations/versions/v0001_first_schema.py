@@ -17,6 +17,7 @@ def upgrade() -> None:
     _make_runs()
     _make_pull_tables()
     _make_trail()
+    _make_data_cache()
     op.create_table(
         "build_leases",
         sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -386,3 +387,42 @@ CREATE TRIGGER trail_no_truncate BEFORE TRUNCATE ON trail
 FOR EACH STATEMENT EXECUTE FUNCTION trail_guard()""",
     ),
 }
+
+
+def _make_data_cache() -> None:
+    op.create_table(
+        "data_trees",
+        sa.Column("tenant", sa.String(length=24), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("revision", sa.String(length=128), nullable=False),
+        sa.Column("files", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("tree_sha256", sa.String(length=64), nullable=True),
+        sa.Column("tree_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("holder", sa.String(length=63), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "part", "key", name=op.f("pk_data_trees")),
+    )
+    op.create_table(
+        "data_blobs",
+        sa.Column("tenant", sa.String(length=24), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("leaving", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "part", "sha256", name=op.f("pk_data_blobs")),
+    )
+    op.create_table(
+        "data_tree_blobs",
+        sa.Column("tenant", sa.String(length=24), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "part", "sha256", "key", name=op.f("pk_data_tree_blobs")),
+    )
