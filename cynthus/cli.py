@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "cancel": ("cynthus.cli_cancel", "stop a run"),
     "trail": ("cynthus.cli_trail", "print who did what, why, by which right"),
     "pull": ("cynthus.cli_pull", "download a run's outputs"),
+    "data": ("cynthus.cli_data", "show, evict or remove what the blob store keeps of data"),
     "doctor": ("cynthus.cli_doctor", "look for what keeps runs from working, and say what to do"),
     "verify": ("cynthus.cli_verify", "check the downloaded files of a release"),
     "gcp": ("cynthus.cli_gcp", "set up what the server keeps on Google Cloud"),

@@ -21,6 +21,7 @@ from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, Transient, UserError
 from cynthus.wire import OutputView, RunAccepted, RunEvent, RunRequest, RunView
 from cynthus.wire_doctor import DoctorView
+from cynthus.wire_kept import CollectView, DataView, PurgeView
 from cynthus.wire_money import AuditView, PlanAsk, PlanView, SweepAsk, SweepView
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
@@ -202,6 +203,21 @@ class Client:
     def sweep(self, ask: SweepAsk) -> SweepView:
         """Delete what the server does not know. Safe to repeat."""
         return decode(SweepView, self._json("POST", "/api/v1/audit/sweep", encode(ask)))
+
+    def data(self, repository: str = "") -> DataView:
+        """Return what is cached: of all repositories, or of one (owner/name or its number)."""
+        query = f"?{urlencode({'repository': repository})}" if repository else ""
+        return decode(DataView, self._json("GET", f"/api/v1/data{query}"))
+
+    def collect_data(self, *, dry_run: bool) -> CollectView:
+        """Give up cached data that is too old or too much; or say what would go. Repeatable."""
+        query = f"?dry_run={int(dry_run)}"
+        return decode(CollectView, self._json("POST", f"/api/v1/data/gc{query}"))
+
+    def purge_data(self, repository: str) -> PurgeView:
+        """Remove a repository's bytes for some seconds; repeat it while there is `more`."""
+        query = urlencode({"repository": repository})
+        return decode(PurgeView, self._json("POST", f"/api/v1/data/purge?{query}"))
 
     def trail(self, wanted: Mapping[str, str], after: int = 0) -> Iterator[dict[str, Any]]:
         """Yield lines of the trail beyond a number, oldest first, page after page."""

@@ -29,6 +29,8 @@ from cynthus.repository_policy import (
     VERSION,
     Allowance,
     ApprovalLine,
+    CacheReach,
+    DataRules,
     ForkLimits,
     Limits,
     RepositoryPolicy,
@@ -43,7 +45,7 @@ from cynthus.spec import GpuNeed
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("version", "rights", "limits", "approval", "superseded", "forks", "retention"),
-        "bots",
+        *("data", "bots"),
     ),
     "rights": tuple(verb.value for verb in Verb),
     "allowance": ("role", "people"),
@@ -55,6 +57,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "superseded": ("pull_request", "branch", "closed", "draft"),
     "forks": ("max_cost", "max_duration"),
     "retention": ("releases", "days"),
+    "data": ("cache",),
 }
 
 # The field's other words for ours, so that a newcomer is told the right one.
@@ -122,6 +125,7 @@ def read_policy(root: Place) -> RepositoryPolicy | None:
         superseded=read_key(fields, "superseded", _superseded, SupersededRules()),
         forks=read_key(fields, "forks", _forks, ForkLimits()),
         retention=read_key(fields, "retention", _retention, Retention()),
+        data=read_key(fields, "data", _data, DataRules()),
         bots=read_key(fields, "bots", text_list(grammar.bot_login, MOST_BOTS, "bots"), ()),
     )
 
@@ -262,6 +266,17 @@ def _forks(place: Place) -> ForkLimits | None:
         max_cost_usd=read_key(fields, "max_cost", money("max_cost: 2.00"), forks.max_cost_usd),
         max_duration=read_key(fields, "max_duration", duration, forks.max_duration),
     )
+
+
+def _data(place: Place) -> DataRules | None:
+    fields = _group(place, KEYS["data"])
+    if fields is None:
+        return None
+    return DataRules(cache=read_key(fields, "cache", _reach, CacheReach.REPOSITORY))
+
+
+def _reach(place: Place) -> CacheReach | None:
+    return _one_of(place, tuple(CacheReach))
 
 
 def _retention(place: Place) -> Retention | None:

@@ -62,6 +62,13 @@ class Superseded(StrEnum):
     KEEP = "keep"  #: nothing is said or done
 
 
+class CacheReach(StrEnum):
+    """Who shares a repository's cached data."""
+
+    REPOSITORY = "repository"  #: its own runs alone
+    OWNER = "owner"  #: with those of the owner's other repositories that say so too
+
+
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
     """Who may: whoever has at least the role, and whoever is named."""
@@ -143,6 +150,13 @@ class Retention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataRules:
+    """What holds for the data of its runs."""
+
+    cache: CacheReach = CacheReach.REPOSITORY
+
+
+@dataclass(frozen=True, kw_only=True)
 class RepositoryPolicy:
     """One `.github/cynthus-policy.yml`, with its defaults filled in."""
 
@@ -153,6 +167,7 @@ class RepositoryPolicy:
     superseded: SupersededRules = field(default_factory=SupersededRules)
     forks: ForkLimits = field(default_factory=ForkLimits)
     retention: Retention = field(default_factory=Retention)
+    data: DataRules = field(default_factory=DataRules)
     bots: tuple[str, ...] = ()  # logins of bots whose commands count; all others are ignored
 
     def allowance(self, verb: Verb) -> Allowance:

@@ -1,4 +1,4 @@
-"""Start one simulator: `python -m simulators github|actions|gcp|registry …`."""
+"""Start one simulator: `python -m simulators github|actions|gcp|hub|registry …`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ SIMULATORS = {
     "actions": "simulators.actions_sim",
     "gcp": "simulators.gcp_sim",
     "github": "simulators.github_sim",
+    "hub": "simulators.hub_sim",
     "registry": "simulators.oci_sim",
 }
 

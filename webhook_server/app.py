@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from webhook_server.auth.signing import Signer
     from webhook_server.doctor.outside import Outside
     from webhook_server.github_side import GithubSide
+    from webhook_server.stores.data_listing import ObjectSigner
 
 log = logging.getLogger(__name__)
 
@@ -333,9 +335,12 @@ def _is_list(method: str, path: str) -> bool:
 
 def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     # Imported late: FastAPI takes longer to import than all the rest, and nobody waits for it yet.
+    from webhook_server.data_keeper import open_keeper
     from webhook_server.routes.agent_api import AgentProgram, agent_router
+    from webhook_server.routes.agent_data import data_router
     from webhook_server.routes.client_api import client_router
     from webhook_server.routes.dashboard import dashboard_router, refusal_page
+    from webhook_server.routes.data_api import kept_router
     from webhook_server.routes.doctor_api import doctor_router
     from webhook_server.routes.image_api import image_router
     from webhook_server.routes.money_api import money_router
@@ -344,9 +349,11 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
     from webhook_server.routes.signing_key import signing_router
     from webhook_server.routes.trail_pages import trail_router
 
+    keeper = open_keeper(parts.settings, parts.database, parts.blobs, parts.now)
     program = AgentProgram(_agent_builder(), parts.settings.state_dir.resolve())
     routers = (
         agent_router(parts, masking, program),
+        data_router(parts, _object_signer(parts.settings)),
         client_router(parts),
         image_router(parts),
         signing_router(parts),
@@ -354,9 +361,23 @@ def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:
         dashboard_router(parts),
         doctor_router(parts, _outside(parts, github)),
         trail_router(parts),
+        kept_router(parts, keeper, time.monotonic),
         setup_router(parts, github.reader if github else None),
     )
     return build_pages(parts, routers, people=refusal_page())
+
+
+def _object_signer(settings: Settings) -> Callable[[], ObjectSigner]:
+    """Return what opens the signer of addresses in users' buckets, once, when it is first asked."""
+
+    @functools.cache
+    def opened() -> ObjectSigner:
+        # Imported late: Google's libraries are large, and most servers need none.
+        from webhook_server.stores.gcs_objects import GcsObjects
+
+        return GcsObjects(settings)
+
+    return opened
 
 
 def _outside(parts: Parts, github: GithubSide | None) -> Outside | None:

@@ -15,6 +15,7 @@ from cynthus.version import own_version
 from webhook_server.advisor import Advisor
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
+from webhook_server.data_keeper import DataKeeper, open_keeper
 from webhook_server.metrics import LOOP_AGE, LOOP_OVERDUE
 from webhook_server.observe import Eyes
 from webhook_server.perform import Hands
@@ -165,6 +166,7 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
         Loop("sweep", _spaced(sweep.step, now), "sweep"),
         Loop("warm", WarmKeeper(warm, providers, now).step, "warm"),
         Loop("prune", _spaced(_prune(ground), now), "prune"),
+        Loop("data", _spaced(_keeper(ground).step, now), "data"),
     ]
     if keepers:
         loops.append(Loop("prices", _spaced(price_step(keepers, now), now), "prices"))
@@ -280,6 +282,10 @@ def _publish_step(
         )
     )
     return publisher.step
+
+
+def _keeper(ground: Ground) -> DataKeeper:
+    return open_keeper(ground.settings, ground.database, ground.blobs, ground.now)
 
 
 _COLD = timedelta(days=1)  # a refusal of yesterday says nothing about today

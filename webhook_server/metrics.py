@@ -106,6 +106,20 @@ COMMITS_FAILED = _counter(
     "cynthus_database_commits_failed_total", "Transactions that the database did not take."
 )
 
+# ── cached data ─────────────────────────────────────────────────────────────────────────────────
+
+DATA_CLAIMS = _counter(
+    "cynthus_data_claims_total",
+    "Claims of datasets by agents: ready (a hit), fetch (a miss), wait (another brings it).",
+    "standing",
+)
+DATA_KEPT = _counter("cynthus_data_trees_kept_total", "Datasets that agents have brought whole.")
+DATA_EVICTED = _counter("cynthus_data_trees_evicted_total", "Datasets evicted from the cache.")
+DATA_BYTES = _gauge("cynthus_data_cache_bytes", "Bytes of cached data, as last counted.")
+DATA_BYTES_DELETED = _counter(
+    "cynthus_data_bytes_deleted_total", "Bytes of cached data that were deleted."
+)
+
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────
 
 RUNS = _gauge("cynthus_runs", "Unfinished runs in each state.", "state")

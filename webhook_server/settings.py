@@ -30,6 +30,12 @@ BLOB_URL = re.compile(
 _SECRETS_URL = re.compile(
     r"\A(file:///.*|gcp://([a-z][a-z0-9-]{4,28}[a-z0-9]|[0-9]{6,20}))\Z", re.ASCII
 )
+# https://cloud.google.com/kms/docs/resource-hierarchy#retrieve_resource_id
+KMS_KEY = re.compile(
+    r"\Aprojects/[a-z0-9.:-]{1,63}/locations/[a-z0-9-]{1,63}/keyRings/[A-Za-z0-9_-]{1,63}"
+    r"/cryptoKeys/[A-Za-z0-9_-]{1,63}\Z",
+    re.ASCII,
+)
 _USD = re.compile(r"[0-9]{1,9}(\.[0-9]{1,2})?", re.ASCII)  # less than a billion, in cents
 
 T = TypeVar("T")
@@ -272,6 +278,21 @@ class Settings:
         7,
         "days that a finished run's checkpoints are kept, for `retry` and `reproduce`",
     )
+    data_cache_bytes: int = _setting(
+        "DATA_CACHE_BYTES",
+        100 << 30,
+        "cached data kept in the blob store for one repository (data.md); what was used longest"
+        " ago goes first, never what a live run uses",
+    )
+    data_cache_days: int = _setting(
+        "DATA_CACHE_DAYS", 30, "days that cached data is kept unused; 0: for ever"
+    )
+    gcp_kms_key: str = _setting(
+        "GCP_KMS_KEY",
+        "",
+        "`projects/P/locations/L/keyRings/R/cryptoKeys/K`: encrypts the disks of instances, and is"
+        " the bucket's default key; empty: Google's own keys",
+    )
     trail_months: int = _setting(
         "TRAIL_MONTHS",
         24,
@@ -404,6 +425,7 @@ def _range_faults(settings: Settings) -> Iterator[str]:
         ("OUTPUT_LIMIT_FILES", settings.output_limit_files),
         ("CHECKPOINT_LIMIT_BYTES", settings.checkpoint_limit_bytes),
         ("CHECKPOINT_DAYS", settings.checkpoint_days),
+        ("DATA_CACHE_BYTES", settings.data_cache_bytes),
     ):
         if amount < 1:
             yield f"CYNTHUS_{name}: should be at least 1, found {amount}. Write digits only."
@@ -459,6 +481,11 @@ def _url_faults(settings: Settings) -> Iterator[str]:
             "CYNTHUS_BLOB_URL: should be file:///PATH, or gs://BUCKET/PREFIX with a bucket of 3 to"
             " 63 lower-case letters, digits, `-`, `_` or `.`, found"
             f" {settings.blob_url!r}. Write such an address."
+        )
+    if settings.gcp_kms_key and not KMS_KEY.match(settings.gcp_kms_key):
+        yield (
+            "CYNTHUS_GCP_KMS_KEY: should be projects/P/locations/L/keyRings/R/cryptoKeys/K, found"
+            f" {settings.gcp_kms_key!r}. Copy the key's resource name."
         )
     if settings.secrets_url and not _SECRETS_URL.match(settings.secrets_url):
         yield (

@@ -41,6 +41,7 @@ from runner_images.agent.workload import (
     CannotStart,
     Ended,
     Found,
+    Staged,
     Usage,
     check_driver,
     gang_variables,
@@ -72,6 +73,7 @@ class Container:
         self._gpus = ChosenGpus((), ())
         self._network: Network | None = _network(work, place)  # None: the machine's own
         self._gang: dict[str, str] = {}
+        self._data: tuple[Staged, ...] = ()
         self._ended: Ended | None = None
         self.notices: list[str] = []
         self.marks: list[Mark] = []
@@ -89,7 +91,7 @@ class Container:
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
-        """Have the image, the network and, but for a gang, the container; raises CannotStart."""
+        """Have the image, the network and the GPUs; raises CannotStart."""
         if self._place.fault:
             raise CannotStart(self._place.fault, infrastructure=True)
         check_driver(self._work, self._facts)
@@ -103,6 +105,10 @@ class Container:
         with translated("network"):
             self._have_network()
         self._take_gpus()
+
+    def receive(self, data: tuple[Staged, ...]) -> None:
+        """Make the container with the data mounted, but that of a gang; raises CannotStart."""
+        self._data = data
         if self._work.gang is None:
             with translated("container"):
                 self._create()
@@ -190,6 +196,7 @@ class Container:
             gpu_uuids=self._gpus.uuids,
             network=self._network,
             gang=self._gang,
+            data=self._data,
         )
         made = self._engine.create_container(**create_arguments(self._engine, plan))
         self._id = made["Id"]

@@ -15,8 +15,11 @@ from runner_images.agent.container_gpus import GpuMode, gpu_access
 from runner_images.agent.container_network import HOST, LABEL_PLANE, Network, way_out
 from runner_images.agent.metadata_guard import NAMES
 from runner_images.agent.workload import (
+    DATA_FOLDER,
+    DATA_VARIABLE,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
+    Staged,
     arguments,
     checkpoint_path,
 )
@@ -72,6 +75,7 @@ class Plan:
     gpu_uuids: tuple[str, ...]
     network: Network | None  # None: the machine's own
     gang: Mapping[str, str]  # the variables by which its members meet
+    data: tuple[Staged, ...] = ()
 
 
 def create_arguments(engine: APIClient, plan: Plan) -> dict[str, Any]:
@@ -122,6 +126,7 @@ def _environment(plan: Plan, user: str) -> dict[str, str]:
         "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
         "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{checkpoint_path(plan.work)}",
         "CYNTHUS_SUMMARY": SUMMARY,
+        **({DATA_VARIABLE: DATA_FOLDER} if plan.data else {}),
         INSTANCE_MARK: plan.place.instance,
     }
 
@@ -173,14 +178,20 @@ def _host_config(engine: APIClient, plan: Plan, gpus: Mapping[str, Any]) -> dict
 
 
 def _mounts(plan: Plan) -> list[Any]:
-    """Return what the container sees of this machine's disk: the folder that is saved."""
+    """Return what the container sees of this machine's disk: data, and the folder that is saved.
+
+    As mounts, not as binds: a folder that is not there is an error and never made.
+    """
     from docker.types import Mount
 
-    if plan.work.checkpoint is None:
-        return []
-    target = f"{WORKSPACE}/{checkpoint_path(plan.work)}"
-    source = str(plan.place.checkpoint_folder.absolute())
-    return [Mount(target=target, source=source, type="bind")]
+    mounts = [
+        Mount(one.dataset.mount, str(one.folder), type="bind", read_only=True) for one in plan.data
+    ]
+    if plan.work.checkpoint is not None:
+        target = f"{WORKSPACE}/{checkpoint_path(plan.work)}"
+        source = str(plan.place.checkpoint_folder.absolute())
+        mounts.append(Mount(target, source, type="bind"))
+    return mounts
 
 
 def writable_folders(work: Work) -> bytes:

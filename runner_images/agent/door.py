@@ -42,8 +42,9 @@ class Answer:
 class Door:
     """The way to one control plane; keeps one connection, so each thread opens its own."""
 
-    def __init__(self, server_url: str, *, token: str = "") -> None:
+    def __init__(self, server_url: str, *, token: str = "", timeout_s: float = TIMEOUT_S) -> None:
         self._server_url = server_url.rstrip("/") + "/"
+        self._timeout_s = timeout_s
         self._token = token
         self._kept: http.client.HTTPConnection | None = None
 
@@ -71,7 +72,7 @@ class Door:
                 return _ask(self._kept, path, body, headers)
             except (ConnectionError, http.client.HTTPException):
                 self.close()  # the server ends idle connections: that is no outage
-        self._kept = _connect(self._server_url, TIMEOUT_S)
+        self._kept = connect(self._server_url, self._timeout_s)
         return _ask(self._kept, path, body, headers)
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ def put_once(url: str, content: BinaryIO, upload: Upload) -> Answer:
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     told = {"content-type": "application/octet-stream", **upload.headers}
-    connection = _connect(url, max(0.1, min(UPLOAD_TIMEOUT_S, upload.left_s())))
+    connection = connect(url, max(0.1, min(UPLOAD_TIMEOUT_S, upload.left_s())))
     try:
         connection.putrequest("PUT", target)
         for name, value in {**told, "content-length": str(upload.size_bytes)}.items():
@@ -129,7 +130,8 @@ def put_once(url: str, content: BinaryIO, upload: Upload) -> Answer:
         connection.close()
 
 
-def _connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
+def connect(url: str, timeout_s: float) -> http.client.HTTPConnection:
+    """Return a connection to the address, not yet made; `timeout_s` is for each wait."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme == "https":

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cynthus.wire import Enrolled, Facts, Work
+from cynthus.codec import encode
+from cynthus.wire import Enrolled, EventKind, Facts, Work
 from runner_images.agent.checkpoints import Checkpoints, Ground
 from runner_images.agent.clock import elapsed_s, wall_clock, wall_ns
 from runner_images.agent.container_gpus import GpuMode
@@ -19,6 +21,9 @@ from runner_images.agent.outputs import Collector, Limits
 from runner_images.agent.supervise import Attempt, Surroundings
 from runner_images.agent.uplink import Orders, Times, Uplink
 from runner_images.agent.workload import Workload
+
+if TYPE_CHECKING:
+    from runner_images.agent.staging import Staging
 
 LOCK_FILE = "agent.lock"  # what stays in the instance's folder between two attempts
 
@@ -36,6 +41,8 @@ class Instance:
     fault: str  # what its boot says against it
     gpu_mode: GpuMode
     login: Callable[[str], dict[str, str] | None]  # to an image's registry
+    cache_dir: Path  # data that stays between runs: outside `state_dir`, which is cleaned
+    reachable: frozenset[str] = frozenset()  # private hosts ("host:port") that data may come from
 
 
 class Life:
@@ -99,7 +106,7 @@ class Life:
     def live(self, enrolled: Enrolled, facts: Facts) -> str | None:
         """Live one attempt; return why it was abandoned, or None when it was reported."""
         work, state_dir = enrolled.work, self._instance.state_dir
-        masks = Masks([*work.secrets.values(), enrolled.token])
+        masks = Masks([*work.secrets.values(), *work.hub_secrets.values(), enrolled.token])
         outbox = Outbox(
             state_dir / "outbox.jsonl", log_limit_bytes=work.log_limit_bytes, now=wall_clock
         )
@@ -125,6 +132,7 @@ class Life:
             collect=collector.collect,
             hurry=collector.hurry,
             checkpoints=checkpoints,
+            staging=self._staging(enrolled, outbox),
         )
         orders.attempt = Attempt(work, self._workload(work, facts), around, self._over)
         try:
@@ -191,6 +199,25 @@ class Life:
         why = "no Docker engine: " if instance.socket is None else ""
         workload.notices.append(f"{why}ran as a plain process without isolation")
         return workload
+
+    def _staging(self, enrolled: Enrolled, outbox: Outbox) -> Staging | None:
+        if not enrolled.work.data:
+            return None
+        # Imported by runs with data alone: clients of hubs and archives cost the others memory.
+        from runner_images.agent.public_http import Trust
+        from runner_images.agent.shared_cache import SharedCache
+        from runner_images.agent.staging import Stage, Staging
+
+        stage = Stage(
+            cache_dir=self._instance.cache_dir,
+            shared=SharedCache(self._instance.server_url, enrolled.token, self._over),
+            clock=elapsed_s,
+            now=lambda: wall_clock().timestamp(),
+            tell=lambda view: outbox.add(EventKind.STAGING, encode(view)),
+            notice=outbox.notice,
+            trust=Trust(allowed=self._instance.reachable),
+        )
+        return Staging(enrolled.work, stage)
 
     def clean(self) -> None:
         """Leave nothing of the attempt before on the disk; images stay in the engine."""

@@ -16,7 +16,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-CONTRACT = ("__init__.py", "codec.py", "drivers.py", "errors.py", "wire.py", "wire_image.py")
+CONTRACT = (
+    "__init__.py",
+    "codec.py",
+    "drivers.py",
+    "errors.py",
+    "hosts.py",
+    "tree_form.py",
+    "wire.py",
+    "wire_cache.py",
+    "wire_checkpoint.py",
+    "wire_data.py",
+    "wire_image.py",
+)
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
 LEFT_OUT = ("__pycache__", "tests")
 KEPT = (".py", ".pem", ".json")
@@ -44,6 +56,10 @@ def _content() -> Iterator[tuple[str, bytes]]:
     agent = Path(__file__).parent
     for path in _files(agent, leave_out=(*LEFT_OUT, "package.py")):
         yield f"runner_images/agent/{path}", (agent / path).read_bytes()
+    # From it the agent makes the environment of the hubs' clients where its Python has none.
+    lock = agent.parents[1] / "requirements" / "data.lock"
+    if lock.is_file():  # in a checkout; a wheel carries it beside the stager
+        yield "runner_images/agent/stager/data.lock", lock.read_bytes()
     contract = _folder("cynthus")
     for name in CONTRACT:
         yield f"cynthus/{name}", (contract / name).read_bytes()

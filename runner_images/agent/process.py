@@ -24,6 +24,7 @@ from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent.patterns import fixed_part, matches
 from runner_images.agent.processes import cpu_and_memory, marked, start_ticks
 from runner_images.agent.workload import (
+    DATA_VARIABLE,
     FIRST_SIGNAL_CODE,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
@@ -31,6 +32,7 @@ from runner_images.agent.workload import (
     CannotStart,
     Ended,
     Found,
+    Staged,
     Usage,
     arguments,
     check_driver,
@@ -56,6 +58,8 @@ class Process:
         self._folder = folder
         self._workspace = folder / "workspace"
         self._summary = folder / "summary.md"
+        self._data = folder / "data"
+        self._with_data = False
         self._child: subprocess.Popen[bytes] | None = None
         self._ended: Ended | None = None
         self._out_of_memory = False
@@ -94,6 +98,26 @@ class Process:
         if work.gpu_count > len(have.gpus) or (work.memory_bytes or 0) > have.memory_bytes:
             text = "resources: this instance has less memory or fewer GPUs than the run needs"
             raise CannotStart(text, infrastructure=True)
+
+    def receive(self, data: tuple[Staged, ...]) -> None:
+        """Link the data: below one folder by name, and in the workspace where it is mounted there.
+
+        A process cannot be given mounts: `$CYNTHUS_DATA/<name>` is where it looks. Raises
+        CannotStart.
+        """
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir()
+        self._with_data = bool(data)
+        try:
+            for one in data:
+                (self._data / one.dataset.name).symlink_to(one.folder)
+                below = one.dataset.mount.removeprefix("/workspace/")
+                if below != one.dataset.mount:
+                    link = self._workspace / below
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(one.folder)
+        except OSError as error:
+            raise CannotStart(f"data: cannot be linked: {error}", infrastructure=False) from error
 
     def meet(self, rendezvous: Rendezvous) -> None:
         """Learn where the gang meets: all its processes are on this machine."""
@@ -137,6 +161,7 @@ class Process:
             "CYNTHUS_OUTPUTS": str(self._workspace / OUTPUTS_FOLDER),
             "CYNTHUS_CHECKPOINTS": str(self.checkpoint_folder),
             "CYNTHUS_SUMMARY": str(self._summary),
+            **({DATA_VARIABLE: str(self._data)} if self._with_data else {}),
             INSTANCE_MARK: self._instance,
         }
 
@@ -257,6 +282,7 @@ class Process:
         if self._child is not None:
             self.kill()
         shutil.rmtree(self._workspace, ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
         (self._folder / "process.json").unlink(missing_ok=True)
 
 

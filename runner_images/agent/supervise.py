@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cynthus.codec import encode
 from cynthus.wire import AgentState, EventKind, Exit, Mark, Output, Rendezvous, Work
@@ -19,6 +20,9 @@ from runner_images.agent.sampling import FIRST_SAMPLE_S, SAMPLE_S, Sampler
 from runner_images.agent.uplink import Uplink
 from runner_images.agent.workload import CannotStart, Ended, Found, Workload
 
+if TYPE_CHECKING:
+    from runner_images.agent.staging import Staging  # imported by runs with data alone
+
 LOOK_S = 1.0  # how often the deadline and the silence are looked at
 SUMMARY_EVERY = 2  # samples between two looks at the summary file
 KILL_AGAIN_S = 5.0  # SIGKILL is repeated: an engine may have been away for the first
@@ -30,6 +34,9 @@ REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's ret
 # https://cloud.google.com/compute/docs/instances/preemptible#preemption-process
 TAKEN_GRACE_S = 17.0
 TAKEN_COLLECT_S = 22.0
+# What came from a hub goes into the cache beside the command; a command that ends before that waits
+# so long for it: the next run downloads that much less, and the GPU costs a minute at most.
+KEEP_LIMIT_S = 60.0
 MAKE_ROOM_S = 5.0  # a report is taken in milliseconds, unless the server has no room for it
 
 
@@ -54,6 +61,7 @@ class Surroundings:
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
     hurry: Callable[[float], None]  # collect until that moment of `clock` only
     checkpoints: Checkpoints | None = None  # None: the spec names no folder
+    staging: Staging | None = None  # None: the run has no data
 
 
 class Attempt:
@@ -127,6 +135,8 @@ class Attempt:
             if self._started and self._workload.ending() is None:
                 self._workload.kill()
             self._remove()
+            if self._around.staging is not None:
+                self._around.staging.close()
         return self._over_reason
 
     def _report_failure(self, error: Exception) -> None:
@@ -143,7 +153,7 @@ class Attempt:
         heard = kept.hear if kept is not None else None
         stream = OutputStream(self._around.outbox, self._around.masks, heard)
         try:
-            self._workload.prepare(self._stopping)
+            self._prepare()
             self._tell()
             if kept is not None and not self._stopping():
                 kept.restore(self._workload.checkpoint_folder, self._stopping)
@@ -162,6 +172,24 @@ class Attempt:
         stream.close()
         self._around.outbox.finish_log()
         return self._exit(self._ended)
+
+    def _prepare(self) -> None:
+        """Have the image and the data, both at once; raises CannotStart."""
+        staging = self._around.staging
+        if staging is None:
+            self._workload.prepare(self._stopping)
+            self._workload.receive(())
+            return
+        staging.begin()
+        try:
+            self._workload.prepare(lambda: staging.failed or self._stopping())
+        except CannotStart:
+            if staging.failed:
+                staging.wait(self._stopping)  # raises the cause
+            raise
+        self._tell()
+        self._workload.receive(staging.wait(self._stopping))
+        self._mark(Mark(name="data_staged", at=wall_clock()))
 
     def _stopping(self) -> bool:
         self._tell()  # asked often while an image is pulled: its progress is told as it comes
@@ -321,10 +349,16 @@ class Attempt:
             if self._around.checkpoints is not None and self._ended is not None:
                 self._around.checkpoints.finish(self._ended)  # first: the next attempt needs it
             outputs = self._around.collect(self._workload.outputs(self._work.outputs))
+            self._finish_keeping()
             self._removing = threading.Thread(target=self._workload.remove)
             self._removing.start()  # beside the last report: the server waits for our end next
             uplink.report(AgentState.DONE, exit=exit_, outputs=outputs)
         self._wait_until_told()
+
+    def _finish_keeping(self) -> None:
+        if self._around.staging is not None:
+            gone = self._taken or self.over.is_set()
+            self._around.staging.finish(0.0 if gone else KEEP_LIMIT_S)
 
     def _wait_until_told(self) -> None:
         began, made_room = self._around.clock(), False

@@ -16,7 +16,7 @@ from typing import Any, Union
 import pytest
 from jsonschema import Draft202012Validator
 
-from cynthus import wire, wire_checkpoint, wire_image, wire_money
+from cynthus import wire, wire_cache, wire_checkpoint, wire_image, wire_money
 from cynthus.codec import decode, encode
 from webhook_server.runs.model import Cause, Outcome, State
 
@@ -49,6 +49,13 @@ MESSAGES: dict[str, type[Any]] = {
     "checkpoint_kept": wire_checkpoint.CheckpointKept,
     "checkpoint_ask": wire_checkpoint.CheckpointAsk,
     "checkpoint_view": wire_checkpoint.CheckpointView,
+    "data_ask": wire_cache.DataAsk,
+    "data_claim_view": wire_cache.DataClaimView,
+    "data_blobs_ask": wire_cache.DataBlobsAsk,
+    "data_blobs_view": wire_cache.DataBlobsView,
+    "data_commit": wire_cache.DataCommit,
+    "data_addresses": wire_cache.DataAddresses,
+    "data_listing": wire_cache.DataListing,
 }
 EXAMPLES = [
     pytest.param(name, example, id=f"{name}-{n}")

@@ -7,7 +7,7 @@ import itertools
 import json
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Route
 
+from cynthus.wire_data import Dataset, SourceKind
 from tests.doors.app_key import app_settings
 from tests.doors.conftest import IMAGE, NONCE, SPEC, Agent, Answer, Site, open_site
 from tests.unit.test_oidc import ISSUER, Issuer, claims, key
@@ -27,7 +28,9 @@ from webhook_server.auth.oidc import Caller, OidcVerifier, PullHead
 from webhook_server.auth.tokens import form_token, run_token
 from webhook_server.routes.access import SESSION_COOKIE
 from webhook_server.routes.jobs import GithubJobs
+from webhook_server.runs.data_cache import Scope
 from webhook_server.settings import read
+from webhook_server.stores.data_store import DataStore
 from webhook_server.stores.repository_store import Repository, RepositoryStore
 
 OPERATOR = "operator-token-0123456789abcdef"
@@ -206,6 +209,15 @@ def _upload(_: Thing) -> Ask:
     return _json("/agent/v1/uploads", path="outputs/a", size_bytes=1, sha256="a" * 64)
 
 
+def data_key(repository_id: int) -> str:
+    """Return the key of the data that a repository's run has."""
+    return f"{repository_id:064x}"
+
+
+def _of_data(path: str, **more: Any) -> Callable[[Thing], Ask]:
+    return lambda thing: _json(path, key=data_key(thing.repository_id), **more)
+
+
 def _beat(_: Thing) -> Ask:
     return _json("/agent/v1/heartbeat", seq=1, sent_at="2026-01-31T12:00:00Z", state="running")
 
@@ -366,6 +378,31 @@ DOORS: dict[str, DoorRule] = {
         also=frozenset({204}),  # "ask again later", as to the agent's own: nothing is told
         granted=204,
     ),
+    **{
+        f"POST /agent/v1/data/{verb}": DoorRule(
+            ask=_of_data(f"/agent/v1/data/{verb}", **more),
+            may_own=frozenset({"the agent"}),
+            granted=granted,
+        )
+        for verb, granted, more in (
+            ("claim", 200, {}),
+            ("blobs", 200, {"blobs": []}),
+            ("commit", 422, {"tree": {"sha256": "a" * 64, "size_bytes": 1}}),  # was never brought
+            ("addresses", 200, {"sha256": ["a" * 64]}),
+            ("listing", 404, {}),  # of a bucket's data there is one, this comes from a hub
+            ("give-up", 200, {}),
+        )
+    },
+    # cached data
+    "GET /api/v1/data": DoorRule(
+        ask=get("/api/v1/data?repository={repository_id}"),
+        may=BROWSER,
+        may_own=frozenset({"the job"}),
+    ),
+    "POST /api/v1/data/gc": _operators(get("/api/v1/data/gc?dry_run=1")),
+    "POST /api/v1/data/purge": _operators(
+        get("/api/v1/data/purge?repository={repository_id}"), granted=409  # a run of it is live
+    ),
     # whoever has a signed address
     "GET /blobs/{key}": DoorRule(
         ask=get("/blobs/{repository_id}/{run_id}/1/" + "a" * 64 + "?expires=9999999999&signature=x")
@@ -431,6 +468,20 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             )
             known.upsert(facts, site.parts.now())
         ours, theirs = (site.an_agent(repository_id=number) for number in (OURS, THEIRS))
+        for number, agent in ((OURS, ours), (THEIRS, theirs)):
+            data = Dataset(
+                name="train",
+                source="hf://datasets/acme/digits",
+                mount="/data/train",
+                kind=SourceKind.HF,
+                revision=COMMIT,
+                key=data_key(number),
+            )
+            run = site.save(agent.run_id, lambda run, data=data: replace(run, datasets=(data,)))
+            own = Scope(tenant_id=number)
+            store = DataStore(site.parts.database)
+            store.claim((own,), data, agent.instance, site.parts.now())
+            assert run.datasets == (data,)
         yield World(site=site, ours=ours, theirs=theirs)
 
 

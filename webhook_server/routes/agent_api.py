@@ -63,19 +63,19 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
 
     @router.post("/agent/v1/enrol")
     def enrol(content: bytes = body) -> Response:
-        return json_answer(200, encode(_enrol(parts, _read(Enrolment, content))))
+        return json_answer(200, encode(_enrol(parts, read_words(Enrolment, content))))
 
     def digest_of(request: Request) -> str:
         return agent_digest(request.scope)
 
     def open_attempt(request: Request) -> InstanceRow:
-        return _open_attempt(parts, agent_digest(request.scope))
+        return attempt_of(parts, agent_digest(request.scope))
 
     digest_first, attempt_first = Depends(digest_of), Depends(open_attempt)
 
     @router.post("/agent/v1/next")
     def next_work(digest: str = digest_first, content: bytes = body) -> Response:
-        enrolled = _next(parts, digest, _read(NextWork, content))
+        enrolled = _next(parts, digest, read_words(NextWork, content))
         return Response(status_code=204) if enrolled is None else json_answer(200, encode(enrolled))
 
     @router.post("/agent/v1/uploads")
@@ -84,7 +84,7 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
         row: InstanceRow = attempt_first,
         content: bytes = body,
     ) -> Response:
-        ask = _read(UploadAsk, content)
+        ask = read_words(UploadAsk, content)
         _check_ask(row, ask, shows_secret=masking.shows_secret(digest, ask.path))
         return json_answer(200, encode(_grant(parts, row, ask)))
 
@@ -100,7 +100,8 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
     return router
 
 
-def _read(kind: type[T], content: bytes) -> T:
+def read_words(kind: type[T], content: bytes) -> T:
+    """Read what an agent says. Raises: HttpRefusal (422)."""
     try:
         return decode(kind, parse_json(content))
     except UserError as error:
@@ -248,7 +249,8 @@ def _notice(parts: Parts, row: InstanceRow, text: str) -> None:
         parts.events.append(row.run_id, row.attempt, EventKind.NOTICE, {"text": text}, parts.now())
 
 
-def _open_attempt(parts: Parts, digest: str) -> InstanceRow:
+def attempt_of(parts: Parts, digest: str) -> InstanceRow:
+    """Return the open attempt's instance that a token belongs to. Raises: HttpRefusal."""
     row = parts.instances.by_token(digest)
     if row is None:
         raise HttpRefusal(401, "token: is not one that this server gave out. Enrol again.")

@@ -11,6 +11,7 @@ from enum import StrEnum
 from cynthus.repository_policy import RepositoryPolicy
 from cynthus.spec import Resources, Spec
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from cynthus.wire_data import Dataset
 from cynthus.wire_image import EnvironmentView
 from webhook_server.runs.budget import BudgetSeen
 
@@ -384,6 +385,7 @@ class Run:
     extensions: tuple[Extension, ...] = ()  # those taken up, with what was granted of each
     baseline_run: str | None = None  # whose metrics its gates were compared with
     gate_lines: tuple[GateLine, ...] = ()  # how its gates were judged; none before that
+    datasets: tuple[Dataset, ...] | None = None  # its data, pinned once; None: not pinned yet
 
     @property
     def attempt(self) -> Attempt | None:

@@ -97,6 +97,8 @@ class DeedVerb(StrEnum):
     FORGET = "forget"  #: it is no more
     SIGN_IN = "sign_in"
     SIGN_OUT = "sign_out"
+    COLLECT = "collect"  #: cached data was given up, as somebody asked
+    PURGE = "purge"  #: a repository's bytes were removed
     ASK = "ask"  #: a comment or a button, carried out or refused
 
 

@@ -199,6 +199,48 @@ build_leases = Table(
     Index("ix_build_leases_until", "until"),
 )
 
+#: Data that runs share through the blob store: one row a dataset and part of a tenant's cache.
+data_trees = Table(
+    "data_trees",
+    metadata,
+    Column("tenant", String(24), primary_key=True),  # runs.data_cache.Scope.tenant
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(64), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("revision", String(128), nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # fetching, ready
+    Column("tree_sha256", String(64)),  # the blob with the list of its files
+    Column("tree_bytes", BigInteger),
+    Column("holder", String(63), nullable=False),  # the instance that has it from its hub
+    Column("until", Moment, nullable=False),  # its lease
+    Column("created_at", Moment, nullable=False),
+    Column("used_at", Moment, nullable=False),
+)
+
+#: The bytes of cached data: what is proven to lie in the blob store.
+data_blobs = Table(
+    "data_blobs",
+    metadata,
+    Column("tenant", String(24), primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("used_at", Moment, nullable=False),
+    Column("leaving", Boolean, nullable=False),  # its bytes are being deleted: wait, bring it anew
+)
+
+#: Which blobs a tree consists of; a blob of none is swept.
+data_tree_blobs = Table(
+    "data_tree_blobs",
+    metadata,
+    Column("tenant", String(24), primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), primary_key=True),
+    Column("key", String(64), primary_key=True),
+)
+
 #: What people asked for, and the Action's run request. Unique by meaning, never by delivery.
 wishes = Table(
     "wishes",

@@ -17,30 +17,9 @@ def upgrade() -> None:
     _make_runs()
     _make_pull_tables()
     _make_trail()
-    op.create_table(
-        "build_leases",
-        sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("key", sa.String(length=32), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=False),
-        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("owner_id", "key", name=op.f("pk_build_leases")),
-    )
-    op.create_index("ix_build_leases_until", "build_leases", ["until"], unique=False)
-    op.create_table(
-        "checkpoints",
-        sa.Column("run_id", sa.String(length=16), nullable=False),
-        sa.Column("rank", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
-        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("files", sa.Integer(), nullable=False),
-        sa.Column("step", sa.BigInteger(), nullable=True),
-        sa.Column("progress", sa.Float(), nullable=True),
-        sa.Column("saved_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("run_id", "rank", "number", name=op.f("pk_checkpoints")),
-    )
+    _make_data_cache()
+    _make_checkpoints()
+    _make_build_leases()
     op.create_table(
         "cool_downs",
         sa.Column("provider", sa.String(length=32), nullable=False),
@@ -313,6 +292,36 @@ def _make_runs() -> None:
     op.create_index("ix_runs_seq", "runs", ["seq"], unique=True)
 
 
+def _make_checkpoints() -> None:
+    op.create_table(
+        "checkpoints",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("rank", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("files", sa.Integer(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=True),
+        sa.Column("progress", sa.Float(), nullable=True),
+        sa.Column("saved_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "rank", "number", name=op.f("pk_checkpoints")),
+    )
+
+
+def _make_build_leases() -> None:
+    op.create_table(
+        "build_leases",
+        sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("owner_id", "key", name=op.f("pk_build_leases")),
+    )
+    op.create_index("ix_build_leases_until", "build_leases", ["until"], unique=False)
+
+
 def _make_pull_tables() -> None:
     op.create_table(
         "paces",
@@ -401,3 +410,42 @@ CREATE TRIGGER trail_no_truncate BEFORE TRUNCATE ON trail
 FOR EACH STATEMENT EXECUTE FUNCTION trail_guard()""",
     ),
 }
+
+
+def _make_data_cache() -> None:
+    op.create_table(
+        "data_trees",
+        sa.Column("tenant", sa.String(length=24), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("revision", sa.String(length=128), nullable=False),
+        sa.Column("files", sa.Integer(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("tree_sha256", sa.String(length=64), nullable=True),
+        sa.Column("tree_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("holder", sa.String(length=63), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "part", "key", name=op.f("pk_data_trees")),
+    )
+    op.create_table(
+        "data_blobs",
+        sa.Column("tenant", sa.String(length=24), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("leaving", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "part", "sha256", name=op.f("pk_data_blobs")),
+    )
+    op.create_table(
+        "data_tree_blobs",
+        sa.Column("tenant", sa.String(length=24), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "part", "sha256", "key", name=op.f("pk_data_tree_blobs")),
+    )

@@ -1,0 +1,149 @@
+"""A simulated hub of models and data, and the official clients in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+START_LIMIT_S = 60
+CLIENT_LIMIT_S = 60
+SECRET = "hf_a_secret_of_ada"
+
+
+class Hub:
+    """A running simulator and its control endpoints."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        command = [sys.executable, "-m", "simulators", "hub", "--state", str(folder)]
+        command += ["--port", str(port)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        timer = threading.Timer(START_LIMIT_S, self.process.kill)
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        assert "hub simulator at " in line, line
+        self.url = line.split()[-1]
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.terminate()
+        self._ended()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self._ended()
+
+    def _ended(self) -> None:
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def control(self, method: str, name: str, body: object = None) -> Any:
+        """Call a control endpoint."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/_sim/{name}", data, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def make(self, endpoint: str, /, **wish: Any) -> Any:
+        """Add to the world: `hf/repos`, `kaggle/datasets`, `files` and so on."""
+        return self.control("POST", endpoint, wish)
+
+    def fault(self, kind: str, **wish: Any) -> None:
+        """Arm a fault."""
+        self.control("POST", "faults", {"kind": kind, **wish})
+
+    def struck(self) -> int:
+        """Return how often faults struck."""
+        return sum(fault["struck"] for fault in self.control("GET", "faults"))
+
+    def seen(self, method: str | None = None) -> list[dict[str, Any]]:
+        """Return the requests since `forget`."""
+        found: list[dict[str, Any]] = self.control("GET", "requests")
+        return [line for line in found if method in {None, line["method"]}]
+
+    def forget(self) -> None:
+        """Disarm all faults, forget all requests."""
+        self.control("DELETE", "faults")
+        self.control("DELETE", "requests")
+
+
+def hugging_face(hub: Hub, home: Path, program: str, token: str = "") -> Any:
+    """Run a program with huggingface_hub against the hub; return what it printed last, as JSON.
+
+    An exception that escapes is answered as {"error": its class, "message": its words}.
+    """
+    environment = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    if token:
+        environment["HF_TOKEN"] = token
+    done = _client(_HF_PROGRAM, program, environment, home)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+_HF_PROGRAM = """
+import json, pathlib, sys
+import huggingface_hub as hf
+def files(folder):
+    root = pathlib.Path(folder)
+    return {str(path.relative_to(root)): path.stat().st_size
+            for path in sorted(root.rglob("*")) if path.is_file() and ".cache" not in path.parts}
+answer = None
+try:
+    exec(sys.argv[1])
+except Exception as error:
+    answer = {"error": type(error).__name__, "message": str(error)}
+print(json.dumps(answer))
+"""
+
+
+def kaggle(hub: Hub, home: Path, program: str, **login: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with Kaggle's client (`api`) against the hub; `login` are its variables.
+
+    The client has no setting for where Kaggle is, so the table it takes that from is changed before
+    it is imported; importing it already shows the credentials.
+    """
+    return _client(_KAGGLE_PROGRAM, program, {"KAGGLE_URL_OF_TEST": hub.url, **login}, home)
+
+
+_KAGGLE_PROGRAM = """
+import json, os, pathlib, sys
+from kagglesdk import kaggle_env
+kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = os.environ.pop("KAGGLE_URL_OF_TEST")
+import kaggle
+from kaggle.api.kaggle_api_extended import KaggleApi
+api = KaggleApi()
+api.authenticate()
+exec(sys.argv[1])
+"""
+
+
+def _client(
+    frame: str, program: str, environment: dict[str, str], home: Path
+) -> subprocess.CompletedProcess[str]:
+    home.mkdir(parents=True, exist_ok=True)
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-c", frame, program],
+        env={**kept, "HOME": str(home), **environment},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=CLIENT_LIMIT_S,
+    )
