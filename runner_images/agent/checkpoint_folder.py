@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 _LONGEST_PATH_BYTES = 1024  # as of an output
+_ACL_VERSION = 2
+_USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 FOLDER_MODE, FILE_MODE, EXECUTABLE_MODE = 0o777, 0o666, 0o777  # the command is another user
 
 
@@ -187,8 +190,30 @@ def emptied(folder: Path) -> None:
     """Make the folder, writable for the command, or leave nothing in it. Raises: OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(FOLDER_MODE)
+    if os.geteuid():  # root needs nobody's leave
+        with suppress(OSError):  # a file system without access lists: what we may not read is said
+            let_in(folder, os.geteuid())
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
         else:
             os.unlink(entry.path)
+
+
+def let_in(folder: Path, user: int) -> None:
+    """Let a user read, link and remove whatever others will make below the folder.
+
+    The command is another user, and its folders would be closed to an agent that is not root. The
+    format: https://man7.org/linux/man-pages/man5/acl.5.html, include/uapi/linux/posix_acl_xattr.h
+    Raises: OSError where the file system has no access lists.
+    """
+    everything, nobody = 0o7, 0xFFFFFFFF
+    entries = (
+        (_USER_OBJ, nobody),
+        (_USER, user),
+        (_GROUP_OBJ, nobody),
+        (_MASK, nobody),
+        (_OTHER, nobody),
+    )
+    told = b"".join(struct.pack("<HHI", tag, everything, who) for tag, who in entries)
+    os.setxattr(folder, "system.posix_acl_default", struct.pack("<I", _ACL_VERSION) + told)
