@@ -29,7 +29,7 @@ from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.build_lease_store import BuildLeaseStore
-from webhook_server.stores.checkpoint_shelf import remove_run
+from webhook_server.stores.checkpoint_shelf import ENDED_AT_ONCE, remove_ended
 from webhook_server.stores.checkpoint_store import CheckpointStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE, Database
@@ -56,7 +56,6 @@ log = logging.getLogger(__name__)
 STOPPED_AFTER = timedelta(seconds=120)  # a step may upload a large asset's part; more is a fault
 DRAIN_S = 8.0  # after `workers.STOP_S`, together below the 30 s that supervisors grant
 _PRUNE_EVERY_S = 3600.0
-_CHECKPOINTS_AT_ONCE = 20  # runs whose bytes are removed in one step: it is cut short by no stop
 _PRICES_EVERY_S = 86400.0  # list prices change over weeks, Spot prices once a month
 _PRICES_AGAIN_S = 3600.0  # an estimate may be old; nothing waits for it
 
@@ -300,16 +299,14 @@ def _prune(ground: Ground) -> Callable[[], float]:
     kept_for = timedelta(days=ground.settings.checkpoint_days)
 
     def step() -> float:
-        ended = checkpoints.ended_before(now() - kept_for, _CHECKPOINTS_AT_ONCE)
-        for repository_id, run_id in ended:
-            remove_run(ground.blobs, repository_id, run_id)
-            checkpoints.forget(run_id)  # last: what is cut short is found again
         tokens.prune(now())
         cool_downs.prune(now() - _COLD)
         build_leases.prune(now() - _COLD)
         if months:
             trail.purge(months, now())
-        return _PRUNE_EVERY_S if len(ended) < _CHECKPOINTS_AT_ONCE else 0.0
+        # Last: a store of blobs that is away holds up nothing else.
+        ended = remove_ended(checkpoints, ground.blobs, now() - kept_for)
+        return _PRUNE_EVERY_S if ended < ENDED_AT_ONCE else 0.0
 
     return step
 

@@ -20,6 +20,7 @@ from runner_images.agent.checkpoint_save import NotSaved, NotStill, Saver, Savin
 from runner_images.agent.door import Door, TurnedAway, Unanswered
 from tests.doors.conftest import Agent, Site
 from webhook_server.runs.model import Origin, Outcome, State
+from webhook_server.stores.checkpoint_shelf import remove_ended
 from webhook_server.stores.checkpoint_store import CheckpointStore
 
 SPEC = "version: 1\nname: digits\nrun: python train.py\ncheckpoint: {path: ckpt, every: 10s}\n"
@@ -45,7 +46,7 @@ def saving(folder: Path, **changes: object) -> Saving:
     plain = Saving(
         folder=folder,
         held=folder.parent / "held",
-        limit_bytes=1 << 20,
+        limit_bytes=64 << 20,
         steps=Steps(),
         # The clock of a moment in which all that is there was written long ago.
         now_ns=lambda: time.time_ns() + SETTLE_NS,
@@ -306,17 +307,15 @@ def test_a_run_without_a_folder_saves_nothing(site: Site) -> None:
 
 
 def test_checkpoints_go_with_time(site: Site, folder: Path) -> None:
-    from webhook_server.stores.checkpoint_shelf import remove_run
-
     run_id = a_saved_run(site, folder, Outcome.FAILED)
-    store = CheckpointStore(site.parts.database)
-    assert store.ended_before(site.parts.now() - timedelta(days=7), 20) == []
-    [(repository_id, found)] = store.ended_before(site.parts.now() + timedelta(days=1), 20)
-    assert (repository_id, found) == (OURS, run_id)
-    remove_run(site.parts.blobs, repository_id, found)
-    store.forget(found)
+    live = site.an_agent(repository_id=OURS, spec_text=SPEC)
+    Saver(a_door(live)).save(saving(folder))
+    store, now = CheckpointStore(site.parts.database), site.parts.now()
+    assert remove_ended(store, site.parts.blobs, now - timedelta(days=7)) == 0
+    assert remove_ended(store, site.parts.blobs, now + timedelta(days=1)) == 1
     assert blobs(site, run_id) == []
     assert store.of(run_id, 0) == ()
+    assert len(store.of(live.run_id, 0)) == 1
 
 
 def test_a_page_tells_a_part_of_the_files(site: Site, tmp_path: Path) -> None:

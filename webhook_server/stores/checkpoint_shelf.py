@@ -6,17 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
 from cynthus.wire_checkpoint import CHECKPOINT_FILES, Checkpoint
 from webhook_server.stores.blob_protocol import Announced, BlobStore
+from webhook_server.stores.checkpoint_store import CheckpointStore
 
 # One file's entry: a path of 1 KiB, three numbers and a digest. More than our own list is not read.
 _MANIFEST_BYTES = CHECKPOINT_FILES * 1600
 # What a saving leaves behind is removed with the next one, and with the run at last: a bucket is
 # asked once for each, and the agent waits for the answer.
 _REMOVED_AT_ONCE = 50
+#: Runs whose checkpoints are removed in one step of the loop, which no stop cuts short.
+ENDED_AT_ONCE = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,3 +101,15 @@ def remove_run(blobs: BlobStore, repository_id: int, run_id: str) -> None:
     """Remove all checkpoints of a run, of every rank. Safe to repeat. Raises: Transient."""
     for key in [blob.key for blob in blobs.stored(f"{repository_id}/ck{run_id}/")]:
         blobs.delete(key)
+
+
+def remove_ended(store: CheckpointStore, blobs: BlobStore, before: datetime) -> int:
+    """Remove the checkpoints of runs that ended before; return of how many, some at a time.
+
+    Safe to repeat: what is cut short is found again. Raises: Transient.
+    """
+    ended = store.ended_before(before, ENDED_AT_ONCE)
+    for repository_id, run_id in ended:
+        remove_run(blobs, repository_id, run_id)
+        store.forget(run_id)
+    return len(ended)
