@@ -287,7 +287,7 @@ REFUSED: list[tuple[str, dict[str, object], int]] = [
     ("/blobs", {"blobs": [BLOB | {"sha256": "a"}]}, 422),
     ("/blobs", {"blobs": [BLOB | {"size_bytes": -1}]}, 422),
     ("/blobs", {"blobs": [BLOB] * 21}, 422),
-    ("/blobs", {"blobs": [BLOB | {"size_bytes": 101 << 30}]}, 413),
+    ("/blobs", {"blobs": [BLOB | {"size_bytes": 101 << 30}]}, 422),
     ("/latest", {"place": -1}, 422),
     ("/latest", {}, 204),
 ]

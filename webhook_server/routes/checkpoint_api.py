@@ -125,7 +125,7 @@ def _check_room(parts: Parts, shelf: Shelf, ask: CheckpointBlobs) -> None:
     coming = sum(blob.size_bytes for blob in ask.blobs)
     # Those that are kept, the one that comes, and as much again of what a broken one left behind.
     if coming > limit or shelf.usage()[1] + coming > (KEPT + 2) * limit:
-        raise HttpRefusal(413, f"checkpoint: should have at most {limit} bytes. Save less.")
+        raise HttpRefusal(422, f"checkpoint: should have at most {limit} bytes. Save less.")
 
 
 def _grant(parts: Parts, shelf: Shelf, blob: CheckpointBlob) -> UploadGrant:
