@@ -117,6 +117,8 @@ class ControlPlane:
             return self.beat(message, len(body))
         if path == "/agent/v1/next":
             return self.next(message)
+        if path.startswith("/agent/v1/data/"):
+            return 404, _error("this server keeps no data")
         return self.grant(message)
 
     # ── what it does ─────────────────────────────────────────────────────────────────────────
