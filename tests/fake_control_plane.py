@@ -123,6 +123,8 @@ class ControlPlane:
         if path == "/agent/v1/checkpoints":
             self.checkpoints.append(message)
             return 200, {"number": len(self.checkpoints)}
+        if path.startswith("/agent/v1/data/"):
+            return 404, _error("this server keeps no data")
         return self.grant(message)
 
     # ── what it does ─────────────────────────────────────────────────────────────────────────

@@ -113,6 +113,8 @@ class Staging:
             thread.join()
         while self._held:
             self._held.pop().release()
+        if self._stage.shared is not None:
+            self._stage.shared.close()
 
     # ── one dataset ──────────────────────────────────────────────────────────────────────────
 
