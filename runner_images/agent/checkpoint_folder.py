@@ -172,7 +172,7 @@ def made(folder: Path, path: str, *, executable: bool) -> Iterator[BinaryIO]:
     number = os.open(
         target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
-    with os.fdopen(number, "w+b", buffering=0) as content:
+    with os.fdopen(number, "w+b") as content:
         yield content
         os.fchmod(content.fileno(), mode)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
@@ -168,7 +169,20 @@ def _file(found: CheckpointPlace, work: Restoring) -> None:
     file = found.file
     wanted = Wanted(url=found.url, size_bytes=file.size_bytes, sha256=file.sha256)
     with made(work.folder, file.path, executable=file.executable) as content:
-        fetch(wanted, content, lambda pause_s: _gives_up(work, pause_s))
+        fetch(wanted, _Watched(content, work.stopping), lambda pause_s: _gives_up(work, pause_s))
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A file that is written until the attempt shall end: large ones take minutes."""
+
+    content: BinaryIO
+    stopping: Callable[[], bool]
+
+    def write(self, block: bytes) -> object:
+        if self.stopping():
+            raise Stopped
+        return self.content.write(block)
 
 
 def _gives_up(work: Restoring, pause_s: float) -> bool:

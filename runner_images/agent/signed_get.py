@@ -6,7 +6,7 @@ import hashlib
 import http.client
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from runner_images.agent.door import TRY_AGAIN, Unanswered
@@ -32,7 +32,14 @@ class Wanted:
     sha256: str
 
 
-def fetch(wanted: Wanted, into: BinaryIO, pause: Callable[[float], bool]) -> None:
+class Sink(Protocol):
+    """Where the bytes go."""
+
+    def write(self, block: bytes, /) -> object:
+        """Take the next bytes, all of them."""
+
+
+def fetch(wanted: Wanted, into: Sink, pause: Callable[[float], bool]) -> None:
     """Write the bytes to `into`, at its beginning; `pause` waits, and says whether to give up.
 
     Raises: Damaged; Unanswered when the place does not answer, or when told to give up.

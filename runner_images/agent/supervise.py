@@ -156,7 +156,7 @@ class Attempt:
             self._prepare()
             self._tell()
             if kept is not None and not self._stopping():
-                kept.restore(self._workload.checkpoint_folder, self._stopping)
+                kept.restore(self._workload.checkpoint_folder, self._is_ending)
             if not self._met():
                 return self._stopped_early()
             self._workload.start(self._first_marked(stream.feed), self._wake.set)
@@ -193,6 +193,10 @@ class Attempt:
 
     def _stopping(self) -> bool:
         self._tell()  # asked often while an image is pulled: its progress is told as it comes
+        return self._is_ending()
+
+    def _is_ending(self) -> bool:
+        """Say whether the attempt shall end; asked by several threads at once."""
         return self._stop_wanted() is not None or self.over.is_set()
 
     def _met(self) -> bool:

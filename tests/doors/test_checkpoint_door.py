@@ -14,7 +14,7 @@ import pytest
 
 from cynthus.codec import decode
 from cynthus.wire_checkpoint import CheckpointView
-from runner_images.agent.checkpoint_restore import Restored, Restoring, restore
+from runner_images.agent.checkpoint_restore import Restored, Restoring, Stopped, restore
 from runner_images.agent.checkpoint_rules import SETTLE_NS, Steps
 from runner_images.agent.checkpoint_save import NotSaved, NotStill, Saver, Saving
 from runner_images.agent.door import Door, TurnedAway, Unanswered
@@ -433,3 +433,21 @@ def test_no_time_left_ends_a_saving(site: Site, folder: Path) -> None:
         Saver(a_door(agent)).save(saving(folder, left_s=lambda: 0.0))
     assert CheckpointStore(site.parts.database).of(agent.run_id, 0) == ()
     assert not (folder.parent / "held").exists()
+
+
+def test_an_attempt_that_shall_end_puts_nothing_back_any_more(
+    site: Site, folder: Path, tmp_path: Path
+) -> None:
+    agent = site.an_agent(spec_text=SPEC)
+    Saver(a_door(agent)).save(saving(folder))
+    door, back = a_door(the_next_attempt(agent)), tmp_path / "back"
+    back.mkdir()
+    asked: list[bool] = []
+
+    def stopping() -> bool:  # in the middle of the second file
+        asked.append(len(asked) > 2)
+        return asked[-1]
+
+    work = Restoring(folder=back, tell=print, stopping=stopping, wake=threading.Event())
+    with pytest.raises(Stopped):
+        restore(door, work)
