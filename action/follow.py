@@ -145,8 +145,8 @@ def tell(event: RunEvent, progress: _Progress, console: Console) -> None:
             console.say(f"notice: {body.get('text', '')}")
         case EventKind.ANNOTATION:
             _tell_annotation(body, console)
-        case EventKind.SAMPLE | EventKind.SUMMARY | EventKind.MASK:
-            pass  # for the dashboard; the summary is read from the run's page at its end
+        case EventKind.SAMPLE | EventKind.STAGING | EventKind.SUMMARY | EventKind.MASK:
+            pass  # a notice says what was staged; for the dashboard; the summary is read from the run's page at its end
 
 
 def _step_line(kind: EventKind, name: str) -> str:

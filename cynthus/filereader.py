@@ -268,6 +268,12 @@ def duration_or_zero(place: Place) -> timedelta | None:
     return by_grammar(place, text, lambda word: grammar.duration(word, longest, zero_is_meant=True))
 
 
+def checkpoint_interval(place: Place) -> timedelta | None:
+    """Return a length of time of at least ten seconds."""
+    text = amount_text(place, "a length of time", "5m")
+    return None if text is None else by_grammar(place, text, grammar.checkpoint_interval)
+
+
 def money(example: str) -> Reader[Decimal]:
     """Return a reader for US dollars; `example` is a whole line such as `max_cost: 5.00`."""
 

@@ -192,6 +192,10 @@ LONGEST_DURATION = timedelta(days=120)
 LONGEST_KEEP_WARM = timedelta(days=7)  # an instance nobody used for a week is forgotten
 
 
+# A saving looks at every file of the folder and asks the server: more often serves nobody.
+SHORTEST_CHECKPOINT_EVERY = timedelta(seconds=10)
+
+
 def whole_number(text: str) -> int | None:
     """Return a plain whole number, or None: no sign, no leading zero, no other notation."""
     return int(text) if _WHOLE.fullmatch(text) else None
@@ -244,6 +248,15 @@ def duration(text: str, longest: timedelta, *, zero_is_meant: bool = False) -> t
             f"and at most {longest.days}d",
             _duration_remedy(text) + zero,
         )
+    return length
+
+
+def checkpoint_interval(text: str) -> timedelta:
+    """Return the time between two savings of a checkpoint, at least ten seconds."""
+    length = duration(text, LONGEST_DURATION)
+    if length < SHORTEST_CHECKPOINT_EVERY:
+        least = f"{SHORTEST_CHECKPOINT_EVERY.total_seconds():.0f}s"
+        raise Wrong(f"a length of time of at least {least}", "Write one such as `30s` or `5m`")
     return length
 
 

@@ -18,6 +18,8 @@ from cynthus.errors import UserError
 
 VERSION = 1
 DEFAULT_MAX_DURATION = timedelta(hours=24)  # spec.md: "default 24h"
+# What a lost instance costs at most beside its boot: about what the boot of the next one takes.
+DEFAULT_CHECKPOINT_EVERY = timedelta(minutes=5)
 DEFAULT_ATTEMPTS = 3  # spec.md: "infrastructure causes only; default 3"
 WORKSPACE = "/workspace"
 DATA_FOLDER = "/data"
@@ -105,6 +107,7 @@ class Checkpoint:
     """A folder below /workspace, saved while running and put back on the next attempt."""
 
     path: str
+    every: timedelta = DEFAULT_CHECKPOINT_EVERY
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
         "env": dict(spec.env),
         "secrets": list(spec.secrets),
         "outputs": [{"path": output.path} for output in spec.outputs],
-        "checkpoint": {"path": spec.checkpoint.path} if spec.checkpoint else None,
+        "checkpoint": _checkpoint_to_json(spec.checkpoint),
         "gate": [_gate_to_json(gate) for gate in spec.gate],
         "retry": {"attempts": spec.retry.attempts, "on_exit": list(spec.retry.on_exit)},
         "triggers": {
@@ -275,6 +278,12 @@ def _gate_to_json(gate: Gate) -> dict[str, Any]:
         "factor": str(gate.factor),  # text: exact in every language
         "offset": str(gate.offset),
     }
+
+
+def _checkpoint_to_json(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+    if checkpoint is None:
+        return None
+    return {"path": checkpoint.path, "every_s": _whole_seconds(checkpoint.every)}
 
 
 def _whole_seconds(duration: timedelta) -> int:
@@ -372,7 +381,10 @@ def _gate_from_json(item: _Fields) -> Gate:
 def _checkpoint_from_json(top: _Fields) -> Checkpoint | None:
     if top.get("checkpoint") is None:
         return None
-    return Checkpoint(top.group("checkpoint").text("path"))
+    fields = top.group("checkpoint")
+    if fields.get("every_s") is None:  # as records before it had one
+        return Checkpoint(fields.text("path"))
+    return Checkpoint(fields.text("path"), fields.duration("every_s"))
 
 
 def _retry_from_json(retry: _Fields) -> Retry:

@@ -15,6 +15,7 @@ from cynthus.filereader import (
     Reader,
     Vocabulary,
     by_grammar,
+    checkpoint_interval,
     distinct,
     duration,
     duration_or_zero,
@@ -34,6 +35,7 @@ from cynthus.nodes import Group, Place, Scalar, Sequence, shown
 from cynthus.spec import (
     DATA_FOLDER,
     DEFAULT_ATTEMPTS,
+    DEFAULT_CHECKPOINT_EVERY,
     DEFAULT_MAX_DURATION,
     VERSION,
     WORKSPACE,
@@ -65,7 +67,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "gpu": ("type", "count"),
     "data": datareader.KEYS,
     "outputs": ("path",),
-    "checkpoint": ("path",),
+    "checkpoint": ("path", "every"),
     "retry": ("attempts", "on_exit"),
     "triggers": ("push", "pull_request"),
     "push": ("branches", "paths"),
@@ -398,8 +400,12 @@ def _one_output(place: Place) -> Output | None:
 
 
 def _checkpoint(place: Place) -> Checkpoint | None:
-    path = _under_path(place, grammar.folder_below)
-    return None if path is None else Checkpoint(path)
+    fields = _group(place, KEYS["checkpoint"], required=("path",), what="a group")
+    if fields is None:
+        return None
+    path = read_key(fields, "path", words(grammar.folder_below), None)
+    every = read_key(fields, "every", checkpoint_interval, DEFAULT_CHECKPOINT_EVERY)
+    return None if path is None else Checkpoint(path, every)
 
 
 def _under_path(place: Place, read: Callable[[str], str]) -> str | None:

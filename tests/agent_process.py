@@ -28,6 +28,7 @@ def an_agent(
     name: str = INSTANCE,
     cloud: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running agent; what is left of it at the end is killed.
 
@@ -44,7 +45,7 @@ def an_agent(
             [
                 *(sys.executable, "-m", "runner_images.agent", "run", "--server", plane.url),
                 *("--instance", name, "--state-dir", str(folder), *proof),
-                *("--engine", engine, "--control-plane", PLANE),
+                *("--engine", engine, "--control-plane", PLANE, *options),
             ],
             cwd=ROOT,
             env=None if environment is None else {**os.environ, **environment},
@@ -64,9 +65,11 @@ def an_agent(
             agent.wait()
 
 
-def finished(plane: ControlPlane, folder: Path, *, engine: str = "auto") -> ControlPlane:
+def finished(
+    plane: ControlPlane, folder: Path, *, engine: str = "auto", options: Sequence[str] = ()
+) -> ControlPlane:
     """Run the agent to its own end and return what the server was told."""
-    with an_agent(plane, folder, engine=engine) as agent:
+    with an_agent(plane, folder, engine=engine, options=options) as agent:
         plane.wait(lambda: bool(plane.beats) and plane.beats[-1]["state"] == "done", 60)
         agent.wait(LIMIT_S)
         log = (folder / "agent.log").read_text()

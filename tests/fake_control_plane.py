@@ -66,6 +66,7 @@ class ControlPlane:
     nexts: list[dict[str, Any]] = field(default_factory=list)
     past: list[list[dict[str, Any]]] = field(default_factory=list)  # beats of earlier attempts
     token: str = TOKEN
+    checkpoints: list[dict[str, Any]] = field(default_factory=list)
     agent_pyz: bytes = b""  # what is served as the agent's own program
     changed: threading.Condition = field(default_factory=threading.Condition)
     url: str = ""
@@ -117,6 +118,13 @@ class ControlPlane:
             return self.beat(message, len(body))
         if path == "/agent/v1/next":
             return self.next(message)
+        if path == "/agent/v1/checkpoints/blobs":
+            return 200, {"grants": [self.blob_grant(blob) for blob in message["blobs"]]}
+        if path == "/agent/v1/checkpoints":
+            self.checkpoints.append(message)
+            return 200, {"number": len(self.checkpoints)}
+        if path.startswith("/agent/v1/data/"):
+            return 404, _error("this server keeps no data")
         return self.grant(message)
 
     # ── what it does ─────────────────────────────────────────────────────────────────────────
@@ -164,6 +172,11 @@ class ControlPlane:
         path = quote(message["path"], safe="")
         url = f"/blobs/{path}?size={message['size_bytes']}&sha256={message['sha256']}"
         return 200, {"url": url, "expires_at": "2030-01-01T00:00:00Z"}
+
+    def blob_grant(self, blob: dict[str, Any]) -> dict[str, Any]:
+        if blob["sha256"] in self.blobs:
+            return {"url": None, "expires_at": "2030-01-01T00:00:00Z"}
+        return self.grant({**blob, "path": blob["sha256"]})[1]
 
     def put(self, target: str, content: bytes) -> int:
         name, _, query = target.removeprefix("/blobs/").partition("?")

@@ -30,6 +30,8 @@ from webhook_server.settings import Settings
 from webhook_server.stores.blob_protocol import BlobStore, blob_key
 from webhook_server.stores.budget_store import BudgetStore, limits_of
 from webhook_server.stores.build_lease_store import BuildLeaseStore
+from webhook_server.stores.checkpoint_shelf import ENDED_AT_ONCE, remove_ended
+from webhook_server.stores.checkpoint_store import CheckpointStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE, Database
 from webhook_server.stores.environment_store import EnvironmentStore
@@ -296,6 +298,8 @@ def _prune(ground: Ground) -> Callable[[], float]:
     tokens, cool_downs = TokenStore(database), CoolDownStore(database)
     build_leases, trail = BuildLeaseStore(database), TrailStore(database)
     months = ground.settings.trail_months
+    checkpoints = CheckpointStore(database)
+    kept_for = timedelta(days=ground.settings.checkpoint_days)
 
     def step() -> float:
         tokens.prune(now())
@@ -303,7 +307,9 @@ def _prune(ground: Ground) -> Callable[[], float]:
         build_leases.prune(now() - _COLD)
         if months:
             trail.purge(months, now())
-        return _PRUNE_EVERY_S
+        # Last: a store of blobs that is away holds up nothing else.
+        ended = remove_ended(checkpoints, ground.blobs, now() - kept_for)
+        return _PRUNE_EVERY_S if ended < ENDED_AT_ONCE else 0.0
 
     return step
 

@@ -281,6 +281,16 @@ class Settings:
         900,
         "output files kept of one attempt; a GitHub release holds 1,000 assets, ours included",
     )
+    checkpoint_limit_bytes: int = _setting(
+        "CHECKPOINT_LIMIT_BYTES",
+        100 << 30,
+        "largest checkpoint that is saved; of each run (and rank) the newest two are kept",
+    )
+    checkpoint_days: int = _setting(
+        "CHECKPOINT_DAYS",
+        7,
+        "days that a finished run's checkpoints are kept, for `retry` and `reproduce`",
+    )
     data_cache_bytes: int = _setting(
         "DATA_CACHE_BYTES",
         100 << 30,
@@ -433,6 +443,8 @@ def _range_faults(settings: Settings) -> Iterator[str]:
         ("LOG_LIMIT_BYTES", settings.log_limit_bytes),
         ("OUTPUT_LIMIT_BYTES", settings.output_limit_bytes),
         ("OUTPUT_LIMIT_FILES", settings.output_limit_files),
+        ("CHECKPOINT_LIMIT_BYTES", settings.checkpoint_limit_bytes),
+        ("CHECKPOINT_DAYS", settings.checkpoint_days),
         ("DATA_CACHE_BYTES", settings.data_cache_bytes),
     ):
         if amount < 1:

@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--engine", choices=("auto", "docker", "process"), default="auto")
     run.add_argument("--control-plane", default="", help="id put on every container")
     run.add_argument("--max-life", type=float, default=0.0, help="seconds until everything ends")
+    run.add_argument(
+        "--cache-dir", type=Path, help="folder for data that stays between runs; default: beside"
+    )
+    run.add_argument("--reachable", action="append", default=[], help=argparse.SUPPRESS)
     run.add_argument("--lock-fd", type=int, default=-1, help=argparse.SUPPRESS)
     _add_cloud_arguments(run)
     verbs.add_parser("poll", help="ask for work as a registered node")
@@ -147,10 +151,17 @@ def _instance(arguments: argparse.Namespace, metadata: Metadata, socket: str | N
         lent=arguments.identity == "google",
         fault=boot_fault(arguments.boot_dir),
         gpu_mode=GpuMode(arguments.gpu_mode),
+        cache_dir=arguments.cache_dir or _beside(arguments.state_dir),
+        reachable=frozenset(arguments.reachable),
         login=lambda image: (
             google_login(image, metadata) if arguments.registry_auth == "google" else None
         ),
     )
+
+
+def _beside(state_dir: Path) -> Path:
+    """Return where data stays unless told: never in the folder that each attempt leaves empty."""
+    return state_dir.absolute().with_name(f"{state_dir.name}-cache")
 
 
 def _facts(arguments: argparse.Namespace, metadata: Metadata) -> Facts:

@@ -20,3 +20,8 @@ def elapsed_s() -> float:
 def wall_clock() -> datetime:
     """Return this machine's idea of the time: a claim that the server never relies on."""
     return datetime.now(UTC)  # noqa: TID251 - the agent's one reading of the calendar
+
+
+def wall_ns() -> int:
+    """Return the same in nanoseconds since 1970: what file systems stamp files with."""
+    return time.time_ns()

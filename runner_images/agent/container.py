@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cynthus.wire import Facts, Mark, Rendezvous, Work
@@ -39,6 +41,7 @@ from runner_images.agent.workload import (
     CannotStart,
     Ended,
     Found,
+    Staged,
     Usage,
     check_driver,
     gang_variables,
@@ -70,6 +73,7 @@ class Container:
         self._gpus = ChosenGpus((), ())
         self._network: Network | None = _network(work, place)  # None: the machine's own
         self._gang: dict[str, str] = {}
+        self._data: tuple[Staged, ...] = ()
         self._ended: Ended | None = None
         self.notices: list[str] = []
         self.marks: list[Mark] = []
@@ -79,10 +83,15 @@ class Container:
         """Return the GPUs of this run."""
         return self._gpus.uuids
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return the folder that the container has a mount of."""
+        return self._place.checkpoint_folder
+
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, stopping: Callable[[], bool]) -> None:
-        """Have the image, the network and, but for a gang, the container; raises CannotStart."""
+        """Have the image, the network and the GPUs; raises CannotStart."""
         if self._place.fault:
             raise CannotStart(self._place.fault, infrastructure=True)
         check_driver(self._work, self._facts)
@@ -96,6 +105,10 @@ class Container:
         with translated("network"):
             self._have_network()
         self._take_gpus()
+
+    def receive(self, data: tuple[Staged, ...]) -> None:
+        """Make the container with the data mounted, but that of a gang; raises CannotStart."""
+        self._data = data
         if self._work.gang is None:
             with translated("container"):
                 self._create()
@@ -173,6 +186,8 @@ class Container:
 
     def _create(self) -> None:
         self._place.marker.write_text(self._place.instance, "utf-8")
+        if self._work.checkpoint is not None:
+            self._place.checkpoint_folder.mkdir(exist_ok=True)
         plan = Plan(
             work=self._work,
             place=self._place,
@@ -181,10 +196,11 @@ class Container:
             gpu_uuids=self._gpus.uuids,
             network=self._network,
             gang=self._gang,
+            data=self._data,
         )
         made = self._engine.create_container(**create_arguments(self._engine, plan))
         self._id = made["Id"]
-        self._engine.put_archive(self._id, "/", writable_folders())
+        self._engine.put_archive(self._id, "/", writable_folders(self._work))
 
     # ── while ────────────────────────────────────────────────────────────────────────────────
 
@@ -295,6 +311,7 @@ class Container:
             with contextlib.suppress(NotFound):
                 self._engine.remove_container(self._id, force=True, v=True)
             self._id = ""
+        shutil.rmtree(self._place.checkpoint_folder, ignore_errors=True)
         if self._network is not None and self._network.together and self._engine is not None:
             drop_network(self._engine, self._network, self._place.control_plane)
         self._place.marker.unlink(missing_ok=True)

@@ -15,10 +15,13 @@ from runner_images.agent.container_gpus import GpuMode, gpu_access
 from runner_images.agent.container_network import HOST, LABEL_PLANE, Network, way_out
 from runner_images.agent.metadata_guard import NAMES
 from runner_images.agent.workload import (
-    CHECKPOINTS_FOLDER,
+    DATA_FOLDER,
+    DATA_VARIABLE,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
+    Staged,
     arguments,
+    checkpoint_path,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +54,11 @@ class Place:
     login: Callable[[str], dict[str, str] | None] = lambda _: None  # to an image's registry
 
     @property
+    def checkpoint_folder(self) -> Path:
+        """Return the folder that is mounted as the run's: engine and agent know it by one path."""
+        return self.state_dir / "checkpoint"
+
+    @property
     def marker(self) -> Path:
         """Return the file that says: a container may exist (removed once it does not)."""
         return self.state_dir / "container"
@@ -67,6 +75,7 @@ class Plan:
     gpu_uuids: tuple[str, ...]
     network: Network | None  # None: the machine's own
     gang: Mapping[str, str]  # the variables by which its members meet
+    data: tuple[Staged, ...] = ()
 
 
 def create_arguments(engine: APIClient, plan: Plan) -> dict[str, Any]:
@@ -115,8 +124,9 @@ def _environment(plan: Plan, user: str) -> dict[str, str]:
         **plan.work.secrets,
         **plan.gang,
         "CYNTHUS_OUTPUTS": f"{WORKSPACE}/{OUTPUTS_FOLDER}",
-        "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{CHECKPOINTS_FOLDER}",
+        "CYNTHUS_CHECKPOINTS": f"{WORKSPACE}/{checkpoint_path(plan.work)}",
         "CYNTHUS_SUMMARY": SUMMARY,
+        **({DATA_VARIABLE: DATA_FOLDER} if plan.data else {}),
         INSTANCE_MARK: plan.place.instance,
     }
 
@@ -162,20 +172,37 @@ def _host_config(engine: APIClient, plan: Plan, gpus: Mapping[str, Any]) -> dict
         network_mode=plan.network.name if plan.network else HOST,
         extra_hosts=dict.fromkeys(NAMES, "127.0.0.1"),
         ulimits=[Ulimit(name="core", soft=0, hard=0)],
+        mounts=_mounts(plan),
         **gpus,
     )
 
 
-def writable_folders() -> bytes:
-    """Return an archive with what must be there and writable for whoever the user is."""
+def _mounts(plan: Plan) -> list[Any]:
+    """Return what the container sees of this machine's disk: data, and the folder that is saved.
+
+    As mounts, not as binds: a folder that is not there is an error and never made.
+    """
+    from docker.types import Mount
+
+    mounts = [
+        Mount(one.dataset.mount, str(one.folder), type="bind", read_only=True) for one in plan.data
+    ]
+    if plan.work.checkpoint is not None:
+        target = f"{WORKSPACE}/{checkpoint_path(plan.work)}"
+        source = str(plan.place.checkpoint_folder.absolute())
+        mounts.append(Mount(target, source, type="bind"))
+    return mounts
+
+
+def writable_folders(work: Work) -> bytes:
+    """Return an archive with what must be there and writable for whoever the user is.
+
+    A checkpoint folder of the spec is a mount: it is made so on this machine's side.
+    """
+    own = [] if work.checkpoint is not None else [f"{WORKSPACE}/{checkpoint_path(work)}".strip("/")]
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode="w") as archive:
-        workspace = WORKSPACE.strip("/")
-        for path in (
-            f"{workspace}/{OUTPUTS_FOLDER}",
-            f"{workspace}/{CHECKPOINTS_FOLDER}",
-            CONTROL_FOLDER,
-        ):
+        for path in (f"{WORKSPACE}/{OUTPUTS_FOLDER}".strip("/"), *own, CONTROL_FOLDER):
             folder = tarfile.TarInfo(path)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o777
             archive.addfile(folder)

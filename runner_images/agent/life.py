@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cynthus.wire import Enrolled, Facts, Work
-from runner_images.agent.clock import elapsed_s, wall_clock
+from cynthus.codec import encode
+from cynthus.wire import Enrolled, EventKind, Facts, Work
+from runner_images.agent.checkpoints import Checkpoints, Ground
+from runner_images.agent.clock import elapsed_s, wall_clock, wall_ns
 from runner_images.agent.container_gpus import GpuMode
 from runner_images.agent.door import Door
 from runner_images.agent.masking import Masks
@@ -18,6 +21,9 @@ from runner_images.agent.outputs import Collector, Limits
 from runner_images.agent.supervise import Attempt, Surroundings
 from runner_images.agent.uplink import Orders, Times, Uplink
 from runner_images.agent.workload import Workload
+
+if TYPE_CHECKING:
+    from runner_images.agent.staging import Staging
 
 LOCK_FILE = "agent.lock"  # what stays in the instance's folder between two attempts
 
@@ -35,6 +41,8 @@ class Instance:
     fault: str  # what its boot says against it
     gpu_mode: GpuMode
     login: Callable[[str], dict[str, str] | None]  # to an image's registry
+    cache_dir: Path  # data that stays between runs: outside `state_dir`, which is cleaned
+    reachable: frozenset[str] = frozenset()  # private hosts ("host:port") that data may come from
 
 
 class Life:
@@ -98,7 +106,7 @@ class Life:
     def live(self, enrolled: Enrolled, facts: Facts) -> str | None:
         """Live one attempt; return why it was abandoned, or None when it was reported."""
         work, state_dir = enrolled.work, self._instance.state_dir
-        masks = Masks([*work.secrets.values(), enrolled.token])
+        masks = Masks([*work.secrets.values(), *work.hub_secrets.values(), enrolled.token])
         outbox = Outbox(
             state_dir / "outbox.jsonl", log_limit_bytes=work.log_limit_bytes, now=wall_clock
         )
@@ -111,6 +119,7 @@ class Life:
             spool=state_dir,
             over=self._over,
         )
+        checkpoints = self._checkpoints(enrolled, outbox, masks)
         times = Times(beat_s=enrolled.heartbeat_s, clock=elapsed_s, now=wall_clock)
         orders = _Orders()
         uplink = Uplink(door, outbox, orders.all(masks), times)
@@ -122,13 +131,33 @@ class Life:
             state_dir=state_dir,
             collect=collector.collect,
             hurry=collector.hurry,
+            checkpoints=checkpoints,
+            staging=self._staging(enrolled, outbox),
         )
         orders.attempt = Attempt(work, self._workload(work, facts), around, self._over)
         try:
             return self._lived(orders.attempt, uplink)
         finally:
             uplink.close()
+            if checkpoints is not None:
+                checkpoints.close()
             outbox.close()
+
+    def _checkpoints(self, enrolled: Enrolled, outbox: Outbox, masks: Masks) -> Checkpoints | None:
+        work = enrolled.work
+        if work.checkpoint is None:
+            return None
+        ground = Ground(
+            run_id=work.run_id,
+            state_dir=self._instance.state_dir,
+            notice=outbox.notice,
+            hide=masks.hide,
+            clock=elapsed_s,
+            now_ns=wall_ns,
+            over=self._over,
+        )
+        door = Door(self._instance.server_url, token=enrolled.token)
+        return Checkpoints(work.checkpoint, door, ground)
 
     def _lived(self, attempt: Attempt, uplink: Uplink) -> str | None:
         threading.Thread(target=uplink.run, name="uplink", daemon=True).start()
@@ -170,6 +199,25 @@ class Life:
         why = "no Docker engine: " if instance.socket is None else ""
         workload.notices.append(f"{why}ran as a plain process without isolation")
         return workload
+
+    def _staging(self, enrolled: Enrolled, outbox: Outbox) -> Staging | None:
+        if not enrolled.work.data:
+            return None
+        # Imported by runs with data alone: clients of hubs and archives cost the others memory.
+        from runner_images.agent.public_http import Trust
+        from runner_images.agent.shared_cache import SharedCache
+        from runner_images.agent.staging import Stage, Staging
+
+        stage = Stage(
+            cache_dir=self._instance.cache_dir,
+            shared=SharedCache(self._instance.server_url, enrolled.token, self._over),
+            clock=elapsed_s,
+            now=lambda: wall_clock().timestamp(),
+            tell=lambda view: outbox.add(EventKind.STAGING, encode(view)),
+            notice=outbox.notice,
+            trust=Trust(allowed=self._instance.reachable),
+        )
+        return Staging(enrolled.work, stage)
 
     def clean(self) -> None:
         """Leave nothing of the attempt before on the disk; images stay in the engine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
+from typing import Any
 
 from cynthus.wire import EventKind
 from runner_images.agent.commands import Listener
@@ -28,8 +29,14 @@ _SUSPECT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # one class: fast enoug
 class OutputStream:
     """One command's output, standard output and standard error as they were written."""
 
-    def __init__(self, outbox: Outbox, masks: Masks) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        masks: Masks,
+        heard: Callable[[EventKind, dict[str, Any]], None] | None = None,
+    ) -> None:
         self._outbox = outbox
+        self._heard = heard
         self._masks = masks
         self._listener = Listener(masks.add)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -99,6 +106,8 @@ class OutputStream:
             )
             body = {key: hide(value) for key, value in body.items()}
         self._outbox.add(kind, body)
+        if self._heard is not None:
+            self._heard(kind, body)
 
     def _overwrite(self) -> None:
         """Forget what a progress bar has already overwritten: text before a carriage return."""

@@ -21,9 +21,11 @@ CONTRACT = (
     "codec.py",
     "drivers.py",
     "errors.py",
+    "hosts.py",
     "tree_form.py",
     "wire.py",
     "wire_cache.py",
+    "wire_checkpoint.py",
     "wire_data.py",
     "wire_image.py",
 )
@@ -54,6 +56,10 @@ def _content() -> Iterator[tuple[str, bytes]]:
     agent = Path(__file__).parent
     for path in _files(agent, leave_out=(*LEFT_OUT, "package.py")):
         yield f"runner_images/agent/{path}", (agent / path).read_bytes()
+    # From it the agent makes the environment of the hubs' clients where its Python has none.
+    lock = agent.parents[1] / "requirements" / "data.lock"
+    if lock.is_file():  # in a checkout; a wheel carries it beside the stager
+        yield "runner_images/agent/stager/data.lock", lock.read_bytes()
     contract = _folder("cynthus")
     for name in CONTRACT:
         yield f"cynthus/{name}", (contract / name).read_bytes()

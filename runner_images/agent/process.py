@@ -24,7 +24,7 @@ from cynthus.wire import Facts, Mark, Rendezvous, Work
 from runner_images.agent.patterns import fixed_part, matches
 from runner_images.agent.processes import cpu_and_memory, marked, start_ticks
 from runner_images.agent.workload import (
-    CHECKPOINTS_FOLDER,
+    DATA_VARIABLE,
     FIRST_SIGNAL_CODE,
     INSTANCE_MARK,
     OUTPUTS_FOLDER,
@@ -32,9 +32,11 @@ from runner_images.agent.workload import (
     CannotStart,
     Ended,
     Found,
+    Staged,
     Usage,
     arguments,
     check_driver,
+    checkpoint_path,
     gang_variables,
 )
 
@@ -56,6 +58,8 @@ class Process:
         self._folder = folder
         self._workspace = folder / "workspace"
         self._summary = folder / "summary.md"
+        self._data = folder / "data"
+        self._with_data = False
         self._child: subprocess.Popen[bytes] | None = None
         self._ended: Ended | None = None
         self._out_of_memory = False
@@ -64,6 +68,11 @@ class Process:
         self.marks: list[Mark] = []
 
     gpu_uuids: tuple[str, ...] = ()
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return the folder in the workspace."""
+        return self._workspace / checkpoint_path(self._work)
 
     # ── before ───────────────────────────────────────────────────────────────────────────────
 
@@ -77,8 +86,9 @@ class Process:
             self._bin, source = _read_bundle(bundle)
             shutil.rmtree(self._workspace, ignore_errors=True)
             shutil.copytree(source, self._workspace, symlinks=True)
-            for name in (OUTPUTS_FOLDER, CHECKPOINTS_FOLDER):
-                (self._workspace / name).mkdir(exist_ok=True)
+            for name in (OUTPUTS_FOLDER, checkpoint_path(self._work)):
+                _check_real(self._workspace, name)
+                (self._workspace / name).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError, KeyError) as error:
             text = f"image {self._work.image}: cannot be used: {error}"
             raise CannotStart(text, infrastructure=False) from error
@@ -88,6 +98,26 @@ class Process:
         if work.gpu_count > len(have.gpus) or (work.memory_bytes or 0) > have.memory_bytes:
             text = "resources: this instance has less memory or fewer GPUs than the run needs"
             raise CannotStart(text, infrastructure=True)
+
+    def receive(self, data: tuple[Staged, ...]) -> None:
+        """Link the data: below one folder by name, and in the workspace where it is mounted there.
+
+        A process cannot be given mounts: `$CYNTHUS_DATA/<name>` is where it looks. Raises
+        CannotStart.
+        """
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir()
+        self._with_data = bool(data)
+        try:
+            for one in data:
+                (self._data / one.dataset.name).symlink_to(one.folder)
+                below = one.dataset.mount.removeprefix("/workspace/")
+                if below != one.dataset.mount:
+                    link = self._workspace / below
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(one.folder)
+        except OSError as error:
+            raise CannotStart(f"data: cannot be linked: {error}", infrastructure=False) from error
 
     def meet(self, rendezvous: Rendezvous) -> None:
         """Learn where the gang meets: all its processes are on this machine."""
@@ -129,8 +159,9 @@ class Process:
             **self._gang,
             "PATH": f"{self._bin}{os.pathsep}{path}",
             "CYNTHUS_OUTPUTS": str(self._workspace / OUTPUTS_FOLDER),
-            "CYNTHUS_CHECKPOINTS": str(self._workspace / CHECKPOINTS_FOLDER),
+            "CYNTHUS_CHECKPOINTS": str(self.checkpoint_folder),
             "CYNTHUS_SUMMARY": str(self._summary),
+            **({DATA_VARIABLE: str(self._data)} if self._with_data else {}),
             INSTANCE_MARK: self._instance,
         }
 
@@ -251,6 +282,7 @@ class Process:
         if self._child is not None:
             self.kill()
         shutil.rmtree(self._workspace, ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
         (self._folder / "process.json").unlink(missing_ok=True)
 
 
@@ -258,6 +290,15 @@ def _read(stream: BinaryIO, output: Callable[[bytes], None]) -> None:
     with stream:
         while data := os.read(stream.fileno(), READ_BYTES):
             output(data)
+
+
+def _check_real(workspace: Path, path: str) -> None:
+    """Refuse a folder that the commit made a link: what is put there is emptied first."""
+    for place in (workspace / path, *(workspace / path).parents):
+        if place == workspace:
+            return
+        if place.is_symlink():
+            raise ValueError(f"{path}: should be a folder, found a symbolic link. Remove it.")
 
 
 def _bundle_folder(image: str) -> Path:

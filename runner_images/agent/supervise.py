@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cynthus.codec import encode
 from cynthus.wire import AgentState, EventKind, Exit, Mark, Output, Rendezvous, Work
+from runner_images.agent.checkpoints import Checkpoints
 from runner_images.agent.clock import wall_clock
 from runner_images.agent.masking import Masks
 from runner_images.agent.outbox import Outbox
@@ -17,6 +19,9 @@ from runner_images.agent.output_stream import OutputStream
 from runner_images.agent.sampling import FIRST_SAMPLE_S, SAMPLE_S, Sampler
 from runner_images.agent.uplink import Uplink
 from runner_images.agent.workload import CannotStart, Ended, Found, Workload
+
+if TYPE_CHECKING:
+    from runner_images.agent.staging import Staging  # imported by runs with data alone
 
 LOOK_S = 1.0  # how often the deadline and the silence are looked at
 SUMMARY_EVERY = 2  # samples between two looks at the summary file
@@ -29,6 +34,9 @@ REPORT_LIMIT_S = 3600.0  # an ended attempt waits this long for the server's ret
 # https://cloud.google.com/compute/docs/instances/preemptible#preemption-process
 TAKEN_GRACE_S = 17.0
 TAKEN_COLLECT_S = 22.0
+# What came from a hub goes into the cache beside the command; a command that ends before that waits
+# so long for it: the next run downloads that much less, and the GPU costs a minute at most.
+KEEP_LIMIT_S = 60.0
 MAKE_ROOM_S = 5.0  # a report is taken in milliseconds, unless the server has no room for it
 
 
@@ -52,6 +60,8 @@ class Surroundings:
     state_dir: Path
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
     hurry: Callable[[float], None]  # collect until that moment of `clock` only
+    checkpoints: Checkpoints | None = None  # None: the spec names no folder
+    staging: Staging | None = None  # None: the run has no data
 
 
 class Attempt:
@@ -71,6 +81,7 @@ class Attempt:
         self._wake = threading.Event()
         self._deadline = around.clock() + work.deadline_s
         self._started = False
+        self._ended: Ended | None = None
         self._summary = b""
         self._removing: threading.Thread | None = None
         self.over = over  # set once nobody waits for this attempt any more
@@ -87,7 +98,10 @@ class Attempt:
         """End the command within seconds and report what there is: the machine goes away."""
         if not self._taken:
             self._taken = True
-            self._around.hurry(self._around.clock() + TAKEN_COLLECT_S)
+            until_s = self._around.clock() + TAKEN_COLLECT_S
+            self._around.hurry(until_s)
+            if self._around.checkpoints is not None:
+                self._around.checkpoints.hurry(until_s)
         self.stop(reason, machines_fault=True)
 
     def meet(self, rendezvous: Rendezvous) -> None:
@@ -121,6 +135,8 @@ class Attempt:
             if self._started and self._workload.ending() is None:
                 self._workload.kill()
             self._remove()
+            if self._around.staging is not None:
+                self._around.staging.close()
         return self._over_reason
 
     def _report_failure(self, error: Exception) -> None:
@@ -133,10 +149,14 @@ class Attempt:
         self._around.uplink.ended.wait(FAILURE_REPORT_S)
 
     def _execute(self) -> Exit:
-        stream = OutputStream(self._around.outbox, self._around.masks)
+        kept = self._around.checkpoints
+        heard = kept.hear if kept is not None else None
+        stream = OutputStream(self._around.outbox, self._around.masks, heard)
         try:
-            self._workload.prepare(self._stopping)
+            self._prepare()
             self._tell()
+            if kept is not None and not self._stopping():
+                kept.restore(self._workload.checkpoint_folder, self._is_ending)
             if not self._met():
                 return self._stopped_early()
             self._workload.start(self._first_marked(stream.feed), self._wake.set)
@@ -146,13 +166,37 @@ class Attempt:
         finally:
             self._tell()
         self._around.uplink.report(AgentState.RUNNING)
-        ending = self._watch()
+        if kept is not None:
+            kept.begin()
+        self._ended = self._watch()
         stream.close()
         self._around.outbox.finish_log()
-        return self._exit(ending)
+        return self._exit(self._ended)
+
+    def _prepare(self) -> None:
+        """Have the image and the data, both at once; raises CannotStart."""
+        staging = self._around.staging
+        if staging is None:
+            self._workload.prepare(self._stopping)
+            self._workload.receive(())
+            return
+        staging.begin()
+        try:
+            self._workload.prepare(lambda: staging.failed or self._stopping())
+        except CannotStart:
+            if staging.failed:
+                staging.wait(self._stopping)  # raises the cause
+            raise
+        self._tell()
+        self._workload.receive(staging.wait(self._stopping))
+        self._mark(Mark(name="data_staged", at=wall_clock()))
 
     def _stopping(self) -> bool:
         self._tell()  # asked often while an image is pulled: its progress is told as it comes
+        return self._is_ending()
+
+    def _is_ending(self) -> bool:
+        """Say whether the attempt shall end; asked by several threads at once."""
         return self._stop_wanted() is not None or self.over.is_set()
 
     def _met(self) -> bool:
@@ -251,6 +295,8 @@ class Attempt:
         if ending is None:
             self._around.outbox.notice(f"stopping: {reason}")
             self._workload.terminate()
+            if self._around.checkpoints is not None:
+                self._around.checkpoints.note_stop()
             return _Ending(reason, now)
         last = ending.killed_at
         if now - ending.terminated_at >= self._grace_s() and (
@@ -302,13 +348,21 @@ class Attempt:
             uplink.report(AgentState.DONE, exit=exit_, outputs=())
         else:
             self._tell_summary()
-            if self._work.outputs:
+            if self._work.outputs or self._around.checkpoints is not None:
                 uplink.report(AgentState.UPLOADING, exit=exit_)
+            if self._around.checkpoints is not None and self._ended is not None:
+                self._around.checkpoints.finish(self._ended)  # first: the next attempt needs it
             outputs = self._around.collect(self._workload.outputs(self._work.outputs))
+            self._finish_keeping()
             self._removing = threading.Thread(target=self._workload.remove)
             self._removing.start()  # beside the last report: the server waits for our end next
             uplink.report(AgentState.DONE, exit=exit_, outputs=outputs)
         self._wait_until_told()
+
+    def _finish_keeping(self) -> None:
+        if self._around.staging is not None:
+            gone = self._taken or self.over.is_set()
+            self._around.staging.finish(0.0 if gone else KEEP_LIMIT_S)
 
     def _wait_until_told(self) -> None:
         began, made_room = self._around.clock(), False

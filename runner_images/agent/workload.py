@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from cynthus.drivers import is_older
 from cynthus.errors import CynthusError
 from cynthus.wire import Facts, Mark, Rendezvous, Work
+from cynthus.wire_data import Dataset
 
 OUTPUTS_FOLDER = "outputs"  # spec.md: $CYNTHUS_OUTPUTS is /workspace/outputs
 CHECKPOINTS_FOLDER = "checkpoints"
+DATA_VARIABLE, DATA_FOLDER = (
+    "CYNTHUS_DATA",
+    "/data",
+)  # spec.md: /data/<name> unless mounted elsewhere
 SUMMARY_LIMIT_BYTES = 64 * 1024  # GitHub shows 65,535 characters of a check run's summary
 INSTANCE_MARK = "CYNTHUS_INSTANCE"  # in the environment of every process of the run
 # Both streams in one, so that the log has the order in which things were said. A shell waits for
@@ -65,6 +71,14 @@ class Found:
     left_out: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Data that lies on this machine, for reading alone."""
+
+    dataset: Dataset
+    folder: Path
+
+
 class Workload(Protocol):
     """One command, from its preparation to its removal."""
 
@@ -75,8 +89,15 @@ class Workload(Protocol):
     def gpu_uuids(self) -> tuple[str, ...]:
         """Return the GPUs of this run."""
 
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Return where on this machine the checkpoint folder lies, from `prepare` on."""
+
     def prepare(self, stopping: Callable[[], bool]) -> None:
         """Make everything ready; raises CannotStart. `stopping` is asked often on the way."""
+
+    def receive(self, data: tuple[Staged, ...]) -> None:
+        """Learn where the data lies; after `prepare`, before `meet`. Raises CannotStart."""
 
     def meet(self, rendezvous: Rendezvous) -> None:
         """Learn where the gang meets; between `prepare` and `start`. Raises CannotStart."""
@@ -104,6 +125,11 @@ class Workload(Protocol):
 
     def remove(self) -> None:
         """Leave nothing behind."""
+
+
+def checkpoint_path(work: Work) -> str:
+    """Return what $CYNTHUS_CHECKPOINTS names, relative to the workspace."""
+    return CHECKPOINTS_FOLDER if work.checkpoint is None else work.checkpoint.path
 
 
 def check_driver(work: Work, facts: Facts) -> None:

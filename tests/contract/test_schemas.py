@@ -16,7 +16,7 @@ from typing import Any, Union
 import pytest
 from jsonschema import Draft202012Validator
 
-from cynthus import wire, wire_cache, wire_image, wire_money
+from cynthus import wire, wire_cache, wire_checkpoint, wire_image, wire_money
 from cynthus.codec import decode, encode
 from webhook_server.runs.model import Cause, Outcome, State
 
@@ -43,6 +43,12 @@ MESSAGES: dict[str, type[Any]] = {
     "build_lease_ask": wire_image.BuildLeaseAsk,
     "build_lease_view": wire_image.BuildLeaseView,
     "images_in_use": wire_image.ImagesInUse,
+    "checkpoint_blobs": wire_checkpoint.CheckpointBlobs,
+    "checkpoint_grants": wire_checkpoint.CheckpointGrants,
+    "checkpoint": wire_checkpoint.Checkpoint,
+    "checkpoint_kept": wire_checkpoint.CheckpointKept,
+    "checkpoint_ask": wire_checkpoint.CheckpointAsk,
+    "checkpoint_view": wire_checkpoint.CheckpointView,
     "data_ask": wire_cache.DataAsk,
     "data_claim_view": wire_cache.DataClaimView,
     "data_blobs_ask": wire_cache.DataBlobsAsk,

@@ -353,6 +353,25 @@ DOORS: dict[str, DoorRule] = {
     "POST /agent/v1/uploads": DoorRule(
         ask=_upload, may_own=frozenset({"the agent"}), about=False
     ),
+    # The agent is let in, and told that its run's spec names no folder.
+    "POST /agent/v1/checkpoints/blobs": DoorRule(
+        ask=lambda _: _json("/agent/v1/checkpoints/blobs", blobs=[]),
+        may_own=frozenset({"the agent"}),
+        about=False,
+        granted=422,
+    ),
+    "POST /agent/v1/checkpoints": DoorRule(
+        ask=lambda _: _json("/agent/v1/checkpoints", files=[], saved_at="2026-01-31T12:00:00Z"),
+        may_own=frozenset({"the agent"}),
+        about=False,
+        granted=422,
+    ),
+    "POST /agent/v1/checkpoints/latest": DoorRule(
+        ask=lambda _: _json("/agent/v1/checkpoints/latest"),
+        may_own=frozenset({"the agent"}),
+        about=False,
+        granted=422,
+    ),
     "POST /agent/v1/next": DoorRule(
         ask=lambda thing: _json("/agent/v1/next", instance=thing.instance, nonce=NONCE),
         may_own=frozenset({"the agent"}),

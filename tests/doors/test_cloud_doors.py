@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +17,16 @@ import pytest
 import requests
 
 from cynthus.wire import EventKind
+from runner_images.agent.checkpoint_restore import Restoring, restore
+from runner_images.agent.checkpoint_save import Saver
+from runner_images.agent.door import Door
 from tests.cloud_fixture import Cloud, a_cloud, make_bucket
 from tests.doors.conftest import Site, open_site
+from tests.doors.test_checkpoint_door import saving
 from tests.gcp_fixture import gcp_simulator
 from webhook_server.auth.blob_urls import GetTerms, get_url
 from webhook_server.settings import Settings
+from webhook_server.stores.checkpoint_shelf import remove_run
 
 CONTENT = b"weights" * 1000
 SPEC = "version: 1\nname: digits\nrun: python train.py\nsecrets:\n  - HF_TOKEN\n"
@@ -211,3 +218,24 @@ def test_a_beat_that_cannot_be_masked_is_not_taken_and_may_come_again(
         answers += [again.ask("POST", "/agent/v1/heartbeat", value=beat, token=agent.token)]
         assert [answer.status for answer in answers] == [503, 200]
         assert "".join(again.parts.events.log_text(agent.run_id, 1)) == "it is ***\n"
+
+
+def test_a_checkpoint_goes_past_the_server_and_comes_back(site: Site, tmp_path: Path) -> None:
+    spec = "version: 1\nname: digits\nrun: python train.py\ncheckpoint: {path: ckpt}\n"
+    agent = site.an_agent(spec_text=spec)
+    folder, back = tmp_path / "ckpt", tmp_path / "back"
+    folder.mkdir()
+    (folder / "small.pt").write_bytes(CONTENT)
+    (folder / "large.pt").write_bytes(os.urandom(9 << 20))  # more than one PUT takes: resumable
+    with closing(Door(site.url, token=agent.token)) as door:
+        assert Saver(door).save(saving(folder)) == 1
+    site.parts.instances.close(agent.instance, site.parts.now())
+    second = site.an_agent(agent.run_id)
+    back.mkdir()
+    work = Restoring(folder=back, tell=print, stopping=lambda: False, wake=threading.Event())
+    with closing(Door(site.url, token=second.token)) as door:
+        assert restore(door, work) is not None
+    for name in ("small.pt", "large.pt"):
+        assert (back / name).read_bytes() == (folder / name).read_bytes()
+    remove_run(site.parts.blobs, 0, agent.run_id)
+    assert list(site.parts.blobs.stored(f"0/ck{agent.run_id}/")) == []

@@ -333,7 +333,7 @@ def test_what_the_run_goes_without_is_noted(home: Home) -> None:
     )
     done = home.run("run", "--process")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "note: checkpoint: this server does not save ckpt yet" in done.stdout
+    assert "checkpoint:" not in done.stdout  # it is saved
     assert (
         "note: resources/spot, resources/places, keep_warm, labels: have no effect" in done.stdout
     )

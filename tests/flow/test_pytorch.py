@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.__main__ import wait_for_check
 from demo.stage import ROOT, Stage, standing
 from tests.flow.conftest import HASTE, judge
 from tests.flow.test_push_to_release import assert_example_ends_in_a_release, run_to_its_end
@@ -43,6 +44,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.docker]
 
 def test_a_push_of_the_example_ends_in_a_release_with_its_model(stage: Stage) -> None:
     assert_example_ends_in_a_release(stage, "digits-pytorch")
+
+
+def test_the_example_that_is_cut_short_goes_on_and_ends_like_a_straight_training(
+    stage: Stage,
+) -> None:
+    stage.create_repository("resume")
+    commit = stage.push("resume", ROOT / "examples" / "resume")
+    stage.wait_for_image(stage.wait_for_run(commit))
+
+    view = run_to_its_end(stage, commit)
+
+    log = b"".join(stage.client.log(view.id)).decode()
+    assert view.outcome == "succeeded", f"{view.reason}\n{log}"
+    assert len(view.attempts) == 2
+    assert (view.metrics["resumed"], view.metrics["difference"]) == (12, 0)
+    resumed = "resumed from step 12; 0 steps lost (checkpoint 1 of attempt 1)"
+    assert resumed in view.notices
+    summary = wait_for_check(stage, "resume", commit)["output"]["summary"]
+    assert "resumed from step 12; 0 steps lost" in summary  # brackets are escaped there
 
 
 def test_two_ranks_of_torchrun_add_up_over_gloo(stage: Stage, tmp_path: Path) -> None:

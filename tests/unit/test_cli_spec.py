@@ -256,7 +256,7 @@ def test_the_committed_reference_page_is_the_generated_one():
 
 def test_the_example_of_the_docs_validates_and_uses_every_section_it_shows():
     spec = parse(commented(SHOWN).encode(), "f")
-    assert spec_to_json(spec)["checkpoint"] == {"path": "checkpoints"}
+    assert spec_to_json(spec)["checkpoint"] == {"path": "checkpoints", "every_s": 300}
 
 
 def test_what_the_example_leaves_as_comments_is_right_too():

@@ -257,7 +257,8 @@ specs = st.builds(
     env=st.dictionaries(env_names, plain_text, max_size=3).map(lambda env: tuple(env.items())),
     secrets=st.just(()) | st.just(("SECRET_0",)),
     outputs=st.lists(paths.map(Output), max_size=3, unique=True).map(tuple),
-    checkpoint=st.none() | st.builds(Checkpoint, paths),
+    checkpoint=st.none()
+    | st.builds(Checkpoint, paths, st.integers(10, 86400).map(lambda s: timedelta(seconds=s))),
     gate=st.lists(gates, max_size=3, unique=True).map(tuple),
     retry=st.builds(
         Retry, st.integers(1, 10), st.lists(st.integers(1, 255), max_size=3, unique=True).map(tuple)
@@ -305,6 +306,8 @@ def _written(spec: Spec) -> dict[str, object]:
     needs["max_cost"] = Decimal(cost) if cost else None
     needs["spot"] = {"never": False, "always": True, "prefer": "prefer"}[needs["spot"]]
     file["gate"] = [gate.text for gate in spec.gate]
+    if file["checkpoint"]:
+        file["checkpoint"]["every"] = f"{file['checkpoint'].pop('every_s')}s"
     file["keep_warm"] = f"{file.pop('keep_warm_s')}s"
     kept = _without_empty(file)
     assert isinstance(kept, dict)

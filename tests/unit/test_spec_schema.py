@@ -130,6 +130,7 @@ def _spec_with(where: str, key: str, example: object) -> dict[str, object]:
         "one_gpu": {"resources": {"gpu": {"type": "l4", key: example}}},
         "data": {"data": [{"name": "a", **_source_for(key), key: example}]},
         "outputs": {"outputs": [{key: example}]},
+        "checkpoint": {"checkpoint": {"path": "checkpoints", key: example}},
     }
     value = around.get(where, {where: {key: example}})
     assert isinstance(value, dict)

@@ -180,7 +180,9 @@ let_gang_in() {
 	iptables -w -A INPUT -p tcp -j ACCEPT || say "the host's firewall could not be opened to peers"
 }
 
-# "$@" is the image with what follows it; the GPUs are only looked at by the agent.
+# "$@" is the image with what follows it; the GPUs are only looked at by the agent. State and data
+# have the machine's own paths: what the agent has mounted into the run's container, Docker looks
+# for on the machine.
 run_agent_container() {
 	if [ "$gpu_count" -gt 0 ] && [ "$kind" = ubuntu ] && command -v nvidia-ctk >/dev/null; then
 		set -- --gpus all --env NVIDIA_DRIVER_CAPABILITIES=utility "$@"
@@ -196,14 +198,16 @@ run_agent_container() {
 		set -- --volume /var/lib/nvidia/lib64:/usr/local/nvidia/lib64:ro \
 			--env LD_LIBRARY_PATH=/usr/local/nvidia/lib64 "$@"
 	fi
+	# The command is another user: its checkpoints are read, held by links, and removed at the end.
 	exec docker run --rm --name cynthus-agent --network host --user 0 --log-driver none \
-		--cap-drop ALL --cap-add NET_ADMIN --security-opt no-new-privileges \
+		--cap-drop ALL --cap-add NET_ADMIN --cap-add DAC_OVERRIDE --cap-add FOWNER \
+		--security-opt no-new-privileges \
 		--volume /var/run/docker.sock:/var/run/docker.sock \
-		--volume "$home/state:/state" --volume "$boot:/run/cynthus:ro" "$@"
+		--volume "$home/state:$home/state" --volume "$home/cache:$home/cache" --volume "$boot:/run/cynthus:ro" "$@"
 }
 
 mkdir -p "$boot"
-mkdir -p -m 700 "$home/state" "$home/.docker" # the registry's token may lie in the latter
+mkdir -p -m 700 "$home/state" "$home/cache" "$home/.docker" # the registry's token may lie in the latter
 mark booted
 look_at_disk
 have_driver &
@@ -213,8 +217,9 @@ wait
 let_gang_in
 set -- run --server "$server" --instance "$instance" --identity google --audience "$audience" \
 	--boot-dir /run/cynthus --engine docker --gpu-mode "$gpu_mode" --registry-auth google \
-	--control-plane "$control_plane" --max-life "$max_life_s" --metadata-url "$metadata"
+	--control-plane "$control_plane" --max-life "$max_life_s" --metadata-url "$metadata" \
+	--cache-dir "$home/cache" --state-dir "$home/state"
 if [ -z "$agent_image" ]; then
-	exec python3 "$home/agent.pyz" "$@" --state-dir "$home/state"
+	exec python3 "$home/agent.pyz" "$@"
 fi
-run_agent_container "$agent_image" "$@" --state-dir /state
+run_agent_container "$agent_image" "$@"

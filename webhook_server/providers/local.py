@@ -258,6 +258,7 @@ class Local:
             *("--server", machine.server_url, "--instance", order.name),
             *("--secret-file", str(folder / "secret"), "--state-dir", str(folder)),
             *("--control-plane", machine.control_plane, "--engine", machine.engine),
+            *("--cache-dir", str(machine.state_dir / "cache")),
             *("--max-life", str(order.max_life.total_seconds()), "--lock-fd", str(held)),
         ]
         # The agent says next to nothing (its log goes to the server): the file stays small.

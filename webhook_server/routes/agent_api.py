@@ -28,10 +28,12 @@ from webhook_server.auth.blob_urls import PutTerms, put_url
 from webhook_server.auth.tokens import agent_token, enrol_secret, same, sha256_hex
 from webhook_server.routes.answers import HttpRefusal, parse_json
 from webhook_server.routes.bodies import json_answer, limited_body
+from webhook_server.routes.checkpoint_api import checkpoint_router, may_restore
 from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.masking import Masking
 from webhook_server.routes.parts import Parts
 from webhook_server.runs import forks
+from webhook_server.runs.checkpoints import checkpoint_work
 from webhook_server.runs.model import Attempt
 from webhook_server.runs.policy import policy_of
 from webhook_server.runs.work import (
@@ -85,6 +87,8 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
         ask = read_words(UploadAsk, content)
         _check_ask(row, ask, shows_secret=masking.shows_secret(digest, ask.path))
         return json_answer(200, encode(_grant(parts, row, ask)))
+
+    router.include_router(checkpoint_router(parts, open_attempt))
 
     @router.get("/agent.pyz")
     async def program() -> Response:
@@ -222,6 +226,10 @@ def _work(parts: Parts, instance: str, *, tell: bool) -> tuple[Work, str]:
     )
     attempt, rank = place
     work = work_for(run, attempt, rank, found, limits, parts.now(), hub_secrets=for_hubs)
+    if run.spec.checkpoint is not None:
+        restore = may_restore(parts, run, row)
+        folder = checkpoint_work(run, settings.checkpoint_limit_bytes, restore=restore)
+        work = replace(work, checkpoint=folder)
     return work, attempt.offer.provider
 
 

@@ -8,7 +8,15 @@ from datetime import timedelta
 from cynthus.wire import HEARTBEAT_S
 from webhook_server.runs.honour import Powers
 
-_CLOUD_POWERS = Powers(data=True, gangs=True, spot=True, places=True, keep_warm=True, labels=True)
+_CLOUD_POWERS = Powers(
+    data=True,
+    gangs=True,
+    checkpoints=True,
+    spot=True,
+    places=True,
+    keep_warm=True,
+    labels=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +90,7 @@ CLOUD = Policy()
 LOCAL = Policy(
     heartbeat=timedelta(seconds=1),
     suspect_after=timedelta(seconds=5),  # then the agent's lock is looked at: it costs nothing
-    powers=Powers(data=True, gangs=True),
+    powers=Powers(data=True, gangs=True, checkpoints=True),
     boot_limit=timedelta(seconds=60),
     create_patience=timedelta(seconds=5),
     ask_every=timedelta(seconds=5),

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Dialect,
+    Float,
     Index,
     Integer,
     LargeBinary,
@@ -404,6 +405,23 @@ secret_versions = Table(
     Column("run_id", String(16), primary_key=True),
     Column("name", String(128), primary_key=True),
     Column("version", String(300), nullable=False),  # the store's own name for it, never a value
+)
+
+#: One row a checkpoint that can be restored; its files' list is a blob beside their bytes.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("run_id", String(16), primary_key=True),
+    Column("rank", Integer, primary_key=True, autoincrement=False),  # 0 without a gang
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("manifest_sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("step", BigInteger),
+    Column("progress", Float),
+    Column("saved_at", Moment, nullable=False),
 )
 
 #: Small facts of the server itself: control-plane id, cursor of the delivery sweep.

@@ -94,7 +94,7 @@ def test_a_provider_that_is_not_there_ends_a_run_before_its_image_is_built() -> 
 
 
 def test_notices_are_told_once() -> None:
-    run = a_run(State.BUILDING, spec=a_spec(checkpoint=Checkpoint("ckpt")))
+    run = a_run(State.BUILDING, spec=a_spec(labels=(("team", "a"),)))
     once = decide(run, Observations(), NOON, LOCAL).run
     assert len(once.notices) == 1
     assert decide(once, Observations(), NOON, LOCAL).run.notices == once.notices

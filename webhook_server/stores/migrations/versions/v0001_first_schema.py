@@ -18,15 +18,8 @@ def upgrade() -> None:
     _make_pull_tables()
     _make_trail()
     _make_data_cache()
-    op.create_table(
-        "build_leases",
-        sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("key", sa.String(length=32), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=False),
-        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("owner_id", "key", name=op.f("pk_build_leases")),
-    )
-    op.create_index("ix_build_leases_until", "build_leases", ["until"], unique=False)
+    _make_checkpoints()
+    _make_build_leases()
     op.create_table(
         "cool_downs",
         sa.Column("provider", sa.String(length=32), nullable=False),
@@ -297,6 +290,36 @@ def _make_runs() -> None:
     )
     op.create_index("ix_runs_repository_id_seq", "runs", ["repository_id", "seq"], unique=False)
     op.create_index("ix_runs_seq", "runs", ["seq"], unique=True)
+
+
+def _make_checkpoints() -> None:
+    op.create_table(
+        "checkpoints",
+        sa.Column("run_id", sa.String(length=16), nullable=False),
+        sa.Column("rank", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("files", sa.Integer(), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=True),
+        sa.Column("progress", sa.Float(), nullable=True),
+        sa.Column("saved_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "rank", "number", name=op.f("pk_checkpoints")),
+    )
+
+
+def _make_build_leases() -> None:
+    op.create_table(
+        "build_leases",
+        sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("key", sa.String(length=32), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("owner_id", "key", name=op.f("pk_build_leases")),
+    )
+    op.create_index("ix_build_leases_until", "build_leases", ["until"], unique=False)
 
 
 def _make_pull_tables() -> None:

@@ -1,0 +1,1 @@
+"""The hubs' own clients, in a process and an environment of their own."""
