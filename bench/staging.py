@@ -25,7 +25,7 @@ from tests.hub_fixture import Hub
 
 BYTES = 2 * 10**9
 FORMS = {"1 file": 1, "10,000 files": 10_000}
-ROUNDS = 3
+ROUNDS = 2
 LEAST_COLD, LEAST_WARM = 0.8, 0.9
 MOST_RSS_MIB = 120.0
 SAMPLE_S = 0.05
