@@ -146,7 +146,7 @@ def tell(event: RunEvent, progress: _Progress, console: Console) -> None:
         case EventKind.ANNOTATION:
             _tell_annotation(body, console)
         case EventKind.SAMPLE | EventKind.STAGING | EventKind.SUMMARY | EventKind.MASK:
-            pass  # a notice says what was staged; for the dashboard; the summary is read from the run's page at its end
+            pass  # for the dashboard: notices say what was staged, the run's page has the summary
 
 
 def _step_line(kind: EventKind, name: str) -> str:

@@ -17,6 +17,7 @@ from bench import (
     runs,
     scale,
     server_alone,
+    staging,
     whole_way,
 )
 from bench.result import Result
@@ -70,6 +71,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     ),
     (("environment_build_s", "environment_there_s"), environment_build.environment_build),
     (("push_to_container_s",), push_to_container.push_to_container),
+    (("staging_cold_ratio", "staging_warm_ratio", "staging_rss_mib"), staging.staging),
     (("install_mib", "install_agent_mib"), install.install),
 )
 

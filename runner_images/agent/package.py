@@ -57,8 +57,10 @@ def _content() -> Iterator[tuple[str, bytes]]:
     for path in _files(agent, leave_out=(*LEFT_OUT, "package.py")):
         yield f"runner_images/agent/{path}", (agent / path).read_bytes()
     # From it the agent makes the environment of the hubs' clients where its Python has none.
-    lock = agent.parents[1] / "requirements" / "data.lock"
-    if lock.is_file():  # in a checkout; a wheel carries it beside the stager
+    lock = agent / "stager" / "data.lock"  # where a wheel has it
+    if not lock.is_file():
+        lock = agent.parents[1] / "requirements" / "data.lock"  # where a checkout has it
+    if lock.is_file():
         yield "runner_images/agent/stager/data.lock", lock.read_bytes()
     contract = _folder("cynthus")
     for name in CONTRACT:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -35,13 +36,28 @@ def interpreter(source: str, cache_dir: Path, stopping: Callable[[], bool]) -> s
             f"data: this agent's Python has no {CLIENTS[source][0]}. Install `cynthus[data]` there",
             infrastructure=True,
         )
-    home = cache_dir / f"stager-{hashlib.sha256(lock).hexdigest()[:16]}"
-    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (cache_dir / f"{home.name}.lock").open("ab") as file:
+    place = _executable(cache_dir)
+    home = place / f"stager-{hashlib.sha256(lock).hexdigest()[:16]}"
+    with (place / f"{home.name}.lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not home.is_dir():
             _make(home, lock, stopping)
     return str(home / "bin" / "python")
+
+
+def _executable(cache_dir: Path) -> Path:
+    """Return the folder for environments: Container-Optimized OS lets nothing below /var execute.
+
+    https://cloud.google.com/container-optimized-os/docs/concepts/disks-and-filesystem
+    """
+    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.statvfs(cache_dir).f_flag & os.ST_NOEXEC:
+        return cache_dir
+    place = Path(tempfile.gettempdir()) / f"cynthus-{os.getuid()}"  # the agent container's own
+    place.mkdir(mode=0o700, exist_ok=True)
+    if place.stat().st_uid != os.getuid():  # somebody else made it first
+        raise CannotStart(f"{place}: belongs to another user. Remove it", infrastructure=True)
+    return place
 
 
 def _lock_text() -> bytes | None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from cynthus.wire_cache import ListedFile
-from cynthus.wire_data import DatasetWork
+from cynthus.wire_data import DatasetWork, Tree
+from runner_images.agent.door import Unanswered
 from runner_images.agent.public_http import Trust
+from runner_images.agent.shared_cache import Claim
 from runner_images.agent.workload import CannotStart
 from tests.hub_fixture import Hub
 from tests.small_disk import small_disk  # noqa: F401 - a fixture
@@ -310,6 +312,9 @@ class Bucket:
         assert len(key) == 64
         return iter(self.objects)
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def test_a_buckets_objects_come_by_signed_addresses(hub: Hub, machine: Machine) -> None:
     data = b"123456789"
@@ -327,6 +332,113 @@ def test_a_buckets_objects_come_by_signed_addresses(hub: Hub, machine: Machine) 
     work = DatasetWork(dataset=a_dataset("gs://bucket/prefix/", "a" * 64, name="own"))
     [staged] = machine.stage(work)
     assert content(staged.folder) == {"d/one": data, "two": data}
+
+
+# ── the blob store's cache ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Store:
+    """The cache in a blob store, as its contract has it, in this process' memory."""
+
+    trees: dict[str, Tree] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    leases: set[str] = field(default_factory=set)
+    waits: int = 0  # answers "wait" before any other
+    away: bool = False
+
+    def claim(self, key: str) -> Claim:
+        if self.away:
+            raise Unanswered("away")
+        if self.waits:
+            self.waits -= 1
+            return Claim(standing="wait", wait_s=0.01)
+        if key in self.trees:
+            return Claim(standing="ready", tree=self.trees[key])
+        self.leases.add(key)
+        return Claim(standing="fetch")
+
+    def fetch(self, key: str, files: Any, put: Any, told: Any, stopping: Any) -> None:
+        assert key in self.trees
+        assert not stopping()
+        for file in files:
+            if file.sha256 not in self.blobs:
+                raise Unanswered("gone")
+            with put(file) as target:
+                target.write(self.blobs[file.sha256])
+            told(file.size_bytes)
+
+    def keep(self, tree: Tree, open: Any, told: Any, stopping: Any) -> None:  # noqa: A002 - the contract's word
+        assert tree.key in self.leases
+        assert not stopping()
+        for file in tree.files:
+            with open(file) as content:
+                self.blobs[file.sha256] = content.read()
+            told(file.size_bytes)
+        self.trees[tree.key] = tree
+        self.leases.discard(tree.key)
+
+    def give_up(self, key: str) -> None:
+        self.leases.discard(key)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def a_sharing_machine(hub: Hub, folder: Path, store: Store) -> Machine:
+    machine = Machine(folder)
+    machine.trust = Trust(allowed=frozenset({hub.url.removeprefix("http://")}))
+    machine.shared = store  # type: ignore[assignment]
+    return machine
+
+
+def kept(machine: Machine, work: DatasetWork) -> Path:
+    """Stage, let what is stored for others be stored, and return the tree."""
+    staging = machine.begin(work)
+    try:
+        [staged] = staging.wait(lambda: False)
+        staging.finish(60.0)
+    finally:
+        staging.close()
+    return staged.folder
+
+
+def test_what_one_machine_fetched_comes_to_the_next_from_the_cache(
+    hub: Hub, tmp_path: Path
+) -> None:
+    made = hub.make("files", path="s.tar.gz", content={"tar": {"a": "1", "d/b": "2", "c": "1"}})
+    store, work = Store(), https(hub, "s.tar.gz", made["sha256"], unpack=True)
+    first = kept(a_sharing_machine(hub, tmp_path / "one", store), work)
+    hub.forget()
+    store.waits = 2  # another instance is about to finish
+    second = a_sharing_machine(hub, tmp_path / "two", store)
+    assert content(kept(second, work)) == content(first) == {"a": b"1", "d/b": b"2", "c": b"1"}
+    assert hub.seen() == []
+    assert second.told.states == ["waiting", "fetching", "ready"]
+    assert second.told.views[-1].origin == "cache"
+    assert store.leases == set()
+
+
+def test_a_cache_that_is_away_or_lacks_a_blob_costs_only_time(hub: Hub, tmp_path: Path) -> None:
+    made = hub.make("files", path="t.bin", content="bytes")
+    store, work = Store(), https(hub, "t.bin", made["sha256"])
+    kept(a_sharing_machine(hub, tmp_path / "one", store), work)
+    store.blobs.clear()
+    assert content(kept(a_sharing_machine(hub, tmp_path / "two", store), work)) == {
+        "t.bin": b"bytes"
+    }
+    store.away = True
+    third = a_sharing_machine(hub, tmp_path / "three", store)
+    assert content(kept(third, work)) == {"t.bin": b"bytes"}
+    assert third.told.views[-1].origin == "hub"
+
+
+def test_a_fetch_that_fails_gives_its_lease_back(hub: Hub, tmp_path: Path) -> None:
+    hub.make("files", path="u.bin", content="bytes")
+    store = Store()
+    with pytest.raises(CannotStart, match="the spec demands"):
+        kept(a_sharing_machine(hub, tmp_path, store), https(hub, "u.bin", "0" * 64))
+    assert store.leases == set()
 
 
 # ── room ────────────────────────────────────────────────────────────────────────────────────────

@@ -86,3 +86,17 @@ def test_the_first_word_of_each_kind_is_followed(events: EventStore) -> None:
     assert (feed.phase, feed.metrics, feed.summary) == ("train", {"loss": (0.5,)}, "# S")
     assert (feed.notices, feed.annotations) == (("n",), ({"text": "a"},))
     assert ([mark.name for mark in feed.marks[1]], feed.log_tail) == (["enrolled"], "line\n")
+
+
+def test_how_far_the_data_is_is_known_by_dataset_until_the_next_attempt(
+    events: EventStore,
+) -> None:
+    feeds = Feeds(events)
+    for done in (1, 2):
+        body = {"name": "train", "state": "fetching", "done_bytes": done, "total_bytes": 4}
+        events.append(RUN, 1, EventKind.STAGING, body, NOON)
+    events.append(RUN, 1, EventKind.STAGING, {"name": 7}, NOON)
+    [view] = feeds.read(RUN).staging
+    assert (view.name, view.done_bytes, view.total_bytes) == ("train", 2, 4)
+    events.append(RUN, 1, EventKind.STATE, {"state": "queued"}, NOON)
+    assert feeds.read(RUN).staging == ()

@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from cynthus.codec import decode
+from cynthus.errors import UserError
 from cynthus.wire import EventKind, Mark, RunEvent
+from cynthus.wire_data import StagingView
 from webhook_server.runs.feed_facts import Feed, Headway, Moment
 from webhook_server.runs.usage import UsageMeter
 from webhook_server.stores.event_store import EventStore
@@ -17,6 +20,7 @@ _KEPT = 500  # runs; beyond that the feed of the one longest unused is read agai
 _LOG_TAIL = 60_000  # characters: what a check run shows of a log
 _POINTS = 2_000  # of one metric; a sparkline has 24
 _ANNOTATIONS = 1_000
+_DATASETS = 64  # a spec has 32 at most
 _MARKS = 20  # of one attempt: a boot has seven steps
 
 
@@ -33,6 +37,7 @@ class _Followed:
     timeline: list[Moment] = field(default_factory=list)
     log: str = ""
     marks: dict[int, list[Mark]] = field(default_factory=dict)
+    staging: dict[str, StagingView] = field(default_factory=dict)
     sampled: int = 0  # the attempt that `usage` is of
     usage: UsageMeter = field(default_factory=UsageMeter)
 
@@ -130,10 +135,22 @@ def _add_mark(found: _Followed, event: RunEvent) -> None:
         told.append(Mark(name=str(event.body.get("name", "")), at=event.at))
 
 
+def _add_staging(found: _Followed, event: RunEvent) -> None:
+    if event.rank:
+        return  # the members of a gang stage the same
+    try:
+        view = decode(StagingView, event.body)
+    except UserError:  # another version's: its notices tell all the same
+        return
+    if view.name in found.staging or len(found.staging) < _DATASETS:
+        found.staging[view.name] = view
+
+
 def _add_state(found: _Followed, event: RunEvent) -> None:
     state = str(event.body.get("state", ""))
     if state == "queued":  # a new attempt begins from nothing
         found.progress = found.headway = found.phase = None
+        found.staging = {}
     _add_moment(found, event.at, state)
 
 
@@ -154,6 +171,7 @@ _TAKERS: Mapping[EventKind, Callable[[_Followed, RunEvent], None]] = {
     EventKind.STATE: _add_state,
     EventKind.MARK: _add_mark,
     EventKind.SAMPLE: _add_sample,
+    EventKind.STAGING: _add_staging,
 }
 
 
@@ -169,5 +187,6 @@ def _feed(found: _Followed) -> Feed:
         timeline=tuple(found.timeline),
         log_tail=found.log,
         marks={attempt: tuple(told) for attempt, told in found.marks.items()},
+        staging=tuple(found.staging.values()),
         usage=found.usage.usage(),
     )

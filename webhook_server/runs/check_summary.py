@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from webhook_server.runs import check_facts, gate
+from webhook_server.runs import check_facts, gate, staging_lines
 from webhook_server.runs.attempts import kept_notice, table
 from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.headline import number
@@ -37,6 +37,7 @@ def summary(run: Run, feed: Feed, around: Around, url: str) -> str:
         _reason(run),
         check_facts.hold(run),
         check_facts.asking(run),
+        staging_lines.staging(run, feed.staging),
         _notices(run, feed),
         _faults(run),
         gate.table(run.gate_lines, run.baseline_run),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cynthus.wire import Mark
+from cynthus.wire_data import StagingView
 from webhook_server.runs.usage import Usage
 
 
@@ -42,4 +43,5 @@ class Feed:
     timeline: tuple[Moment, ...] = ()
     log_tail: str = ""
     marks: Mapping[int, Sequence[Mark]] = field(default_factory=dict)  # by attempt
+    staging: tuple[StagingView, ...] = ()  # of the newest attempt, by dataset
     usage: Usage = field(default_factory=Usage)  # of the newest attempt

@@ -265,6 +265,17 @@
     by("percent").textContent = `${Math.round(value * 100)} %`;
   }
 
+  const staging = new Map();
+  function showStaging(body) {
+    const name = String(body.name ?? ""), size = (count) => count >= 1e9 ? `${(count / 1e9).toFixed(1)} GB` : `${(count / 1e6).toFixed(1)} MB`;
+    const whole = typeof body.total_bytes === "number" ? ` of ${size(body.total_bytes)}` : "";
+    const left = typeof body.eta_s === "number" ? `, ${span(body.eta_s)} left` : "";
+    staging.set(name, { ready: body.state === "ready", text: `data ${name}: ${body.state}, ${size(Number(body.done_bytes) || 0)}${whole}${left}` });
+    const lines = [...staging.values()].map((one) => Object.assign(document.createElement("li"), { textContent: one.text }));
+    by("staging").replaceChildren(...lines);
+    by("staging").hidden = [...staging.values()].every((one) => one.ready);
+  }
+
   function span(seconds) {
     const s = Math.max(Math.trunc(seconds), 0), two = (number) => String(number).padStart(2, "0");
     const d = Math.floor(s / 86400), h = Math.floor(s / 3600) % 24, m = Math.floor(s / 60) % 60;
@@ -407,6 +418,7 @@
       else if (whose === rank) appendLog(text.replace(prefix, ""));
     });
     on("progress", (body) => showProgress(body.value, null));
+    on("staging", showStaging);
     on("phase", (body) => showProgress(undefined, String(body.name ?? "").replace(ANSI, "")));
     on("metric", (body, at) => plot(`metric:${body.name}`, at, body.value));
     on("sample", (body, at) => sample(at, body));

@@ -22,6 +22,7 @@ LIMITS = {
     EventKind.SUMMARY: 1_000,
     EventKind.NOTICE: 200,
     EventKind.MARK: 100,
+    EventKind.STAGING: 20_000,  # eleven hours of one dataset, a view each two seconds
 }
 
 
