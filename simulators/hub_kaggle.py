@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from simulators.hub_content import Content
-from simulators.hub_http import Answer, Refusal, Request, json_answer, plain_answer
+from simulators.hub_http import Answer, Refusal, Request, json_answer, plain_answer, unknown
 from simulators.hub_kaggle_shapes import (
     competition,
     competition_file,
@@ -70,7 +70,7 @@ class Kaggle:
             return None
         call = self._calls.get(found["call"])
         if call is None or request.method != "POST":
-            raise refused(404, "Not found")
+            raise unknown({"code": 404, "message": "Not found"})
         if call == self._introspect:
             return self._introspect(None, request.json())
         return call(self._user(request), request.json())

@@ -201,5 +201,6 @@ def _line(request: Request, answer: Answer) -> dict[str, Any]:
         "agent": request.headers.get("user-agent", ""),
         "range": request.headers.get("range", ""),
         "status": answer.status,
+        "unknown": answer.unknown,
         "bytes": 0 if request.method == "HEAD" else answer.length,
     }
