@@ -62,6 +62,8 @@ class Control:
     def _change(self, wish: Wish, _at: datetime) -> Answer:
         repository = self._known(wish)
         _set(repository, wish)
+        if "rename" in wish:
+            self._world.move(repository, wish["rename"])
         return json_answer({"name": repository.name})
 
     def _remove(self, wish: Wish, _at: datetime) -> Answer:

@@ -159,7 +159,7 @@ class Kaggle:
         prefix = f"{wish.get('ownerSlug')}/{wish.get('modelSlug')}/".lower()
         found = [
             item
-            for (kind, name), item in self._world.items.items()
+            for (kind, name), item in list(self._world.items.items())
             if kind == "models" and name.startswith(prefix) and item.may_know(user)
         ]
         if not found:

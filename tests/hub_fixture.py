@@ -20,9 +20,8 @@ SECRET = "hf_a_secret_of_ada"
 class Hub:
     """A running simulator and its control endpoints."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        command = [sys.executable, "-m", "simulators", "hub", "--state", str(folder)]
-        command += ["--port", str(port)]
+    def __init__(self, folder: Path, *words: str) -> None:
+        command = [sys.executable, "-m", "simulators", "hub", "--state", str(folder), *words]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         timer = threading.Timer(START_LIMIT_S, self.process.kill)
@@ -31,6 +30,7 @@ class Hub:
         timer.cancel()
         assert "hub simulator at " in line, line
         self.url = line.split()[-1]
+        self.ready = json.loads((folder / "ready.json").read_text())
 
     def stop(self) -> None:
         """End it."""

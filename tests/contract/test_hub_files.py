@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import http.client
 import io
+import ipaddress
+import ssl
 import tarfile
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from simulators.hub_hostile import BOMB_BYTES, MANY, TARS, ZIPS, hostile_tar, hostile_zip
 from tests.hub_fixture import SECRET, Hub
@@ -190,6 +200,47 @@ def test_what_it_does_not_know_is_not_found_and_is_remembered(hub: Hub) -> None:
     assert all(line["unknown"] for line in hub.seen())
     fetch(f"{hub.url}/api/models/org/none")
     assert not hub.seen()[-1]["unknown"]  # the address is known, the model is not
+
+
+def test_the_same_is_served_by_https(tmp_path: Path) -> None:
+    """With a certificate that only this test knows."""
+    pair = a_certificate()
+    (tmp_path / "pair.pem").write_bytes(pair)
+    hub = Hub(tmp_path / "state", "--certificate", str(tmp_path / "pair.pem"))
+    try:
+        told = hub.make("files", path="noise.bin", content={"size": SIZE, "seed": "a"})
+        trust = ssl.create_default_context(cadata=pair.decode())
+        url = f"{hub.ready['https_url']}/files/noise.bin"
+        with urllib.request.urlopen(url, context=trust, timeout=60) as answer:
+            assert hashlib.sha256(answer.read()).hexdigest() == told["sha256"]
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(url, timeout=60)
+        assert fetch(f"{hub.url}/files/noise.bin")[0] == 200
+    finally:
+        hub.stop()
+
+
+def a_certificate() -> bytes:
+    """Return a key and a certificate for 127.0.0.1, both as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, without = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(pem, form, without) + made.public_bytes(pem)
 
 
 # ── hostile archives: each is what its name says ────────────────────────────────────────────────

@@ -239,6 +239,17 @@ answer = {{
     assert told["pull"].keys() == made["files"].keys()
 
 
+def test_a_model_that_was_renamed_is_found_by_its_old_name(hub: Hub, client: HuggingFace) -> None:
+    name, made = a_model(hub)
+    hub.control("PATCH", "hf/repos", {"type": "model", "name": name, "rename": f"{name}-new"})
+    program = f"""
+info = hf.model_info("{name}")
+path = hf.hf_hub_download("{name}", "sub/config.json")
+answer = [info.id, info.sha, pathlib.Path(path).read_text()]
+"""
+    assert client.run(program) == [f"{name}-new", made["commit"], "{}"]
+
+
 def test_a_long_listing_comes_in_pages_and_a_dataset_lies_elsewhere(
     hub: Hub, client: HuggingFace
 ) -> None:
