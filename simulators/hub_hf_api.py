@@ -103,7 +103,7 @@ class Api:
         paths = _below(commit, above, recursive=_flag(params.get("recursive")))
         most = EXPANDED_PAGE if expanded else PAGE
         limit = params.get("limit", "")
-        page = min(int(limit), most) if limit.isdigit() and int(limit) else most
+        page = min(int(limit), most) if limit.isdecimal() and int(limit) else most
         start = _start(params.get("cursor"))
         lines = [
             _line(repository, commit, path, expanded=expanded)
@@ -152,7 +152,7 @@ class Api:
             history.append(history_line(commit))
             commit = repository.commits[commit.parent] if commit.parent else None
         text = request.params.get("p", "0")
-        page = int(text) if text.isdigit() else 0
+        page = int(text) if text.isdecimal() else 0
         start = page * _COMMITS_A_PAGE
         headers = {"X-Total-Count": str(len(history))}
         if start + _COMMITS_A_PAGE < len(history):

@@ -73,7 +73,10 @@ class Kaggle:
             raise unknown({"code": 404, "message": "Not found"})
         if call == self._introspect:
             return self._introspect(None, request.json())
-        return call(self._user(request), request.json())
+        try:
+            return call(self._user(request), request.json())
+        except (TypeError, ValueError):
+            raise refused(400, "Bad request") from None
 
     # ── who ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,7 +256,7 @@ def _paged(word: str, lines: list[Wish], wish: Wish) -> Answer:
 
 def _start(token: str) -> int:
     text = _decoded(token) if token else "0"
-    if not text.isdigit():
+    if not text.isdecimal():
         _bad("Invalid page token")
     return int(text)
 

@@ -108,7 +108,7 @@ class _Connection(socketserver.StreamRequestHandler):
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return self._chunks()
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
+        if not length.isdecimal() or int(length) > _LARGEST_BODY:
             raise ConnectionAbortedError("a body that nobody sends to a hub")
         body = self.rfile.read(int(length))
         if len(body) < int(length):

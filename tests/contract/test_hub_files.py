@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import io
 import ipaddress
+import json
 import ssl
 import tarfile
 import urllib.error
@@ -184,6 +185,42 @@ def test_limits_are_kept_for_each_caller_until_the_window_ends(hub: Hub) -> None
     assert fetch(f"{hub.url}/org/net/resolve/main/model.bin", "HEAD")[0] == 302
     hub.control("POST", "clock", {"advance_s": 300})
     assert fetch(url)[0] == 200
+
+
+def test_odd_requests_are_refused_and_leave_nothing(hub: Hub) -> None:
+    listing = f"{hub.url}/v1/datasets.DatasetApiService/ListDatasetFiles"
+    hub.make("kaggle/datasets", name="ada/odd", files={"a": "a"})
+    known = {"ownerSlug": "ada", "datasetSlug": "odd"}
+    for name, odd in (("pageSize", "x"), ("datasetVersionNumber", "x"), ("pageToken", "*")):
+        assert post(listing, known | {name: odd}) == 400
+    assert post(listing, "no object") == 400
+    assert post(listing, known) == 200
+    tree = f"{hub.url}/api/models/org/net/tree/main"
+    assert fetch(f"{tree}?cursor=nonsense")[0] == 400
+    assert fetch(f"{tree}?limit=%C2%B2")[0] == 200
+    assert fetch(signed(hub).replace("Expires=", "Expires=%C2%B2"))[0] == 403
+    for name, wish in (
+        ("hf/repos", {"type": "model", "name": "org/odd", "files": {"a": {"hostile": "no"}}}),
+        ("hf/repos", {"type": "model", "name": "org/odd", "many": {"count": "x"}}),
+        ("kaggle/datasets", {"name": "ada/odder", "files": {"a": 7}}),
+        ("faults", {"kind": "unheard of"}),
+        ("faults", {"kind": "cut", "path": "("}),
+        ("clock", {}),
+    ):
+        assert post(f"{hub.url}/_sim/{name}", wish) == 400
+    made = hub.make("hf/repos", type="model", name="org/odd", files={})
+    assert list(made["files"]) == [".gitattributes"]
+    assert hub.make("kaggle/datasets", name="ada/odder", files={})["version"] == 1
+
+
+def post(url: str, body: object) -> int:
+    data = json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
 
 
 def test_what_it_does_not_know_is_not_found_and_is_remembered(hub: Hub) -> None:
