@@ -90,10 +90,15 @@ class Control:
         Raises: Refusal.
         """
         name, wish = request.path.removeprefix("/_sim/"), request.json()
-        endpoint = self._worlds.get((request.method, name))
-        if endpoint is not None:
-            return self._make(request.method, name, wish)
-        match request.method, name:
+        try:
+            if (request.method, name) in self._worlds:
+                return self._make(request.method, name, wish)
+            return self._switch(request.method, name, wish)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Refusal(400, {"error": f"{type(error).__name__}: {error}"}) from None
+
+    def _switch(self, method: str, name: str, wish: Wish) -> Answer:
+        match method, name:
             case "POST", "faults":
                 return json_answer(self._faults.add(wish), 201)
             case "GET", "faults":
@@ -115,10 +120,7 @@ class Control:
     def _make(self, method: str, name: str, wish: Wish) -> Answer:
         with self._lock:
             now = self._clock.now()
-            try:
-                answer = self._worlds[method, name](wish, datetime.fromtimestamp(now, UTC))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise Refusal(400, {"error": f"{type(error).__name__}: {error}"}) from None
+            answer = self._worlds[method, name](wish, datetime.fromtimestamp(now, UTC))
             with self._journal.open("a") as journal:
                 told = {"at": now, "method": method, "name": name, "wish": wish}
                 journal.write(json.dumps(told) + "\n")

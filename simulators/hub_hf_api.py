@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlencode
 from simulators.hub_hf_doors import Doors, commit_at, refused
 from simulators.hub_hf_shapes import file, folder, history_line, info
 from simulators.hub_hf_state import Commit, Kind, Repository
-from simulators.hub_http import Answer, Refusal, Request, json_answer
+from simulators.hub_http import Answer, Request, json_answer, unknown
 
 # https://github.com/huggingface/huggingface_hub/blob/main/src/huggingface_hub/hf_api.py: "capped by
 # the Hub (1000 entries per page, 50 when `expand=True`)".
@@ -23,9 +23,9 @@ PAGE, EXPANDED_PAGE = 1000, 50
 _COMMITS_A_PAGE = 50
 _ALWAYS = ("_id", "id")  # what `expand` cannot take away
 _WORDS = ("revision", "tree", "paths-info", "refs", "commits", "auth-check")
+_SOME = "|".join(_WORDS)
 _ROUTE = re.compile(
-    rf"(?P<name>[^/]+(?:/(?!(?:{'|'.join(_WORDS)})(?:/|$))[^/]+)?)(?:/(?P<word>{'|'.join(_WORDS)}))?"
-    r"(?:/(?P<rest>.+))?"
+    rf"(?P<name>[^/]+(?:/(?!(?:{_SOME})(?:/|$))[^/]+)?)(?:/(?P<word>{_SOME})(?:/(?P<rest>.+))?)?"
 )
 
 
@@ -44,7 +44,7 @@ class Api:
         found = _ROUTE.fullmatch(path)
         handler = self._handler(request.method, found["word"] or "") if found else None
         if found is None or handler is None:
-            raise Refusal(404, {"error": "Sorry, we can't find the page you are looking for."})
+            raise unknown({"error": "Sorry, we can't find the page you are looking for."})
         parts = Request(**{**vars(request), "path": found["rest"] or ""}).parts
         repository = self._doors.repository(request, kind, found["name"])
         return handler(request, repository, parts if found["rest"] else [])
@@ -103,7 +103,7 @@ class Api:
         paths = _below(commit, above, recursive=_flag(params.get("recursive")))
         most = EXPANDED_PAGE if expanded else PAGE
         limit = params.get("limit", "")
-        page = min(int(limit), most) if limit.isdigit() and int(limit) else most
+        page = min(int(limit), most) if limit.isdecimal() and int(limit) else most
         start = _start(params.get("cursor"))
         lines = [
             _line(repository, commit, path, expanded=expanded)
@@ -152,7 +152,7 @@ class Api:
             history.append(history_line(commit))
             commit = repository.commits[commit.parent] if commit.parent else None
         text = request.params.get("p", "0")
-        page = int(text) if text.isdigit() else 0
+        page = int(text) if text.isdecimal() else 0
         start = page * _COMMITS_A_PAGE
         headers = {"X-Total-Count": str(len(history))}
         if start + _COMMITS_A_PAGE < len(history):

@@ -49,12 +49,12 @@ class Control:
         kind, name = _kind(wish), str(wish["name"])
         if self._world.repository(kind, name) is not None:
             raise Refusal(409, {"error": f"{name} is there already"})
+        files = self._entries(wish)  # first: a wish that is refused leaves nothing
         repository = Repository(kind=kind, name=name, made_at=at)
         self._world.repositories[kind, name.lower()] = repository
         _set(repository, wish)
         first = {".gitattributes": Entry(content=_ATTRIBUTES, lfs=False)}
         made = _commit(repository, first, {"title": "initial commit", **_by(wish)}, at)
-        files = self._entries(wish)
         if files:
             made = _commit(repository, files, wish, at)
         return json_answer(_told(repository, made), 201)
@@ -62,6 +62,8 @@ class Control:
     def _change(self, wish: Wish, _at: datetime) -> Answer:
         repository = self._known(wish)
         _set(repository, wish)
+        if "rename" in wish:
+            self._world.move(repository, wish["rename"])
         return json_answer({"name": repository.name})
 
     def _remove(self, wish: Wish, _at: datetime) -> Answer:

@@ -38,12 +38,16 @@ class Doors:
         """
         user = self.user(request)
         found = self._world.repository(kind, name)
+        if found is None:
+            found = self._world.repository(kind, self._world.moved.get((kind, name.lower()), ""))
         if found is None or not found.may_read(user):
             if user is None:
                 raise refused(401, "Invalid username or password.", "RepoNotFound")
             raise refused(404, "Repository not found", "RepoNotFound")
         if found.disabled:
             raise refused(403, "Access to this resource is disabled.")
+        if found.name.lower() != name.lower():
+            raise _moved(request, name, found.name)
         return found
 
     def check_gate(self, request: Request, repository: Repository) -> None:
@@ -70,6 +74,17 @@ class Doors:
             f"https://huggingface.co/{prefix}{repository.name} to ask for access."
         )
         raise refused(403, message, "GatedRepo")
+
+
+def _moved(request: Request, name: str, now: str) -> Refusal:
+    """Send whoever knows the old name of a repository to its new one.
+
+    https://huggingface.co/docs/hub/repositories-settings#renaming-or-transferring-a-repo
+    """
+    query = f"?{request.query}" if request.query else ""
+    to = request.path.replace(name, now, 1) + query
+    message = f"Temporary Redirect. Redirecting to {to}"
+    return Refusal(307, message, {"Location": to}, "text/plain; charset=utf-8")
 
 
 def commit_at(repository: Repository, revision: str) -> Commit:

@@ -140,10 +140,18 @@ class World:
     def __init__(self) -> None:
         self.users: dict[str, User] = {}  # token → its user
         self.repositories: dict[tuple[Kind, str], Repository] = {}
+        self.moved: dict[tuple[Kind, str], str] = {}  # an old name → the one it has now
 
     def repository(self, kind: Kind, name: str) -> Repository | None:
         """Return a repository; the hub's names know no case."""
         return self.repositories.get((kind, name.lower()))
+
+    def move(self, repository: Repository, name: str) -> None:
+        """Give a repository another name; the old one leads there until somebody takes it."""
+        del self.repositories[repository.kind, repository.name.lower()]
+        self.moved[repository.kind, repository.name.lower()] = name
+        repository.name = name
+        self.repositories[repository.kind, name.lower()] = repository
 
 
 def is_large(path: str, size: int) -> bool:

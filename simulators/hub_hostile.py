@@ -11,13 +11,15 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
+from functools import cache
 
 _SYMLINK = (stat.S_IFLNK | 0o777) << 16  # a zip keeps the mode in the upper half
 _HONEST = ("honest.txt", b"nothing to see here\n")
 BOMB_BYTES = 1 << 30
-MANY = 100_000
-_CHUNK = bytes(1 << 20)
+MANY = 65_000  # about as many as a zip has without its extension for large ones
+_ZEROS = bytes(16 << 20)
 
 
 def hostile_zip(kind: str) -> bytes:
@@ -52,16 +54,26 @@ def _zip_link() -> bytes:
     return memory.getvalue()
 
 
+@cache
 def _zip_bomb() -> bytes:
     """Return a gigabyte of nothing in a megabyte."""
+    # One stretch is compressed once and repeated: nothing in it refers to what came before.
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(_ZEROS) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = packed * (BOMB_BYTES // len(_ZEROS)) + packer.flush()
+    crc = 0
+    for _ in range(BOMB_BYTES // len(_ZEROS)):
+        crc = zlib.crc32(_ZEROS, crc)
     memory = io.BytesIO()
-    with (
-        zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("zeros.bin", "w") as target,
-    ):
-        for _ in range(BOMB_BYTES // len(_CHUNK)):
-            target.write(_CHUNK)
-    return memory.getvalue()
+    with zipfile.ZipFile(memory, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("zeros.bin"), packed)
+        entry = archive.infolist()[0]
+        entry.compress_type, entry.CRC, entry.file_size = zipfile.ZIP_DEFLATED, crc, BOMB_BYTES
+    data = bytearray(memory.getvalue())
+    data[8:10] = struct.pack("<H", zipfile.ZIP_DEFLATED)  # what the local header says
+    data[14:18] = struct.pack("<I", crc)
+    data[22:26] = struct.pack("<I", BOMB_BYTES)
+    return bytes(data)
 
 
 def _zip_overlap() -> bytes:
@@ -92,11 +104,19 @@ def _zip_lying() -> bytes:
 
 
 def _zip_many() -> bytes:
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as archive:
-        for number in range(MANY):
-            archive.writestr(zipfile.ZipInfo(f"{number:06}"), b"")
-    return memory.getvalue()
+    # By hand, as zipfile takes seconds. The fields: section 4.3 of
+    # https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+    names = [b"%06d" % number for number in range(MANY)]
+    local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0x21, 0, 0, 0, 6, 0)
+    directory = b"".join(
+        struct.pack("<4sHHHHHHIIIHH", b"PK\1\2", 20, 20, 0, 0, 0, 0x21, 0, 0, 0, 6, 0)
+        + struct.pack("<HHHII", 0, 0, 0, 0, at * (len(local) + 6))
+        + name
+        for at, name in enumerate(names)
+    )
+    files = b"".join(local + name for name in names)
+    sizes = (0, 0, MANY, MANY, len(directory), len(files), 0)
+    return files + directory + struct.pack("<4sHHHHIIH", b"PK\5\6", *sizes)
 
 
 def _zip_nested() -> bytes:
@@ -166,15 +186,12 @@ def _entry(name: str, kind: bytes = tarfile.REGTYPE, to: str = "") -> tarfile.Ta
 
 
 def _tar_bomb() -> bytes:
-    memory = io.BytesIO()
     entry = tarfile.TarInfo("zeros.bin")
     entry.size = BOMB_BYTES
-    with gzip.GzipFile(fileobj=memory, mode="wb", compresslevel=6, mtime=0) as packed:
-        packed.write(entry.tobuf())
-        for _ in range(BOMB_BYTES // len(_CHUNK)):
-            packed.write(_CHUNK)
-        packed.write(bytes(1024))
-    return memory.getvalue()
+    # A gzip file may consist of many: https://www.rfc-editor.org/rfc/rfc1952#section-2.2
+    parts = (entry.tobuf(), *[_ZEROS] * (BOMB_BYTES // len(_ZEROS)), bytes(1024))
+    packed = {part: gzip.compress(part, mtime=0) for part in dict.fromkeys(parts)}
+    return b"".join(packed[part] for part in parts)
 
 
 def _tar_setuid() -> bytes:

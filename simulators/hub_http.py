@@ -80,6 +80,7 @@ class Answer:
     stop: int | None = None  # of the content; None: its end
     media_type: str = "application/json; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
+    unknown: bool = False  # nobody here knows such an address; the list of requests shows it
 
     @property
     def length(self) -> int:
@@ -93,6 +94,13 @@ def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None
     """Return a JSON document."""
     data = json.dumps(value, separators=(",", ":")).encode()
     return Answer(status=status, data=data, headers=dict(headers or {}))
+
+
+def unknown(value: Any) -> Refusal:
+    """Return the refusal of a request that the simulator does not know."""
+    refusal = Refusal(404, value)
+    refusal.answer.unknown = True
+    return refusal
 
 
 def plain_answer(text: str, status: int, headers: Mapping[str, str]) -> Answer:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from simulators.hub_content import Content
-from simulators.hub_http import Answer, Refusal, Request, json_answer, plain_answer
+from simulators.hub_http import Answer, Refusal, Request, json_answer, plain_answer, unknown
 from simulators.hub_kaggle_shapes import (
     competition,
     competition_file,
@@ -70,10 +70,13 @@ class Kaggle:
             return None
         call = self._calls.get(found["call"])
         if call is None or request.method != "POST":
-            raise refused(404, "Not found")
+            raise unknown({"code": 404, "message": "Not found"})
         if call == self._introspect:
             return self._introspect(None, request.json())
-        return call(self._user(request), request.json())
+        try:
+            return call(self._user(request), request.json())
+        except (TypeError, ValueError):
+            raise refused(400, "Bad request") from None
 
     # ── who ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -159,7 +162,7 @@ class Kaggle:
         prefix = f"{wish.get('ownerSlug')}/{wish.get('modelSlug')}/".lower()
         found = [
             item
-            for (kind, name), item in self._world.items.items()
+            for (kind, name), item in list(self._world.items.items())
             if kind == "models" and name.startswith(prefix) and item.may_know(user)
         ]
         if not found:
@@ -253,7 +256,7 @@ def _paged(word: str, lines: list[Wish], wish: Wish) -> Answer:
 
 def _start(token: str) -> int:
     text = _decoded(token) if token else "0"
-    if not text.isdigit():
+    if not text.isdecimal():
         _bad("Invalid page token")
     return int(text)
 

@@ -60,11 +60,17 @@ class Control:
             if name.count("/") + 1 != _PARTS[kind]:
                 raise Refusal(400, {"error": f"name: {_PARTS[kind]} parts, found {name!r}"})
             item = self._world.item(kind, name)
+            version = self._version(item, wish, at)  # first: what is refused leaves nothing
             if item is None:
                 item = Item(kind=kind, name=name, id=next(self._ids))
                 self._world.items[kind, plain_name(kind, name)] = item
             _set(item, wish)
-            return self._add(item, wish, at)
+            item.versions.append(version)
+            told = {
+                path: {"size": content.size, "sha256": content.sha256}
+                for path, content in version.files.items()
+            }
+            return json_answer({"name": name, "version": version.number, "files": told}, 201)
 
         return make
 
@@ -83,21 +89,14 @@ class Control:
 
         return remove
 
-    def _add(self, item: Item, wish: Wish, at: datetime) -> Answer:
-        archive = self._wishes.content(wish["archive"]) if "archive" in wish else None
-        version = Version(
-            number=len(item.versions) + 1,
+    def _version(self, item: Item | None, wish: Wish, at: datetime) -> Version:
+        return Version(
+            number=len(item.versions) + 1 if item else 1,
             at=at,
             notes=str(wish.get("notes", "")),
             files=self._wishes.files(wish),
-            archive=archive,
+            archive=self._wishes.content(wish["archive"]) if "archive" in wish else None,
         )
-        item.versions.append(version)
-        told = {
-            path: {"size": content.size, "sha256": content.sha256}
-            for path, content in version.files.items()
-        }
-        return json_answer({"name": item.name, "version": version.number, "files": told}, 201)
 
 
 def _set(item: Item, wish: Wish) -> None:

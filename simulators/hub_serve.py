@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import ssl
 import struct
 import sys
 import time
@@ -34,9 +35,11 @@ class Listener(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 256
 
-    def __init__(self, hub: Hub, host: Host, *, port: int = 0) -> None:
+    def __init__(
+        self, hub: Hub, host: Host, *, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", port), _Connection)
-        self.hub, self.host = hub, host
+        self.hub, self.host, self.tls = hub, host, tls
 
     @property
     def port(self) -> int:
@@ -45,7 +48,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that left; everything else is a bug of ours and is shown."""
-        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError | ssl.SSLError):
             super().handle_error(request, client_address)
 
 
@@ -55,6 +58,11 @@ class _Connection(socketserver.StreamRequestHandler):
     rbufsize = 1 << 16
     disable_nagle_algorithm = True  # head and body are written apart: 40 ms otherwise
     server: Listener
+
+    def setup(self) -> None:
+        if self.server.tls is not None:  # here, so that a slow handshake keeps nobody waiting
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        super().setup()
 
     def handle(self) -> None:
         while self._one():
@@ -100,7 +108,7 @@ class _Connection(socketserver.StreamRequestHandler):
         if "chunked" in headers.get("transfer-encoding", "").lower():
             return self._chunks()
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
+        if not length.isdecimal() or int(length) > _LARGEST_BODY:
             raise ConnectionAbortedError("a body that nobody sends to a hub")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
@@ -172,6 +180,8 @@ class _Connection(socketserver.StreamRequestHandler):
     def finish(self) -> None:
         if self.connection.fileno() != -1:  # a reset has closed it
             super().finish()
+        if self.server.tls is not None:
+            self.connection.close()  # the server only knows the socket below it
 
 
 def _end(length: int, faults: dict[str, Fault]) -> int:
@@ -201,5 +211,6 @@ def _line(request: Request, answer: Answer) -> dict[str, Any]:
         "agent": request.headers.get("user-agent", ""),
         "range": request.headers.get("range", ""),
         "status": answer.status,
+        "unknown": answer.unknown,
         "bytes": 0 if request.method == "HEAD" else answer.length,
     }

@@ -52,7 +52,7 @@ class Storage:
             raise _refusal(400, "InvalidArgument", "Only one auth mechanism allowed")
         until = request.params.get("Expires", "")
         signature = request.params.get("Signature", "")
-        if not until.isdigit() or not hmac.compare_digest(
+        if not until.isdecimal() or not hmac.compare_digest(
             signature, self._signature(path, int(until))
         ):
             raise _refusal(403, "SignatureDoesNotMatch", "The request signature does not match.")

@@ -13,7 +13,7 @@ from simulators.hub_hf_control import Control as HfControl
 from simulators.hub_hf_doors import Doors
 from simulators.hub_hf_resolve import Files
 from simulators.hub_hf_state import Kind, World
-from simulators.hub_http import Answer, Refusal, Request
+from simulators.hub_http import Answer, Refusal, Request, unknown
 from simulators.hub_kaggle import Kaggle
 from simulators.hub_kaggle_control import Control as KaggleControl
 from simulators.hub_kaggle_state import World as KaggleWorld
@@ -89,7 +89,7 @@ class Hub:
             parts = request.parts
             rest = parts[parts.index("resolve") + 1 :]
             return self._files.resolve(request, _kind(found["kind"]), found["name"], rest)
-        raise Refusal(404, {"error": "Sorry, we can't find the page you are looking for."})
+        raise unknown({"error": "Sorry, we can't find the page you are looking for."})
 
 
 def _kind(text: str | None) -> Kind:

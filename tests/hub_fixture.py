@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.request
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,9 +21,8 @@ SECRET = "hf_a_secret_of_ada"
 class Hub:
     """A running simulator and its control endpoints."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        command = [sys.executable, "-m", "simulators", "hub", "--state", str(folder)]
-        command += ["--port", str(port)]
+    def __init__(self, folder: Path, *words: str) -> None:
+        command = [sys.executable, "-m", "simulators", "hub", "--state", str(folder), *words]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         timer = threading.Timer(START_LIMIT_S, self.process.kill)
@@ -31,6 +31,7 @@ class Hub:
         timer.cancel()
         assert "hub simulator at " in line, line
         self.url = line.split()[-1]
+        self.ready = json.loads((folder / "ready.json").read_text())
 
     def stop(self) -> None:
         """End it."""
@@ -77,22 +78,12 @@ class Hub:
         self.control("DELETE", "requests")
 
 
-class HuggingFace:
-    """huggingface_hub in a process of its own, which runs one program after another.
+class Client:
+    """An official client in a process of its own, which runs one program after another."""
 
-    Where the hub is and where files are kept is read when it is imported, so both stay the same.
-    """
-
-    def __init__(self, hub: Hub, home: Path) -> None:
-        environment = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(home / "hf"),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        }
+    def __init__(self, setup: str, home: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _HF_PROGRAM],
+            [sys.executable, "-c", _FRAME, setup],
             env=_environment(home) | environment,
             cwd=home,
             stdin=subprocess.PIPE,
@@ -101,13 +92,16 @@ class HuggingFace:
             text=True,
         )
 
-    def run(self, program: str, token: str = "") -> Any:
-        """Return the program's `answer`; {"error": class, "message": words} of what it raised."""
+    def run(self, program: str, **variables: str) -> Any:
+        """Return the program's `answer`; {"error": class, "message": words} of what it raised.
+
+        `variables` of the environment are set while it runs.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         timer = threading.Timer(CLIENT_LIMIT_S, self.process.kill)
         timer.start()
-        self.process.stdin.write(json.dumps([program, token]) + "\n")
+        self.process.stdin.write(json.dumps([program, variables]) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         timer.cancel()
@@ -123,9 +117,48 @@ class HuggingFace:
         self.process.stdout.close()
 
 
-_HF_PROGRAM = """
-import json, os, pathlib, sys
-import huggingface_hub as hf
+def hugging_face(hub: Hub, home: Path) -> Client:
+    """Start huggingface_hub as `hf`; where the hub is and files are kept, it reads once."""
+    environment = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    return Client("import huggingface_hub as hf", home, environment)
+
+
+def kaggle(hub: Hub, home: Path) -> Client:
+    """Start Kaggle's client as `KaggleApi`."""
+    return Client(_KAGGLE_SETUP, home, {"KAGGLE_URL_OF_TEST": hub.url})
+
+
+def kaggle_once(hub: Hub, home: Path, program: str, **login: str) -> CompletedProcess[str]:
+    """Run one program with Kaggle's client, logged in as `api`; `login` are its variables."""
+    frame = f"{_KAGGLE_SETUP}\napi = KaggleApi()\napi.authenticate()\n{program}"
+    return subprocess.run(
+        [sys.executable, "-c", frame],
+        env=_environment(home) | {"KAGGLE_URL_OF_TEST": hub.url, **login},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=CLIENT_LIMIT_S,
+    )
+
+
+# The client has no setting for where Kaggle is, so the table that it takes that from is changed
+# before it is imported; importing it already shows the credentials.
+_KAGGLE_SETUP = """
+import os, pathlib, sys
+from kagglesdk import kaggle_env
+kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = os.environ.pop("KAGGLE_URL_OF_TEST")
+import kaggle
+from kaggle.api.kaggle_api_extended import KaggleApi
+"""
+_FRAME = """
+import contextlib, io, json, os, pathlib, sys
 def files(folder):
     root = pathlib.Path(folder)
     return {str(path.relative_to(root)): path.stat().st_size
@@ -137,48 +170,23 @@ def why(call):
         code = error.response.headers.get("X-Error-Code", "")
         return [type(error).__name__, error.response.status_code, code, str(error)]
     return "no error"
-for line in sys.stdin:
-    program, token = json.loads(line)
-    os.environ.pop("HF_TOKEN", None)
-    if token:
-        os.environ["HF_TOKEN"] = token
-    names = {"hf": hf, "files": files, "why": why, "pathlib": pathlib, "answer": None}
+programs = os.fdopen(os.dup(0))  # `exit`, which Kaggle's client calls, closes sys.stdin
+known = {"files": files, "why": why, "os": os, "pathlib": pathlib, "sys": sys}
+with contextlib.redirect_stdout(io.StringIO()):
+    exec(sys.argv[1], known)
+for line in programs:
+    program, variables = json.loads(line)
+    os.environ.update(variables)
+    names = {**known, "answer": None, "said": io.StringIO()}
     try:
-        exec(program, names)
+        with contextlib.redirect_stdout(names["said"]):
+            exec(program, names)
         answer = names["answer"]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         answer = {"error": type(error).__name__, "message": str(error)}
+    for name in variables:
+        del os.environ[name]
     print(json.dumps(answer), flush=True)
-"""
-
-
-def kaggle(hub: Hub, home: Path, program: str, **login: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with Kaggle's client (`api`) against the hub; `login` are its variables.
-
-    The client has no setting for where Kaggle is, so the table it takes that from is changed before
-    it is imported; importing it already shows the credentials.
-    """
-    environment = {"KAGGLE_URL_OF_TEST": hub.url, **login}
-    return subprocess.run(
-        [sys.executable, "-c", _KAGGLE_PROGRAM, program],
-        env=_environment(home) | environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=CLIENT_LIMIT_S,
-    )
-
-
-_KAGGLE_PROGRAM = """
-import json, os, pathlib, sys
-from kagglesdk import kaggle_env
-kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = os.environ.pop("KAGGLE_URL_OF_TEST")
-import kaggle
-from kaggle.api.kaggle_api_extended import KaggleApi
-api = KaggleApi()
-api.authenticate()
-exec(sys.argv[1])
 """
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.hub_fixture import SECRET, Hub, HuggingFace
+from simulators.hub_content import Content
+from simulators.hub_git import commit_id, folder_ids
+from tests.hub_fixture import SECRET, Client, Hub, hugging_face
 
 _numbers = count(1)
 WEIGHTS = 3_000_000
@@ -27,8 +32,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def client(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HuggingFace]:
-    client = HuggingFace(hub, tmp_path_factory.mktemp("client"))
+def client(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    client = hugging_face(hub, tmp_path_factory.mktemp("client"))
     yield client
     client.stop()
 
@@ -54,7 +59,7 @@ def kinds(hub: Hub, method: str) -> list[tuple[str, int]]:
 
 
 def test_a_snapshot_is_fetched_once_and_again_when_its_branch_moved(
-    hub: Hub, client: HuggingFace
+    hub: Hub, client: Client
 ) -> None:
     name, made = a_model(hub)
     program = f"""
@@ -95,7 +100,7 @@ answer["before"] = pathlib.Path(cold, "sub/config.json").read_text()
     assert told["before"] == "{}"
 
 
-def test_a_download_that_was_cut_goes_on_where_it_ended(hub: Hub, client: HuggingFace) -> None:
+def test_a_download_that_was_cut_goes_on_where_it_ended(hub: Hub, client: Client) -> None:
     size = CHUNK + WEIGHTS
     name, made = a_model(hub, files={"model.safetensors": {"size": size, "seed": "cut"}})
     hub.fault("cut", host="storage", after=CHUNK + 1_000_000)
@@ -111,7 +116,7 @@ answer = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def test_other_bytes_than_the_tree_tells_come_when_a_fault_says_so(
-    hub: Hub, client: HuggingFace
+    hub: Hub, client: Client
 ) -> None:
     name, made = a_model(hub)
     hub.fault("corrupt", host="storage")
@@ -127,7 +132,7 @@ answer = [hashlib.sha256(data).hexdigest(), len(data)]
     assert size == WEIGHTS
 
 
-def test_patterns_fetch_a_part(hub: Hub, client: HuggingFace) -> None:
+def test_patterns_fetch_a_part(hub: Hub, client: Client) -> None:
     name, _ = a_model(hub)
     program = f'answer = files(hf.snapshot_download("{name}", allow_patterns=["sub/*"]))'
     assert client.run(program) == {"sub/config.json": 2}
@@ -136,7 +141,7 @@ def test_patterns_fetch_a_part(hub: Hub, client: HuggingFace) -> None:
     ]
 
 
-def test_what_is_hidden_gated_or_missing_is_told_apart(hub: Hub, client: HuggingFace) -> None:
+def test_what_is_hidden_gated_or_missing_is_told_apart(hub: Hub, client: Client) -> None:
     private, _ = a_model(hub, private=True)
     gated, _ = a_model(hub, gated="manual")
     waiting, _ = a_model(hub, gated="manual", pending=["ada"])
@@ -160,7 +165,7 @@ answer["waiting"] = why(file("{waiting}"))
 answer["disabled"] = why(lambda: hf.model_info("{disabled}"))
 answer["ada"] = hf.whoami()["name"]
 """
-    told = client.run(program, SECRET)
+    told = client.run(program, HF_TOKEN=SECRET)
     short = {word: line[:3] for word, line in told.items() if isinstance(line, list)}
     missing = "RepositoryNotFoundError"
     assert short["private, nobody"] == short["missing, nobody"] == [missing, 401, "RepoNotFound"]
@@ -175,7 +180,7 @@ answer["ada"] = hf.whoami()["name"]
     assert told["ada"] == "ada"
 
 
-def test_a_gate_opens_for_whom_it_is_opened(hub: Hub, client: HuggingFace) -> None:
+def test_a_gate_opens_for_whom_it_is_opened(hub: Hub, client: Client) -> None:
     name, made = a_model(hub, gated="auto", private=True, readers=["ada"])
     hub.control("PATCH", "hf/repos", {"type": "model", "name": name, "granted": ["ada"]})
     program = f"""
@@ -185,7 +190,7 @@ answer["entry"] = why(lambda: hf.hf_hub_download("{name}", "none.txt"))
 answer["revision"] = why(lambda: hf.snapshot_download("{name}", revision="nope"))
 answer["folder"] = why(lambda: list(hf.HfApi().list_repo_tree("{name}", "none")))
 """
-    told = client.run(program, SECRET)
+    told = client.run(program, HF_TOKEN=SECRET)
     assert told["files"].keys() == made["files"].keys()
     assert told["entry"][:3] == ["RemoteEntryNotFoundError", 404, "EntryNotFound"]
     assert told["revision"][:3] == ["RevisionNotFoundError", 404, "RevisionNotFound"]
@@ -195,7 +200,7 @@ answer["folder"] = why(lambda: list(hf.HfApi().list_repo_tree("{name}", "none"))
     assert shown == {("api", "Bearer"), ("storage", "")}
 
 
-def test_what_the_client_asks_about_a_repository(hub: Hub, client: HuggingFace) -> None:
+def test_what_the_client_asks_about_a_repository(hub: Hub, client: Client) -> None:
     name, made = a_model(hub)
     first = made["commit"]
     hub.make("hf/refs", type="model", name=name, tag="v1", at="main")
@@ -239,8 +244,19 @@ answer = {{
     assert told["pull"].keys() == made["files"].keys()
 
 
+def test_a_model_that_was_renamed_is_found_by_its_old_name(hub: Hub, client: Client) -> None:
+    name, made = a_model(hub)
+    hub.control("PATCH", "hf/repos", {"type": "model", "name": name, "rename": f"{name}-new"})
+    program = f"""
+info = hf.model_info("{name}")
+path = hf.hf_hub_download("{name}", "sub/config.json")
+answer = [info.id, info.sha, pathlib.Path(path).read_text()]
+"""
+    assert client.run(program) == [f"{name}-new", made["commit"], "{}"]
+
+
 def test_a_long_listing_comes_in_pages_and_a_dataset_lies_elsewhere(
-    hub: Hub, client: HuggingFace
+    hub: Hub, client: Client
 ) -> None:
     name = f"org/rows{next(_numbers)}"
     many = {"count": 2500, "size": 10, "path": "data/{:05d}.txt"}
@@ -257,7 +273,7 @@ answer = [len(tree), len({{f.path for f in tree}}), pathlib.Path(path).stat().st
     assert all(line["path"].startswith("/api/datasets/") for line in listings)
 
 
-def test_who_asks_too_often_is_told_how_long_to_wait(hub: Hub, client: HuggingFace) -> None:
+def test_who_asks_too_often_is_told_how_long_to_wait(hub: Hub, client: Client) -> None:
     name, _ = a_model(hub)
     hub.fault("rate_limit", path="/api/models", reset_s=55)
     told = client.run(f'hf.model_info("{name}")')
@@ -265,8 +281,45 @@ def test_who_asks_too_often_is_told_how_long_to_wait(hub: Hub, client: HuggingFa
     assert "you have reached your 'api' rate limit.\nRetry after 55 seconds" in told["message"]
 
 
-def test_git_gives_the_same_names(hub: Hub, client: HuggingFace) -> None:
-    """A commit's id on the hub is git's: reckoned here the long way, from the objects' bodies."""
+def test_git_gives_the_same_names(tmp_path: Path) -> None:
+    # Names that sort in another order as folders than as texts.
+    files = {"a-b": b"1", "a/b/c": b"2", "a.txt": b"3", "a/d": b"", "z": b"4" * 5000}
+    for path, data in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    moment = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    who = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (
+            ("NAME", "hub"),
+            ("EMAIL", "hub@users.noreply.example"),
+            ("DATE", moment.isoformat()),
+        )
+    }
+
+    def git(*words: str, given: str = "") -> str:
+        command = ["git", "-C", str(tmp_path), *words]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **who}
+        done = subprocess.run(
+            command, env=environment, input=given, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "--all")
+    tree = git("write-tree")
+    first = git("commit-tree", tree, given="One\n")
+    second = git("commit-tree", tree, "-p", first, given="Two\n")
+    blobs = {path: Content(data).blob_oid for path, data in files.items()}
+    folders = folder_ids(blobs)
+    assert folders[""] == tree
+    assert folders["a/b"] == git("rev-parse", f"{tree}:a/b")
+    assert commit_id(tree, None, moment, "One") == first
+    assert commit_id(tree, first, moment, "Two") == second
+
+
+def test_a_large_file_is_a_pointer_in_git(hub: Hub, client: Client) -> None:
     name, made = a_model(hub)
     program = f"""
 api = hf.HfApi()
@@ -290,7 +343,7 @@ def _git(kind: str, body: bytes) -> str:
     return hashlib.sha1(f"{kind} {len(body)}\0".encode() + body).hexdigest()
 
 
-def test_a_killed_hub_comes_back_with_its_world(client: HuggingFace, tmp_path: Path) -> None:
+def test_a_killed_hub_comes_back_with_its_world(client: Client, tmp_path: Path) -> None:
     hub = Hub(tmp_path / "state")
     hub.make("hf/users", name="ada", token=SECRET)
     _, made = a_model(hub, private=True, readers=["ada"])
@@ -305,7 +358,7 @@ def test_a_killed_hub_comes_back_with_its_world(client: HuggingFace, tmp_path: P
 api = hf.HfApi(endpoint="{again.url}")
 answer = [api.model_info("{made["name"]}", revision="v1").sha]
 """
-        assert client.run(program, SECRET) == [made["commit"]]
+        assert client.run(program, HF_TOKEN=SECRET) == [made["commit"]]
         # What was cut is gone: what came after it is a line of its own.
         assert json.loads(journal.read_text().splitlines()[-1])["name"] == "hf/refs"
     finally:
