@@ -54,6 +54,7 @@ class _Job:
     joint: Joint[Any, Any]
     row: Any
     answer: Future[Any]
+    go_at_s: float  # by the monotonic clock: when patience ends
 
 
 class _CommitFailed(Exception):  # noqa: N818 - read as what happened
@@ -89,7 +90,7 @@ class Writer:
 
     def _put(self, joint: Joint[R, T], row: R) -> Future[T]:
         answer: Future[T] = Future()
-        self._arrivals.put(_Job(joint, row, answer), time.monotonic())
+        self._arrivals.put(_Job(joint, row, answer, time.monotonic() + joint.patience_s))
         return answer
 
     @property
@@ -113,14 +114,14 @@ class Writer:
         """Take in what was queued, wait where there is reason to; False: nothing will follow."""
         while True:
             arrived, more = self._arrivals.take()
-            now_s = time.monotonic()
             for job in arrived:
-                line.add(job, now_s)
+                line.add(job)
             if not more:
                 return False
+            now_s = time.monotonic()
             if line.go_at_s is not None and (line.go_at_s <= now_s or line.length >= BATCH):
                 return True
-            self._arrivals.wait(line.go_at_s, now_s)
+            self._arrivals.wait(line.go_at_s, now_s, room=BATCH - line.length)
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         if not jobs:
@@ -178,6 +179,7 @@ class _Arrivals:
         self._jobs: list[_Job] = []
         self._closed = False
         self._looks_at_s: float | None = None  # by the monotonic clock; None: when it is woken
+        self._room = BATCH  # of the commit that is waited for
         self._asleep = threading.Lock()  # held: nobody has woken the writer since it slept
         self._asleep.acquire()
 
@@ -185,14 +187,14 @@ class _Arrivals:
     def length(self) -> int:
         return len(self._jobs)
 
-    def put(self, job: _Job, now_s: float) -> None:
+    def put(self, job: _Job) -> None:
         """Queue a job. Raises: DatabaseUnavailable."""
         with self._lock:
             if self._closed:
                 raise DatabaseUnavailable("the server is stopping. Try again in a moment.")
             self._jobs.append(job)
-            looks_at_s, full = self._looks_at_s, len(self._jobs) >= BATCH
-            if looks_at_s is None or full or now_s + job.joint.patience_s < looks_at_s:
+            looks_at_s, full = self._looks_at_s, len(self._jobs) >= self._room
+            if looks_at_s is None or full or job.go_at_s < looks_at_s:
                 self._wake()
 
     def close(self) -> None:
@@ -207,12 +209,12 @@ class _Arrivals:
             jobs, self._jobs = self._jobs, []
             return jobs, not self._closed
 
-    def wait(self, until_s: float | None, now_s: float) -> None:
-        """Sleep until that moment or until woken, at once if something was queued meanwhile."""
+    def wait(self, until_s: float | None, now_s: float, *, room: int) -> None:
+        """Sleep until that moment, until `room` works came, or until one that cannot wait did."""
         with self._lock:
             if self._jobs or self._closed:
                 return
-            self._looks_at_s = until_s
+            self._looks_at_s, self._room = until_s, room
             self._asleep.acquire(blocking=False)  # a wake from before has been heeded
         self._asleep.acquire(timeout=-1 if until_s is None else until_s - now_s)
         with self._lock:
@@ -235,9 +237,8 @@ class _Line:
     def length(self) -> int:
         return len(self._doors) + len(self._loops)
 
-    def add(self, job: _Job, now_s: float) -> None:
-        go_at_s = now_s + job.joint.patience_s
-        self.go_at_s = go_at_s if self.go_at_s is None else min(self.go_at_s, go_at_s)
+    def add(self, job: _Job) -> None:
+        self.go_at_s = job.go_at_s if self.go_at_s is None else min(self.go_at_s, job.go_at_s)
         (self._doors if job.joint.at_door else self._loops).append(job)
 
     def next_batch(self) -> list[_Job]:
