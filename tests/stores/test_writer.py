@@ -68,6 +68,20 @@ def test_patience_is_never_waited_for_by_others(db: Database) -> None:
     assert patient.result(PATIENCE_S) == "patient of 1"
 
 
+def test_who_has_less_patience_is_not_kept_waiting_by_who_has_more(db: Database) -> None:
+    calm = Joint(put_rows, at_door=True, patience_s=1e6)  # the test would never end
+    first = [db.write_row_async(calm, key) for key in "abc"]
+    hasty = db.write_row_async(Joint(put_rows, at_door=True, patience_s=0.001), "hasty")
+    assert hasty.result(PATIENCE_S) == "hasty of 1"
+    assert [answer.result(PATIENCE_S) for answer in first] == ["a of 3", "b of 3", "c of 3"]
+
+
+def test_a_full_batch_is_not_kept_waiting(db: Database) -> None:
+    calm = Joint(put_rows, at_door=True, patience_s=1e6)  # as above
+    answers = [db.write_row_async(calm, str(number)) for number in range(BATCH)]
+    assert [a.result(PATIENCE_S) for a in answers] == [f"{n} of {BATCH}" for n in range(BATCH)]
+
+
 def test_what_is_patient_is_stored_when_the_server_stops(db: Database) -> None:
     patient = db.write_row_async(Joint(put_rows, at_door=True, patience_s=1e6), "patient")
     db.close()

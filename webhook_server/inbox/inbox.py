@@ -133,7 +133,8 @@ class Inbox:
     def _settle(self) -> None:
         """Wait until what was finished is stored, lest it is claimed again by the next look."""
         ending, self._ending = self._ending, []
-        for stored in ending:
+        # The last first: once it is stored all are, and the others' answers are not waited for.
+        for stored in reversed(ending):
             stored.result()
 
     def _retry(self, delivery: Delivery, error: Exception, retry_at: datetime | None) -> None:

@@ -43,6 +43,10 @@ _CODES = {
 }
 
 
+# Built once: `json.loads` builds a decoder for each message that has such a wish.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+
 class HttpRefusal(Exception):  # noqa: N818 - it is an answer, not a fault
     """The answer to a request that is not granted; `message` is fit for a user."""
 
@@ -141,7 +145,7 @@ def parse_json(body: bytes) -> Any:
     Raises: HttpRefusal (400).
     """
     try:
-        return json.loads(body, parse_constant=lambda _: None)
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         raise HttpRefusal(400, "body: should be JSON, found something else. Send JSON.") from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +38,9 @@ _UNTRACED = frozenset({"heartbeat", "stream", "healthz", "readyz", "metrics"})
 # https://www.w3.org/TR/trace-context/#traceparent-header-field-values
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _RUN = re.compile(r"/(?:api/v1/)?runs/([a-z][a-z0-9]{11})(?:/|$)")
+# Names requests and guards nothing. The system's own numbers are a call each, in which another
+# thread takes the interpreter: a busy door waited a quarter of its time for it.
+_numbers = random.Random()  # noqa: S311 - as said; begins with numbers of the system's
 _HOSTLESS = frozenset({"/healthz", "/readyz"})  # load balancers ask by address
 
 
@@ -123,7 +126,7 @@ class Front:
 def request_id_of(scope: Scope) -> str:
     """Return the id that a request's lines carry: its caller's trace, or a new one."""
     found = _TRACEPARENT.fullmatch(header(scope, b"traceparent"))
-    return found[1] if found and found[1].strip("0") else secrets.token_hex(16)
+    return found[1] if found and found[1].strip("0") else f"{_numbers.getrandbits(128):032x}"
 
 
 def _run_of(path: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Start the clock: a request must come."""
         super().connection_made(transport)
-        self._header_bytes = 0
+        self._header_bytes, self._in_headers = 0, False
         self._cut_off: asyncio.TimerHandle | None = None
         self._receiving = False
         self._rest_cut_off: asyncio.TimerHandle | None = None
@@ -43,20 +43,22 @@ class PatientProtocol(HttpToolsProtocol):
         if self._cut_off is not None:
             self._header_bytes += len(data)
         super().data_received(data)
+        # Most requests come whole: a clock is started only where more must come.
+        if self._in_headers and self._cut_off is None:
+            self._header_bytes = len(data)
+            self._expect_headers()
         if self._cut_off is not None and self._header_bytes > HEADER_LIMIT_BYTES:
             self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
-        """Start the clock for a further request on the same connection."""
+        """Note that a further request begins on the same connection."""
         super().on_message_begin()
-        self._receiving = True
-        if self._cut_off is None:
-            self._expect_headers()
+        self._receiving = self._in_headers = True
 
     def on_headers_complete(self) -> None:
         """Stop the clock, and let the application hang up on this client."""
         self._stop_clock()
-        self._header_bytes = 0
+        self._header_bytes, self._in_headers = 0, False
         scope: dict[str, Any] = self.scope  # type: ignore[assignment] # extensions are open
         scope.setdefault("extensions", {})["cynthus.hang_up"] = self.transport.abort
         super().on_headers_complete()

@@ -147,6 +147,10 @@ def _on_connect(writes: bool, connection: Any, _record: object) -> None:
     if writes:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+        # Some distributions' SQLite writes zeros over each page that is freed, which doubles what a
+        # handled delivery costs; nothing secret lies here in the clear. FAST does so only where it
+        # costs no further write: https://www.sqlite.org/pragma.html#pragma_secure_delete
+        cursor.execute("PRAGMA secure_delete=FAST")
     else:
         cursor.execute("PRAGMA query_only=ON")
     cursor.execute("PRAGMA foreign_keys=ON")

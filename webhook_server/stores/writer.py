@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -55,6 +54,7 @@ class _Job:
     joint: Joint[Any, Any]
     row: Any
     answer: Future[Any]
+    go_at_s: float  # by the monotonic clock: when patience ends
 
 
 class _CommitFailed(Exception):  # noqa: N818 - read as what happened
@@ -71,9 +71,7 @@ class Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._arrivals = _Arrivals()
         self._line = _Line()
         self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
         self._thread.start()
@@ -92,23 +90,17 @@ class Writer:
 
     def _put(self, joint: Joint[R, T], row: R) -> Future[T]:
         answer: Future[T] = Future()
-        with self._closing:
-            if self._closed:
-                raise DatabaseUnavailable("the server is stopping. Try again in a moment.")
-            self._jobs.put(_Job(joint, row, answer))
+        self._arrivals.put(_Job(joint, row, answer, time.monotonic() + joint.patience_s))
         return answer
 
     @property
     def waiting(self) -> int:
         """Return how many works are queued, those of the commit under way aside."""
-        return self._jobs.qsize() + self._line.length
+        return self._arrivals.length + self._line.length
 
     def close(self) -> None:
         """Finish what is queued, then end the thread; a database that is silent is left to it."""
-        with self._closing:
-            if not self._closed:
-                self._closed = True
-                self._jobs.put(None)
+        self._arrivals.close()
         self._thread.join(CLOSE_S)
 
     def _serve(self) -> None:
@@ -121,13 +113,15 @@ class Writer:
     def _take_in(self, line: _Line) -> bool:
         """Take in what was queued, wait where there is reason to; False: nothing will follow."""
         while True:
-            try:
-                item = self._jobs.get(timeout=line.may_wait_s(time.monotonic()))
-            except Empty:
-                return True
-            if item is None:
+            arrived, more = self._arrivals.take()
+            for job in arrived:
+                line.add(job)
+            if not more:
                 return False
-            line.add(item, time.monotonic())
+            now_s = time.monotonic()
+            if line.go_at_s is not None and (line.go_at_s <= now_s or line.length >= BATCH):
+                return True
+            self._arrivals.wait(line.go_at_s, now_s, room=BATCH - line.length)
 
     def _carry_out(self, jobs: list[_Job]) -> None:
         if not jobs:
@@ -173,35 +167,86 @@ class Writer:
         return answers
 
 
+class _Arrivals:
+    """What was queued and is not taken in yet; the writer is woken no oftener than it must be.
+
+    Each wake is a hand-over of the interpreter, for which a door waits: a row that can wait does
+    not wake a writer that will look in time by itself.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: list[_Job] = []
+        self._closed = False
+        self._looks_at_s: float | None = None  # by the monotonic clock; None: when it is woken
+        self._room = BATCH  # of the commit that is waited for
+        self._asleep = threading.Lock()  # held: nobody has woken the writer since it slept
+        self._asleep.acquire()
+
+    @property
+    def length(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: _Job) -> None:
+        """Queue a job. Raises: DatabaseUnavailable."""
+        with self._lock:
+            if self._closed:
+                raise DatabaseUnavailable("the server is stopping. Try again in a moment.")
+            self._jobs.append(job)
+            looks_at_s, full = self._looks_at_s, len(self._jobs) >= self._room
+            if looks_at_s is None or full or job.go_at_s < looks_at_s:
+                self._wake()
+
+    def close(self) -> None:
+        """Let nothing further be queued."""
+        with self._lock:
+            self._closed = True
+            self._wake()
+
+    def take(self) -> tuple[list[_Job], bool]:
+        """Return what was queued, and whether anything may follow."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, []
+            return jobs, not self._closed
+
+    def wait(self, until_s: float | None, now_s: float, *, room: int) -> None:
+        """Sleep until that moment, until `room` works came, or until one that cannot wait did."""
+        with self._lock:
+            if self._jobs or self._closed:
+                return
+            self._looks_at_s, self._room = until_s, room
+            self._asleep.acquire(blocking=False)  # a wake from before has been heeded
+        self._asleep.acquire(timeout=-1 if until_s is None else until_s - now_s)
+        with self._lock:
+            self._looks_at_s = None
+
+    def _wake(self) -> None:
+        if self._asleep.locked():
+            self._asleep.release()
+
+
 class _Line:
     """What waits for its commit, in two lanes; the writer's thread alone changes it."""
 
     def __init__(self) -> None:
         self._doors: deque[_Job] = deque()
         self._loops: deque[_Job] = deque()
-        self._go_at: float | None = None  # by the monotonic clock: when patience ends
+        self.go_at_s: float | None = None  # by the monotonic clock: when patience ends
 
     @property
     def length(self) -> int:
         return len(self._doors) + len(self._loops)
 
-    def add(self, job: _Job, now_s: float) -> None:
-        go_at = now_s + job.joint.patience_s
-        self._go_at = go_at if self._go_at is None else min(self._go_at, go_at)
+    def add(self, job: _Job) -> None:
+        self.go_at_s = job.go_at_s if self.go_at_s is None else min(self.go_at_s, job.go_at_s)
         (self._doors if job.joint.at_door else self._loops).append(job)
-
-    def may_wait_s(self, now_s: float) -> float | None:
-        """Return how long more may be waited for; None: until there is something."""
-        if self._go_at is None:
-            return None
-        return 0.0 if self.length >= BATCH else max(self._go_at - now_s, 0.0)
 
     def next_batch(self) -> list[_Job]:
         """Take the next commit's works: the doors' first, and always some of the loops'."""
         doors = _taken(self._doors, BATCH)
         loops = _taken(self._loops, BESIDE_DOORS if doors else BATCH)
         if not self.length:
-            self._go_at = None
+            self.go_at_s = None
         return doors + loops
 
 
