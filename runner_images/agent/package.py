@@ -16,7 +16,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-CONTRACT = ("__init__.py", "codec.py", "drivers.py", "errors.py", "wire.py", "wire_image.py")
+CONTRACT = (
+    "__init__.py",
+    "codec.py",
+    "drivers.py",
+    "errors.py",
+    "frozen.py",
+    "wire.py",
+    "wire_image.py",
+)
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
 LEFT_OUT = ("__pycache__", "tests")
 KEPT = (".py", ".pem", ".json")

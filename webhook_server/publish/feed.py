@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from cynthus.frozen import replace
 from cynthus.wire import EventKind, Mark, RunEvent
 from webhook_server.runs.feed_facts import Feed, Headway, Moment
 from webhook_server.runs.usage import UsageMeter

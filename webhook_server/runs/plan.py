@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire_money import BudgetView, OfferView, PlanView
 from webhook_server.runs import honour

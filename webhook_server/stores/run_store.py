@@ -6,7 +6,7 @@ import builtins
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, UserError
+from cynthus.frozen import replace
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
