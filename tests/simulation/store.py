@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, create_engine, func
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
-from tests.simulation.direct import over
+from tests.simulation.direct import over, stored
 from tests.simulation.fates import DURABLE, Fates
 from tests.simulation.scheduler import Scheduler
 from webhook_server.stores import schema
@@ -47,7 +47,6 @@ ON main.instances BEGIN
     new.closed_at IS NOT NULL, new.heartbeat_at);
 END;
 """
-_STORED = "%Y-%m-%d %H:%M:%S.%f"  # as SQLAlchemy stores a moment in SQLite
 _SEEN = ("seen_runs", "seen_instances")
 _STATEMENTS = 1000  # that the driver keeps prepared: more than we have
 
@@ -88,16 +87,17 @@ class Store:
         schema.migrate(self._begun)
         self._begun.commit()
         # `direct` False: by SQLAlchemy's own connection, which costs five times as much.
-        self._connection = over(self.raw, engine.dialect, options) if direct else self._begun
+        self.connection = over(self.raw, engine.dialect, options) if direct else self._begun
         self.raw.create_function("true_time", 0, lambda: self._scheduler.now)
         self.raw.create_function("true_moment", 0, self._moment)
         self.raw.create_function("true_moment_after", 1, self._moment)
+        self.raw.execute("PRAGMA temp_store = MEMORY")
         self.raw.executescript(_MEMORY)
         self._tables = [*(table.name for table in metadata.sorted_tables), *_SEEN]
 
     def _moment(self, after_s: float = 0.0) -> str:
         # Of this history's scheduler, whichever that is.
-        return f"{self._scheduler.moment() + timedelta(seconds=after_s):{_STORED}}"
+        return stored(self._scheduler.moment(after_s))
 
     def begin(self, scheduler: Scheduler, fates: Fates) -> None:
         """Empty every table; from here on the fates of this history strike."""
@@ -121,11 +121,10 @@ class Store:
 
     # ── what replicas use ──────────────────────────────────────────────────────────────────────
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Give a connection for one short read. Raises: OperationalError, when it is locked."""
+    def read(self) -> Connection:
+        """Return a connection for one short read. Raises: OperationalError, when it is locked."""
         self._call("db.read", _nothing, _locked)
-        yield self._connection  # nothing is begun in the database, and so nothing to be ended
+        return self.connection  # nothing is begun in the database, and so nothing to be ended
 
     def write(self, work: Work[T]) -> T:
         """Carry a work out in a transaction. Raises: DatabaseUnavailable."""
@@ -148,7 +147,7 @@ class Store:
     def _transaction(self) -> Iterator[Connection]:
         self.raw.execute("BEGIN")
         try:
-            yield self._connection
+            yield self.connection
         except BaseException:
             self._begun.rollback()
             self.raw.rollback()  # SQLAlchemy knows of it only once a statement was carried out
@@ -157,14 +156,20 @@ class Store:
         self.raw.commit()
 
 
-class _Reads:
+class _Reads(AbstractContextManager[Connection]):
     """The database's readers, as `Database` wants them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def begin(self) -> AbstractContextManager[Connection]:
+        return self
+
+    def __enter__(self) -> Connection:
         return self._store.read()
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class _Writes(Writes):
@@ -174,12 +179,12 @@ class _Writes(Writes):
         self._store = store
 
     def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:  # noqa: ARG002 - no queue
-        answer: Future[T] = Future()
         try:
-            answer.set_result(self._store.write(work))
+            return _Given(self._store.write(work))
         except Exception as error:  # noqa: BLE001 - it goes to who waits for it
+            answer: Future[T] = Future()
             answer.set_exception(error)
-        return answer
+            return answer
 
     def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
         def alone(connection: Connection) -> T:
@@ -195,6 +200,25 @@ class _Writes(Writes):
 
     def close(self) -> None:
         pass
+
+
+class _Given(Future[T]):
+    """An answer that is there already: nobody ever waits for it, and so it needs no lock."""
+
+    def __init__(self, answer: T) -> None:  # the base class makes a lock and its condition
+        self._answer = answer
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> T:  # noqa: ARG002 - it is there
+        return self._answer
+
+    def exception(self, timeout: float | None = None) -> None:  # noqa: ARG002
+        return None
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        fn(self)
 
 
 def _nothing() -> None:
