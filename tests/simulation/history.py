@@ -304,6 +304,7 @@ def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:
             " FROM kept_instances"
         ),
         "seen_runs": store.rows("SELECT * FROM seen_runs ORDER BY rowid"),
+        "seen_kept": store.rows("SELECT at, after, kept_by, booked FROM seen_kept ORDER BY rowid"),
         "seen_instances": store.rows("SELECT * FROM seen_instances ORDER BY rowid"),
     }
 

@@ -289,13 +289,16 @@ _SILENT = "no heartbeat since"
 
 
 def i12_budget(ended: Ended) -> Iterator[Violation]:
-    """No order commits a repository beyond its budget."""
+    """No order commits a repository beyond its budget, with what is booked for instances kept."""
     limit = ended.scenario.budget.repository_usd
     if limit is None:
         return
-    booked: dict[str, int] = {}
+    booked: dict[str, int] = {}  # by run, or by the instance that waits
     ordered: dict[str, int] = defaultdict(int)
-    for row in ended.rows["seen_runs"]:
+    kept = list(reversed(ended.rows["seen_kept"]))
+    for number, row in enumerate(ended.rows["seen_runs"]):
+        while kept and kept[-1][1] <= number:  # so many changes of runs came before
+            _, _, name, booked[name] = kept.pop()
         seen = Seen(**dict(zip(Seen.__dataclass_fields__, row, strict=True)))
         booked[seen.id] = seen.booked
         if seen.attempts > ordered[seen.id] and Decimal(sum(booked.values())) > limit * 1_000_000:

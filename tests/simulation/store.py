@@ -33,6 +33,7 @@ CREATE TEMP TABLE seen_runs (
   attempts INTEGER, reason TEXT
 );
 CREATE TEMP TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
+CREATE TEMP TABLE seen_kept (at REAL, after INTEGER, kept_by TEXT, booked INTEGER);
 CREATE TEMP TRIGGER run_made AFTER INSERT ON main.runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
     new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
@@ -46,8 +47,16 @@ ON main.instances BEGIN
   INSERT INTO seen_instances VALUES (true_time(), new.name, new.heartbeat_seq,
     new.closed_at IS NOT NULL, new.heartbeat_at);
 END;
+CREATE TEMP TRIGGER kept_made AFTER INSERT ON main.kept_instances BEGIN
+  INSERT INTO seen_kept VALUES (true_time(), (SELECT count(*) FROM seen_runs), new.kept_by,
+    new.booked_microusd);
+END;
+CREATE TEMP TRIGGER kept_changed AFTER UPDATE OF booked_microusd ON main.kept_instances BEGIN
+  INSERT INTO seen_kept VALUES (true_time(), (SELECT count(*) FROM seen_runs), new.kept_by,
+    new.booked_microusd);
+END;
 """
-_SEEN = ("seen_runs", "seen_instances")
+_SEEN = ("seen_runs", "seen_instances", "seen_kept")
 _STATEMENTS = 1000  # that the driver keeps prepared: more than we have
 
 

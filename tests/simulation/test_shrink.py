@@ -10,7 +10,7 @@ from tests.simulation.record import Record
 from tests.simulation.scenario import Scenario, drawn
 from tests.simulation.shrink import SWITCHES, shrunk
 
-TABLES = ("runs", "instances", "states", "kept", "seen_runs", "seen_instances")
+TABLES = ("runs", "instances", "states", "kept", "seen_runs", "seen_kept", "seen_instances")
 INJECTED = 12
 NEEDED = 3  # faults until it fails
 CULPRITS = {"cloud.delete", FAULTS[-1].value}
