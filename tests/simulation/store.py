@@ -188,12 +188,12 @@ class _Writes(Writes):
         self._store = store
 
     def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:  # noqa: ARG002 - no queue
+        answer: Future[T] = Future()
         try:
-            return _Given(self._store.write(work))
+            answer.set_result(self._store.write(work))
         except Exception as error:  # noqa: BLE001 - it goes to who waits for it
-            answer: Future[T] = Future()
             answer.set_exception(error)
-            return answer
+        return answer
 
     def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
         def alone(connection: Connection) -> T:
@@ -209,25 +209,6 @@ class _Writes(Writes):
 
     def close(self) -> None:
         pass
-
-
-class _Given(Future[T]):
-    """An answer that is there already: nobody ever waits for it, and so it needs no lock."""
-
-    def __init__(self, answer: T) -> None:  # the base class makes a lock and its condition
-        self._answer = answer
-
-    def done(self) -> bool:
-        return True
-
-    def result(self, timeout: float | None = None) -> T:  # noqa: ARG002 - it is there
-        return self._answer
-
-    def exception(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        return None
-
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        fn(self)
 
 
 def _nothing() -> None:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.simulation.batch import lived
 from tests.simulation.scenario import Mode, drawn
+from tests.simulation.worlds import lived
 
 SEEDS = (0, 3, 11)
 #: A history may take a second; a machine under load may give it a minute.

@@ -14,12 +14,12 @@ import pytest
 from cynthus.codec import encode
 from tests.builders import a_run, an_attempt
 from tests.simulation import oracles
-from tests.simulation.batch import lived
 from tests.simulation.ended import Ended
 from tests.simulation.oracles import Oracle, violations
 from tests.simulation.record import Happened, Record
 from tests.simulation.scenario import Mode, Scenario, plain
 from tests.simulation.scheduler import EPOCH
+from tests.simulation.worlds import lived
 from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import State
 
