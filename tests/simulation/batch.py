@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,8 +74,14 @@ def in_processes(
     In order, so that whatever was yielded is all that came before some seed.
     """
     chunks = ((seeds[n : n + CHUNK], mode, world) for n in range(0, len(seeds), CHUNK))
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=LIFE) as pool:
+    spawned = multiprocessing.get_context("spawn")
+    with spawned.Pool(workers, initializer=_uninterrupted, maxtasksperchild=LIFE) as pool:
         yield from pool.imap(_timed, chunks)
+
+
+def _uninterrupted() -> None:
+    """Leave Ctrl-C, which a terminal tells every process, to the one that ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _timed(chunk: tuple[Sequence[int], Mode | None, str]) -> tuple[Batch, float]:
