@@ -23,6 +23,7 @@ CONTRACT = (
     "errors.py",
     "frozen.py",
     "wire.py",
+    "wire_data.py",
     "wire_image.py",
 )
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
