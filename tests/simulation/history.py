@@ -271,6 +271,7 @@ class History:
             if self._is_over():
                 self.is_over = True
                 self.scheduler.stop()
+                return  # where nobody else is due, time would pass for this look alone, for ever
 
     def _is_over(self) -> bool:
         # What is still to come may find everything over: just that is to be seen.
