@@ -73,13 +73,13 @@ lock: install ## resolve dependencies again into requirements/*.lock
 	@scripts/lock.sh
 
 .PHONY: simulate
-simulate: install ## live through SEEDS simulated histories (FROM=first seed, MODE=safety|liveness, SEED=one with its log); MUTATIONS=1: with each known mistake (SHARE=histories of each); CALLS=1: with each call failing once; GITHUB=1: with GitHub
+simulate: install ## live through SEEDS simulated histories (FROM=first seed, or the one at which a batch was cut short, MODE=safety|liveness, SEED=one with its log); MUTATIONS=1: with each known mistake (SHARE=histories of each); CALLS=1: with each call failing once; GITHUB=1: with GitHub
 ifdef MUTATIONS
 	@$(BIN)/python -m tests.simulation.gate --share "$(or $(SHARE),0)" --hub-share "$(or $(SHARE),0)"
 else ifdef CALLS
 	@$(BIN)/python -m tests.simulation.every_call
 else ifdef GITHUB
-	@$(BIN)/python -m tests.simulation.hub_batch --seeds "$(or $(SEEDS),100)" --from "$(or $(FROM),0)"
+	@$(BIN)/python -m tests.simulation --world github $(if $(SEED),--seed "$(SEED)",--seeds "$(or $(SEEDS),100)" --from "$(or $(FROM),0)")
 else
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed "$(SEED)",--seeds "$(or $(SEEDS),1000)" --from "$(or $(FROM),0)") $(if $(MODE),--mode "$(MODE)")
 endif

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, TypeVar, Union
 
 from cynthus.errors import UserError
+from cynthus.frozen import made, plain
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]  # of one kind of JSON value; raises `_Wrong`
@@ -55,14 +56,24 @@ def _writer(kind: type) -> Callable[[Any], Any] | None:
     """Return what writes values of exactly this class; None: they are JSON as they are."""
     if dataclasses.is_dataclass(kind):
         names = tuple(f.name for f in dataclasses.fields(kind))
-        return lambda value: {name: encode(getattr(value, name)) for name in names}
+        return functools.partial(_members_of, names)
     return next((write for base, write in _WRITERS if issubclass(kind, base)), None)
+
+
+def _members_of(names: tuple[str, ...], value: Any) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        member = getattr(value, name)
+        # Most members are plain, and one call less for each is a third of the time.
+        found[name] = member if type(member) in _AS_THEY_ARE else encode(member)
+    return found
 
 
 def _moment_text(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
 #: By class; the first that fits.
 _WRITERS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: value.value),
@@ -102,7 +113,7 @@ def _reader(kind: Any) -> Reader:
 def _class_reader(kind: type) -> Reader:
     # Classes only: unions that differ in their order are equal, and are not read alike.
     if issubclass(kind, Enum):
-        return functools.partial(_enum, kind)
+        return functools.partial(_enum, {item.value: item for item in kind})
     return functools.partial(_record, kind)
 
 
@@ -200,15 +211,19 @@ def _record(kind: Any, value: Any) -> Any:
     if not isinstance(value, dict):
         raise _wrong("an object", value)
     members: dict[str, Any] = {}
-    for name, reader, required in _members(kind):
+    for name, reader, default in _members(kind):
         if name in value:
             try:
                 members[name] = reader(value[name])
             except _Wrong as fault:
                 fault.at(name)
                 raise
-        elif required:
+        elif default is None:
             raise _Wrong(f"should have the member `{name}`. Add it.")
+        else:
+            members[name] = default()
+    if plain(kind):
+        return made(kind, members)
     try:
         return kind(**members)
     except ValueError as error:
@@ -216,22 +231,29 @@ def _record(kind: Any, value: Any) -> Any:
 
 
 @functools.cache
-def _members(kind: Any) -> tuple[tuple[str, Reader, bool], ...]:
+def _members(kind: Any) -> tuple[tuple[str, Reader, Callable[[], Any] | None], ...]:
+    """Return each member's name, what reads it, and what makes it where it is absent."""
     hints = typing.get_type_hints(kind)
-    nothing = dataclasses.MISSING
     return tuple(
-        (f.name, _reader(hints[f.name]), f.default is nothing and f.default_factory is nothing)
-        for f in dataclasses.fields(kind)
-        if f.init
+        (field.name, _reader(hints[field.name]), _default(field))
+        for field in dataclasses.fields(kind)
+        if field.init
     )
 
 
-def _enum(kind: type[Enum], value: Any) -> Enum:
+def _default(field: dataclasses.Field[Any]) -> Callable[[], Any] | None:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory
+    if field.default is not dataclasses.MISSING:
+        return lambda: field.default
+    return None
+
+
+def _enum(items: Mapping[Any, Enum], value: Any) -> Enum:
     try:
-        return kind(value)
-    except ValueError:
-        words = ", ".join(str(item.value) for item in kind)
-        raise _wrong(f"one of {words}", value) from None
+        return items[value]
+    except (KeyError, TypeError):  # a list is nobody's key
+        raise _wrong(f"one of {', '.join(map(str, items))}", value) from None
 
 
 def _text(value: Any) -> str:

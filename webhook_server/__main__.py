@@ -6,11 +6,11 @@ import argparse
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from cynthus.errors import CynthusError, UserError
+from cynthus.frozen import replace
 from webhook_server import settings as settings_module
 from webhook_server.settings import Settings
 

@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from cynthus.envelope import Signature
+from cynthus.frozen import replace
 from cynthus.version import own_version
 from webhook_server.advisor import Advisor
 from webhook_server.baselines import Baselines

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from cynthus.errors import Transient
+from cynthus.frozen import replace
 from cynthus.spec import Resources
 from webhook_server.providers.provider import (
     Misconfigured,

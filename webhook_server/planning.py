@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from cynthus.errors import Transient
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire_money import PlanView
 from webhook_server.observe import no_such_provider, with_offers

@@ -21,6 +21,7 @@ CONTRACT = (
     "codec.py",
     "drivers.py",
     "errors.py",
+    "frozen.py",
     "hosts.py",
     "tree_form.py",
     "wire.py",

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tests.simulation.ended import Ended
 from tests.simulation.fates import Fate
-from tests.simulation.history import History
-from tests.simulation.marks import MARKS, marks
-from tests.simulation.oracles import Violation, violations
-from tests.simulation.scenario import Mode, Scenario, drawn
-from tests.simulation.store import Store
+from tests.simulation.oracles import Violation
+from tests.simulation.scenario import Mode
+from tests.simulation.worlds import WORLDS
 
 CHUNK = 20  # histories a worker takes at a time: seconds
+LIFE = 200  # chunks until a worker is replaced by a new one, so that its memory stays bounded
+TOLD = 100  # violations that are kept; further ones are only counted
 
 
 @dataclass
 class Batch:
     """What some histories were."""
 
+    world: str = "engine"
     histories: int = 0
     calls: int = 0
     faults: Counter[str] = field(default_factory=Counter)  # injected, by "kind fate"
     marks: Counter[str] = field(default_factory=Counter)
+    violated: int = 0
     violations: list[tuple[int, Mode, Violation]] = field(default_factory=list)
 
     def add(self, other: Batch) -> None:
@@ -35,73 +38,67 @@ class Batch:
         self.calls += other.calls
         self.faults.update(other.faults)
         self.marks.update(other.marks)
-        self.violations += other.violations
+        self.violated += other.violated
+        self.violations += other.violations[: TOLD - len(self.violations)]
 
     @property
     def missed(self) -> list[str]:
         """Return the marks that none of the histories reached."""
-        return sorted(MARKS - set(self.marks))
+        return sorted(WORLDS[self.world].marks - set(self.marks))
 
 
-_stores: list[Store] = []
-
-
-def the_store() -> Store:
-    """Return this process's database, made once."""
-    if not _stores:
-        _stores.append(Store())
-    return _stores[0]
-
-
-def lived(scenario: Scenario) -> Ended:
-    """Return what is left of a history."""
-    return History(scenario, the_store()).live()
-
-
-def mode_of(seed: int, mode: Mode | None) -> Mode:
-    """Return the mode of a seed: every fourth never heals, unless one mode is asked for."""
-    return mode or (Mode.SAFETY if seed % 4 == 3 else Mode.LIVENESS)
-
-
-def simulate(seeds: Iterable[int], mode: Mode | None = None) -> Batch:
+def simulate(seeds: Iterable[int], mode: Mode | None = None, world: str = "engine") -> Batch:
     """Live through these seeds in this process."""
-    batch = Batch()
+    batch, kind = Batch(world=world), WORLDS[world]
+    gc.freeze()  # what is imported is looked through no more
     for seed in seeds:
-        scenario = drawn(seed, mode_of(seed, mode))
-        ended = lived(scenario)
+        its_mode = kind.mode_of(seed, mode)
+        one = kind.live(kind.draw(seed, its_mode, ()))
+        log = one.ended.record.log
         batch.histories += 1
-        batch.calls += ended.calls
-        batch.marks.update(marks(ended))
+        batch.calls += one.ended.calls
+        batch.marks.update(one.marks)
         batch.faults.update(
-            f"{one.kind} {one.fate}" for one in ended.record.log if one.fate and one.fate != Fate.OK
+            f"{call.kind} {call.fate}" for call in log if call.fate and call.fate != Fate.OK
         )
-        batch.violations += [(seed, scenario.mode, one) for one in violations(ended)]
+        batch.violated += len(one.violations)
+        batch.violations += [(seed, its_mode, violation) for violation in one.violations]
     return batch
 
 
 def in_processes(
-    seeds: Sequence[int], mode: Mode | None, workers: int
+    seeds: Sequence[int], mode: Mode | None, workers: int, world: str = "engine"
 ) -> Iterator[tuple[Batch, float]]:
-    """Yield the batches of all workers as they come, with the processor seconds of each."""
-    chunks = [(seeds[n : n + CHUNK], mode) for n in range(0, len(seeds), CHUNK)]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(_timed, chunks)
+    """Yield what all workers lived, in the order of the seeds, with the processor seconds of each.
+
+    In order, so that whatever was yielded is all that came before some seed.
+    """
+    chunks = ((seeds[n : n + CHUNK], mode, world) for n in range(0, len(seeds), CHUNK))
+    spawned = multiprocessing.get_context("spawn")
+    with spawned.Pool(workers, initializer=_uninterrupted, maxtasksperchild=LIFE) as pool:
+        yield from pool.imap(_timed, chunks)
 
 
-def _timed(chunk: tuple[Sequence[int], Mode | None]) -> tuple[Batch, float]:
+def _uninterrupted() -> None:
+    """Leave Ctrl-C, which a terminal tells every process, to the one that ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _timed(chunk: tuple[Sequence[int], Mode | None, str]) -> tuple[Batch, float]:
     began = time.process_time()
     return simulate(*chunk), time.process_time() - began
 
 
 def report(batch: Batch, tell: Callable[[str], object]) -> None:
     """Tell what a batch was."""
+    marks = WORLDS[batch.world].marks
     tell(f"faults injected: {batch.faults.total()}")
     for name, number in sorted(batch.faults.items()):
         tell(f"  {name:32} {number}")
-    tell(f"marks reached: {len(MARKS) - len(batch.missed)} of {len(MARKS)}")
-    for name in sorted(MARKS):
+    tell(f"marks reached: {len(marks) - len(batch.missed)} of {len(marks)}")
+    for name in sorted(marks):
         tell(f"  {name:32} {batch.marks[name]}")
-    tell(f"violations: {len(batch.violations)}")
+    tell(f"violations: {batch.violated}")
     for seed, mode, one in batch.violations:
         tell(f"  {one.invariant} {one.text}")
-        tell(f"    python -m tests.simulation --seed {seed} --mode {mode}")
+        tell(f"    python -m tests.simulation --world {batch.world} --seed {seed} --mode {mode}")

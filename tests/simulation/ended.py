@@ -11,7 +11,7 @@ from tests.simulation.scenario import Mode, Scenario
 from webhook_server.stores.shared_clock import LONGEST_LOOK_S
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # by identity: what is read of it is kept
 class Ended:
     """A history's log, and its database as it was at the end and as it saw itself before."""
 

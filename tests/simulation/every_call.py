@@ -11,11 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
-from tests.simulation.batch import lived
 from tests.simulation.fates import Fate, Plan
 from tests.simulation.oracles import runs, violations
 from tests.simulation.record import Happened
 from tests.simulation.scenario import plain
+from tests.simulation.worlds import lived
 from webhook_server.runs.model import Outcome, State
 
 #: Of a read a lost answer is as good as a refusal, and a death after it as one before.

@@ -7,6 +7,7 @@ https://apple.github.io/foundationdb/client-testing.html).
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ class Fate(StrEnum):
 
 
 FAULTS = tuple(fate for fate in Fate if fate is not Fate.OK)
+EVERY = frozenset(Fate)
 #: A database has carried a work out or not: nothing of it comes later.
-DURABLE = tuple(fate for fate in Fate if fate is not Fate.LATE)
+DURABLE = EVERY - {Fate.LATE}
 LATEST_S = 120.0  # a call whose answer was lost takes effect within this
 TIMEOUT_S = 30.0  # after which clients give up, unless `Pace` says otherwise
 _ON = 0.25
@@ -109,7 +111,7 @@ class Fates:
         refused: Callable[[], Exception],
         lost: Callable[[], Exception],
         name: str = "",
-        can: Collection[Fate] = tuple(Fate),
+        can: Collection[Fate] = EVERY,
     ) -> T:
         """Make one call of the outside for the current task; `can` are the fates it may have.
 
@@ -124,15 +126,8 @@ class Fates:
         number, self.calls = self.calls, self.calls + 1
         fate, late_s = self._fate(number, (kind, name), can, task.program)
         self._scheduler.sleep(self._pace.random() * pace.takes_s)
-        entry = Happened(
-            at=self._scheduler.now,
-            replica=task.program.name,
-            kind=kind,
-            name=name,
-            fate=fate,
-            nth=number,
-        )
-        self._record.log.append(entry)
+        at = self._scheduler.now
+        self._record.log.append(Happened(at, task.program.name, kind, name, fate, "", number))
         if fate is Fate.OK:
             return do()
         self.injected += 1
@@ -179,6 +174,8 @@ class Fates:
             fate, late_s = self._planned(number, what)
         elif self._by_chance:
             fate = self._drawn(what[0])
+        if fate is Fate.OK:
+            return fate, None
         if fate not in can or (fate in _CRASHES and not program.may_crash):
             return Fate.OK, None
         return fate, late_s
@@ -220,6 +217,7 @@ class Fates:
         return tuple(found)
 
 
+@functools.cache
 def _pace_of(kind: str) -> Pace:
     return PACES.get(kind.partition(".")[0], _OTHERS)
 

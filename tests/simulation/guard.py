@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import secrets
@@ -36,8 +37,8 @@ class Leak(AssertionError):  # noqa: N818 - read as what happened
 @contextmanager
 def guarded() -> Iterator[None]:
     """Let what the server calls of these raise `Leak` while the block lasts."""
+    imported = _imported(len(sys.modules))  # while what it looks for is where it was
     originals = [getattr(owner, name) for owner, name in _GUARDED]
-    imported = list(_imported(originals))
     for (owner, name), original in zip(_GUARDED, originals, strict=True):
         setattr(owner, name, _raiser(original, name))
     for module, name, original in imported:
@@ -61,14 +62,20 @@ def _raiser(original: Callable[..., Any], what: str) -> Callable[..., Any]:
     return raiser
 
 
-def _imported(originals: list[Any]) -> Iterator[tuple[Any, str, Any]]:
-    """Yield the names under which our modules imported such a function itself."""
-    known = {id(original) for original in originals}
-    for module_name, module in list(sys.modules.items()):
-        if module_name.startswith(_OURS) and module is not None:
-            for name, value in list(vars(module).items()):
-                if id(value) in known:
-                    yield module, name, value
+@functools.lru_cache(maxsize=1)
+def _imported(_modules: int) -> tuple[tuple[Any, str, Any], ...]:
+    """Return the names under which our modules imported such a function itself.
+
+    Looked for once, and again when there are more modules: it takes as long as living 30 calls.
+    """
+    known = {id(getattr(owner, name)) for owner, name in _GUARDED}
+    return tuple(
+        (module, name, value)
+        for module_name, module in list(sys.modules.items())
+        if module_name.startswith(_OURS) and module is not None
+        for name, value in list(vars(module).items())
+        if id(value) in known
+    )
 
 
 @contextmanager

@@ -210,7 +210,10 @@ class History:
 
     def _poison(self) -> None:
         """Damage a row that every pass over a run reads: no pass over it can succeed."""
-        first = self.scenario.wanted[0].id
+        found = self.store.rows("SELECT id FROM runs ORDER BY seq LIMIT 1")
+        if not found:
+            return  # whoever wants runs has wanted none yet
+        [(first,)] = found
         image = "WHERE run_id = ? AND kind = 'image'"
         self._damaged = self.store.rows(f"SELECT body, run_id FROM wishes {image}", first)
         self.store.rows(f"UPDATE wishes SET body = '0' {image}", first)
@@ -270,6 +273,7 @@ class History:
             if self._is_over():
                 self.is_over = True
                 self.scheduler.stop()
+                return  # where nobody else is due, time would pass for this look alone, for ever
 
     def _is_over(self) -> bool:
         # What is still to come may find everything over: just that is to be seen.
@@ -306,6 +310,7 @@ def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:
             " FROM kept_instances"
         ),
         "seen_runs": store.rows("SELECT * FROM seen_runs ORDER BY rowid"),
+        "seen_kept": store.rows("SELECT at, after, kept_by, booked FROM seen_kept ORDER BY rowid"),
         "seen_instances": store.rows("SELECT * FROM seen_instances ORDER BY rowid"),
     }
 

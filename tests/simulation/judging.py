@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from tests.simulation import engine_stories, oracles, oracles_github
 from tests.simulation.ended import Ended
 from tests.simulation.fates import Plan
@@ -12,14 +10,8 @@ from tests.simulation.history import History
 from tests.simulation.hub import HubHistory, beats_of, history_of
 from tests.simulation.hub_scenario import HubScenario, calm, drawn_with_github
 from tests.simulation.scenario import Scenario, drawn
-from tests.simulation.store import Store
 from tests.simulation.weather import Weather
-
-
-@functools.cache
-def the_store() -> Store:
-    """Return this process's store: its tables are made once."""
-    return Store()
+from tests.simulation.worlds import the_store
 
 
 def with_github(scenario: HubScenario) -> tuple[Ended, list[str]]:

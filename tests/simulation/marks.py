@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from tests.simulation.ended import Ended
 from tests.simulation.fates import Fate
-from tests.simulation.oracles import changes, finished_at, lives, runs
+from tests.simulation.oracles import changes, finished_at, machines, runs
 from webhook_server.runs.model import Outcome, Run, State
 
 #: What was logged, by its template.
@@ -93,7 +93,7 @@ def _of_machines(ended: Ended) -> Iterator[str]:
     late = {
         one.name for one in ended.record.log if (one.kind, one.fate) == ("cloud.create", Fate.LATE)
     }
-    found = lives(ended.record.log)
+    found = machines(ended)
     if late & {life.name for life in found}:
         yield "late_create_took_effect"
     if any("#" in life.uid for life in found):

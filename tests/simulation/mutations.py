@@ -116,7 +116,7 @@ ENGINE: tuple[Mutation, ...] = (
     ),
     Mutation(
         name="cost from first heartbeat",
-        seeds=(0,),
+        seeds=(2,),
         edits=(
             _edit(
                 "runs.limits",

@@ -6,6 +6,7 @@ saw of its own rows. The numbers are those of the invariants that they check.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections import defaultdict
@@ -78,6 +79,8 @@ class Seen:
 
 
 Oracle = Callable[[Ended], Iterator[Violation]]
+#: What a history left is read once for all oracles and marks.
+_once = functools.lru_cache(maxsize=1)
 
 
 # ── what is read ────────────────────────────────────────────────────────────────────────────────
@@ -98,6 +101,13 @@ def lives(log: Iterable[Happened]) -> list[Life]:
     ]
 
 
+@_once
+def machines(ended: Ended) -> list[Life]:
+    """Return every machine of a history."""
+    return lives(ended.record.log)
+
+
+@_once
 def changes(ended: Ended) -> dict[str, list[Seen]]:
     """Return what became of each run, change by change."""
     found: dict[str, list[Seen]] = defaultdict(list)
@@ -112,6 +122,7 @@ def finished_at(seen: Sequence[Seen]) -> float | None:
     return next((one.at for one in seen if one.state == "finished"), None)
 
 
+@_once
 def runs(ended: Ended) -> dict[str, Run]:
     """Return the runs as they are at the end."""
     return {row[0]: decode(Run, json.loads(row[5])) for row in ended.rows["runs"]}
@@ -132,7 +143,7 @@ def i1_nothing_leaks(ended: Ended) -> Iterator[Violation]:
     ends = {run_id: finished_at(seen) for run_id, seen in changes(ended).items()}
     last_end = max((end or ended.ended_at for end in ends.values()), default=0.0)
     kept_s = max((one.warm_s for one in ended.scenario.wanted), default=0.0)
-    for life in lives(ended.record.log):
+    for life in machines(ended):
         end = ends.get(life.run_id)
         if life.run_id and end is None:
             continue  # its run goes on
@@ -146,7 +157,7 @@ def i1_nothing_leaks(ended: Ended) -> Iterator[Violation]:
 
 def i1b_machines_end_themselves(ended: Ended) -> Iterator[Violation]:
     """No machine outlives its own limit, whoever lives to delete it."""
-    for life in lives(ended.record.log):
+    for life in machines(ended):
         if (life.gone_at or ended.ended_at) - life.born_at > life.limit_s + SELF_END_S:
             yield Violation(invariant="I1b", text=f"{life.uid} outlives its {life.limit_s:.0f} s")
         if life.limit_s > LIMIT_S:
@@ -174,7 +185,7 @@ def i6_cost(ended: Ended) -> Iterator[Violation]:
     found = runs(ended)
     kept = sum(row[5] for row in ended.rows["kept"]) / 1e6
     recorded = float(sum(run.cost_usd for run in found.values())) + kept
-    ours = [life for life in lives(ended.record.log) if life.run_id]
+    ours = [life for life in machines(ended) if life.run_id]
     incurred = _usd(sum((life.gone_at or ended.ended_at) - life.born_at for life in ours))
     members = sum(len(attempt.members) for run in found.values() for attempt in run.attempts)
     unsure = _usd(2 * ended.clock_s * members)
@@ -198,7 +209,7 @@ def i6_gone_is_gone(ended: Ended) -> Iterator[Violation]:
         for member in attempt.members
         if member.gone_at is not None
     }
-    for life in lives(ended.record.log):
+    for life in machines(ended):
         told = gone.get(life.name, ended.ended_at) + 2 * ended.clock_s + EARLY_S
         if life.name in gone and (life.gone_at or ended.ended_at) > told:
             text = f"{life.uid} is called gone at {gone[life.name]:.1f}, lives until {life.gone_at}"
@@ -228,7 +239,7 @@ def i8_progress(ended: Ended) -> Iterator[Violation]:
     """Once the world is well, everything comes to its end."""
     if ended.heals and not ended.is_over:
         states = [(row[0], row[1]) for row in ended.rows["runs"]]
-        alive = [life.uid for life in lives(ended.record.log) if life.gone_at is None]
+        alive = [life.uid for life in machines(ended) if life.gone_at is None]
         yield Violation(invariant="I8", text=f"not over: {states}, machines {alive}")
 
 
@@ -236,7 +247,7 @@ def i10_bounded(ended: Ended) -> Iterator[Violation]:
     """Machines, orders and calls of a run are bounded."""
     found = runs(ended)
     by_run: dict[str, int] = defaultdict(int)
-    for life in lives(ended.record.log):
+    for life in machines(ended):
         by_run[life.run_id] += 1
     for run_id, run in found.items():
         members = sum(len(attempt.members) for attempt in run.attempts)
@@ -278,13 +289,16 @@ _SILENT = "no heartbeat since"
 
 
 def i12_budget(ended: Ended) -> Iterator[Violation]:
-    """No order commits a repository beyond its budget."""
+    """No order commits a repository beyond its budget, with what is booked for instances kept."""
     limit = ended.scenario.budget.repository_usd
     if limit is None:
         return
-    booked: dict[str, int] = {}
+    booked: dict[str, int] = {}  # by run, or by the instance that waits
     ordered: dict[str, int] = defaultdict(int)
-    for row in ended.rows["seen_runs"]:
+    kept = list(reversed(ended.rows["seen_kept"]))
+    for number, row in enumerate(ended.rows["seen_runs"]):
+        while kept and kept[-1][1] <= number:  # so many changes of runs came before
+            _, _, name, booked[name] = kept.pop()
         seen = Seen(**dict(zip(Seen.__dataclass_fields__, row, strict=True)))
         booked[seen.id] = seen.booked
         if seen.attempts > ordered[seen.id] and Decimal(sum(booked.values())) > limit * 1_000_000:
@@ -312,7 +326,7 @@ def i21_only_what_is_over_is_deleted(ended: Ended) -> Iterator[Violation]:
     closed = closed_at(ended)
     known = {row[0] for row in ended.rows["instances"]}
     users = _users(ended.rows["kept"])
-    born = {life.uid: life for life in lives(ended.record.log)}
+    born = {life.uid: life for life in machines(ended)}
     for one in ended.record.log:
         if one.kind != "machine.deleted":
             continue

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from tests.simulation.marks import MARKS
+from tests.simulation.worlds import WORLDS
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 FAULTS_PICTURE, SPEED_PICTURE = "simulation_faults.svg", "simulation_speed.svg"
@@ -23,25 +23,29 @@ class NoPlace(ValueError):  # noqa: N818 - read as what happened
     """The page has no part to be filled."""
 
 
-def write(page: Path, results: Path) -> None:
-    """Fill a page from a batch's results; pictures go to the folder `pictures` beside it.
+def write(page: Path, folder: Path) -> None:
+    """Fill a page from the batches' results; pictures go to the folder `pictures` beside it.
 
-    Safe to repeat. Raises: OSError, without results; NoPlace.
+    Safe to repeat. Raises: OSError, without results of the engine; NoPlace.
     """
-    told = json.loads(results.read_text("utf-8"))
+    told = [
+        json.loads(found.read_text("utf-8"))
+        for found in (folder / f"simulation_{world}.json" for world in WORLDS)
+        if found.exists() or found.stem == "simulation_engine"
+    ]
     page.write_text(filled(page.read_text("utf-8"), told), "utf-8")
     pictures = page.parent / "pictures"
     pictures.mkdir(exist_ok=True)
-    faults = Counter(told["faults"])
+    faults = Counter(told[0]["faults"])
     (pictures / FAULTS_PICTURE).write_text(
         bars("Faults injected, by call and fate", faults.most_common()), "utf-8"
     )
-    speeds = [*SPEEDS, ("the newest batch", told["per_minute_and_core"])]
+    speeds = [*SPEEDS, ("the newest batch", told[0]["per_minute_and_core"])]
     (pictures / SPEED_PICTURE).write_text(bars("Histories a minute and core", speeds), "utf-8")
 
 
-def filled(text: str, results: Mapping[str, Any]) -> str:
-    """Return a page with its measured part filled. Raises: NoPlace."""
+def filled(text: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a page with its measured part filled, the engine's batch first. Raises: NoPlace."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -50,23 +54,37 @@ def filled(text: str, results: Mapping[str, Any]) -> str:
     return f"{before}{BEGIN}\n{measured}\n{END}{after}"
 
 
-def _measured(results: Mapping[str, Any]) -> Iterator[str]:
-    faults, marks = Counter(results["faults"]), results["marks"]
-    yield f"| histories | {results['histories']:,} |"
-    yield "|---|---|"
-    yield f"| violations | {len(results['violations'])} |"
-    yield f"| calls of the outside | {results['calls']:,} |"
-    yield f"| faults injected | {faults.total():,} |"
-    yield f"| histories a minute and core | {results['per_minute_and_core']:,} |"
-    yield f"| marks reached | {len(MARKS & set(marks))} of {len(MARKS)} |"
+def _measured(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "| histories of | " + " | ".join(_TITLES[one["world"]] for one in results) + " |"
+    yield "|---|" + "---|" * len(results)
+    for title, value in _ROWS:
+        yield f"| {title} | " + " | ".join(value(one) for one in results) + " |"
     yield f"\n![Faults injected, by call and fate](pictures/{FAULTS_PICTURE})\n"
-    yield f"![Histories a minute and core](pictures/{SPEED_PICTURE})\n"
-    yield "| mark | histories that reached it |"
-    yield "|---|---|"
-    for name in sorted(MARKS):
-        yield f"| `{name}` | {marks.get(name, 0):,} |"
-    for seed, mode, one in results["violations"]:
-        yield f"\nViolated: {one['invariant']} by seed {seed} ({mode}): {one['text']}"
+    yield f"![Histories a minute and core](pictures/{SPEED_PICTURE})"
+    for one in results:
+        yield f"\n| mark, of {_TITLES[one['world']]} | histories that reached it |"
+        yield "|---|---|"
+        for name in sorted(WORLDS[one["world"]].marks):
+            yield f"| `{name}` | {one['marks'].get(name, 0):,} |"
+    for one in results:
+        for seed, mode, found in one["violations"]:
+            yield f"\nViolated: {found['invariant']} by seed {seed} ({mode}): {found['text']}"
+
+
+def _marks(one: Mapping[str, Any]) -> str:
+    marks = WORLDS[one["world"]].marks
+    return f"{len(marks & set(one['marks']))} of {len(marks)}"
+
+
+_TITLES = {"engine": "the engine", "github": "the engine with GitHub"}
+_ROWS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("histories", lambda one: f"{one['histories']:,}"),
+    ("violations", lambda one: f"{one['violated']:,}"),
+    ("calls of the outside", lambda one: f"{one['calls']:,}"),
+    ("faults injected", lambda one: f"{sum(one['faults'].values()):,}"),
+    ("histories a minute and core", lambda one: f"{one['per_minute_and_core']:,}"),
+    ("marks reached", _marks),
+)
 
 
 def bars(title: str, values: Sequence[tuple[str, float]]) -> str:

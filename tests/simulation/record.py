@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Happened:
+class Happened(NamedTuple):
     """One call of a program, or one fact of the outside (`fate` is then empty)."""
 
     at: float  # virtual seconds since the history began

@@ -3,77 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from typing import TypeVar
 
-from tests.simulation.ended import Ended
-from tests.simulation.fates import FAULTS
-from tests.simulation.oracles import Violation, violations
-from tests.simulation.scenario import Scenario, drawn
+from tests.simulation.oracles import Violation
+from tests.simulation.worlds import World
 
-#: What may be switched off, the largest first.
-SWITCHES = (
-    *("far", "gang", "warm", "budget", "cancel", "stray", "death", "poison"),
-    *("clock", "pause", "kill", "cut", "repeat", "full", "hide", "take", "reboot"),
-    *("agent.beat", "agent.enrol", "agent.next"),
-    *("db.read", "db.write"),
-    *("cloud.offers", "cloud.create", "cloud.get", "cloud.list", "cloud.delete"),
-    *(fate.value for fate in FAULTS),
-)
-
-Live = Callable[[Scenario], Ended]
+S = TypeVar("S")
 
 
-def shrunk(scenario: Scenario, live: Live) -> tuple[Scenario, list[Violation]]:
+def shrunk(world: World[S], scenario: S) -> tuple[S, list[Violation]]:
     """Return the shortest history found that still violates the same invariant, and how.
 
     Raises: ValueError, if the history violates none.
     """
-    found = violations(live(scenario))
+    found = world.live(scenario).violations
     if not found:
-        raise ValueError(f"seed {scenario.seed}: nothing is violated")
-    wanted = {one.invariant for one in found}
-    for smaller in _with_less(scenario):
-        told = violations(live(smaller))
-        if wanted & {one.invariant for one in told}:
-            return _further(smaller, told, live)
-    return scenario, found
-
-
-def _further(
-    scenario: Scenario, found: list[Violation], live: Live
-) -> tuple[Scenario, list[Violation]]:
-    """Switch off whatever is not needed, then bisect the number of faults."""
+        raise ValueError(f"seed {world.below(scenario).seed}: nothing is violated")
     wanted = {one.invariant for one in found}
 
-    def fails(candidate: Scenario) -> list[Violation]:
-        told = violations(live(candidate))
+    def fails(candidate: S) -> list[Violation]:
+        told = world.live(candidate).violations
         return told if wanted & {one.invariant for one in told} else []
 
-    for smaller in _switched(scenario):
-        candidate = smaller(scenario)
-        told = fails(candidate)
-        if told:
-            scenario, found = candidate, told
-    low, high = 0, live(scenario).injected
+    for smaller in _smaller(world):
+        for candidate in smaller(scenario):
+            if told := fails(candidate):
+                scenario, found = candidate, told
+                break
+    low, high = 0, world.live(scenario).ended.injected
     while low < high:
         middle = (low + high) // 2
-        candidate = replace(scenario, most=middle)
-        told = fails(candidate)
-        if told:
+        candidate = world.limited(scenario, middle)
+        if told := fails(candidate):
             scenario, found, high = candidate, told, middle
         else:
             low = middle + 1
     return scenario, found
 
 
-def _with_less(scenario: Scenario) -> Iterator[Scenario]:
-    yield from (smaller(scenario) for smaller in _switched(scenario))
-    yield scenario
+def _smaller(world: World[S]) -> Iterator[Callable[[S], Iterator[S]]]:
+    """Yield what makes a history smaller, one step each."""
+    for name in world.switches:
+        yield lambda one, name=name: _without(world, one, name)
+    yield world.fewer
 
 
-def _switched(scenario: Scenario) -> Iterator[Callable[[Scenario], Scenario]]:
-    for name in SWITCHES:
-        if name not in scenario.off:
-            yield lambda one, name=name: drawn(one.seed, one.mode, (*one.off, name))
-    if len(scenario.wanted) > 1:
-        yield lambda one: replace(one, wanted=one.wanted[:1])
+def _without(world: World[S], scenario: S, name: str) -> Iterator[S]:
+    below = world.below(scenario)
+    if name not in below.off:
+        yield world.draw(below.seed, below.mode, (*below.off, name))

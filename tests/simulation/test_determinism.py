@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.simulation.batch import lived
 from tests.simulation.scenario import Mode, drawn
+from tests.simulation.worlds import lived
 
 SEEDS = (0, 3, 11)
 #: A history may take a second; a machine under load may give it a minute.
@@ -38,3 +38,10 @@ def test_another_process_with_other_hashes_lives_the_same_history() -> None:
             check=False,
         )
         assert f"digest {digest}" in told.stdout, told.stderr
+
+
+def test_a_history_ends_where_nothing_is_left_that_could_happen() -> None:
+    # Its control plane dies for ever, and its last machine ends after the history's own limit.
+    ended = lived(drawn(587, Mode.SAFETY))
+    assert ended.is_over
+    assert ended.scenario.dies_at is not None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.batch import lived
 from tests.simulation.oracles import violations
 from tests.simulation.scenario import Mode, drawn
+from tests.simulation.worlds import lived
 
 FOUND = {
     # Its pass died between the save that handed the instance over and the command to close it.

@@ -6,9 +6,9 @@ import types
 
 import pytest
 
-from tests.simulation.batch import lived
 from tests.simulation.guard import Leak, guarded, watched
 from tests.simulation.scenario import drawn
+from tests.simulation.worlds import lived
 
 #: A module of the server that leaks in every way.
 _LEAKING = """

@@ -7,10 +7,11 @@ import pytest
 from tests.simulation.fates import Fate, Plan
 from tests.simulation.hub import HubHistory
 from tests.simulation.hub_scenario import STORIES, calm, drawn_with_github
-from tests.simulation.judging import the_store, with_github
+from tests.simulation.judging import with_github
 from tests.simulation.weather import Weather
+from tests.simulation.worlds import the_store
 
-#: Each is lived through in about two seconds of a core; `python -m tests.simulation.hub_batch`
+#: Each is lived through in about half a second of a core; `make simulate GITHUB=1`
 #: goes through as many as one has time for.
 SEEDS = tuple(range(8))
 WORST = Weather(twice=1.0, crowd=1.0, replayed=1.0, misnamed=1.0, late=1.0)

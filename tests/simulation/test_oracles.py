@@ -14,13 +14,13 @@ import pytest
 from cynthus.codec import encode
 from tests.builders import a_run, a_spec, an_attempt
 from tests.simulation import oracles
-from tests.simulation.batch import lived
 from tests.simulation.ended import Ended
 from tests.simulation.oracles import Oracle, violations
 from tests.simulation.record import Happened, Record
 from tests.simulation.scenario import Mode, Scenario, plain
 from tests.simulation.scheduler import EPOCH
 from tests.simulation.sources import ENTRY
+from tests.simulation.worlds import lived
 from webhook_server.runs.budget import BudgetLimits
 from webhook_server.runs.model import State
 from webhook_server.runs.pinning import bind
@@ -67,6 +67,7 @@ def a_history(
         "states": changes.pop("states", [(RUN, 1, "", "finished", "succeeded", "exit")]),
         "kept": [],
         "seen_runs": list(seen),
+        "seen_kept": changes.pop("kept", []),
         "seen_instances": list(beats),
     }
     record = Record(log=list(facts), said=changes.pop("said", []))
@@ -139,6 +140,14 @@ VIOLATED: dict[str, tuple[Oracle, Ended]] = {
         oracles.i12_budget,
         a_history(seen=[a_change(0, attempts=0), a_change(1, booked=3_000_001)], scenario=POOR),
     ),
+    "a budget is exceeded beside what waits": (
+        oracles.i12_budget,
+        a_history(
+            seen=[a_change(0, attempts=0), a_change(2, booked=2_000_000)],
+            kept=[(1.0, 1, "kept", 1_000_001)],
+            scenario=POOR,
+        ),
+    ),
     "a version goes back": (
         oracles.i18_monotone,
         a_history(seen=[a_change(0, version=2), a_change(1, version=1)]),
@@ -183,6 +192,22 @@ KEPT: dict[str, tuple[Oracle, Ended]] = {
     "one attempt after the other": (
         oracles.i7_one_executor,
         a_history(WORKS, a_fact(15, "work.ends", detail=f"{RUN} 1"), OTHER),
+    ),
+    "what waited was paid when it was ordered": (
+        oracles.i12_budget,
+        a_history(
+            seen=[a_change(0, attempts=0), a_change(2, booked=2_000_000)],
+            kept=[(1.0, 1, "kept", 2_000_000), (2.0, 1, "kept", 1_000_000)],
+            scenario=POOR,
+        ),
+    ),
+    "what is kept after an order counts for the next one": (
+        oracles.i12_budget,
+        a_history(
+            seen=[a_change(0, attempts=0), a_change(2, booked=2_000_000)],
+            kept=[(2.0, 2, "kept", 2_000_000)],
+            scenario=POOR,
+        ),
     ),
     "silent for long": (
         oracles.i11_heard_is_kept,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.batch import lived
 from tests.simulation.marks import marks
 from tests.simulation.oracles import runs, violations
 from tests.simulation.scenario import plain
+from tests.simulation.worlds import lived
 from webhook_server.runs.model import Outcome, State
 
 HEALS_AT = 180.0  # a run is parked after five passes that raised: half a minute

@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from tests.simulation.ended import Ended
 from tests.simulation.fates import FAULTS
+from tests.simulation.oracles import Violation
 from tests.simulation.record import Record
-from tests.simulation.scenario import Scenario, drawn
-from tests.simulation.shrink import SWITCHES, shrunk
+from tests.simulation.scenario import Mode, Scenario
+from tests.simulation.shrink import shrunk
+from tests.simulation.worlds import ENGINE, GITHUB, Lived, World
 
-TABLES = ("runs", "instances", "states", "kept", "seen_runs", "seen_instances")
 INJECTED = 12
 NEEDED = 3  # faults until it fails
 CULPRITS = {"cloud.delete", FAULTS[-1].value}
+BROKEN = Violation(invariant="I0", text="broken")
 
 
-def lived_badly(scenario: Scenario) -> Ended:
-    """Live a history that fails if two switches are on and three faults have struck."""
-    injected = int(min(scenario.most, INJECTED))
-    fails = not CULPRITS & set(scenario.off) and injected >= NEEDED
-    return Ended(
-        scenario=scenario,
-        record=Record(),
-        rows={name: [] for name in TABLES},
-        ended_at=100.0,
-        injected=injected,
-        faults=(RuntimeError("broken"),) if fails else (),
-    )
+def bad(world: World[Any]) -> World[Any]:
+    """Return a world that fails if two switches are on and three faults have struck."""
+
+    def lived_badly(scenario: Any) -> Lived:
+        below: Scenario = world.below(scenario)
+        injected = int(min(below.most, INJECTED))
+        fails = not CULPRITS & set(below.off) and injected >= NEEDED
+        ended = Ended(scenario=below, record=Record(), rows={}, ended_at=100.0, injected=injected)
+        return Lived(ended=ended, violations=[BROKEN] if fails else [], marks=frozenset())
+
+    return replace(world, live=lived_badly)
 
 
-def test_only_what_it_takes_is_left() -> None:
-    scenario, found = shrunk(drawn(7), lived_badly)
-    assert set(scenario.off) == set(SWITCHES) - CULPRITS
-    assert scenario.most == NEEDED
-    assert [one.invariant for one in found] == ["I0"]
+@pytest.mark.parametrize("world", [ENGINE, GITHUB], ids=lambda world: world.name)
+def test_only_what_it_takes_is_left(world: World[Any]) -> None:
+    scenario, found = shrunk(bad(world), world.draw(7, Mode.LIVENESS, ()))
+    below = world.below(scenario)
+    assert set(below.off) == set(world.switches) - CULPRITS
+    assert below.most == NEEDED
+    assert found == [BROKEN]
 
 
-def test_a_history_that_holds_is_not_shrunk() -> None:
+def test_of_two_stories_one_is_left() -> None:
+    seed = next(n for n in range(100) if len(GITHUB.draw(n, Mode.LIVENESS, ()).stories) == 2)
+    scenario, _ = shrunk(bad(GITHUB), GITHUB.draw(seed, Mode.LIVENESS, ()))
+    assert len(scenario.stories) == 1
+
+
+@pytest.mark.parametrize("world", [ENGINE, GITHUB], ids=lambda world: world.name)
+def test_a_history_that_holds_is_not_shrunk(world: World[Any]) -> None:
     with pytest.raises(ValueError, match="nothing is violated"):
-        shrunk(drawn(7, off=tuple(CULPRITS)), lived_badly)
+        shrunk(bad(world), world.draw(7, Mode.LIVENESS, tuple(CULPRITS)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from cynthus.frozen import replace
 from cynthus.repository_policy import Verb
 from webhook_server.acting import under
 from webhook_server.inbox.asked import Declined, Standing

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from cynthus.errors import CynthusError, Refused, Transient
+from cynthus.frozen import replace
 from cynthus.repository_policy import Role, Verb
 from webhook_server.acting import under
 from webhook_server.github_api import PullFacts, RepositoryFacts

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from cynthus.frozen import replace
 from webhook_server.github_api import PullFacts, RepositoryFacts
 from webhook_server.inbox.parts import InboxParts
 from webhook_server.intents import Place

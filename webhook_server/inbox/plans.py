@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 
 from cynthus.errors import Transient
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from webhook_server.github_api import PullFacts, RepositoryFacts
 from webhook_server.inbox.parts import InboxParts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 
 from cynthus.errors import Transient
+from cynthus.frozen import replace
 from cynthus.repository_policy import Verb
 from webhook_server import intents
 from webhook_server.acting import under

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
+from cynthus.frozen import replace
 from cynthus.spec import PullRequestTrigger
 from cynthus.wire import trigger_for
 from webhook_server.github_api import NotFound, PullFacts

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from cynthus import overrides
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.repository_policy import Verb
 from cynthus.wire import EventKind
 from webhook_server.baselines import Baselines

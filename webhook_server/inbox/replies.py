@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
+from cynthus.frozen import replace
 from cynthus.repository_policy import Verb
 from webhook_server.inbox.parts import InboxParts
 from webhook_server.intents import Person, Place

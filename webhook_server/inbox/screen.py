@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from cynthus.errors import Refused, Transient
+from cynthus.frozen import replace
 from cynthus.repository_policy import Verb
 from webhook_server.acting import under
 from webhook_server.github_api import RepositoryFacts

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cynthus import specfile
 from cynthus.errors import Refused, UserError
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from webhook_server.github_api import Entry, GithubApi, NotFound
 from webhook_server.inbox.parts import Skip

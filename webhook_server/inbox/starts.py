@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cynthus import overrides as spec_overrides
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.repository_policy import POLICY_PATH
 from cynthus.spec import Spec
 from cynthus.wire_data import Dataset

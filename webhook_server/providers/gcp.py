@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.spec import Resources
 from webhook_server.providers import gcp_shapes
 from webhook_server.providers.gcp_boot import BootConfig, BootKind, boot_kind, user_data

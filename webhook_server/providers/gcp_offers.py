@@ -7,9 +7,10 @@ a place the GPUs as the user prefers them, then the cheapest; equals by zone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal
 
+from cynthus.frozen import replace
 from cynthus.spec import GpuNeed, Resources, Spot
 from webhook_server.providers.gcp_machines import (
     CEILINGS,

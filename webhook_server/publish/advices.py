@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
+from cynthus.frozen import replace
 from webhook_server.publish.parts import Parts, Spawn
 from webhook_server.runs.model import Run
 from webhook_server.runs.sizing import Advice, placed

@@ -7,10 +7,10 @@ https://docs.github.com/actions/reference/workflows-and-actions/events-that-trig
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cynthus.errors import Refused
+from cynthus.frozen import replace
 from webhook_server.github_api import NotFound
 from webhook_server.publish.failures import NOT_FOUND_TRIES, Failures
 from webhook_server.publish.parts import Outside, Parts

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from cynthus.frozen import replace
 from webhook_server.intents import Place
 from webhook_server.publish.advices import Advices, settled, with_advice
 from webhook_server.publish.beside import around

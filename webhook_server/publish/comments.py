@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cynthus.errors import Refused
+from cynthus.frozen import replace
 from webhook_server.github_api import NotFound
 from webhook_server.intents import Place
 from webhook_server.publish.creating import Creating

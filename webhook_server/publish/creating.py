@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
+from cynthus.frozen import replace
 from webhook_server.publish.parts import Parts
 from webhook_server.stores.publication_store import Publication
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cynthus.errors import CynthusError, Refused, Transient
+from cynthus.frozen import replace
 from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.github_api import NotFound

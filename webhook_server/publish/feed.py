@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cynthus.codec import decode
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.wire import EventKind, Mark, RunEvent
 from cynthus.wire_data import StagingView
 from webhook_server.runs.feed_facts import Feed, Headway, Moment

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place
 from webhook_server.stores.publication_store import Publication

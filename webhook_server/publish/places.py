@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from cynthus.errors import Refused
+from cynthus.frozen import replace
 from webhook_server.auth.oidc import Caller, Forbidden, PullHead
 from webhook_server.github_api import GithubApi
 from webhook_server.intents import Place

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from cynthus.frozen import replace
 from webhook_server.intents import Place
 from webhook_server.publish.parts import Outside, Parts
 from webhook_server.publish.sending import Sending, has_more, is_sent

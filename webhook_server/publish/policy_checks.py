@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from cynthus.frozen import replace
 from cynthus.repository_policy import POLICY_PATH
 from webhook_server.github_api import NotFound
 from webhook_server.intents import Place

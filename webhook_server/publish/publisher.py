@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from webhook_server import metrics
 from webhook_server.metrics import METERS
 from webhook_server.publish.builds import Builds

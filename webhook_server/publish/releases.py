@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from cynthus.frozen import replace
 from webhook_server.publish.creating import Creating
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
+from cynthus.frozen import replace
 from webhook_server.github_api import Invalid, NotFound, Releases
 from webhook_server.intents import Place
 from webhook_server.publish.parts import Keeping, Outside, Parts

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
+from cynthus.frozen import replace
 from webhook_server.github_api import CheckRunRef
 from webhook_server.intents import Place
 from webhook_server.publish.creating import Creating

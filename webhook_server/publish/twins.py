@@ -6,9 +6,9 @@ the first may take effect after that. So GitHub is asked once more, late enough 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from webhook_server.stores.publication_store import Publication
 
 #: A request may lie in a queue of GitHub's for minutes, a process may sleep for one between its

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.wire import (
     Enrolled,
     Enrolment,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.wire import UploadGrant
 from cynthus.wire_checkpoint import (
     BLOBS_AT_ONCE,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from cynthus.codec import encode
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire import RunAccepted, RunRequest, trigger_for
 from webhook_server.acting import under

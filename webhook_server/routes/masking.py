@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from cynthus.frozen import replace
 from cynthus.wire import AgentEvent, EventKind, Exit, Heartbeat, Output
 from webhook_server.runs.forks import hub_secret_names, secret_names
 from webhook_server.runs.redact import Redactor

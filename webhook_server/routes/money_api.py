@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -11,6 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
+from cynthus.frozen import replace
 from cynthus.repository_policy import RepositoryPolicy
 from cynthus.spec import Spec
 from cynthus.wire_money import (

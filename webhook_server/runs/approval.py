@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import Protocol, TypeVar
 
 from cynthus.codec import encode
+from cynthus.frozen import replace
 from cynthus.money import usd
 from cynthus.repository_policy import (
     POLICY_PATH,

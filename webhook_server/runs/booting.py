@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from webhook_server.runs.faults import next_question_at, trouble
 from webhook_server.runs.limits import limit_reached
 from webhook_server.runs.look import (

@@ -8,10 +8,11 @@ orders need to be compared with budgets, and nothing that was ordered can exceed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from cynthus.frozen import replace
 from cynthus.money import usd, usd_left
 from cynthus.spec import Spec
 from webhook_server.runs.budget import BudgetScope, BudgetSeen, month_turns_at

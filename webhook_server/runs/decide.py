@@ -12,9 +12,9 @@ does not wait for a deletion, only for the word that nothing of the run executes
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from webhook_server.runs.booting import provision
 from webhook_server.runs.commitment import committed_usd

@@ -8,10 +8,10 @@ every order from the start: `limits.max_life`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
+from cynthus.frozen import replace
 from cynthus.repository_policy import POLICY_PATH
 from webhook_server.runs.attempts import span
 from webhook_server.runs.limits import deadline, extended_by, winding_up

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from cynthus.wire import AgentState, Exit
 from webhook_server.runs.look import Try, ask_at, clock, is_over
 from webhook_server.runs.model import AgentSeen, Cause, Gone, Member, ProviderSeen, Verdict

@@ -7,8 +7,10 @@ https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-res
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from cynthus.frozen import replace
 
 # "wait at least one second between each request" that writes: best practices, above.
 WRITE_SPACING = timedelta(seconds=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
+from cynthus.frozen import replace
 from webhook_server.runs.look import (
     Try,
     between,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_UP, Decimal
 
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from webhook_server.runs.approval import granted
 from webhook_server.runs.model import Attempt, Cause, Run, State

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire import AgentState
 from webhook_server.runs.gate import failure_text, judge

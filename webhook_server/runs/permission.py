@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 
+from cynthus.frozen import replace
 from cynthus.repository_policy import RepositoryPolicy
 from webhook_server.runs import approval
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt

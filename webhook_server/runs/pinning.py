@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from cynthus.frozen import replace
 from cynthus.source_parts import source_parts
 from cynthus.spec import DataSource, Spec
 from cynthus.wire_data import Dataset, DatasetWork, SourceKind

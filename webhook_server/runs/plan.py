@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire_money import BudgetView, OfferView, PlanView
 from webhook_server.runs import honour, pinning

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
+from cynthus.frozen import replace
 from cynthus.wire import HEARTBEAT_S
 from webhook_server.runs.honour import Powers
 

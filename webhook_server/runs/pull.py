@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from cynthus.repository_policy import Verb
 from webhook_server.runs.model import SpecFault
 

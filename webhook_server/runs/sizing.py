@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from cynthus.frozen import replace
 from cynthus.money import usd, usd_left
 from cynthus.spec import GpuNeed, Resources, Spec
 from webhook_server.runs.environments import new_enough

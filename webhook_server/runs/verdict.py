@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire import Exit
 from webhook_server.runs.limits import deadline, duration_text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
+from cynthus.frozen import replace
 from webhook_server.runs import permission, pinning, warm
 from webhook_server.runs.approval import bound
 from webhook_server.runs.commitment import Purse, next_attempt

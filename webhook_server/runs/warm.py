@@ -8,10 +8,10 @@ provider ends it at `dies_at`, whoever lives then.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from cynthus.frozen import replace
 from cynthus.spec import Resources, Spec, Spot
 from cynthus.wire import AgentState
 from webhook_server.runs.approval import granted

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
+from cynthus.frozen import replace
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
 from webhook_server.runs.extending import prolonged
 from webhook_server.runs.faults import (

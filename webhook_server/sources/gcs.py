@@ -6,10 +6,10 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Protocol
 
 from cynthus.errors import Refused, Transient
+from cynthus.frozen import replace
 from cynthus.source_parts import source_parts
 from cynthus.wire_data import Dataset
 from webhook_server.runs.pinning import bind

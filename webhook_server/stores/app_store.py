@@ -5,12 +5,13 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
 from sqlalchemy import Connection, delete, insert, select
 
+from cynthus.frozen import replace
 from webhook_server.acting import authority
 from webhook_server.runs.trail import Deed, DeedVerb
 from webhook_server.settings import Secret, Settings

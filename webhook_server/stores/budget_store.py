@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
+from cynthus.frozen import replace
 from webhook_server import metrics
 from webhook_server.metrics import METERS
 from webhook_server.runs.budget import BudgetLimits, BudgetScope, BudgetSeen, month_began_at

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, update
 
 from webhook_server.runs.model import CoolDown, Denial
 from webhook_server.stores.clean import clean_text
 from webhook_server.stores.database import Database, insert_once
-from webhook_server.stores.tables import cool_downs
+from webhook_server.stores.tables import Moment, cool_downs
 
 _DOUBLINGS = 20  # beyond any longest wait: 2^20 s are twelve days
 
@@ -51,9 +51,7 @@ class CoolDownStore:
 
     def current(self, provider: str, now: datetime) -> tuple[CoolDown, ...]:
         """Return what cools down at this provider."""
-        query = select(cool_downs).where(
-            cool_downs.c.provider == provider, cool_downs.c.until > now
-        )
+        values = {"of_provider": provider, "now": now}
         with self._db.read() as connection:
             return tuple(
                 CoolDown(
@@ -65,13 +63,20 @@ class CoolDownStore:
                     denial=Denial(row.denial),
                     text=row.text,
                 )
-                for row in connection.execute(query)
+                for row in connection.execute(_CURRENT, values)
             )
 
     def prune(self, before: datetime) -> int:
         """Drop what cooled down long ago; return how many. Safe to repeat."""
         statement = delete(cool_downs).where(cool_downs.c.until < before)
         return self._db.write(lambda connection: connection.execute(statement).rowcount)
+
+
+# Built once: asked before each order.
+_CURRENT = select(cool_downs).where(
+    cool_downs.c.provider == bindparam("of_provider"),
+    cool_downs.c.until > bindparam("now", type_=Moment()),
+)
 
 
 def _key(entry: CoolDown) -> dict[str, object]:

@@ -46,7 +46,7 @@ CONNECT_LIMIT_S = 10  # whole seconds: https://www.postgresql.org/docs/current/l
 LEASE_CLOCK = "cynthus_lease_clock"
 
 # NaN is no JSON: PostgreSQL refuses it, and so does every browser.
-_to_json = partial(json.dumps, allow_nan=False, separators=(",", ":"))
+_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # made once
 
 
 class LeaseClock(Hashable, Protocol):

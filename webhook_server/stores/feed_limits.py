@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from cynthus.frozen import replace
 from cynthus.wire import AgentEvent, EventKind
 from webhook_server.stores.clean import clean, cut_bytes
 

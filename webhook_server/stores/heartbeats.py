@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cynthus.codec import decode, encode
+from cynthus.frozen import replace
 from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat, Rendezvous
 from webhook_server.runs.model import AgentSeen
 from webhook_server.stores.clean import clean, clean_text

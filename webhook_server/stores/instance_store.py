@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cynthus.codec import decode, encode
+from cynthus.frozen import replace
 from cynthus.wire import AgentState, EventKind, Facts, Heartbeat, Rendezvous
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
@@ -125,26 +126,18 @@ class InstanceStore:
 
     def request_stop(self, name: str, text: str) -> None:
         """Let the answer to the next heartbeat say "stop"; the first sentence stays. Repeatable."""
-        statement = (
-            update(instances)
-            .where(instances.c.name == name, instances.c.stop.is_(None))
-            .values(stop=clean_text(text))
-        )
-        self._db.write(lambda connection: connection.execute(statement).rowcount)
+        values = {"of_name": name, "stop": clean_text(text)}
+        self._db.write(lambda connection: connection.execute(_STOP, values).rowcount)
 
     def meet(self, name: str, rendezvous: Rendezvous) -> None:
         """Let heartbeat answers say where the gang meets. Safe to repeat."""
-        statement = (
-            update(instances).where(instances.c.name == name).values(rendezvous=encode(rendezvous))
-        )
-        self._db.write(lambda connection: connection.execute(statement).rowcount)
+        values = {"of_name": name, "rendezvous": encode(rendezvous)}
+        self._db.write(lambda connection: connection.execute(_CHANGE, values).rowcount)
 
     def prolong(self, name: str, deadline_at: datetime) -> None:
         """Let heartbeat answers name another deadline than the work did. Safe to repeat."""
-        statement = (
-            update(instances).where(instances.c.name == name).values(deadline_at=deadline_at)
-        )
-        self._db.write(lambda connection: connection.execute(statement).rowcount)
+        values = {"of_name": name, "deadline_at": deadline_at}
+        self._db.write(lambda connection: connection.execute(_CHANGE, values).rowcount)
 
     def close(self, name: str, now: datetime) -> None:
         """Refuse from here on whatever the instance's agent sends. Safe to repeat."""
@@ -266,6 +259,7 @@ _UNFINISHED = select(instances.c.name).where(
 _CHANGE = update(instances).where(_IS)
 _RECORD = _CHANGE.returning(instances.c.run_id)
 _CLOSE = _CHANGE.where(instances.c.closed_at.is_(None))
+_STOP = _CHANGE.where(instances.c.stop.is_(None))
 _INSERT = insert(instances)
 _INSERT_EVENTS = insert(events)
 

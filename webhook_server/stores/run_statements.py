@@ -61,6 +61,14 @@ SAVE = HELD.where(runs.c.version == bindparam("read_version")).values(
         else_=bindparam("now", type_=Moment()),
     )
 )
+#: What asks for the states of some runs.
+STATES = select(runs.c.id, runs.c.state).where(runs.c.id.in_(bindparam("of_runs", expanding=True)))
+#: The end of a pass that changed nothing, its claim given back or lost to nobody; completed as
+#: `CHANGE` is.
+PUT_OFF = _OF_RUN.where(
+    or_(runs.c.lock_token == bindparam("claim_token"), runs.c.lock_token.is_(None))
+).values(lock_token=None, lock_until=None)
+FAILED = PUT_OFF.values(failures=runs.c.failures + 1)
 UNLOCK = HELD.values(lock_token=None, lock_until=None)
 
 

@@ -6,7 +6,7 @@ import builtins
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,16 +18,17 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Update,
     and_,
     func,
     literal,
-    or_,
     select,
     update,
 )
 
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, UserError
+from cynthus.frozen import replace
 from cynthus.spec import spec_digest
 from cynthus.wire import EventKind
 from cynthus.wire_image import Environment
@@ -568,8 +569,7 @@ class RunStore:
         """
 
         def work(connection: Connection) -> None:
-            more = {"failures": runs.c.failures + 1}
-            if _put_off(connection, claim, look_again_at, **more):
+            if _put_off(connection, statements.FAILED, claim, look_again_at):
                 number = claim.run.attempt.number if claim.run.attempt else 0
                 event_store.add(
                     connection,
@@ -587,7 +587,9 @@ class RunStore:
 
         A run that somebody else claimed is left alone.
         """
-        self._db.write(lambda connection: _put_off(connection, claim, look_again_at))
+        self._db.write(
+            lambda connection: _put_off(connection, statements.PUT_OFF, claim, look_again_at)
+        )
 
     def forgive(self, run_id: str) -> None:
         """Forget the passes that raised: one has succeeded. Safe to repeat."""
@@ -613,9 +615,9 @@ class RunStore:
 
     def states(self, run_ids: builtins.list[str]) -> dict[str, State]:
         """Return the state of each run that exists."""
-        query = select(runs.c.id, runs.c.state).where(runs.c.id.in_(run_ids))
         with self._db.read() as connection:
-            return {row.id: State(row.state) for row in connection.execute(query)}
+            found = connection.execute(statements.STATES, {"of_runs": run_ids})
+            return {row.id: State(row.state) for row in found}
 
     def is_empty(self) -> bool:
         """Say whether no run was ever accepted."""
@@ -886,14 +888,15 @@ def _after(claim: Claim, decision: Decision, now: datetime) -> dict[str, Any]:
 
 
 def _put_off(
-    connection: Connection, claim: Claim, look_again_at: datetime, **more: ColumnElement[Any]
+    connection: Connection, statement: Update, claim: Claim, look_again_at: datetime
 ) -> int:
     """End a claim, or what followed its save; return 0 where somebody else claimed the run."""
-    ours = or_(runs.c.lock_token == claim.token, runs.c.lock_token.is_(None))
-    after = {"look_again_at": look_again_at, "lock_token": None, "lock_until": None}
-    return connection.execute(
-        update(runs).where(runs.c.id == claim.run.id, ours).values(**after, **more)
-    ).rowcount
+    values = {
+        "of_run": claim.run.id,
+        "claim_token": claim.token,
+        "look_again_at": look_again_at,
+    }
+    return connection.execute(statement, values).rowcount
 
 
 def _unlock(connection: Connection, claim: Claim) -> None:
