@@ -104,12 +104,17 @@ class Life:
         )
         door = Door(self._instance.server_url, token=enrolled.token)
         limits = Limits(files=work.output_limit_files, total_bytes=work.output_limit_bytes)
+        encryption = None
+        if work.encrypt_to is not None:
+            from runner_images.agent.encrypting import Encryption
+
+            encryption = Encryption(work.encrypt_to)
         collector = Collector(
-            Door(self._instance.server_url, token=enrolled.token),
+            lambda: Door(self._instance.server_url, token=enrolled.token),
             masks,
             limits,
-            spool=state_dir,
             over=self._over,
+            encryption=encryption,
         )
         times = Times(beat_s=enrolled.heartbeat_s, clock=elapsed_s, now=wall_clock)
         orders = _Orders()
@@ -122,6 +127,8 @@ class Life:
             state_dir=state_dir,
             collect=collector.collect,
             hurry=collector.hurry,
+            stored=collector.stored,
+            check=encryption.check if encryption else None,
         )
         orders.attempt = Attempt(work, self._workload(work, facts), around, self._over)
         try:
@@ -129,6 +136,8 @@ class Life:
         finally:
             uplink.close()
             outbox.close()
+            if encryption is not None:
+                encryption.close()
 
     def _lived(self, attempt: Attempt, uplink: Uplink) -> str | None:
         threading.Thread(target=uplink.run, name="uplink", daemon=True).start()

@@ -52,6 +52,8 @@ class Surroundings:
     state_dir: Path
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
     hurry: Callable[[float], None]  # collect until that moment of `clock` only
+    stored: Callable[[], tuple[Output, ...]]  # what was collected by now
+    check: Callable[[], None] | None = None  # raises CannotStart; None: nothing is to be checked
 
 
 class Attempt:
@@ -135,6 +137,8 @@ class Attempt:
     def _execute(self) -> Exit:
         stream = OutputStream(self._around.outbox, self._around.masks)
         try:
+            if self._around.check is not None:
+                self._around.check()
             self._workload.prepare(self._stopping)
             self._tell()
             if not self._met():
@@ -303,6 +307,7 @@ class Attempt:
         else:
             self._tell_summary()
             if self._work.outputs:
+                uplink.report_stored(self._around.stored)
                 uplink.report(AgentState.UPLOADING, exit=exit_)
             outputs = self._around.collect(self._workload.outputs(self._work.outputs))
             self._removing = threading.Thread(target=self._workload.remove)
