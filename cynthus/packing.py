@@ -117,6 +117,19 @@ class Content:
         self._rest = 0
 
 
+def members(source: Readable) -> Iterator[tuple[str, int, Content]]:
+    """Yield name, size and content of each file of a plain archive, in bounded memory.
+
+    What an index says is left to whoever has a better list. Raises: Refused for anything that is
+    no plain file.
+    """
+    while (member := _next(source)) is not None:
+        content = Content(source, member.size)
+        if not _INDEX.match(member.name):
+            yield member.name, member.size, content
+        content.finish()
+
+
 def unpack(source: Readable) -> Iterator[tuple[PackedFile, Content]]:
     """Yield each file of an archive, or of several in a row, in bounded memory.
 

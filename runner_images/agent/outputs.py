@@ -80,6 +80,7 @@ class Collector:
         self._pack: list[tuple[PackedFile, bytes]] = []
         self._pack_bytes = self._packs = 0
         self._threads = Threads(THREADS, WAITING_BYTES)
+        self._doors: list[Door] = []
         self._own = threading.local()  # each thread has its door
         self._past_server = False
 
@@ -105,6 +106,8 @@ class Collector:
         finally:
             self._threads.finish()
         self._send_list()
+        for door in self._doors:
+            door.close()
         return self._report.all()
 
     def _left_s(self) -> float:
@@ -287,9 +290,9 @@ class Collector:
     def _sender(self) -> Sender:
         found: Sender | None = getattr(self._own, "sender", None)
         if found is None:
-            found = Sender(
-                self._open_door(), self._left_s, self._over, past_server=self._past_server
-            )
+            door = self._open_door()
+            self._doors.append(door)
+            found = Sender(door, self._left_s, self._over, past_server=self._past_server)
             self._own.sender = found
         self._past_server = self._past_server or found.past_server
         return found
