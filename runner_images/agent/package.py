@@ -16,7 +16,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-CONTRACT = ("__init__.py", "codec.py", "drivers.py", "errors.py", "wire.py", "wire_image.py")
+CONTRACT = (
+    "__init__.py",
+    "codec.py",
+    "drivers.py",
+    "errors.py",
+    "packing.py",
+    "wire.py",
+    "wire_data.py",
+    "wire_image.py",
+)
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
 LEFT_OUT = ("__pycache__", "tests")
 KEPT = (".py", ".pem", ".json")
