@@ -12,6 +12,7 @@ from bench import (
     image_change,
     install,
     intake,
+    outputs,
     postgres,
     push_to_container,
     runs,
@@ -54,6 +55,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (("full_rss_mib", "full_cpu_pct", "cancel_2000_ms"), scale.full),
     (("run_overhead_s", "exit_to_final_s"), runs.run_overhead),
     (("agent_cpu_pct", "agent_rss_mib"), runs.agent),
+    (("outputs_ratio", "outputs_agent_rss_mib"), outputs.outputs),
     (
         (
             "github_requests_per_run",

@@ -22,8 +22,10 @@ from cynthus import specfile
 from cynthus.cli_connection import no_room, writable
 from cynthus.client import Client
 from cynthus.embedded import BuildOrder, Embedded, build, environment_without
-from cynthus.errors import CynthusError, UserError
+from cynthus.errors import CynthusError, Refused, UserError
 from cynthus.interrupts import Interrupts
+from cynthus.pulling import Puller, Standing, total_bytes
+from cynthus.run_outputs import RunOutputs
 from cynthus.run_report import LOG, SUMMARY, end_lines, markdown, own_name
 from cynthus.screen import Screen, open_screen
 from cynthus.spec import Spec
@@ -341,8 +343,11 @@ def _fetch(client: Client, run_id: str, folder: Path) -> tuple[OutputView, ...]:
     outputs = client.outputs(run_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for output in outputs:
-            client.download(output, folder)
+        items = RunOutputs(client, run_id).items()
+        standing = Standing(total_bytes=total_bytes(items), total_files=len(items))
+        Puller(folder).pull(items, standing)
+        if standing.faults:
+            raise Refused(standing.faults[0])
         with (folder / own_name(LOG, outputs)).open("wb") as log:
             log.writelines(client.log(run_id))
     except OSError as error:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlencode
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from cynthus.codec import decode, encode
 from cynthus.errors import CynthusError, Refused, Transient, UserError
@@ -159,38 +154,18 @@ class Client:
         found = self._json("GET", f"/api/v1/runs/{_part(run_id)}/outputs")
         return decode(tuple[OutputView, ...], found)
 
-    def download(self, output: OutputView, folder: Path) -> Path:
-        """Put one output below `folder`, whole and checked, or not at all; a repeat is free.
+    def fetch(self, url: str, at: int = 0) -> tuple[Any, int]:
+        """Open a signed address, from a byte on where that can be; return where it begins.
 
-        Raises: Refused when what comes is not what the server told.
+        Raises: Transient; Refused when the address is over or the file is not there.
         """
-        target = _inside(folder, output.path)
-        if _is_there(target, output):
-            return target
-        if output.url is None:
-            raise Refused(f"{output.path}: should have an address. Ask for the outputs anew.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".cynthus-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                self._receive(output, file)
-            Path(name).replace(target)
-        finally:
-            with suppress(FileNotFoundError):
-                Path(name).unlink()
-        return target
-
-    def _receive(self, output: OutputView, file: IO[bytes]) -> None:
-        digest, size = hashlib.sha256(), 0
-        with self._open("GET", output.url or "", signed=True) as answer:
-            for chunk in _chunks(answer):
-                digest.update(chunk)
-                size += len(chunk)
-                file.write(chunk)
-        if size != output.size_bytes or digest.hexdigest() != output.sha256:
-            raise Refused(
-                f"{output.path}: should have the SHA-256 {output.sha256}, found another. Try again."
-            )
+        # A signed address speaks for itself: no token goes with it.
+        if not url.startswith(("https://", "http://")):
+            raise Refused("address of an output: should be of the web, found another.")
+        request = Request(url, headers={"Range": f"bytes={at}-"} if at else {})  # noqa: S310 - see above
+        answer = self._answered(self._storage_opener, request, url)
+        begins = _RANGE.match(answer.headers.get("content-range", ""))
+        return answer, int(begins[1]) if answer.status == 206 and begins else 0  # noqa: PLR2004 - RFC 9110
 
     def plan(self, ask: PlanAsk) -> PlanView:
         """Return what a run would get and cost; nothing is ordered."""
@@ -258,14 +233,16 @@ class Client:
         body: bytes | None = None,
         *,
         timeout_s: float = _TIMEOUT_S,
-        signed: bool = False,
     ) -> Any:
-        url = path if signed else self.server + path
         headers = {} if body is None else {"Content-Type": "application/json"}
-        if self._token and not signed:  # a signed address speaks for itself
+        if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        request = Request(url, body, headers, method=method)  # noqa: S310 - http(s) only: see __init__
-        opener = self._storage_opener if signed else self._opener
+        request = Request(self.server + path, body, headers, method=method)  # noqa: S310 - http(s) only: see __init__
+        return self._answered(self._opener, request, path, timeout_s)
+
+    def _answered(
+        self, opener: OpenerDirector, request: Request, path: str, timeout_s: float = _TIMEOUT_S
+    ) -> Any:
         try:
             return opener.open(request, timeout=timeout_s)
         except HTTPError as error:
@@ -279,6 +256,7 @@ class Client:
             ) from error
 
 
+_RANGE = re.compile(r"\Abytes ([0-9]{1,18})-", re.ASCII)
 _OF_A_RUN = re.compile(r"/api/v1/runs/([^/?]+)")
 
 
@@ -317,21 +295,3 @@ def _lines(answer: Any) -> Iterator[str]:
             yield line.decode("utf-8", "replace").rstrip("\r\n")
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise Transient("the connection broke. Try again.") from error
-
-
-def _inside(folder: Path, path: str) -> Path:
-    """Return where an output goes; the server is not trusted to stay below `folder`."""
-    parts = path.split("/")
-    if path.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\0" in path:
-        raise Refused(f"output {path!r}: should stay inside the folder. It is left out.")
-    target = folder.joinpath(*parts)
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise Refused(f"output {path!r}: should stay inside the folder. It is left out.")
-    return target
-
-
-def _is_there(target: Path, output: OutputView) -> bool:
-    if target.is_symlink() or not target.is_file() or target.stat().st_size != output.size_bytes:
-        return False
-    with target.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == output.sha256

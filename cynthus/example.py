@@ -76,6 +76,7 @@ outputs:                 # become assets of the release
 # gate: [accuracy >= baseline - 0.01]     # what the metrics must reach; see docs/releases.md
 # retry: {{attempts: 3}}   # after a preemption or a lost instance
 # triggers: {{pull_request: comment}}     # or push; comment means `/cynthus run`
+# encrypt_to: age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3290gq  # yours alone
 # keep_warm: 10m         # keep the instance for the next run
 # labels: {{team: vision}}
 """

@@ -29,6 +29,8 @@ class Wrong(ValueError):  # noqa: N818 - read as "raise Wrong(...)"
 
 # --- names ---------------------------------------------------------------------------------
 
+# X25519 public keys in Bech32, https://age-encryption.org/v1: no 1, b, i or o after `age1`.
+_AGE_RECIPIENT = re.compile(r"age1[ac-hj-np-z02-9]{58}", re.ASCII)
 _RUN_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _DATA_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 _PLACE_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -50,6 +52,16 @@ def run_name(text: str) -> str:
         raise Wrong(
             "1 to 40 lower-case letters, digits and dashes, a letter first, no dash last",
             "Write a name such as `digits`",
+        )
+    return text
+
+
+def age_recipient(text: str) -> str:
+    """Return a public key of age; its check sum is left to age itself."""
+    if not _AGE_RECIPIENT.fullmatch(text):
+        raise Wrong(
+            "an age recipient: `age1` and 58 letters and digits",
+            "Make a key with `age-keygen -o key.txt` and write the public key that it prints",
         )
     return text
 

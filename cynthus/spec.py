@@ -193,6 +193,7 @@ class Spec:
     triggers: Triggers = field(default_factory=Triggers)
     keep_warm: timedelta = timedelta(0)
     labels: tuple[tuple[str, str], ...] = ()
+    encrypt_to: str | None = None  # an age recipient: outputs leave the instance for it alone
 
 
 def spec_digest(text: bytes) -> str:
@@ -227,6 +228,8 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
         },
         "keep_warm_s": _whole_seconds(spec.keep_warm),
         "labels": dict(spec.labels),
+        # Only where it is set: the form of every other spec stays what it was.
+        **({"encrypt_to": spec.encrypt_to} if spec.encrypt_to is not None else {}),
     }
 
 
@@ -318,6 +321,7 @@ def spec_from_json(value: Mapping[str, Any]) -> Spec:
         triggers=_triggers_from_json(top.group("triggers")),
         keep_warm=top.duration("keep_warm_s"),
         labels=top.pairs("labels"),
+        encrypt_to=top.maybe_text("encrypt_to") if "encrypt_to" in value else None,
     )
 
 

@@ -57,7 +57,8 @@ from cynthus.spec import (
 KEYS: dict[str, tuple[str, ...]] = {
     "": (
         *("version", "name", "run", "src", "image", "resources", "data", "env", "secrets"),
-        *("outputs", "checkpoint", "gate", "retry", "triggers", "keep_warm", "labels"),
+        *("outputs", "checkpoint", "gate", "retry", "triggers", "keep_warm"),
+        *("encrypt_to", "labels"),
     ),
     "image": ("base", "python", "requirements", "packages", "system", "dockerfile"),
     "resources": (
@@ -187,6 +188,7 @@ def read_spec(root: Place) -> Spec | None:
         triggers=read_key(fields, "triggers", _triggers, Triggers()),
         keep_warm=read_key(fields, "keep_warm", duration_or_zero, timedelta(0)),
         labels=read_key(fields, "labels", _labels, ()),
+        encrypt_to=read_key(fields, "encrypt_to", words(grammar.age_recipient), None),
     )
     _check_across(fields, spec)
     return spec

@@ -98,7 +98,7 @@ def _check_bundle(
     folder: Path, names: tuple[str, ...], entries: list[Mapping[str, Any]], report: Report
 ) -> None:
     """Check the members of an archive of outputs, without writing any of them."""
-    wanted = {str(entry.get("path")): entry.get("sha256") for entry in entries}
+    wanted = {str(one.get("member", one.get("path"))): one.get("sha256") for one in entries}
     chunks = _read(folder, names, report)
     if chunks is None:
         return

@@ -109,6 +109,11 @@ class OutputView:
     size_bytes: int
     sha256: str
     url: str | None  # signed, valid for an hour; None in lists
+    partial: bool = False  # the attempt that made it did not succeed: there may be more to it
+    attempt: int = 0  # which made it
+    packed: int = 0  # so many files lie in it: an archive of ours (docs/outputs.md); 0: a file
+    plain_size_bytes: int | None = None  # before it was encrypted; None: it is not
+    plain_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +267,7 @@ class Work:
     hub_secrets: dict[str, str] = field(default_factory=dict)  # for staging alone; masked
     checkpoint: CheckpointWork | None = None
     repository_id: int = 0  # whose cache on this instance's disk is used
+    encrypt_to: str | None = None  # an age recipient: outputs leave the instance for it alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +326,9 @@ class Output:
     size_bytes: int
     sha256: str
     left_out: str | None = None  # why it was not uploaded; then size and digest are what is known
+    packed: int = 0  # so many files lie in it: an archive that the agent made; 0: it is a file
+    plain_size_bytes: int | None = None  # before it was encrypted; None: it is not
+    plain_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +354,8 @@ class Heartbeat:
     state: AgentState
     events: tuple[AgentEvent, ...] = ()
     exit: Exit | None = None  # from `uploading` on
-    outputs: tuple[Output, ...] | None = None  # from `done` on: all of them
+    #: While `uploading` what is stored by now, which may be the last word; from `done` on all.
+    outputs: tuple[Output, ...] | None = None
     preempted: bool = False  # the instance's owner takes it back: seconds are left
     maintenance: str | None = None  # the owner's word on host maintenance to come
 
@@ -375,11 +385,11 @@ class NextWork:
 
 @dataclass(frozen=True, kw_only=True)
 class UploadAsk:
-    """POST /agent/v1/uploads: where may I put this output?"""
+    """POST /agent/v1/uploads: where may I put this output, or: is it stored?"""
 
     path: str
     size_bytes: int
-    sha256: str
+    sha256: str  # empty: it is told once all was sent, since it is hashed on the way
     md5: str | None = None  # 32 hex digits; told from the first grant with `confirm` on
 
 
@@ -392,5 +402,5 @@ class UploadGrant:
     headers: dict[str, str] = field(default_factory=dict)  # to be sent with the PUT: signed
     #: Send `content-range`; after a cut ask with `bytes */SIZE` where to go on (308, `range`).
     resumable: bool = False
-    #: The bytes do not pass the server: ask again, with `md5`, until `url` is None.
+    #: What comes is not proven by then: ask again, with both digests, until `url` is None.
     confirm: bool = False

@@ -170,8 +170,12 @@ class ControlPlane:
 
     def grant(self, message: dict[str, Any]) -> tuple[int, Any]:
         path = quote(message["path"], safe="")
-        url = f"/blobs/{path}?size={message['size_bytes']}&sha256={message['sha256']}"
-        return 200, {"url": url, "expires_at": "2030-01-01T00:00:00Z"}
+        url: str | None = f"/blobs/{path}?size={message['size_bytes']}&sha256={message['sha256']}"
+        lies_there = self.blobs.get(message["path"])
+        if lies_there is not None and hashlib.sha256(lies_there).hexdigest() == message["sha256"]:
+            url = None
+        answer = {"url": url, "expires_at": "2030-01-01T00:00:00Z"}
+        return 200, answer | {"confirm": not message["sha256"]}
 
     def blob_grant(self, blob: dict[str, Any]) -> dict[str, Any]:
         if blob["sha256"] in self.blobs:
@@ -185,7 +189,7 @@ class ControlPlane:
             self.fail_puts -= 1
             return 503
         assert len(content) == int(terms["size"])
-        assert hashlib.sha256(content).hexdigest() == terms["sha256"]
+        assert terms["sha256"] in {"", hashlib.sha256(content).hexdigest()}
         self.blobs[unquote(name)] = content
         return 200
 

@@ -278,8 +278,8 @@ class Settings:
     )
     output_limit_files: int = _setting(
         "OUTPUT_LIMIT_FILES",
-        900,
-        "output files kept of one attempt; a GitHub release holds 1,000 assets, ours included",
+        100_000,
+        "output files kept of one attempt; beyond the first 500 small ones they are packed",
     )
     checkpoint_limit_bytes: int = _setting(
         "CHECKPOINT_LIMIT_BYTES",

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from cynthus.frozen import replace
 from cynthus.wire import AttemptView, HoldView, Mark, OutputView, RunView
 from webhook_server.auth.blob_urls import GetTerms, get_url
 from webhook_server.runs.attempts import boot_marks, kept_notice, lost_time
 from webhook_server.runs.limits import attempt_cost, cost
 from webhook_server.runs.model import Attempt, Run, State
+from webhook_server.runs.outputs import made_by
 from webhook_server.runs.terms import is_held, most_usd
 from webhook_server.stores.blob_protocol import blob_key
 
@@ -101,8 +103,19 @@ def _notices(run: Run, told: Told) -> tuple[str, ...]:
 
 def output_views(run: Run) -> tuple[OutputView, ...]:
     """Return the outputs that lie in the blob store, without addresses."""
+    attempt = made_by(run)
     return tuple(
-        OutputView(path=o.path, size_bytes=o.size_bytes, sha256=o.sha256, url=None)
+        OutputView(
+            path=o.path,
+            size_bytes=o.size_bytes,
+            sha256=o.sha256,
+            url=None,
+            partial=run.outputs_partial,
+            attempt=attempt.number if attempt else 0,
+            packed=o.packed,
+            plain_size_bytes=o.plain_size_bytes,
+            plain_sha256=o.plain_sha256,
+        )
         for o in run.outputs or ()
         if o.left_out is None
     )
@@ -112,19 +125,14 @@ def signed_outputs(
     run: Run, *, base_url: str, server_key: bytes, now: datetime
 ) -> tuple[OutputView, ...]:
     """Return the outputs with addresses good for an hour."""
-    if run.attempt is None:
-        return ()
     expires_at = now + OUTPUT_URL_LIFE
-    number = run.attempt.number
     return tuple(
-        OutputView(
-            path=view.path,
-            size_bytes=view.size_bytes,
-            sha256=view.sha256,
+        replace(
+            view,
             url=get_url(
                 base_url,
                 server_key,
-                blob_key(run.key.repository_id, run.id, number, view.path),
+                blob_key(run.key.repository_id, run.id, view.attempt, view.path),
                 GetTerms(file_name=view.path.rsplit("/", 1)[-1]),
                 expires_at,
             ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from runner_images.agent.patterns import fixed_part, matches
 from runner_images.agent.workload import Found
@@ -57,6 +58,7 @@ def _below(engine: APIClient, container: str, fixed: str) -> Iterator[Found]:
                 path=path,
                 size_bytes=item.size_bytes,
                 content=item.content,
+                again=None if item.content is None else partial(_again, engine, container, whole),
                 left_out=item.left_out,
             )
 
@@ -81,7 +83,7 @@ def _stat(engine: APIClient, container: str, path: str) -> dict[str, Any] | None
     return dict(stat)
 
 
-def members(engine: APIClient, container: str, path: str) -> Iterator[Found]:
+def members(engine: APIClient, container: str, path: str) -> Generator[Found]:
     """Yield the files at or below `path`, named as in the archive; nothing when it is absent."""
     from docker.errors import APIError
 
@@ -125,6 +127,33 @@ def _found(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Found:
         return Found(path=member.name, left_out=_REASONS.get(member.type, "no regular file"))
     content = archive.extractfile(member)
     return Found(path=member.name, size_bytes=member.size, content=_as_binary(content))
+
+
+def _again(engine: APIClient, container: str, path: str) -> BinaryIO:
+    return cast("BinaryIO", _Again(engine, container, path))
+
+
+class _Again(io.RawIOBase):
+    """One file of the container, read once more from its beginning. Raises: OSError."""
+
+    def __init__(self, engine: APIClient, container: str, path: str) -> None:
+        super().__init__()
+        self._members = members(engine, container, path)
+        found = next(self._members, None)
+        if found is None or found.content is None:
+            raise OSError("it is not there any more")
+        self._content = found.content
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._content.read(size)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._members.close()
+        super().close()
 
 
 def _as_binary(content: Any) -> Any:

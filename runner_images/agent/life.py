@@ -112,12 +112,17 @@ class Life:
         )
         door = Door(self._instance.server_url, token=enrolled.token)
         limits = Limits(files=work.output_limit_files, total_bytes=work.output_limit_bytes)
+        encryption = None
+        if work.encrypt_to is not None:
+            from runner_images.agent.encrypting import Encryption
+
+            encryption = Encryption(work.encrypt_to)
         collector = Collector(
-            Door(self._instance.server_url, token=enrolled.token),
+            lambda: Door(self._instance.server_url, token=enrolled.token),
             masks,
             limits,
-            spool=state_dir,
             over=self._over,
+            encryption=encryption,
         )
         checkpoints = self._checkpoints(enrolled, outbox, masks)
         times = Times(beat_s=enrolled.heartbeat_s, clock=elapsed_s, now=wall_clock)
@@ -133,6 +138,8 @@ class Life:
             hurry=collector.hurry,
             checkpoints=checkpoints,
             staging=self._staging(enrolled, outbox),
+            stored=collector.stored,
+            check=encryption.check if encryption else None,
         )
         orders.attempt = Attempt(work, self._workload(work, facts), around, self._over)
         try:
@@ -142,6 +149,8 @@ class Life:
             if checkpoints is not None:
                 checkpoints.close()
             outbox.close()
+            if encryption is not None:
+                encryption.close()
 
     def _checkpoints(self, enrolled: Enrolled, outbox: Outbox, masks: Masks) -> Checkpoints | None:
         work = enrolled.work

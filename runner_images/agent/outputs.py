@@ -1,31 +1,55 @@
-"""Bring a run's outputs to the blob store, or say of each why it stays behind."""
+"""Bring a run's outputs to the blob store, or say of each why it stays behind.
+
+One thread reads them in their order: small files into memory, which others send, many at a time;
+beyond the first of them they are packed. Large files are hashed while they are sent, and never
+copied. The rules for people: docs/outputs.md.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import math
-import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
+from functools import partial
+from hashlib import sha256
+from tarfile import TarError
+from typing import TYPE_CHECKING, BinaryIO
 
-from cynthus.codec import decode, encode
-from cynthus.errors import UserError
-from cynthus.wire import Output, UploadAsk, UploadGrant
+from cynthus.packing import (
+    AGE_SUFFIX,
+    FIRST_FILES,
+    OWN_FOLDER,
+    PACK_BYTES,
+    SMALL_BYTES,
+    PackedFile,
+    pack_name,
+    packed,
+    room_for,
+)
+from cynthus.wire import Output
 from runner_images.agent.clock import elapsed_s
-from runner_images.agent.door import Door, TurnedAway, Unanswered, Upload
+from runner_images.agent.door import Door, Unanswered
 from runner_images.agent.masking import HIDDEN, Masks
-from runner_images.agent.resumable import put_resumable
+from runner_images.agent.measuring import Changed, Guard, LeftOut, Measured, stamp
+from runner_images.agent.sending import NO_TIME, Sender
+from runner_images.agent.threads import Threads
 from runner_images.agent.workload import Found
 
-BLOCK_BYTES = 1 << 20
-UPLOAD_TRIES = 8  # with pauses of up to 16 s about a minute: longer outages end the attempt anyway
-LONGEST_PAUSE_S = 16.0
-NO_TIME = "the machine was taken back before it could be stored"
-LIST_LIMIT = 1000  # left-out entries told; a release takes as many assets
+if TYPE_CHECKING:
+    from runner_images.agent.encrypting import Encryption
+
+# Four connections fill a path of 100 ms at 1 Gbit/s with TCP's usual windows of 4 MiB; more cost
+# memory here, and turns at the server's door.
+THREADS = 4
+# Read and not sent yet: two archives. With the one that is being filled, and what Python itself
+# has (45 MiB), it keeps the agent below 120 MiB.
+WAITING_BYTES = 2 * PACK_BYTES
+TOLD_LIMIT = 200  # left-out entries in the report; the others are in a file beside the outputs
+LIST_NAME = f"{OWN_FOLDER}/left-out.jsonl"
+LIST_LIMIT_BYTES = SMALL_BYTES  # of that file, and of memory: 80,000 lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,69 +60,75 @@ class Limits:
     total_bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Spooled:
-    file: BinaryIO
-    size_bytes: int
-    sha256: str
-
-
 class Collector:
-    """Hashes each output while it is copied to a spool file, then uploads exactly that file."""
+    """Collects the outputs of one attempt, once."""
 
     def __init__(
-        self, door: Door, masks: Masks, limits: Limits, *, spool: Path, over: threading.Event
+        self,
+        open_door: Callable[[], Door],
+        masks: Masks,
+        limits: Limits,
+        *,
+        over: threading.Event,
+        encryption: Encryption | None = None,
     ) -> None:
-        self._door = door
-        self._masks = masks
-        self._limits = limits
-        self._spool = spool
-        self._over = over
+        self._open_door, self._masks, self._limits = open_door, masks, limits
+        self._over, self._encryption = over, encryption
         self._until_s = math.inf
-        self._files = 0
-        self._bytes = 0
-        self._results: list[Output] = []
-        self._untold = 0
-        self._past_server = False  # then the server cannot hash: it wants a second digest
+        self._files = self._bytes = self._alone = 0
+        self._report = _Report(masks)
+        self._pack: list[tuple[PackedFile, bytes]] = []
+        self._pack_bytes = self._packs = 0
+        self._threads = Threads(THREADS, WAITING_BYTES)
+        self._doors: list[Door] = []
+        self._own = threading.local()  # each thread has its door
+        self._past_server = False
 
     def hurry(self, until_s: float) -> None:
         """Leave out what is not stored by that moment of `elapsed_s`: the machine goes away."""
         self._until_s = until_s
 
-    def _left_s(self) -> float:
-        return self._until_s - elapsed_s()
+    def stored(self) -> tuple[Output, ...]:
+        """Return what lies in the store by now. Any thread may ask."""
+        return self._report.stored()
 
     def collect(self, outputs: Iterable[Found]) -> tuple[Output, ...]:
         """Upload all of them and return the whole list, with reasons for what was left out."""
-        for found in outputs:
-            if self._over.is_set():
-                break
-            if self._left_s() <= 0:  # also what is only passed by has to be read
-                self._results.append(Output(path="…", size_bytes=0, sha256="", left_out=NO_TIME))
-                break
-            self._note(self._bring(found))
-        if self._untold:
-            text = f"and {self._untold} more were left out"
-            self._results.append(Output(path="…", size_bytes=0, sha256="", left_out=text))
-        return tuple(self._results)
-
-    def _note(self, output: Output) -> None:
-        if output.left_out is not None and len(self._results) >= LIST_LIMIT + self._files:
-            self._untold += 1
-            return
-        self._results.append(output)
-
-    def _bring(self, found: Found) -> Output:
-        reason = found.left_out or self._refusal(found)
-        if reason is not None or found.content is None:
-            return self._left_out(found, reason or "cannot be read")
         try:
-            with self._spooled(found.content, self._limits.total_bytes - self._bytes) as spooled:
-                return self._stored(found, spooled)
-        except _LeftOut as refusal:
-            return self._left_out(found, str(refusal))
-        except OSError as error:
-            return self._left_out(found, f"cannot be read: {error}")
+            for found in outputs:
+                if self._over.is_set():
+                    break
+                if self._left_s() <= 0:  # also what is only passed by has to be read
+                    self._report.add(Output(path="…", size_bytes=0, sha256="", left_out=NO_TIME))
+                    break
+                self._bring(found)
+            self._send_pack()
+        finally:
+            self._threads.finish()
+        self._send_list()
+        for door in self._doors:
+            door.close()
+        return self._report.all()
+
+    def _left_s(self) -> float:
+        return self._until_s - elapsed_s()
+
+    # ── one file ─────────────────────────────────────────────────────────────────────────────
+
+    def _bring(self, found: Found) -> None:
+        reason = found.left_out or self._refusal(found)
+        if reason is not None:
+            self._leave(found, reason)
+            return
+        try:
+            if found.size_bytes <= SMALL_BYTES:
+                self._bring_small(found)
+            else:
+                self._bring_large(found)
+        except (LeftOut, Unanswered) as refusal:
+            self._leave(found, str(refusal))
+        except (OSError, TarError) as error:
+            self._leave(found, f"cannot be read: {error}")
 
     def _refusal(self, found: Found) -> str | None:
         try:
@@ -109,112 +139,231 @@ class Collector:
             return "its name has control characters"
         if self._masks.hide(found.path) != found.path:
             return "its name holds a secret"
+        if found.path.partition("/")[0] == OWN_FOLDER:
+            return f"names in {OWN_FOLDER} are not yours"
         if self._files >= self._limits.files:
             return f"more than {self._limits.files} files"
         if self._bytes + found.size_bytes > self._limits.total_bytes:
             return f"outputs larger than {self._limits.total_bytes} bytes together"
         return None
 
-    @contextlib.contextmanager
-    def _spooled(self, content: BinaryIO, room: int) -> Iterator[_Spooled]:
-        path = self._spool / "output"
-        with path.open("w+b") as file:
-            os.unlink(path)
-            digest, size, tail = hashlib.sha256(), 0, b""
-            while block := content.read(BLOCK_BYTES):
-                if self._masks.in_bytes(tail + block):
-                    raise _LeftOut("it holds the value of a secret")
-                overlap = self._masks.overlap_bytes
-                tail = (tail + block)[-overlap:] if overlap else b""
-                digest.update(block)
-                size += len(block)
-                if self._left_s() <= 0:
-                    raise _LeftOut(NO_TIME)
-                if size > room:
-                    raise _LeftOut("it grew beyond the limit while it was read")
-                file.write(block)
-            file.flush()
-            yield _Spooled(file=file, size_bytes=size, sha256=digest.hexdigest())
-
-    def _stored(self, found: Found, spooled: _Spooled) -> Output:
-        ask = UploadAsk(path=found.path, size_bytes=spooled.size_bytes, sha256=spooled.sha256)
-        self._upload(ask, spooled.file)
+    def _count(self, size_bytes: int) -> None:
         self._files += 1
-        self._bytes += spooled.size_bytes
-        return Output(path=ask.path, size_bytes=ask.size_bytes, sha256=ask.sha256)
+        self._bytes += size_bytes
 
-    def _upload(self, ask: UploadAsk, file: BinaryIO) -> None:
-        """Ask for a place and put the file there, until the server says that it is stored."""
-        pause_s = 0.25
-        fault = ""
-        for _ in range(UPLOAD_TRIES):
-            try:
-                if self._bring_once(ask, file):
-                    return
-                fault = "what was stored is not what was sent"
-            except (Unanswered, UserError) as error:
-                fault = str(error)
-            except TurnedAway as refusal:
-                raise _LeftOut(f"the server refused it: {refusal}") from refusal
-            if self._over.wait(min(pause_s, max(0.0, self._left_s()))):
-                break
-            if self._left_s() <= 0:
-                raise _LeftOut(NO_TIME)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        raise _LeftOut(f"upload failed: {fault}")
-
-    def _bring_once(self, ask: UploadAsk, file: BinaryIO) -> bool:
-        """Put the file where the server says; return whether it counts as stored."""
-        if self._past_server:
-            ask = replace(ask, md5=_md5_of(file))
-        grant = self._granted(ask)
-        if grant.url is None:
-            return True
-        file.seek(0)
-        if not grant.confirm:
-            self._door.put(grant.url, file, self._sending(ask.size_bytes, grant.headers))
-            return True
-        self._past_server = True
-        self._put_past_server(grant.url, grant, file, ask.size_bytes)
-        return self._granted(replace(ask, md5=ask.md5 or _md5_of(file))).url is None
-
-    def _sending(self, size_bytes: int, headers: Mapping[str, str]) -> Upload:
-        return Upload(size_bytes=size_bytes, headers=headers, left_s=self._left_s)
-
-    def _granted(self, ask: UploadAsk) -> UploadGrant:
-        return decode(UploadGrant, self._door.post("agent/v1/uploads", encode(ask)), "upload")
-
-    def _put_past_server(
-        self, url: str, grant: UploadGrant, file: BinaryIO, size_bytes: int
-    ) -> None:
-        if grant.resumable:
-            put_resumable(url, file, self._sending(size_bytes, {}), self._over)
+    def _bring_small(self, found: Found) -> None:
+        content = self._whole(found)
+        alone = self._alone < FIRST_FILES
+        size = len(content) if alone else room_for(found.path, len(content))
+        if self._bytes + size > self._limits.total_bytes:
+            raise LeftOut(f"outputs larger than {self._limits.total_bytes} bytes together")
+        self._count(size)
+        if alone:
+            self._alone += 1
+            self._send_blocks(found.path, [content])
             return
-        try:
-            self._door.put(url, file, self._sending(size_bytes, grant.headers))
-        except TurnedAway as refusal:
-            # Not our server's word: the address is over, or another upload was faster. Ask it.
-            raise Unanswered(f"upload: the storage answered {refusal.status}") from refusal
+        about = PackedFile(
+            path=found.path, size_bytes=len(content), sha256=sha256(content).hexdigest()
+        )
+        if self._pack_bytes + size > PACK_BYTES:
+            self._send_pack()
+        self._pack.append((about, content))
+        self._pack_bytes += size
 
-    def _left_out(self, found: Found, reason: str) -> Output:
-        shown = found.path.encode("utf-8", "replace").decode()
-        shown = self._masks.hide(shown)
-        return Output(
-            path="".join(c if c.isprintable() else "?" for c in shown) or HIDDEN,
-            size_bytes=found.size_bytes,
-            sha256="",
-            left_out=self._masks.hide(reason),
+    def _whole(self, found: Found) -> bytes:
+        """Return a small file's content, read twice where it changes. Raises: LeftOut, OSError."""
+        content = self._read_once(found)
+        if content is None and found.again is not None:
+            content = self._read_once(replace(found, content=None))
+        if content is None:
+            raise LeftOut("it changed each time it was read")
+        return content
+
+    def _read_once(self, found: Found) -> bytes | None:
+        """Return a small file's content; None: it changed meanwhile."""
+        file = found.content if found.content is not None else _again(found)
+        before = stamp(file)
+        size = found.size_bytes if before is None else before[0]
+        if size > SMALL_BYTES:
+            raise LeftOut("it grew while it was read")
+        guard = Guard(self._masks, self._left_s, NO_TIME)
+        with contextlib.closing(Measured(file, size, guard, partial(_again, found))) as measured:
+            measured.with_md5 = False
+            content = b"".join(iter(partial(measured.read, SMALL_BYTES), b""))
+            try:
+                measured.check_steady()
+            except Changed:
+                return None
+        return content if len(content) == size else None
+
+    def _bring_large(self, found: Found) -> None:
+        self._count(found.size_bytes)
+        if found.content is None:
+            self._threads.submit(0, lambda: self._send_large(found))  # apart from the others
+        else:
+            self._send_large(found)
+
+    def _send_large(self, found: Found) -> None:
+        first = [found.content] if found.content is not None else []
+        plain: list[Measured] = []
+
+        def opened() -> Measured:
+            file = first.pop() if first else _again(found)
+            known = stamp(file)
+            size = found.size_bytes if known is None else known[0]
+            if self._bytes - found.size_bytes + size > self._limits.total_bytes:
+                raise LeftOut("it grew beyond the limit while it was read")
+            guard = Guard(self._masks, self._left_s, NO_TIME)
+            measured = Measured(file, size, guard, partial(_again, found))
+            plain[:] = [measured]
+            if self._encryption is None:
+                return measured
+            measured.with_md5 = False
+            return self._encryption.measured(measured)
+
+        self._try(found.path, found.size_bytes, lambda: self._stored_large(found, opened, plain))
+
+    def _stored_large(
+        self, found: Found, opened: Callable[[], Measured], plain: list[Measured]
+    ) -> Output:
+        path = found.path + (AGE_SUFFIX if self._encryption else "")
+        stored = self._sender().send_file(path, opened)
+        output = Output(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
+        if self._encryption is None:
+            return output
+        [measured] = plain
+        return replace(output, plain_size_bytes=measured.size_bytes, plain_sha256=measured.sha256)
+
+    # ── what is in memory ────────────────────────────────────────────────────────────────────
+
+    def _send_pack(self) -> None:
+        if not self._pack:
+            return
+        files, self._pack, self._pack_bytes = self._pack, [], 0
+        self._packs += 1
+        self._send_blocks(pack_name(self._packs), packed(files), packed_files=len(files))
+
+    def _send_blocks(self, path: str, blocks: Sequence[bytes], *, packed_files: int = 0) -> None:
+        size_bytes = sum(len(block) for block in blocks)
+
+        def store() -> Output:
+            output = self._stored_blocks(path, blocks)
+            return replace(output, packed=packed_files)
+
+        self._threads.submit(
+            size_bytes, lambda: self._try(path, size_bytes, store, count=packed_files)
         )
 
+    def _stored_blocks(self, path: str, blocks: Sequence[bytes]) -> Output:
+        if self._encryption is None:
+            stored = self._sender().send_blocks(path, blocks)
+            return Output(path=path, size_bytes=stored.size_bytes, sha256=stored.sha256)
+        plain = sha256()
+        for block in blocks:
+            plain.update(block)
+        path += AGE_SUFFIX
+        stored = self._sender().send_blocks(path, self._encryption.encrypted(blocks))
+        return Output(
+            path=path,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+            plain_size_bytes=sum(len(block) for block in blocks),
+            plain_sha256=plain.hexdigest(),
+        )
 
-def _md5_of(file: BinaryIO) -> str:
-    # What Cloud Storage computes as well: it finds accidents, and nobody's safety rests on it.
-    file.seek(0)
-    digest = hashlib.md5(usedforsecurity=False)
-    while block := file.read(BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
+    # ── in whichever thread ──────────────────────────────────────────────────────────────────────
+
+    def _try(
+        self, path: str, size_bytes: int, store: Callable[[], Output], *, count: int = 0
+    ) -> None:
+        """Store it and note what became of it, whatever that is."""
+        try:
+            output = store()
+        except (LeftOut, Unanswered) as refusal:
+            what = f"{path} with {count} files" if count else path
+            self._leave(Found(path=what, size_bytes=size_bytes), str(refusal))
+        except (OSError, TarError) as error:
+            self._leave(Found(path=path, size_bytes=size_bytes), f"cannot be read: {error}")
+        else:
+            self._report.add(output)
+
+    def _sender(self) -> Sender:
+        found: Sender | None = getattr(self._own, "sender", None)
+        if found is None:
+            door = self._open_door()
+            self._doors.append(door)
+            found = Sender(door, self._left_s, self._over, past_server=self._past_server)
+            self._own.sender = found
+        self._past_server = self._past_server or found.past_server
+        return found
+
+    # ── what was left out ────────────────────────────────────────────────────────────────────
+
+    def _leave(self, found: Found, reason: str) -> None:
+        shown = found.path.encode("utf-8", "replace").decode()
+        shown = self._masks.hide(shown)
+        self._report.add(
+            Output(
+                path="".join(c if c.isprintable() else "?" for c in shown) or HIDDEN,
+                size_bytes=found.size_bytes,
+                sha256="",
+                left_out=self._masks.hide(reason),
+            )
+        )
+
+    def _send_list(self) -> None:
+        """Store the whole list of what was left out, where the report tells only its beginning."""
+        text = self._report.untold()
+        if text and not self._over.is_set():
+            self._try(LIST_NAME, len(text), lambda: self._stored_blocks(LIST_NAME, [text]))
 
 
-class _LeftOut(Exception):  # noqa: N818 - reads as what happened
-    """This output stays behind; the text says why."""
+class _Report:
+    """What became of each output, in the order in which it was known; any thread adds."""
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks = masks
+        self._lock = threading.Lock()
+        self._stored: list[Output] = []
+        self._left_out: list[Output] = []
+        self._lines: list[bytes] = []
+        self._lines_bytes = self._count = 0
+
+    def add(self, output: Output) -> None:
+        with self._lock:
+            if output.left_out is None:
+                self._stored.append(output)
+                return
+            self._count += 1
+            if len(self._left_out) < TOLD_LIMIT:
+                self._left_out.append(output)
+            line = {"path": output.path, "bytes": output.size_bytes, "why": output.left_out}
+            text = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+            if self._lines_bytes + len(text) <= LIST_LIMIT_BYTES:
+                self._lines.append(text)
+                self._lines_bytes += len(text)
+
+    def stored(self) -> tuple[Output, ...]:
+        with self._lock:
+            return tuple(self._stored)
+
+    def untold(self) -> bytes:
+        """Return the list as JSON lines where it is longer than what is told; else nothing."""
+        with self._lock:
+            return b"".join(self._lines) if self._count > TOLD_LIMIT else b""
+
+    def all(self) -> tuple[Output, ...]:
+        with self._lock:
+            found = [*sorted(self._stored, key=lambda output: output.path), *self._left_out]
+            more = self._count - len(self._left_out)
+            if more > 0:
+                text = f"and {more} more were left out: {LIST_NAME}"
+                found.append(Output(path="…", size_bytes=0, sha256="", left_out=text))
+            return tuple(found)
+
+
+def _again(found: Found) -> BinaryIO:
+    """Open a file from its beginning once more. Raises: OSError, Unanswered."""
+    if found.again is None:
+        raise Unanswered("it can be read only once")
+    return found.again()

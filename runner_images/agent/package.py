@@ -23,6 +23,7 @@ CONTRACT = (
     "errors.py",
     "frozen.py",
     "hosts.py",
+    "packing.py",
     "tree_form.py",
     "wire.py",
     "wire_cache.py",

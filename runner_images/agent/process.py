@@ -272,7 +272,7 @@ class Process:
                 found = True
                 if path not in seen:
                     seen.add(path)
-                    yield from _opened(self._workspace, path)
+                    yield _looked_at(self._workspace, path)
             if not found and pattern not in seen:
                 seen.add(pattern)
                 yield Found(path=pattern, left_out="nothing was there when the command ended")
@@ -334,14 +334,15 @@ def _below(workspace: Path, fixed: str) -> Iterator[tuple[str, str | None]]:
             yield os.path.relpath(os.path.join(folder, name), workspace), None
 
 
-def _opened(workspace: Path, path: str) -> Iterator[Found]:
+def _looked_at(workspace: Path, path: str) -> Found:
+    whole = workspace / path
     try:
-        file = _open_plain(workspace / path)
+        found = whole.lstat()
     except OSError as error:
-        yield Found(path=path, left_out=_reason(workspace / path, error))
-        return
-    with file:
-        yield Found(path=path, size_bytes=os.fstat(file.fileno()).st_size, content=file)
+        return Found(path=path, left_out=f"cannot be read: {error.strerror}")
+    if not stat.S_ISREG(found.st_mode):
+        return Found(path=path, left_out=_kind(found.st_mode))
+    return Found(path=path, size_bytes=found.st_size, again=lambda: _open_plain(whole))
 
 
 def _open_plain(path: Path) -> BinaryIO:
@@ -353,16 +354,11 @@ def _open_plain(path: Path) -> BinaryIO:
     return os.fdopen(number, "rb")
 
 
-def _reason(path: Path, error: OSError) -> str:
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return f"cannot be read: {error.strerror}"
+def _kind(mode: int) -> str:
     for test, name in (
         (stat.S_ISLNK, "a symbolic link"),
         (stat.S_ISFIFO, "a named pipe"),
         (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISREG, f"cannot be read: {error.strerror}"),
     ):
         if test(mode):
             return name

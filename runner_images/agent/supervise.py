@@ -60,8 +60,10 @@ class Surroundings:
     state_dir: Path
     collect: Callable[[Iterable[Found]], tuple[Output, ...]]
     hurry: Callable[[float], None]  # collect until that moment of `clock` only
+    stored: Callable[[], tuple[Output, ...]]  # what was collected by now
     checkpoints: Checkpoints | None = None  # None: the spec names no folder
     staging: Staging | None = None  # None: the run has no data
+    check: Callable[[], None] | None = None  # raises CannotStart; None: nothing is to be checked
 
 
 class Attempt:
@@ -153,6 +155,8 @@ class Attempt:
         heard = kept.hear if kept is not None else None
         stream = OutputStream(self._around.outbox, self._around.masks, heard)
         try:
+            if self._around.check is not None:
+                self._around.check()
             self._prepare()
             self._tell()
             if kept is not None and not self._stopping():
@@ -349,6 +353,7 @@ class Attempt:
         else:
             self._tell_summary()
             if self._work.outputs or self._around.checkpoints is not None:
+                uplink.report_stored(self._around.stored)
                 uplink.report(AgentState.UPLOADING, exit=exit_)
             if self._around.checkpoints is not None and self._ended is not None:
                 self._around.checkpoints.finish(self._ended)  # first: the next attempt needs it

@@ -67,6 +67,7 @@ class _Told:
     outputs: tuple[Output, ...] | None = None
     preempted: bool = False
     maintenance: str | None = None
+    stored: Callable[[], tuple[Output, ...]] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -121,6 +122,14 @@ class Uplink:
             self._told.outputs = outputs if self._told.outputs is None else self._told.outputs
         self._hurry()
 
+    def report_stored(self, stored: Callable[[], tuple[Output, ...]]) -> None:
+        """Tell with every beat while outputs are on their way which of them have arrived.
+
+        Should the machine go without a last word, these are not lost.
+        """
+        with self._told.lock:
+            self._told.stored = stored
+
     def report_preempted(self) -> None:
         """Tell the server at once that the machine is being taken back."""
         with self._told.lock:
@@ -169,8 +178,10 @@ class Uplink:
         events = self._outbox.take(LOG_CHUNK_BYTES)
         if state is AgentState.DONE and not self._outbox.is_empty:
             # DONE is the last word: the rest of the log goes first.
-            state, outputs = AgentState.UPLOADING, None
+            state = AgentState.UPLOADING
             self._urgent.set()
+        elif state is AgentState.UPLOADING and told.stored is not None:
+            outputs = told.stored() or None
         self._seq += 1
         beat = Heartbeat(
             seq=self._seq,

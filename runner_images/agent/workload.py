@@ -68,6 +68,8 @@ class Found:
     path: str
     size_bytes: int = 0
     content: BinaryIO | None = None  # valid until the next one is asked for
+    #: Opens it from its beginning, at any time and in any thread; without `content` the way to it.
+    again: Callable[[], BinaryIO] | None = None
     left_out: str | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from datetime import timedelta
 from typing import Any
@@ -355,3 +356,37 @@ def test_a_path_that_shows_a_secret_is_refused(site: Site) -> None:
     answer = agent.ask_upload("outputs/hunter2hunter2.txt", b"x")
     assert answer.status == 422
     assert "hunter2" not in answer.fault
+
+
+# ── what is hashed on its way ───────────────────────────────────────────────────────────────────
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_digest_may_be_told_after_the_bytes_and_proves_them_then(site: Site) -> None:
+    agent = site.an_agent()
+    grant = agent.ask_upload("outputs/x", b"weights", sha256="")
+    assert (grant.status, grant.json["confirm"]) == (200, True)
+    assert site.ask("PUT", grant.json["url"], body=b"weights").status == 201
+    wrong = agent.ask_upload("outputs/x", b"weights", sha256=sha256(b"others!"))
+    assert wrong.json["url"] is not None  # it has to come again
+    assert agent.ask_upload("outputs/x", b"weights", sha256="").json["url"] is not None
+    assert agent.ask_upload("outputs/x", b"weights").json["url"] is None
+    site.parts.blobs.sweep()
+    assert agent.ask_upload("outputs/x", b"weights", size_bytes=8).json["url"] is not None
+
+
+@pytest.mark.case("A14")
+def test_an_address_without_a_digest_replaces_nothing_that_came_meanwhile(site: Site) -> None:
+    agent = site.an_agent()
+    early = agent.ask_upload("outputs/x", b"forged!", sha256="").json["url"]
+    assert agent.upload("outputs/x", b"weights").status == 201
+    late = site.ask("PUT", early, body=b"forged!")
+    assert (late.status, "another upload was faster" in late.fault) == (422, True)
+    assert agent.ask_upload("outputs/x", b"weights").json["url"] is None
+    assert site.ask("PUT", early.replace("&over=0", ""), body=b"forged!").status == 403
+    again = agent.ask_upload("outputs/x", b"forged!", sha256="").json["url"]
+    assert site.ask("PUT", again, body=b"WEIGHTS").status == 201  # its own, not proven yet
+    assert site.ask("PUT", again, body=b"forged!").status == 422

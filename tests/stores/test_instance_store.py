@@ -172,22 +172,23 @@ def settle(db: Database) -> None:
 
 
 @pytest.mark.case("A6")
-def test_the_first_exit_and_the_first_list_stay_and_states_only_go_forward(
+def test_the_first_exit_and_the_last_list_stay_and_states_only_go_forward(
     store: InstanceStore,
 ) -> None:
     enrol(store)
     beat(store, 1, state=AgentState.UPLOADING, exit=an_exit(3), outputs=(OUTPUT,))
     row = store.observe(NAME)
     assert row.agent is not None
-    assert row.agent.outputs is None  # a list counts only when it is complete
-    beat(store, 2, state=AgentState.DONE, exit=an_exit(0), outputs=(OUTPUT,), preempted=True)
+    assert row.agent.outputs == (OUTPUT,)  # should its machine go now, this is what is known
+    more = (OUTPUT, replace(OUTPUT, path="outputs/more"))
+    beat(store, 2, state=AgentState.DONE, exit=an_exit(0), outputs=more, preempted=True)
     beat(store, 3, state=AgentState.RUNNING, outputs=())
     agent = store.observe(NAME).agent
     assert agent is not None
     assert (agent.state, agent.exit, agent.outputs, agent.preempted) == (
         AgentState.DONE,
         an_exit(3),
-        (OUTPUT,),
+        more,
         True,
     )
 

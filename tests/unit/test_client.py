@@ -14,6 +14,7 @@ import pytest
 from cynthus.cli_connection import harmless
 from cynthus.client import Client
 from cynthus.errors import CynthusError, Refused, Transient, UserError
+from cynthus.pulling import Item, Piece, Puller, Standing
 from cynthus.wire import OutputView
 
 Script = list[tuple[int, bytes, dict[str, str]]]
@@ -110,32 +111,43 @@ def test_an_id_stays_one_part_of_the_address(play: Play) -> None:
     assert seen[0]["path"] == "/api/v1/runs/..%2F..%2Fhealthz%3Fx%3D"
 
 
+def pulled(client: Client, found: OutputView, folder: Path) -> Path:
+    """Fetch one output without patience. Raises: what is noted of it."""
+    piece = Piece(size_bytes=found.size_bytes, open=lambda at: client.fetch(found.url or "", at))
+    item = Item(path=found.path, size_bytes=found.size_bytes, sha256=found.sha256, pieces=(piece,))
+    standing = Standing(total_bytes=item.size_bytes, total_files=1)
+    Puller(folder, wait=lambda _: None).pull([item], standing)
+    if standing.faults:
+        raise Refused(standing.faults[0])
+    return folder / found.path
+
+
 def test_a_download_is_whole_checked_and_free_the_second_time(play: Play, tmp_path: Path) -> None:
     url = play([(200, b"weights", {})])
     client = Client(url, "token")
     one = output("outputs/model.pt", b"weights", f"{url}/blobs/x")
     for _ in range(2):  # the server has one answer only
-        assert client.download(one, tmp_path).read_bytes() == b"weights"
+        assert pulled(client, one, tmp_path).read_bytes() == b"weights"
 
 
 def test_the_token_does_not_travel_with_a_signed_address(play: Play, tmp_path: Path) -> None:
     seen: list[dict[str, str]] = []
     url = play([(200, b"x", {})], seen)
-    Client(url, "token").download(output("a", b"x", f"{url}/blobs/x"), tmp_path)
+    pulled(Client(url, "token"), output("a", b"x", f"{url}/blobs/x"), tmp_path)
     assert "Authorization" not in seen[0]
 
 
 def test_another_content_than_announced_leaves_nothing(play: Play, tmp_path: Path) -> None:
-    url = play([(200, b"other", {})])
+    url = play([(200, b"WEIGHTS", {})])
     with pytest.raises(Refused, match="SHA-256"):
-        Client(url).download(output("a", b"weights", f"{url}/blobs/x"), tmp_path)
+        pulled(Client(url), output("a", b"weights", f"{url}/blobs/x"), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["../a", "/etc/a", "a/../../b", "a//b", ".", ""])
 def test_an_output_stays_inside_the_folder(tmp_path: Path, path: str) -> None:
     with pytest.raises(Refused, match="inside"):
-        Client("http://127.0.0.1:9").download(output(path, b"", "x"), tmp_path)
+        pulled(Client("http://127.0.0.1:9"), output(path, b"", "x"), tmp_path)
 
 
 def test_an_output_does_not_follow_a_link_out_of_the_folder(tmp_path: Path) -> None:
@@ -143,7 +155,7 @@ def test_an_output_does_not_follow_a_link_out_of_the_folder(tmp_path: Path) -> N
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "outside")
     with pytest.raises(Refused, match="inside"):
-        Client("http://127.0.0.1:9").download(output("link/a", b"", "x"), tmp_path / "in")
+        pulled(Client("http://127.0.0.1:9"), output("link/a", b"", "x"), tmp_path / "in")
 
 
 def an_event(seq: int, state: str) -> bytes:
@@ -204,7 +216,7 @@ def test_a_signed_address_may_lead_to_the_storage_without_the_token(
     storage = play([(200, b"weights", {})], seen)
     server = play([(302, b"", {"Location": f"{storage}/bucket/object?X-Goog-Signature=ab"})], seen)
     found = output("x", b"weights", f"{server}/blobs/7/arun/1/x?signature=y")
-    assert Client(server, "cyr_token").download(found, tmp_path).read_bytes() == b"weights"
+    assert pulled(Client(server, "cyr_token"), found, tmp_path).read_bytes() == b"weights"
     assert [step["path"].partition("?")[0] for step in seen] == [
         "/blobs/7/arun/1/x",
         "/bucket/object",
@@ -218,5 +230,5 @@ def test_a_signed_address_leads_to_web_addresses_alone(
 ) -> None:
     server = play([(302, b"", {"Location": address})])
     with pytest.raises(CynthusError):
-        Client(server).download(output("x", b"x", f"{server}/blobs/x"), tmp_path)
+        pulled(Client(server), output("x", b"x", f"{server}/blobs/x"), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cynthus.packing import PackedFile, pack_name, packed
 from cynthus.spec import DataSource
 from cynthus.wire import Output
 from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_environment
@@ -121,6 +122,68 @@ def test_more_files_than_a_release_takes_are_bundled() -> None:
     assert found == files
     assert planned.files[0]["bundle"] == "outputs.tar"
     assert planned.files[-1]["left_out"] == "too large"
+
+
+def a_pack(number: int, **files: bytes) -> tuple[Output, bytes, tuple[PackedFile, ...]]:
+    index = [
+        PackedFile(path=p, size_bytes=len(c), sha256=hashlib.sha256(c).hexdigest())
+        for p, c in files.items()
+    ]
+    content = b"".join(packed(list(zip(index, files.values(), strict=True))))
+    output = Output(
+        path=pack_name(number),
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        packed=len(index),
+    )
+    return output, content, tuple(index)
+
+
+def test_archives_of_small_files_become_one_that_any_tar_reads() -> None:
+    packs = [a_pack(1, a=b"1", b=b"22"), a_pack(2, c=b"333")]
+    other, content, index = a_pack(1, a=b"4")
+    other = replace(other, path=f"rank-1/{other.path}")
+    outputs = [stored("big"), *(pack for pack, _, _ in packs), other]
+    indexes = {pack.path: found for pack, _, found in packs} | {other.path: index}
+    planned = plan(run_with(*outputs), indexes)
+    assert [one.name for one in planned.assets] == [
+        "big",
+        "packed-001.tar",
+        "rank-1-packed-002.tar",
+    ]
+    blobs = {pack.path: text for pack, text, _ in packs} | {other.path: content}
+    file = AssetFile(planned.assets[1], opener(blobs))
+    data = b"".join(iter(lambda: file.read(1000), b""))
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        found = {m.name: archive.extractfile(m).read() for m in archive}  # type: ignore[union-attr]
+    assert {"a": b"1", "b": b"22", "c": b"333"}.items() <= found.items()
+    listed = {entry["path"]: entry for entry in planned.files}
+    assert set(listed) == {"big", "a", "b", "c", "rank-1/a"}  # the manifest lists each file
+    assert listed["c"]["bundle"] == listed["a"]["bundle"] == "packed-001.tar"
+    assert (listed["rank-1/a"]["member"], listed["rank-1/a"]["asset"]) == (
+        "a",
+        "rank-1-packed-002.tar",
+    )
+
+
+def test_an_encrypted_archive_stays_what_it_is_and_both_digests_are_told() -> None:
+    pack = replace(a_pack(1, a=b"1")[0], path=".cynthus/packed-0001.tar.age")
+    pack = replace(pack, plain_size_bytes=7, plain_sha256="e" * 64)
+    [entry] = plan(run_with(pack)).files
+    assert entry["asset"] == "cynthus-packed-0001.tar.age"
+    assert (entry["packed"], entry["plain_size_bytes"], entry["plain_sha256"]) == (1, 7, "e" * 64)
+    assert not shape.is_readable_pack(pack)
+
+
+def test_the_notes_say_how_to_join_parts_and_check_them() -> None:
+    run = run_with(stored("outputs/model.bin", 2 * PART_BYTES + 1))
+    planned = plan(run)
+    text = release_texts.notes(run, planned, {}, url="", base=False)
+    digest = run.outputs[0].sha256 if run.outputs else ""
+    line = (
+        f'cat outputs-model.bin.part* > model.bin && echo "{digest}  model.bin" | sha256sum --check'
+    )
+    assert line in text
 
 
 def test_an_asset_can_be_read_again_from_its_beginning() -> None:

@@ -13,10 +13,15 @@ _LONGEST_QUERY = 4096  # a name of 255 bytes, percent-encoded, beside digest and
 
 @dataclass(frozen=True, kw_only=True)
 class PutTerms:
-    """The one body that a signed PUT accepts."""
+    """The one body that a signed PUT accepts.
+
+    Without a digest it takes any of that size, in the place of exactly what lay there when it was
+    signed: whoever finds the address later cannot change what was proven meanwhile.
+    """
 
     size_bytes: int
-    sha256: str
+    sha256: str  # empty: told after the bytes
+    over: int | None = None  # the generation that it may replace, 0: none; always without a digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,8 @@ def put_url(
     base_url: str, server_key: bytes, key: str, terms: PutTerms, expires_at: datetime
 ) -> str:
     """Return the address to which exactly these bytes may be put until `expires_at`."""
-    query = _spell(expires_at, size=str(terms.size_bytes), sha256=terms.sha256)
+    over = {} if terms.over is None else {"over": str(terms.over)}
+    query = _spell(expires_at, size=str(terms.size_bytes), sha256=terms.sha256, **over)
     return _url(base_url, server_key, "PUT", key, query)
 
 
@@ -57,7 +63,8 @@ def read_put(server_key: bytes, key: str, query: str, now: datetime) -> PutTerms
     members = _members(server_key, "PUT", key, query, now)
     if members is None or "size" not in members or "sha256" not in members:
         return None
-    return PutTerms(size_bytes=int(members["size"]), sha256=members["sha256"])
+    over = int(members["over"]) if "over" in members else None
+    return PutTerms(size_bytes=int(members["size"]), sha256=members["sha256"], over=over)
 
 
 def read_get(server_key: bytes, key: str, query: str, now: datetime) -> GetTerms | None:

@@ -9,6 +9,7 @@ from typing import BinaryIO, Protocol
 
 from cynthus.errors import Refused
 from webhook_server.runs.model import Run
+from webhook_server.runs.outputs import made_by
 from webhook_server.runs.release import AssetPlan, Literal, Segment
 
 _CHUNK = 1 << 20
@@ -22,8 +23,9 @@ class Blobs(Protocol):
 
 
 def output_key(run: Run, path: str, blob_key: Callable[[int, str, int, str], str]) -> str:
-    """Return where the newest attempt's output lies."""
-    number = run.attempt.number if run.attempt else 0
+    """Return where an output lies: with those of the attempt that made it."""
+    attempt = made_by(run)
+    number = attempt.number if attempt else 0
     return blob_key(run.key.repository_id, run.id, number, path)
 
 

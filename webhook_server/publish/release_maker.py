@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from cynthus.codec import encode
 from cynthus.envelope import Signature, seal
 from cynthus.errors import Refused, Transient
+from cynthus.packing import PackedFile, read_index
 from cynthus.wire import EventKind
 from webhook_server.github_api import Asset, GithubApi, Invalid, NotFound, Release, Releases
 from webhook_server.intents import Place
@@ -59,6 +60,7 @@ class ReleaseMaker:
 
         Raises: Transient, Refused.
         """
+        self._plan = shape.plan(self._run, self._indexes())
         release = self._draft(feed, url=url, release_id=release_id, in_doubt=in_doubt)
         if not release.draft:
             return release  # published by an earlier try whose answer was lost
@@ -183,6 +185,19 @@ class ReleaseMaker:
             return
         self._releases.delete_asset(asset.id)
         raise Transient(f"GitHub has not kept {name!r} as it was sent.")
+
+    def _indexes(self) -> dict[str, tuple[PackedFile, ...]]:
+        """Read what lies in the archives of small files. Raises: Refused when one is none."""
+        found = {}
+        for output in self._run.outputs or ():
+            if not shape.is_readable_pack(output):
+                continue
+            with self._open_output(output.path) as file:
+                index = read_index(file)
+            if len(index) != output.packed:
+                raise Refused(f"output {output.path!r} does not hold what its index says.")
+            found[output.path] = index
+        return found
 
     def _open_output(self, path: str) -> BinaryIO:
         key = output_key(self._run, path, self._sources.blob_key)

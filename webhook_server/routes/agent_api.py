@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
 from cynthus.frozen import replace
+from cynthus.packing import most_stored
 from cynthus.wire import (
     Enrolled,
     Enrolment,
@@ -268,7 +269,7 @@ def _check_ask(row: InstanceRow, ask: UploadAsk, *, shows_secret: bool) -> None:
         raise HttpRefusal(422, fault)
     if shows_secret:
         raise HttpRefusal(422, "path: shows a secret. Rename the file.")
-    if not _is_hex(ask.sha256, 64):
+    if ask.sha256 and not _is_hex(ask.sha256, 64):
         raise HttpRefusal(422, "sha256: should be 64 hex digits. Send the file's SHA-256.")
     if ask.size_bytes < 0:
         raise HttpRefusal(422, "size_bytes: should not be negative. Send the file's size.")
@@ -287,8 +288,8 @@ def _check_room(parts: Parts, row: InstanceRow, ask: UploadAsk) -> None:
     others, others_bytes = (
         (files - 1, used_bytes - held) if held is not None else (files, used_bytes)
     )
-    if others + 1 > parts.settings.output_limit_files:
-        most = parts.settings.output_limit_files
+    most = most_stored(parts.settings.output_limit_files, parts.settings.output_limit_bytes)
+    if others + 1 > most:
         raise HttpRefusal(413, f"outputs: should be at most {most} files. Leave the others out.")
     if others_bytes + ask.size_bytes > parts.settings.output_limit_bytes:
         most = parts.settings.output_limit_bytes
@@ -315,9 +316,10 @@ def _grant(parts: Parts, row: InstanceRow, ask: UploadAsk) -> UploadGrant:
             resumable=direct.resumable,
             confirm=True,
         )
-    terms = PutTerms(size_bytes=ask.size_bytes, sha256=ask.sha256)
+    over = None if ask.sha256 else parts.blobs.generation(key)
+    terms = PutTerms(size_bytes=ask.size_bytes, sha256=ask.sha256, over=over)
     url = put_url(parts.base_url, parts.server_key, key, terms, expires_at)
-    return UploadGrant(url=url, expires_at=expires_at)
+    return UploadGrant(url=url, expires_at=expires_at, confirm=not ask.sha256)
 
 
 class AgentProgram:

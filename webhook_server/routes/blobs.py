@@ -101,7 +101,7 @@ async def _put(parts: Parts, key: str, terms: PutTerms, request: _Request, send:
     if int(length) != terms.size_bytes:
         raise HttpRefusal(422, f"Content-Length: should be {terms.size_bytes}. Ask anew.")
     try:
-        blob = Announced(size_bytes=terms.size_bytes, sha256=terms.sha256)
+        blob = Announced(size_bytes=terms.size_bytes, sha256=terms.sha256, over=terms.over)
         receipt = await asyncio.to_thread(parts.blobs.receive, key, blob)
         await _fill(receipt, request)
     except BlobMismatch as error:

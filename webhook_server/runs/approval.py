@@ -229,12 +229,18 @@ def _who(allowance: Allowance) -> str:
 # ── the yes ─────────────────────────────────────────────────────────────────────────────────────
 
 
+_LATER = frozenset({"encrypt_to"})
+
+
 def effective_digest(spec: Spec) -> str:
     """Return the SHA-256 of all that a spec means, overrides included, in hex.
 
-    Every field counts, those of a later version too; what the file looks like does not.
+    Every field counts, those of a later version too; what the file looks like does not. A key that
+    came after approvals were kept counts where it is set: a new server must not void them.
     """
-    text = json.dumps(encode(spec), sort_keys=True, separators=(",", ":"))
+    value = encode(spec)
+    found = {name: value[name] for name in value if name not in _LATER or value[name] is not None}
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from webhook_server.runs.headline import left_text
 from webhook_server.runs.hostile import code, fenced, inline, title
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.origins import OVERRIDE, origin_facts
+from webhook_server.runs.outputs import partial_text
 from webhook_server.runs.spark import bar, sparkline
 from webhook_server.runs.terms import is_held, longest, most_usd, usd_per_hour
 from webhook_server.runs.usage import rows
@@ -134,7 +135,9 @@ def made(run: Run) -> str:
     facts = [f"image {code(run.image)}"] if run.image else []
     stored = [output for output in run.outputs or () if output.left_out is None]
     if run.outputs is not None:
-        facts.append("1 output file" if len(stored) == 1 else f"{len(stored)} output files")
+        count = sum(output.packed or 1 for output in stored)
+        facts.append("1 output file" if count == 1 else f"{count} output files")
+        facts += [text] if (text := partial_text(run)) else []
     left_out = [output for output in run.outputs or () if output.left_out][:_LEFT_OUT]
     lines = [f"- left out: {code(o.path)}: {inline(o.left_out or '', 200)}" for o in left_out]
     return "\n".join([" · ".join(facts), *lines]).strip()

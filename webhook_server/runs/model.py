@@ -373,7 +373,10 @@ class Run:
     environment: EnvironmentKept | None = None  #: what the image consists of; None: not told
     datasets: tuple[Dataset, ...] | None = None  #: its data, pinned once; None: not yet
     attempts: tuple[Attempt, ...] = ()
-    outputs: tuple[Output, ...] | None = None  #: None: not collected
+    #: None: not collected. Those of a lost attempt stand here until a later one has brought some.
+    outputs: tuple[Output, ...] | None = None
+    outputs_attempt: int = 0  #: which attempt made them; 0: the newest
+    outputs_partial: bool = False  #: its command did not end well, or not all has arrived
     wants_release: bool = False
     release_url: str | None = None
     release_note: str | None = None  #: why there is no release although one was wanted

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cynthus.packing import END, OWN_FOLDER, PackedFile
 from cynthus.wire import Output
 from webhook_server.runs.model import Run
 from webhook_server.runs.provenance import PROVENANCE
@@ -95,18 +96,69 @@ def marker_of(run: Run) -> str:
     return f"<!-- cynthus-run:{run.id} -->"
 
 
-def plan(run: Run) -> ReleasePlan:
-    """Return how the run's outputs become assets."""
-    outputs = run.outputs or ()
+Indexes = Mapping[str, Sequence[PackedFile]]  # what lies in the agents' archives, by their paths
+_NO_INDEXES: Indexes = {}
+
+
+def plan(run: Run, indexes: Indexes = _NO_INDEXES) -> ReleasePlan:
+    """Return how the run's outputs become assets; archives without an index stay as they are."""
+    outputs = [output for output in run.outputs or () if output.path not in indexes]
+    packs = [output for output in run.outputs or () if output.path in indexes]
+    merged = _merged(packs, indexes)
     stored = [output for output in outputs if output.left_out is None]
     pieces = sum(max(-(-output.size_bytes // PART_BYTES), 1) for output in stored)
-    if pieces + _OWN_ASSETS > MAX_ASSETS:
-        return _bundled(run, outputs, stored)
-    return _one_each(run, outputs)
+    if pieces + len(merged.assets) + _OWN_ASSETS > MAX_ASSETS:
+        loose = _bundled(run, outputs, stored)
+    else:
+        taken = (*_own_names(run), *(asset.name for asset in merged.assets))
+        loose = _one_each(taken, outputs)
+    return ReleasePlan(assets=loose.assets + merged.assets, files=loose.files + merged.files)
 
 
-def _one_each(run: Run, outputs: Iterable[Output]) -> ReleasePlan:
-    names = _Names(_own_names(run))
+def is_readable_pack(output: Output) -> bool:
+    """Say whether it is an archive of the agent's whose index the server can read."""
+    return output.left_out is None and output.packed > 0 and output.plain_sha256 is None
+
+
+def _merged(packs: Sequence[Output], indexes: Indexes) -> ReleasePlan:
+    """Put archives one behind the other, as many as an asset holds: that is one archive again."""
+    groups: list[list[Output]] = []
+    for pack in packs:
+        last = groups[-1] if groups else []
+        room = PART_BYTES - len(END) - sum(one.size_bytes for one in last)
+        if last and _rank_of(last[0]) == _rank_of(pack) and pack.size_bytes <= room:
+            last.append(pack)
+        else:
+            groups.append([pack])
+    assets: list[AssetPlan] = []
+    files: list[Mapping[str, Any]] = []
+    for number, group in enumerate(groups, 1):
+        rank = _rank_of(group[0])
+        name = f"{_asset_name(rank)}-packed-{number:03}.tar" if rank else f"packed-{number:03}.tar"
+        whole = [Stretch(path=one.path, offset=0, size_bytes=one.size_bytes) for one in group]
+        assets.append(AssetPlan(name=name, segments=(*whole, Literal(data=END)), sha256=None))
+        files += [_packed_file(rank, one, name) for pack in group for one in indexes[pack.path]]
+    return ReleasePlan(assets=tuple(assets), files=tuple(files))
+
+
+def _rank_of(pack: Output) -> str:
+    """Return the folder of the instance that made it: `rank-1/`, or nothing."""
+    return pack.path.rpartition(f"{OWN_FOLDER}/")[0]
+
+
+def _packed_file(rank: str, one: PackedFile, name: str) -> Mapping[str, Any]:
+    return {
+        "path": rank + one.path,
+        "size_bytes": one.size_bytes,
+        "sha256": one.sha256,
+        "bundle": name,
+        "asset": name,
+        **({"member": one.path} if rank else {}),
+    }
+
+
+def _one_each(taken: Iterable[str], outputs: Iterable[Output]) -> ReleasePlan:
+    names = _Names(taken)
     assets: list[AssetPlan] = []
     files: list[Mapping[str, Any]] = []
     for output in outputs:
@@ -208,6 +260,11 @@ def _file(
         "size_bytes": output.size_bytes,
         "sha256": output.sha256,
     }
+    if output.packed:
+        found["packed"] = output.packed
+    if output.plain_sha256 is not None:
+        found["plain_size_bytes"] = output.plain_size_bytes
+        found["plain_sha256"] = output.plain_sha256
     if output.left_out is not None:
         return found | {"left_out": output.left_out}
     if not assets:

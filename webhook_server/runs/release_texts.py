@@ -28,6 +28,7 @@ from webhook_server.runs.spark import sparkline
 
 _NOTES_LIMIT = 60_000  # GitHub takes 125,000 characters
 _METRICS = 40  # rows; metrics.json has them all
+_JOINS = 10  # split files whose joining is written out
 _HUB = "hf://"
 
 
@@ -59,6 +60,7 @@ def manifest(run: Run, planned: ReleasePlan, own: Sequence[OwnFile]) -> bytes:
         "environment": run.environment.about if run.environment else None,
         "data": list(run.datasets or ()),
         "gate": {"baseline_run": run.baseline_run, "lines": list(run.gate_lines)},
+        "outputs": {"attempt": run.outputs_attempt or None, "partial": run.outputs_partial},
         "attempts": [_attempt(attempt) for attempt in run.attempts],
         "files": list(planned.files),
         "own_files": list(own),
@@ -121,6 +123,7 @@ def notes(
         f"gh release download {tag_of(run)} --dir release && cynthus verify release",
         "```",
         "",
+        *_joins(planned),
         *_again(run),
     ]
     if run.image:
@@ -128,6 +131,19 @@ def notes(
     if url.startswith(("https://", "http://")):
         lines += ["", f"[The run]({url})"]
     return cut_middle("\n".join(lines), _NOTES_LIMIT) + f"\n\n{marker_of(run)}\n"
+
+
+def _joins(planned: ReleasePlan) -> list[str]:
+    """Say how to make one file of its parts by hand, and to check it."""
+    split = [file for file in planned.files if "join" in file and "bundle" not in file][:_JOINS]
+    if not split:
+        return []
+    lines = []
+    for file in split:
+        name = str(file["join"]).rpartition(" > ")[2]
+        lines.append(f'{file["join"]} && echo "{file["sha256"]}  {name}" | sha256sum --check')
+    said = "GitHub takes no file over 2 GiB. `cynthus pull` joins parts by itself; by hand:"
+    return [said, "", "```sh", *lines, "```", ""]
 
 
 def renamed(run: Run, tag: str, text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cynthus.frozen import replace
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
@@ -50,6 +50,10 @@ from webhook_server.runs.verdict import (
 )
 from webhook_server.runs.work import rank_path
 
+#: Google Cloud takes a machine 30 s after its notice, and the agent's last word is out after 25.
+_TAKEN_LIMIT = timedelta(seconds=25)
+_TOLD = 20  # outputs left out, each in a notice of its own
+
 
 def watch(at: Try) -> Decision:
     """Watch the agents until the command has ended on each, or until we end it."""
@@ -58,7 +62,7 @@ def watch(at: Try) -> Decision:
     if all(is_over(at.agent(member)) for member in at.attempt.members):
         return _ended_by_itself(at)
     if at.attempt.ending is not None and _is_hopeless(at):
-        return end(at, at.attempt.ending)
+        return _kept_end(at, at.attempt.ending)
     if at.attempt.ending is None:
         at = _stop_if_due(at)
     if at.attempt.stop_at is not None:
@@ -101,13 +105,21 @@ def _ended_by_itself(at: Try) -> Decision:
     at = with_attempt(at, replace(at.attempt, exit=_exit(at)))
     why = _judge(at)
     done = all(_state(at, member) is AgentState.DONE for member in at.attempt.members)
-    # Outputs of an instance that is being taken back are of no use: its replacement does not wait.
-    taken = at.attempt.ending is not None or any(_is_preempted(at, m) for m in at.attempt.members)
-    useless = why.outcome is None and taken and is_quiet(at.attempt)
+    # What an instance that is being taken back has to bring is waited for, but not for long; with
+    # nothing to come its replacement does not wait.
+    coming = _is_taken(at, why) and bool(at.spec.outputs) and not done
+    given_up = at.attempt.ending is not None or _is_taken(at, why)
+    useless = why.outcome is None and given_up and is_quiet(at.attempt) and not coming
     if useless or (at.attempt.exit is None and done):
-        return end(at, why)
+        return _kept_end(at, why)
     reason = Reason(cause=Cause.PROGRESS, text="collecting the outputs")
     return Decision(run=step(at.run, State.COLLECTING, reason, at.now), look_again_at=at.now)
+
+
+def _is_taken(at: Try, why: Verdict) -> bool:
+    """Say whether the attempt is lost because its instances go away."""
+    preempted = any(_is_preempted(at, member) for member in at.attempt.members)
+    return why.outcome is None and preempted
 
 
 def _exit(at: Try) -> Exit | None:
@@ -206,23 +218,48 @@ def _meet(at: Try) -> list[Command]:
 def collect(at: Try) -> Decision:
     """Wait for the outputs; the command has ended already."""
     if all(_state(at, member) is AgentState.DONE for member in at.attempt.members):
-        why = _judge(at)
-        return end(at if why.outcome is None else _keep(at), why)
+        return _kept_end(at, _judge(at))
     uncollected = _uncollectable(at)
     if uncollected is not None:
-        return end(at, uncollected)
-    late_at = at.run.state_since + at.policy.collect_limit
+        return _kept_end(at, uncollected)
+    late_at = at.run.state_since + _limit(at)
     waited = [m for m in at.attempt.members if _state(at, m) is not AgentState.DONE]
     looks = [late_at, *(lost_at(at, member) for member in waited)]
     return ask(at, [(m, next_question_at(at, m)) for m in waited], *looks)
 
 
-def _keep(at: Try) -> Try:
+def _limit(at: Try) -> timedelta:
+    """Return how long outputs are waited for."""
+    return _TAKEN_LIMIT if _is_taken(at, _judge(at)) else at.policy.collect_limit
+
+
+def _kept_end(at: Try, why: Verdict) -> Decision:
+    """End the attempt, with what its agents have told of its outputs."""
+    return end(_keep(at, why), why)
+
+
+def _keep(at: Try, why: Verdict) -> Try:
+    """Note the outputs, unless an earlier attempt has brought some and this one none."""
+    agents = [agent for m in at.attempt.members if (agent := at.agent(m)) is not None]
     outputs = tuple(output for member in at.attempt.members for output in _outputs(at, member))
-    run = replace(at.run, outputs=outputs)
-    for output in outputs:
-        if output.left_out is not None:
-            run = notice(run, f"{output.path} was not stored: {output.left_out}")
+    stored = any(output.left_out is None for output in outputs)
+    if all(agent.outputs is None for agent in agents) or (why.outcome is None and not stored):
+        return at
+    run = at.run
+    if stored or not any(output.left_out is None for output in run.outputs or ()):
+        # A run whose gate fails has all of them: it is the command that counts.
+        done = all(agent.state is AgentState.DONE for agent in agents)
+        run = replace(
+            run,
+            outputs=outputs,
+            outputs_attempt=at.attempt.number,
+            outputs_partial=stored and not (done and succeeded(at.attempt.exit)),
+        )
+    left_out = [output for output in outputs if output.left_out is not None]
+    for output in left_out[:_TOLD]:
+        run = notice(run, f"{output.path} was not stored: {output.left_out}")
+    if len(left_out) > _TOLD:
+        run = notice(run, f"{len(left_out) - _TOLD} more outputs were not stored")
     return replace(at, run=run)
 
 
@@ -237,7 +274,7 @@ def _uncollectable(at: Try) -> Verdict | None:
     limit = money_spent(at.run, at.spec, at.now, at.policy)
     if limit is not None:
         return at.attempt.ending or stopped(limit.cause, limit.text)
-    if at.now >= at.run.state_since + at.policy.collect_limit:
+    if at.now >= at.run.state_since + _limit(at):
         why = failed(Cause.OUTPUTS, f"the outputs did not come within {at.policy.collect_limit}")
     else:
         gone = _lost_collecting(at)

@@ -83,6 +83,7 @@ def work_for(  # noqa: PLR0913, PLR0917 - each is of another origin
         disk_bytes=need.disk_bytes,
         gpu_count=attempt.offer.gpu_count,
         outputs=tuple(output.path for output in spec.outputs),
+        encrypt_to=spec.encrypt_to,
         deadline_s=_left(run, limits, now).total_seconds(),
         silence_limit_s=SILENCE_LIMIT.total_seconds(),
         stop_grace_s=STOP_GRACE.total_seconds(),

@@ -345,12 +345,17 @@
       .flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, ...fact)]));
   }
 
+  function about(output) {
+    const packed = output.packed ? ` (${output.packed} files)` : "";
+    return packed + (output.partial ? ` partial, attempt ${output.attempt}` : "");
+  }
+
   async function showOutputs(view) {
     if (!view.outputs.length) return;
     const outputs = await fetchJson(`/api/v1/runs/${view.id}/outputs`);
     by("outputs-section").hidden = !outputs.length;
     by("outputs").replaceChildren(...outputs.map((one) => make("tr", {},
-      make("td", {}, make("a", { href: one.url, download: "" }, one.path)),
+      make("td", {}, make("a", { href: one.url, download: "" }, one.path), about(one)),
       make("td", { className: "num" }, size(one.size_bytes)),
       make("td", {}, make("code", { title: one.sha256 }, `${one.sha256.slice(0, 12)}…`)))));
   }

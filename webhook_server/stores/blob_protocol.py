@@ -28,7 +28,8 @@ class Announced:
     """The bytes that an agent says it has."""
 
     size_bytes: int
-    sha256: str  # 64 hex digits
+    sha256: str  # 64 hex digits; empty: not known before the last byte
+    over: int | None = None  # takes the place of this generation only, 0: of nothing
     md5: str | None = None  # 32 hex digits; told after an upload that did not pass this server
 
 
@@ -67,10 +68,19 @@ class BlobStore(Protocol):
     """A place that keeps blobs. Each call may raise Transient: try again."""
 
     def receive(self, key: str, blob: Announced) -> Receipt:
-        """Begin to take in a blob of exactly this size and digest."""
+        """Begin to take in a blob of exactly this size, and digest where one was announced.
+
+        `finish` raises BlobMismatch where something else lies there than `blob.over`.
+        """
+
+    def generation(self, key: str) -> int:
+        """Return a number that is another for every blob that lies here; 0: none does."""
 
     def has(self, key: str, blob: Announced) -> bool:
-        """Return whether exactly this blob is here and its content is proven."""
+        """Return whether exactly this blob is here and its content is proven.
+
+        Never without a digest.
+        """
 
     def size(self, key: str) -> int | None:
         """Return the blob's size, or None when it is not here."""
@@ -137,6 +147,11 @@ class Measure:
             )
         self._digest.update(chunk)
 
+    @property
+    def sha256(self) -> str:
+        """Return the digest of what has come, as 64 hex digits."""
+        return self._digest.hexdigest()
+
     def check(self) -> None:
         """Raise BlobMismatch unless all has come, with the digest that was announced."""
         if self._received != self._blob.size_bytes:
@@ -144,7 +159,7 @@ class Measure:
                 f"body: should have {self._blob.size_bytes} bytes, found {self._received}."
                 " Send the whole file."
             )
-        if self._digest.hexdigest() != self._blob.sha256:
+        if self._blob.sha256 and self._digest.hexdigest() != self._blob.sha256:
             raise BlobMismatch(
                 "body: should have the announced SHA-256, found another."
                 " Ask for a new upload: the file has changed."

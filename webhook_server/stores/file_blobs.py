@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from typing import BinaryIO
 
 from webhook_server.stores.blob_protocol import (
     Announced,
+    BlobMismatch,
     DirectPut,
     Measure,
     Receipt,
@@ -32,6 +35,7 @@ class FileBlobs:
         self._root = root
         self._incoming = root / _INCOMING
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._digests = _Digests()
 
     def sweep(self) -> None:
         """Remove what an earlier process left half received. Call before the first `receive`."""
@@ -40,13 +44,26 @@ class FileBlobs:
                 leftover.unlink()
 
     def receive(self, key: str, blob: Announced) -> Receipt:
-        """Begin to take in a blob of exactly this size and digest."""
-        return _FileReceipt(self._incoming, self._path(key), blob)
+        """Begin to take in a blob of exactly this size, and digest where one was announced."""
+        return _FileReceipt(self._incoming, self._path(key), blob, self._digests)
+
+    def generation(self, key: str) -> int:
+        """Return the moment, in nanoseconds, at which the blob's last byte came; 0: none lies here.
+
+        Each blob is a file of its own that nobody writes again, so that two never share one.
+        """
+        return _generation(self._path(key))
 
     def has(self, key: str, blob: Announced) -> bool:
-        """Return whether exactly this blob is here; reads it when the size agrees."""
-        if self.size(key) != blob.size_bytes:
+        """Return whether exactly this blob is here; reads it when its size agrees.
+
+        What this process has hashed as it came is not read again.
+        """
+        if not blob.sha256 or self.size(key) != blob.size_bytes:
             return False
+        known = self._digests.of(self._path(key))
+        if known is not None:
+            return known == blob.sha256
         found = self.open(key)
         if found is None:
             return False
@@ -124,8 +141,9 @@ class FileBlobs:
 class _FileReceipt:
     """A temporary file that becomes the blob by one rename."""
 
-    def __init__(self, incoming: Path, target: Path, blob: Announced) -> None:
+    def __init__(self, incoming: Path, target: Path, blob: Announced, digests: _Digests) -> None:
         self._target, self._measure = target, Measure(blob)
+        self._over, self._digests = blob.over, digests
         handle, name = tempfile.mkstemp(dir=incoming)
         self._file = os.fdopen(handle, "wb", buffering=_CHUNK_BYTES)
         self._temporary: Path | None = Path(name)
@@ -140,6 +158,9 @@ class _FileReceipt:
         os.fsync(self._file.fileno())
         self._file.close()
         assert self._temporary is not None  # noqa: S101 - finish comes once, before abort
+        if self._over is not None and _generation(self._target) != self._over:
+            raise BlobMismatch("address: another upload was faster. Ask for a new one.")
+        self._digests.note(self._temporary, self._target, self._measure.sha256)
         self._move(self._temporary)
         self._temporary = None
         _sync_folder(self._target.parent)
@@ -159,6 +180,44 @@ class _FileReceipt:
         # On a full disk the last block cannot be written: closing says so once more.
         with suppress(OSError):
             self._file.close()
+
+
+class _Digests:
+    """What this process hashed of the newest blobs as they came, by which file it was."""
+
+    _KEPT = 4096  # more than an attempt brings between an upload and its confirmation; 1 MB
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Path, tuple[int, int, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, file: Path, target: Path, sha256: str) -> None:
+        """Remember the digest of a file that becomes `target` now."""
+        stat = file.stat()
+        with self._lock:
+            self._known[target] = (stat.st_ino, stat.st_mtime_ns, sha256)
+            self._known.move_to_end(target)
+            while len(self._known) > self._KEPT:
+                self._known.popitem(last=False)
+
+    def of(self, target: Path) -> str | None:
+        """Return the digest of the file that lies there now, if it is known."""
+        with self._lock:
+            found = self._known.get(target)
+        if found is None:
+            return None
+        try:
+            stat = target.stat()
+        except FileNotFoundError:
+            return None
+        return found[2] if (stat.st_ino, stat.st_mtime_ns) == found[:2] else None
+
+
+def _generation(target: Path) -> int:
+    try:
+        return target.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _digest_of(blob: BinaryIO) -> str:

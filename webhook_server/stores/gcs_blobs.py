@@ -89,10 +89,12 @@ class GcsBlobs:
         if found is None or found.size != blob.size_bytes:
             return False
         notes = found.metadata or {}
-        if notes.get(_SHA256) != blob.sha256:
+        # What was hashed on its way has no digest among its notes, unless it passed this server.
+        if not blob.sha256 or notes.get(_SHA256, blob.sha256) != blob.sha256:
             return False
         # A composite object would have no MD5; signed addresses and sessions make none.
-        return _PROVEN in notes or (blob.md5 is not None and found.md5_hash == _base64(blob.md5))
+        proven = _PROVEN in notes and _SHA256 in notes
+        return proven or (blob.md5 is not None and found.md5_hash == _base64(blob.md5))
 
     def size(self, key: str) -> int | None:
         """Return the blob's size, or None when it is not here."""
@@ -160,15 +162,19 @@ class GcsBlobs:
     # ── through this server ─────────────────────────────────────────────────────────────────────
 
     def receive(self, key: str, blob: Announced) -> Receipt:
-        """Begin to take in a blob of exactly this size and digest."""
-        target = self._target(key, {_SHA256: blob.sha256, _PROVEN: "sha256"})
+        """Begin to take in a blob of exactly this size, and digest where one was announced.
+
+        Without one its MD5 proves it later, as what did not pass this server.
+        """
+        notes = {_SHA256: blob.sha256, _PROVEN: "sha256"} if blob.sha256 else {}
+        target = self._target(key, notes)
         return _GcsReceipt(self, key, target, blob)
 
     # ── past this server ────────────────────────────────────────────────────────────────────────
 
     def direct_put(self, key: str, blob: Announced, life: timedelta) -> DirectPut | None:
         """Return how an agent puts exactly this blob there, in place of what lies there now."""
-        target = self._target(key, {_SHA256: blob.sha256})
+        target = self._target(key, {_SHA256: blob.sha256} if blob.sha256 else {})
         if blob.md5 is not None:
             target.md5_hash = _base64(blob.md5)
         if blob.size_bytes > SINGLE_PUT_BYTES:
@@ -204,8 +210,9 @@ class GcsBlobs:
             "content-type": _PLAIN,
             "x-goog-content-length-range": f"{blob.size_bytes},{blob.size_bytes}",
             "x-goog-if-generation-match": str(generation),
-            f"x-goog-meta-{_SHA256}": blob.sha256,
         }
+        if blob.sha256:
+            headers[f"x-goog-meta-{_SHA256}"] = blob.sha256
         if blob.md5 is not None:
             headers["content-md5"] = _base64(blob.md5)
         assert self._signer is not None  # noqa: S101 - the caller has looked
@@ -303,12 +310,16 @@ class _GcsReceipt:
                 "wb",
                 chunk_size=CHUNK_BYTES,
                 content_type=_PLAIN,
-                if_generation_match=self._store.generation(self._key),
+                if_generation_match=self._over(),
                 checksum="crc32c",
                 retry=_MOVE,
                 timeout=_MOVE_TIMEOUT,
             )
         return self._writer
+
+    def _over(self) -> int:
+        over = self._blob.over
+        return self._store.generation(self._key) if over is None else over
 
     def finish(self) -> None:
         self._measure.check()

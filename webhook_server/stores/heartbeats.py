@@ -180,14 +180,15 @@ def _has_news(agent: Mapping[str, Any], beat: Heartbeat) -> bool:
 
 
 def _seen(seen: AgentSeen, beat: Heartbeat, now: datetime) -> AgentSeen:
-    """Add a heartbeat's facts: states only go forward, the first exit and the first list stay."""
-    done = beat.state is AgentState.DONE
+    """Add a heartbeat's facts: states only go forward, the first exit and the last list stay."""
+    brings = beat.state in {AgentState.UPLOADING, AgentState.DONE}
+    brings = brings and seen.state is not AgentState.DONE and beat.outputs is not None
     return replace(
         seen,
         state=max(seen.state, beat.state, key=_ORDER.index),
         exit=seen.exit if seen.exit is not None else beat.exit,
         exit_at=seen.exit_at or (now if beat.exit is not None else None),
-        outputs=beat.outputs if seen.outputs is None and done else seen.outputs,
+        outputs=beat.outputs if brings else seen.outputs,
         preempted=seen.preempted or beat.preempted,
         maintenance=seen.maintenance or (beat.maintenance and clean_text(beat.maintenance)),
     )

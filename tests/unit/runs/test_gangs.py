@@ -236,6 +236,8 @@ def test_a_preempted_or_silent_instance_ends_all_and_the_gang_tries_again(at: fl
     stopped = ended(143, at + 1, stopped=True)
     over = ended(143, at + 2, stopped=True, preempted=True) if at < 60 else lost
     after = look(decision.run, agents(stopped, over), at + 2)
+    if at < 60:  # what it can still bring is waited for
+        after = look(after.run, agents(stopped, over), at + 27)
     assert (after.run.state, after.run.outcome) == (State.RELEASING, None)
     assert after.run.attempts[0].reason is not None
     assert after.run.attempts[0].reason.cause is cause
@@ -244,7 +246,7 @@ def test_a_preempted_or_silent_instance_ends_all_and_the_gang_tries_again(at: fl
 def test_crashes_after_a_preemption_do_not_fail_the_run() -> None:
     noticed = look(a_gang(), agents(an_agent(), an_agent(preempted=True))).run
     crashed = agents(ended(1, 3), ended(143, 9, stopped=True, preempted=True))
-    after = look(noticed, crashed, 9).run
+    after = look(look(noticed, crashed, 9).run, crashed, 34).run
     assert (after.state, after.outcome) == (State.RELEASING, None)
     assert after.reason.text == "rank 1: the instance was taken back by its owner"
 

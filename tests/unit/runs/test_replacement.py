@@ -16,6 +16,7 @@ from tests.builders import (
     a_key,
     a_lost,
     a_run,
+    a_spec,
     absent,
     an_agent,
     an_attempt,
@@ -77,7 +78,7 @@ def test_a_notice_of_preemption_is_told_and_the_command_is_left_to_its_agent() -
 
 @pytest.mark.case("A23")
 def test_a_replacement_is_ordered_as_soon_as_the_preempted_command_has_stopped() -> None:
-    noticed = look(running(), 1, agent=an_agent(preempted=True)).run
+    noticed = look(running(spec=a_spec(outputs=())), 1, agent=an_agent(preempted=True)).run
     stopped = an_agent(AgentState.UPLOADING, exit=STOPPED, preempted=True)
     seen = {"agent": stopped, "create": created()}
     ended = look(noticed, 20, **seen)
@@ -92,11 +93,39 @@ def test_a_replacement_is_ordered_as_soon_as_the_preempted_command_has_stopped()
     assert ordered.run.attempts[0].gone_at is None
 
 
-def test_a_notice_that_comes_with_the_end_of_the_command_waits_for_no_outputs() -> None:
+def test_what_a_preempted_instance_still_brings_is_kept_while_the_next_one_is_ordered() -> None:
     stopped = an_agent(AgentState.UPLOADING, exit=STOPPED, preempted=True)
-    ended = look(running(), 20, agent=stopped, create=created())
+    waiting = look(running(), 3, agent=stopped, create=created())
+    assert waiting.run.state is State.COLLECTING
+    done = replace(stopped, state=AgentState.DONE, outputs=(OUTPUT,))
+    ended = look(waiting.run, 5, agent=done, create=created())
     assert (ended.run.state, ended.run.reason.cause) == (State.RELEASING, Cause.PREEMPTED)
-    assert ended.look_again_at == NOON + seconds(20)  # at once
+    assert ended.look_again_at == NOON + seconds(5)  # at once
+    assert (ended.run.outputs, ended.run.outputs_attempt) == ((OUTPUT,), 1)
+    assert ended.run.outputs_partial
+
+
+def test_a_preempted_instance_that_says_no_more_is_waited_for_as_long_as_it_can_live() -> None:
+    told = an_agent(AgentState.UPLOADING, exit=STOPPED, preempted=True, outputs=(OUTPUT,))
+    waiting = look(running(), 3, agent=told, create=created())
+    assert look(waiting.run, 27, agent=told, create=created()).run.state is State.COLLECTING
+    ended = look(waiting.run, 28, agent=told, create=created())
+    assert (ended.run.state, ended.run.reason.cause) == (State.RELEASING, Cause.PREEMPTED)
+    assert ended.run.outputs == (OUTPUT,)  # what it had told by then
+
+
+def test_a_later_attempt_without_outputs_leaves_those_of_the_earlier() -> None:
+    lost, newest = a_lost(1), an_attempt(2, started_at=NOON, create_answered=True)
+    earlier = {"outputs": (OUTPUT,), "outputs_attempt": 1, "outputs_partial": True}
+    run = running(attempts=(lost, newest), **earlier)
+    agent = an_agent(AgentState.DONE, exit=an_exit(3), outputs=())
+    after = look(look(run, 5, agent=agent).run, 5, agent=agent).run
+    assert (after.outcome, after.outputs, after.outputs_attempt) == (Outcome.FAILED, (OUTPUT,), 1)
+    other = replace(OUTPUT, path="outputs/other")
+    agent = replace(agent, exit=an_exit(0), outputs=(other,))
+    after = look(look(run, 5, agent=agent).run, 5, agent=agent).run
+    assert (after.outcome, after.outputs, after.outputs_attempt) == (Outcome.SUCCEEDED, (other,), 2)
+    assert not after.outputs_partial
 
 
 def test_a_command_that_succeeds_in_its_last_seconds_is_not_repeated() -> None:
