@@ -113,7 +113,7 @@ class Puller:
         """
         if self._work.is_symlink():
             raise UserError(f"{self._work}: should be a folder of `cynthus pull`. Remove the link.")
-        self._work.mkdir(exist_ok=True)
+        self._work.mkdir(parents=True, exist_ok=True)
         self._ignores_case = ignores_case(self._work)
         try:
             with ThreadPoolExecutor(THREADS, thread_name_prefix="pull") as pool:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cynthus.pulling import Puller, Standing, total_bytes
+from cynthus.run_outputs import RunOutputs
 from demo.__main__ import published_release
 from demo.stage import Stage, standing
 from tests.cloud_fixture import Cloud, a_cloud, make_bucket
@@ -79,9 +81,11 @@ def assert_released(stage: Stage, expected: dict[str, bytes]) -> None:
 
 
 def assert_pulled(stage: Stage, run_id: str, expected: dict[str, bytes], folder: Path) -> None:
-    client = stage.client
-    for output in client.outputs(run_id):
-        found = client.download(output, folder)
+    items = RunOutputs(stage.client, run_id).items()
+    Puller(folder).pull(items, Standing(total_bytes=total_bytes(items), total_files=len(items)))
+    assert len(items) == len(expected)
+    for item in items:
+        found = folder / item.path
         assert found.read_bytes() == expected[found.name]
 
 

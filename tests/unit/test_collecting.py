@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -15,9 +16,10 @@ import pytest
 
 from cynthus.packing import FIRST_FILES, SMALL_BYTES, PackedFile, unpack
 from cynthus.wire import Output
-from runner_images.agent.door import Door
+from runner_images.agent.door import Door, Unanswered
 from runner_images.agent.encrypting import Encryption
 from runner_images.agent.masking import Masks
+from runner_images.agent.measuring import Guard, Measured
 from runner_images.agent.outputs import TOLD_LIMIT, Collector, Limits
 from runner_images.agent.workload import CannotStart, Found
 from tests.fake_control_plane import TOKEN, ControlPlane, a_work
@@ -68,6 +70,26 @@ def test_a_large_file_is_hashed_while_it_is_sent(
     assert (output.left_out, output.sha256) == (None, sha256(LARGE))
     assert plane.blobs == {"outputs/large": LARGE}
     assert [path.name for path in tmp_path.iterdir()] == (["f"] if from_disk else [])
+
+
+@pytest.mark.case("A13")
+@pytest.mark.parametrize("from_disk", [True, False])
+def test_what_is_read_again_after_a_cut_is_measured_once(tmp_path: Path, from_disk: bool) -> None:
+    found = on_disk(tmp_path / "f", LARGE) if from_disk else streamed(LARGE)
+    again = found.again
+    assert again is not None
+    guard = Guard(Masks(), lambda: 1.0, "no time")
+    with contextlib.closing(Measured(again(), len(LARGE), guard, again)) as measured:
+        first = measured.read(5000)
+        measured.seek(1000)  # the store has kept less than was sent
+        assert measured.read(4000) == first[1000:]
+        with pytest.raises(Unanswered):
+            measured.seek(5001)  # it claims more than it was given
+        while measured.read(1 << 20):
+            pass
+        assert measured.complete
+        assert measured.sha256 == sha256(LARGE)
+        assert measured.md5 == hashlib.md5(LARGE, usedforsecurity=False).hexdigest()
 
 
 def test_a_large_file_is_sent_again_after_a_fault(plane: ControlPlane) -> None:
