@@ -18,7 +18,7 @@ from cynthus.wire import Output
 from tests.builders import NOON, a_run, a_spec, an_attempt
 from tests.examples import examples
 from webhook_server.runs.attempts import span
-from webhook_server.runs.check_summary import TEXT_LIMIT, Around
+from webhook_server.runs.check_summary import TEXT_LIMIT, Around, summary
 from webhook_server.runs.comment_reader import asks_of
 from webhook_server.runs.feed_facts import Feed, Moment
 from webhook_server.runs.headline import TITLE_LIMIT
@@ -265,6 +265,15 @@ def test_a_log_without_words_costs_no_more_than_one_with(line: str) -> None:
     for shown in (clean, fenced, inline, markdown):
         shown(line * 60_000)
     assert time.process_time() - began_s < 5
+
+
+def test_the_page_of_a_gate_can_be_visited_and_no_other_address() -> None:
+    page = "https://huggingface.co/datasets/acme/demo"
+    told = f"data/x: acme/demo is open only to those who accepted. Visit {page} with your account."
+    asked = a_run(State.FINISHED, reason=Reason(cause=Cause.DATA, text=told))
+    assert f"The page to visit: {page}" in summary(asked, Feed(), Around(), "u")
+    said = a_run(State.FINISHED, reason=Reason(cause=Cause.EXIT, text=told))
+    assert page not in summary(said, Feed(), Around(), "u")
 
 
 def test_links_in_plain_text_are_no_links() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from webhook_server.runs import check_facts, gate, staging_lines
@@ -9,7 +10,7 @@ from webhook_server.runs.attempts import kept_notice, table
 from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.headline import number
 from webhook_server.runs.hostile import clean, code, cut_middle, fenced, inline, markdown
-from webhook_server.runs.model import Run
+from webhook_server.runs.model import Cause, Run
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.spark import sparkline
 
@@ -19,6 +20,9 @@ _SUMMARY_LIMIT = 40_000  # of the user's own Markdown: our tables stay visible a
 _LOG_LIMIT = 60_000
 _METRICS = 40  # rows of the table; metrics.json has them all
 _NOTICES = 20
+# A hub's page in our own sentence about data, made of the hub's address and of names that were
+# read by the spec's grammar; a link in anybody else's words does nothing (`hostile.inline`).
+_PAGE = re.compile(r" Visit (https?://[A-Za-z0-9.:-]{1,255}/[A-Za-z0-9._/-]{1,255}) with ")
 _FAULTS = 50  # lines; the annotations have them all
 
 
@@ -66,7 +70,9 @@ def log_text(feed: Feed, url: str) -> str:
 
 
 def _reason(run: Run) -> str:
-    return f"**{run.state.value}** — {inline(run.reason.text)}"
+    told = f"**{run.state.value}** — {inline(run.reason.text)}"
+    page = _PAGE.search(run.reason.text) if run.reason.cause is Cause.DATA else None
+    return f"{told}\n\nThe page to visit: {page[1]}" if page else told
 
 
 def _notices(run: Run, feed: Feed) -> str:
