@@ -56,6 +56,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (("run_overhead_s", "exit_to_final_s"), runs.run_overhead),
     (("agent_cpu_pct", "agent_rss_mib"), runs.agent),
     (("outputs_ratio", "outputs_agent_rss_mib"), outputs.outputs),
+    (("many_outputs_s", "many_outputs_agent_rss_mib"), outputs.many_outputs),
     (
         (
             "github_requests_per_run",

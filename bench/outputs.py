@@ -19,6 +19,7 @@ from bench.result import Result, at_least, at_most
 from bench.runs import _agent_of, _request
 from bench.served import MIB, ours, settled
 from cynthus.client import Client
+from cynthus.wire import RunView
 from demo.server import Server
 from webhook_server.auth.blob_urls import PutTerms, put_url
 from webhook_server.auth.server_key import server_key
@@ -27,6 +28,15 @@ from webhook_server.stores.blob_protocol import blob_key
 SIZE_BYTES = 2_000_000_000
 SAMPLES = 3  # of each side, in turn
 BLOCK_BYTES = 1 << 20
+MANY = 100_000
+MANY_SCRIPT = f"""\
+from os import makedirs
+for n in range({MANY}):
+    folder = f"outputs/{{n // 1000:03}}"
+    n % 1000 or makedirs(folder)
+    with open(f"{{folder}}/{{n:06}}.txt", "w") as file:
+        file.write(f"step {{n:06}}\\n" * 85)
+"""
 LOOK_S = 0.05  # between two looks at the agent's memory
 
 
@@ -41,7 +51,8 @@ def outputs() -> list[Result]:
             ratios, peaks, bare = [], [], []
             for number in range(SAMPLES):
                 bare_s = _put_bare(server, file, number)
-                ours_s, peak = _collect(server, image, file, number)
+                view, ours_s, peak = _collect(server, image, f"ln '{file}' outputs/weights", number)
+                _check_whole(server, view)
                 ratios.append(bare_s / ours_s)
                 peaks.append(peak)
                 bare.append(SIZE_BYTES / bare_s / 1e6)
@@ -49,6 +60,25 @@ def outputs() -> list[Result]:
     return [
         at_least("outputs_ratio", "", ratios, 0.85, beside),
         at_most("outputs_agent_rss_mib", "MiB", peaks, 120, "peak while it collects 2 GB"),
+    ]
+
+
+def many_outputs() -> list[Result]:
+    """100,000 files of 1 kB, in a hundred folders: all but the first 500 travel in archives."""
+    with tempfile.TemporaryDirectory(prefix="cynthus-bench-outputs-", dir=_memory()) as own:
+        folder = Path(own)
+        image = _bundle(folder)
+        (folder / "bundle" / "workspace" / "many.py").write_text(MANY_SCRIPT)
+        with ours(folder / "state", {"CYNTHUS_BUNDLES_DIR": own}) as server:
+            settled(server)
+            view, seconds, peak = _collect(server, image, "python3 many.py", 0)
+    files = sum(output.packed or 1 for output in view.outputs)
+    if files != MANY:
+        raise RuntimeError(f"run {view.id}: should bring {MANY} files, found {files}")
+    beside = f"100,000 files of 1 kB in {len(view.outputs)} blobs"
+    return [
+        at_most("many_outputs_s", "s", [seconds], 60, beside),
+        at_most("many_outputs_agent_rss_mib", "MiB", [peak], 120, "its peak meanwhile"),
     ]
 
 
@@ -100,10 +130,10 @@ def _put_bare(server: Server, file: Path, number: int) -> float:
     return seconds
 
 
-def _collect(server: Server, image: str, file: Path, number: int) -> tuple[float, float]:
-    """Return how long the server waited for the outputs, and the agent's peak in MiB."""
+def _collect(server: Server, image: str, command: str, number: int) -> tuple[RunView, float, float]:
+    """Return the run, how long the server waited for its outputs, the agent's peak in MiB."""
     client = Client(server.url, server.api_token)
-    request = _request(1000 + number, image, f"ln '{file}' outputs/weights")
+    request = _request(1000 + number, image, command)
     text = request.spec_text + "outputs:\n  - path: outputs\n"
     run_id = client.submit(type(request)(**{**vars(request), "spec_text": text})).run_id
     moments: dict[str, datetime] = {}
@@ -121,12 +151,18 @@ def _collect(server: Server, image: str, file: Path, number: int) -> tuple[float
             break
     over.set()
     view = client.get(run_id)
-    if view.outcome != "succeeded" or [one.size_bytes for one in view.outputs] != [SIZE_BYTES]:
-        raise RuntimeError(f"run {run_id}: should bring 2 GB, found {view.outcome}: {view.reason}")
-    for blob in (server.state / "blobs" / "0" / run_id).rglob("*"):
+    if view.outcome != "succeeded":
+        raise RuntimeError(f"run {run_id}: should succeed, found {view.outcome}: {view.reason}")
+    return view, (moments["releasing"] - moments["collecting"]).total_seconds(), peak[0]
+
+
+def _check_whole(server: Server, view: RunView) -> None:
+    """Look whether all has come, then make room for the next."""
+    if [one.size_bytes for one in view.outputs] != [SIZE_BYTES]:
+        raise RuntimeError(f"run {view.id}: should bring 2 GB, found {view.outputs}")
+    for blob in (server.state / "blobs" / "0" / view.id).rglob("*"):
         if blob.is_file():
             blob.unlink()
-    return (moments["releasing"] - moments["collecting"]).total_seconds(), peak[0]
 
 
 def _watch(process: psutil.Process, peak: list[float], over: threading.Event) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -24,6 +25,7 @@ _PAGE = 100  # https://docs.github.com/rest/releases/assets#list-release-assets
 _PAGES = 11  # 1,000 assets a release, and one page to see the end
 _TAG_PATH = re.compile(r"/([^/]+)/([^/]+)/releases/tag/(.+)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_NOTHING = sha256(b"").hexdigest()
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RANGE = re.compile(r"\Abytes ([0-9]{1,18})-", re.ASCII)
 
@@ -154,8 +156,8 @@ def _items(manifest: Any, piece: Any) -> list[Item]:
     items: list[Item] = []
     bundles: dict[tuple[str, ...], dict[str, PackedFile]] = {}
     for entry in manifest["files"]:
-        names = tuple(entry["parts"]) if "parts" in entry else (entry.get("asset"),)
-        if "left_out" in entry or names == (None,):
+        names = _asset_names(entry)
+        if names is None:
             continue
         about = PackedFile(
             path=str(entry["path"]), size_bytes=int(entry["size_bytes"]), sha256=_hex(entry)
@@ -196,6 +198,16 @@ def _items(manifest: Any, piece: Any) -> list[Item]:
             )
         )
     return items
+
+
+def _asset_names(entry: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the assets that make a file, none for an empty one; None: it was left out."""
+    if "parts" in entry:
+        return tuple(entry["parts"])
+    if "asset" in entry:
+        return (entry["asset"],)
+    # GitHub takes no empty asset, so such a file stands in the manifest alone, with its digest.
+    return () if entry.get("sha256") == _NOTHING else None
 
 
 def _hex(entry: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from runner_images.agent.door import Unanswered
+from runner_images.agent.locked_python import AGE, interpreter
 from runner_images.agent.measuring import Measured
 from runner_images.agent.workload import CannotStart
 
@@ -97,16 +98,21 @@ class _Framed(io.RawIOBase):
 class Encryption:
     """Encrypts to one recipient, several files at a time; `close` ends its processes."""
 
-    def __init__(self, recipient: str) -> None:
-        self._recipient = recipient
+    def __init__(self, recipient: str, cache_dir: Path) -> None:
+        self._recipient, self._cache_dir = recipient, cache_dir
+        self._python = sys.executable  # until `check` finds another
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self._all: list[subprocess.Popen[bytes]] = []
 
-    def check(self) -> None:
-        """Raise CannotStart unless an output could be encrypted now. Safe to repeat."""
+    def check(self, stopping: Callable[[], bool]) -> None:
+        """Raise CannotStart unless an output could be encrypted now. Safe to repeat.
+
+        Where this Python has no library, one is made that has it: once on a machine, some seconds.
+        """
+        self._python = interpreter(AGE, self._cache_dir, stopping)
         try:
             done = subprocess.run(
-                _words(self._recipient),
+                _words(self._python, self._recipient),
                 stdin=subprocess.DEVNULL,
                 check=False,
                 capture_output=True,
@@ -124,9 +130,9 @@ class Encryption:
             )
         if code:
             raise CannotStart(
-                "encrypt_to: this instance has no pyrage, so outputs would leave it unencrypted."
+                "encrypt_to: pyrage cannot be loaded here, so outputs would leave unencrypted."
                 " Have the agent run where `cynthus[agent,age]` is installed, or remove the key",
-                infrastructure=False,
+                infrastructure=True,
             )
 
     def encrypted(self, blocks: Sequence[bytes]) -> list[bytes]:
@@ -160,7 +166,7 @@ class Encryption:
         with contextlib.suppress(queue.Empty):
             return self._idle.get_nowait()
         process = subprocess.Popen(
-            _words(self._recipient),
+            _words(self._python, self._recipient),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -280,14 +286,14 @@ def _only_once() -> BinaryIO:
     raise Unanswered("upload: broke off, and what is encrypted cannot be read twice the same")
 
 
-def _words(recipient: str) -> list[str]:
+def _words(python: str, recipient: str) -> list[str]:
     """Return how to start the process: this file by itself, out of the zipapp too."""
     root = Path(__file__).parents[2]
     code = (
         "import runpy, sys; sys.path.insert(0, sys.argv.pop(1));"
         f" runpy.run_module({__name__!r}, run_name='__main__')"
     )
-    return [sys.executable, "-c", code, os.fspath(root), recipient]
+    return [python, "-P", "-c", code, os.fspath(root), recipient]
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ class Life:
         if work.encrypt_to is not None:
             from runner_images.agent.encrypting import Encryption
 
-            encryption = Encryption(work.encrypt_to)
+            encryption = Encryption(work.encrypt_to, self._instance.cache_dir)
         collector = Collector(
             lambda: Door(self._instance.server_url, token=enrolled.token),
             masks,

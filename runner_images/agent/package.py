@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from runner_images.agent.locked_python import carried_lock
+
 CONTRACT = (
     "__init__.py",
     "codec.py",
@@ -32,6 +34,7 @@ CONTRACT = (
     "wire_image.py",
 )
 VENDORED = ("docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer")
+LOCKED = ("data", "age")  # the agent makes environments of them where its Python lacks them
 LEFT_OUT = ("__pycache__", "tests")
 KEPT = (".py", ".pem", ".json")
 MOMENT = (1980, 1, 1, 0, 0, 0)  # zip's first: the same content always makes the same file
@@ -58,12 +61,10 @@ def _content() -> Iterator[tuple[str, bytes]]:
     agent = Path(__file__).parent
     for path in _files(agent, leave_out=(*LEFT_OUT, "package.py")):
         yield f"runner_images/agent/{path}", (agent / path).read_bytes()
-    # From it the agent makes the environment of the hubs' clients where its Python has none.
-    lock = agent / "stager" / "data.lock"  # where a wheel has it
-    if not lock.is_file():
-        lock = agent.parents[1] / "requirements" / "data.lock"  # where a checkout has it
-    if lock.is_file():
-        yield "runner_images/agent/stager/data.lock", lock.read_bytes()
+    for extra in LOCKED:
+        lock = carried_lock(extra)
+        if lock is not None:
+            yield f"runner_images/agent/{extra}.lock", lock
     contract = _folder("cynthus")
     for name in CONTRACT:
         yield f"cynthus/{name}", (contract / name).read_bytes()

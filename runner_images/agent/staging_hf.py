@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cynthus.wire_data import Dataset, TreeFile
-from runner_images.agent.stager_home import interpreter
+from runner_images.agent.locked_python import HUGGING_FACE, interpreter
 from runner_images.agent.stager_process import ClientFault, Stager
 from runner_images.agent.staging_source import Errand, Fetched, Passing, safe_path
 from runner_images.agent.tree_hash import FOLLOWED_BYTES, Digest, Follower, digest
@@ -33,7 +33,7 @@ class _Expected:
 
 def fetch(errand: Errand) -> Fetched:
     """Fetch and verify; what is there from an earlier try is kept. Raises: CannotStart."""
-    python = interpreter("hf", errand.cache_dir, errand.stopping)
+    python = interpreter(HUGGING_FACE, errand.cache_dir, errand.stopping)
     return errand.insist(lambda: _once(errand, python))
 
 

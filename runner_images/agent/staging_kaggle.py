@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cynthus.wire_data import Dataset
-from runner_images.agent.stager_home import interpreter
+from runner_images.agent.locked_python import KAGGLE, interpreter
 from runner_images.agent.stager_process import ClientFault, Stager
 from runner_images.agent.staging_archive import unpacked
 from runner_images.agent.staging_source import Errand, Fetched, Passing
@@ -20,7 +20,7 @@ def fetch(errand: Errand) -> Fetched:
 
     Kaggle promises no hash: the archive's own is recorded.
     """
-    python = interpreter("kaggle", errand.cache_dir, errand.stopping)
+    python = interpreter(KAGGLE, errand.cache_dir, errand.stopping)
     return errand.insist(lambda: _once(errand, python))
 
 

@@ -63,7 +63,8 @@ class Surroundings:
     stored: Callable[[], tuple[Output, ...]]  # what was collected by now
     checkpoints: Checkpoints | None = None  # None: the spec names no folder
     staging: Staging | None = None  # None: the run has no data
-    check: Callable[[], None] | None = None  # raises CannotStart; None: nothing is to be checked
+    # Raises CannotStart; None: nothing is to be checked. It is told how to ask for a stop.
+    check: Callable[[Callable[[], bool]], None] | None = None
 
 
 class Attempt:
@@ -156,7 +157,7 @@ class Attempt:
         stream = OutputStream(self._around.outbox, self._around.masks, heard)
         try:
             if self._around.check is not None:
-                self._around.check()
+                self._around.check(self._is_ending)
             self._prepare()
             self._tell()
             if kept is not None and not self._stopping():

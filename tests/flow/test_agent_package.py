@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+from zipfile import ZipFile
 
+import pyrage
 import pytest
 
 from runner_images.agent.package import build
@@ -26,7 +30,7 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ran(pyz: Path, plane: ControlPlane, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "secret").write_text(SECRET)
     words = ("run", "--server", plane.url, "--instance", f"cynthus-rpyz{os.getpid()}-1")
     files = ("--secret-file", str(folder / "secret"), "--state-dir", str(folder / "state"))
@@ -56,6 +60,31 @@ def test_it_runs_a_process(pyz: Path, tmp_path: Path) -> None:
         ran(pyz, plane, tmp_path / "run")
     assert plane.log == "hello\n"
     assert plane.exit["code"] == 0
+
+
+def test_it_encrypts_by_the_environment_that_its_lock_makes(pyz: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    (bundle / "workspace").mkdir(parents=True)
+    (bundle / "bundle.json").write_text(json.dumps({"bin": "/usr/bin", "workspace": "workspace"}))
+    with ZipFile(pyz) as archive:
+        lock = archive.read("runner_images/agent/age.lock")
+        assert b"pyrage==" in lock
+    # Made before: what pip installs into it is what these tests were given from the same lock.
+    cache = tmp_path / "run" / "state-cache"
+    cache.mkdir(parents=True)
+    (cache / f"age-{hashlib.sha256(lock).hexdigest()[:16]}").symlink_to(sys.prefix)
+    key = pyrage.x25519.Identity.generate()
+    work = a_work(
+        image=bundle.as_uri(),
+        command="mkdir -p outputs; echo hi > outputs/x",
+        outputs=("outputs",),
+        encrypt_to=str(key.to_public()),
+    )
+    with ControlPlane(work) as plane:
+        ran(pyz, plane, tmp_path / "run")
+    assert plane.exit["error"] is None
+    assert set(plane.outputs) == {"outputs/x.age"}, plane.outputs
+    assert pyrage.decrypt(plane.blobs["outputs/x.age"], [key]) == b"hi\n"
 
 
 @pytest.mark.docker

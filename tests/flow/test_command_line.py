@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from cynthus.client import Client
-from cynthus.wire import RunRequest
+from cynthus.packing import FIRST_FILES
+from cynthus.wire import RunRequest, RunView
 from demo.processes import Programs, free_port
 from demo.server import Server
 from tests.cynthus_run import Home, command
+from tests.docker_fixture import engine_socket, image
 from tests.stopwatch import Stopwatch
 
+__all__ = ["engine_socket", "image"]  # fixtures
 QUICK = """\
 echo ::metric name=accuracy::0.97
 mkdir -p outputs/model && echo weights > outputs/model/w.bin
@@ -50,10 +53,18 @@ def home(tmp_path: Path, server: Server) -> Home:
 
 def submit(server: Server, script: str) -> str:
     """Ask for a run of a script as a plain process, as `cynthus run` does."""
+    return submit_image(server, a_bundle(server, script), "sh work.sh")
+
+
+def a_bundle(server: Server, script: str) -> str:
     bundle = server.state.parent / secrets.token_hex(8) / "bundle"
     (bundle / "workspace").mkdir(parents=True)
     (bundle / "bundle.json").write_text(json.dumps({"bin": "/usr/bin", "workspace": "workspace"}))
     (bundle / "workspace" / "work.sh").write_text(script)
+    return bundle.as_uri()
+
+
+def submit_image(server: Server, image: str, command: str) -> str:
     request = RunRequest(
         repository_id=0,
         repository="local/little",
@@ -62,8 +73,8 @@ def submit(server: Server, script: str) -> str:
         event="local",
         trigger=f"local/{secrets.token_hex(8)}",
         spec_path="cynthus.yaml",
-        spec_text="version: 1\nname: little\nrun: sh work.sh\noutputs: [{path: outputs}]\n",
-        image=bundle.as_uri(),
+        spec_text=f"version: 1\nname: little\nrun: {command}\noutputs: [{{path: outputs}}]\n",
+        image=image,
     )
     return Client(server.url, server.api_token).submit(request).run_id
 
@@ -71,9 +82,16 @@ def submit(server: Server, script: str) -> str:
 @pytest.fixture(scope="module")
 def finished(server: Server) -> str:
     run_id = submit(server, QUICK)
-    for event in Client(server.url, server.api_token).follow(run_id):
-        assert event.seq
+    ended(server, run_id)
     return run_id
+
+
+def ended(server: Server, run_id: str) -> RunView:
+    """Wait for a run's end and return it."""
+    client = Client(server.url, server.api_token)
+    for event in client.follow(run_id):
+        assert event.seq
+    return client.get(run_id)
 
 
 def test_status_lists_runs_and_tells_of_one(home: Home, finished: str) -> None:
@@ -163,6 +181,33 @@ def test_pull_copies_the_outputs_and_a_repeat_costs_nothing(home: Home, finished
     before = copied.stat().st_mtime_ns
     assert home.run("pull", finished).returncode == 0
     assert copied.stat().st_mtime_ns == before
+
+
+def test_thousands_of_small_outputs_come_in_few_archives_and_whole(
+    home: Home, server: Server
+) -> None:
+    script = "mkdir -p outputs; cd outputs; seq 3000 | split -l 1 -a 4 -d - f\n"
+    view = ended(server, submit(server, script))
+    packed = [output for output in view.outputs if output.packed]
+    assert [(output.path, output.packed) for output in packed] == [
+        (".cynthus/packed-0001.tar", 3000 - FIRST_FILES)
+    ]
+    assert len(view.outputs) == FIRST_FILES + 1
+    done = home.run("pull", view.id)
+    assert done.returncode == 0, done.stderr
+    found = {path.name: path.read_text() for path in (home.outputs / "outputs").iterdir()}
+    assert found == {f"f{n:04}": f"{n + 1}\n" for n in range(3000)}
+
+
+@pytest.mark.docker
+def test_a_container_that_fails_leaves_packed_outputs_which_are_marked_partial(
+    server: Server, image: str
+) -> None:
+    command = "cd outputs; for n in $(seq 520); do echo $n > $n; done; exit 3"
+    view = ended(server, submit_image(server, image, command))
+    assert (view.outcome, view.reason) == ("failed", "the command exited with code 3")
+    assert {(output.partial, output.attempt) for output in view.outputs} == {(True, 1)}
+    assert sum(output.packed for output in view.outputs) == 20
 
 
 def test_pull_to_where_nothing_can_be_written_says_so(home: Home, finished: str) -> None:

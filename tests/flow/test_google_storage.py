@@ -11,8 +11,9 @@ import pytest
 from cynthus.pulling import Puller, Standing, total_bytes
 from cynthus.run_outputs import RunOutputs
 from demo.__main__ import published_release
-from demo.stage import Stage, standing
+from demo.stage import OWNER, Stage, standing
 from tests.cloud_fixture import Cloud, a_cloud, make_bucket
+from tests.cynthus_run import Home
 from tests.flow.conftest import HASTE, judge
 from tests.flow.test_push_to_release import asset_bytes, light_repository, run_to_its_end
 from tests.gcp_fixture import gcp_simulator
@@ -60,6 +61,7 @@ def test_outputs_go_straight_to_the_bucket_and_on_to_the_release(
         expected = {"model.txt": b"model\n", "large.bin": b"w" * LARGE, "empty.txt": b""}
         assert {o.path for o in view.outputs} == {f"outputs/{name}" for name in expected}
         assert_released(stage, expected)
+        assert_release_is_pulled(stage, expected, tmp_path)
         assert_pulled(stage, view.id, expected, tmp_path / "pulled")
         assert stage_blobs(stage) == []
         assert_nothing_shows_the_secret(stage, view.id)
@@ -78,6 +80,25 @@ def assert_released(stage: Stage, expected: dict[str, bytes]) -> None:
         found = next(a for n, a in assets.items() if name in n)
         digest = hashlib.sha256(asset_bytes(stage, "on-gcs", found)).hexdigest()
         assert digest == hashlib.sha256(expected[name]).hexdigest()
+
+
+def assert_release_is_pulled(stage: Stage, expected: dict[str, bytes], folder: Path) -> None:
+    """The command fetches from GitHub alone what the server published there."""
+    release = published_release(stage, "on-gcs")
+    assert release is not None
+    for name in ("tmp", "here"):
+        (folder / name).mkdir()
+    told = {
+        "CYNTHUS_GITHUB_API_URL": f"{stage.github.url}/api",
+        "GITHUB_TOKEN": stage.installation_token(),
+    }
+    home = Home(folder / "here", folder / "tmp", told)
+    done = home.run("pull", "release", release["tag_name"], "--repository", f"{OWNER}/on-gcs")
+    assert (done.returncode, done.stderr) == (0, "")
+    pulled = home.outputs / "outputs"
+    assert {path.name: path.read_bytes() for path in pulled.iterdir()} == expected
+    own = {"cynthus.yaml", "log.txt", "metrics.json"}
+    assert own <= {path.name for path in home.outputs.rglob("*") if path.is_file()}
 
 
 def assert_pulled(stage: Stage, run_id: str, expected: dict[str, bytes], folder: Path) -> None:

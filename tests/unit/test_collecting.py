@@ -205,8 +205,8 @@ KEY = pyrage.x25519.Identity.generate()
 
 
 @pytest.fixture
-def encryption() -> Iterator[Encryption]:
-    found = Encryption(str(KEY.to_public()))
+def encryption(tmp_path: Path) -> Iterator[Encryption]:
+    found = Encryption(str(KEY.to_public()), tmp_path)
     yield found
     found.close()
 
@@ -235,10 +235,10 @@ def test_a_secret_is_found_before_it_is_encrypted(
     assert plane.blobs == {}
 
 
-def test_a_key_that_is_none_stops_the_attempt_before_its_command() -> None:
-    Encryption(str(KEY.to_public())).check()
+def test_a_key_that_is_none_stops_the_attempt_before_its_command(tmp_path: Path) -> None:
+    Encryption(str(KEY.to_public()), tmp_path).check(lambda: False)
     with pytest.raises(CannotStart, match="should be an age recipient"):
-        Encryption("age1" + "q" * 58).check()
+        Encryption("age1" + "q" * 58, tmp_path).check(lambda: False)
 
 
 def test_an_archive_is_encrypted_as_a_whole(plane: ControlPlane, encryption: Encryption) -> None:

@@ -108,7 +108,8 @@ def release(github: Github, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
             entry(path, c, bundle=name, asset=name, member=path.removeprefix("rank-1/"))
             for path, c in small.items()
         ),
-        entry("outputs/pipe", b"", left_out="a named pipe"),
+        {"path": "outputs/pipe", "size_bytes": 0, "sha256": "", "left_out": "a named pipe"},
+        entry("outputs/empty", b"", left_out="the file is empty; GitHub takes no empty asset"),
     ]
     own = [{"name": "log.txt", "size_bytes": 5, "sha256": sha256(b"a log")}]
     github.assets["manifest.json"] = json.dumps({"files": files, "own_files": own}).encode()
@@ -140,6 +141,7 @@ def test_a_release_comes_joined_unpacked_and_checked(
         "outputs/model.bin": b"first second",
         "rank-1/outputs/a": b"1",
         "rank-1/outputs/b": b"22",
+        "outputs/empty": b"",
         "log.txt": b"a log",
     }
     assert {login for path, login in release.asked if "/storage/" in path} == {""}
