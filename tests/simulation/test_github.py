@@ -267,6 +267,23 @@ def test_the_twin_of_a_create_whose_answer_was_lost_ends_as_the_check_run_does(
     assert stage.publications.next_due() is None
 
 
+@pytest.mark.case("G9")
+def test_a_check_run_that_github_would_call_stale_is_followed_by_another(stage: Stage) -> None:
+    repo = a_repo(stage.github)
+    a_push(stage.github, repo)
+    stage.pass_by()
+    stage.pass_by(timedelta(days=12).total_seconds())
+    assert len(repo.check_runs) == 1
+    stage.pass_by(timedelta(days=1).total_seconds())
+    old, new = repo.check_runs.values()
+    assert (old.name, old.external_id) == (new.name, new.external_id)
+    old.status, old.conclusion = "completed", "stale"  # as GitHub says a day later
+    stage.finish(Outcome.SUCCEEDED)
+    stage.pass_by(60)
+    assert (old.conclusion, new.conclusion) == ("stale", "success")
+    assert len(repo.check_runs) == 2
+
+
 def test_the_twin_of_a_comment_whose_answer_was_lost_is_deleted(stage: Stage) -> None:
     repo = a_repo(stage.github)
     sha = stage.github.commit(repo, {"cynthus.yaml": SPEC}, "2")
