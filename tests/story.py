@@ -98,7 +98,7 @@ class StoryServer(Server):
         self.advise = Advisor(providers).advise
         places = Places(self.api, self.repositories, self.clock)
         self.policies = Policies(self.api, self.parts.policies, places.find, self.clock)
-        self.instances = InstanceStore(self.db)
+        self.instances, began = InstanceStore(self.db), self.clock()
         self.reconciler = Reconciler(
             runs=self.runs,
             eyes=Eyes(
@@ -108,7 +108,7 @@ class StoryServer(Server):
                 publications=self.publications,
                 providers=providers,
                 default_provider="gcp",
-                listening_since=self.clock(),
+                listening_since=lambda: began,
                 budgets=budgets.of_run,
                 waiting=WarmStore(self.db).waiting,
                 gate=self.baselines.gate_seen,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from webhook_server.advisor import Advisor
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.data_keeper import DataKeeper, open_keeper
+from webhook_server.listening import Listening
 from webhook_server.metrics import LOOP_AGE, LOOP_OVERDUE
 from webhook_server.observe import Eyes, no_hubs
 from webhook_server.perform import Hands
@@ -197,7 +199,7 @@ def _reconciler(
         publications=PublicationStore(ground.database),
         providers=providers,
         default_provider=ground.settings.provider,
-        listening_since=ground.now(),
+        listening_since=Listening(ground.now, time.monotonic).since,
         budgets=BudgetStore(ground.database, limits_of(ground.settings)).of_run,
         waiting=WarmStore(ground.database).waiting,
         gate=_baselines(ground, runs).gate_seen,

@@ -51,7 +51,7 @@ class Eyes:
     publications: PublicationStore
     providers: Mapping[str, Provider]
     default_provider: str
-    listening_since: datetime  # when this server began to hear heartbeats
+    listening_since: Callable[[], datetime]  # when this server began to hear heartbeats
     #: What the run is paid from; the amount is the most of a month by its repository's policy.
     budgets: Callable[[Run, datetime, Decimal | None], tuple[BudgetSeen, ...]] = (
         lambda _run, _now, _monthly_usd: ()
@@ -95,7 +95,7 @@ def observe_instances(eyes: Eyes, run: Run) -> Observations:
     rows = eyes.instances.rows(names) if names else []
     return Observations(
         instances={row.name: _instance_seen(row) for row in rows},
-        listening_since=eyes.listening_since,
+        listening_since=eyes.listening_since(),
     )
 
 

@@ -54,13 +54,11 @@ class Policies:
             return self._old(kept, error)
         return self._read(place, kept)
 
-    def _fresh(self, kept: PolicyKept | None) -> PolicySeen | None:
-        if kept is None or kept.stale or self._now() - kept.seen.read_at >= FRESH:
-            return None
-        return kept.seen
+    def _fresh(self, kept: PolicyKept) -> PolicySeen | None:
+        seen = kept.current
+        return seen if seen is not None and self._now() - seen.read_at < FRESH else None
 
-    def _read(self, place: Place, kept: PolicyKept | None) -> PolicySeen:
-        # A moment before the answer: what is pushed while we wait must count as newer.
+    def _read(self, place: Place, kept: PolicyKept) -> PolicySeen:
         now = self._now()
         try:
             # It compares the id: a stranger may have registered the repository's old name.
@@ -68,12 +66,13 @@ class Policies:
             seen = policy_at(self._api, place, branch, now)
         except (Transient, Refused) as error:
             return self._old(kept, error)
-        self._store.keep(place.id, seen)
+        self._store.keep(place.id, seen, after=kept.pushes)
         return seen
 
-    def _old(self, kept: PolicyKept | None, error: Exception) -> PolicySeen:
-        if kept and not kept.stale and self._now() - kept.seen.read_at < SERVES:
-            return kept.seen
+    def _old(self, kept: PolicyKept, error: Exception) -> PolicySeen:
+        seen = kept.current
+        if seen is not None and self._now() - seen.read_at < SERVES:
+            return seen
         retry_at = error.retry_at if isinstance(error, Transient) else None
         raise Transient(f"{POLICY_PATH} cannot be read now: {error}", retry_at) from error
 

@@ -74,6 +74,7 @@ def test_what_is_cached_is_shown_with_who_uses_it(
     assert sorted(tree["repository"] for tree in view["trees"]) == ["acme/r7", "acme/r8"]
 
 
+@pytest.mark.case("D3")
 def test_a_job_sees_its_own_repository_s_alone(guarded: Site) -> None:
     kept(guarded, 7)
     kept(guarded, 8)

@@ -25,7 +25,7 @@ HEAD = (
 )
 
 
-@pytest.mark.case("W12", "W13")
+@pytest.mark.case("R12", "W12", "W13")
 def test_bodies_that_nobody_signed_leave_the_server_small(tmp_path: Path) -> None:
     with light_stage(tmp_path) as stage:
         assert stage.server.program is not None

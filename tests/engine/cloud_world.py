@@ -25,7 +25,7 @@ from webhook_server.providers.gcp_kept import Kept
 from webhook_server.providers.gcp_machines import Catalogue
 from webhook_server.providers.provider import Instance, ProviderUnavailable
 from webhook_server.runs.model import Cause, Outcome, Run, State
-from webhook_server.runs.policy import Policy
+from webhook_server.runs.policy import policy_of
 from webhook_server.settings import Settings
 
 IMAGE = f"us-docker.pkg.dev/cynthus/agent/agent@sha256:{'0' * 64}"
@@ -52,7 +52,7 @@ class CloudWorld(World):
         self.number = next(_numbers)
         self.plane = f"plane{self.number}"
         self.began = sim.exchanges.stat().st_size if sim.exchanges.exists() else 0
-        super().__init__(f"sqlite:///{folder}/{self.plane}.db", {"gcp": Policy()})
+        super().__init__(f"sqlite:///{folder}/{self.plane}.db", {"gcp": policy_of("gcp")})
 
     def start(self) -> None:
         """Start a server: it remembers what its database does, and nothing else."""

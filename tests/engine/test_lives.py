@@ -185,6 +185,26 @@ def test_a_server_that_was_down_for_an_hour_gives_no_living_run_up(world: World)
     assert world.state() is State.RUNNING
 
 
+@pytest.mark.case("R16")
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_clock_that_jumps_gives_no_living_run_up(world: World, hours: int) -> None:
+    start(world)
+    world.jump(timedelta(hours=hours))
+    world.step()
+    assert world.state() is State.RUNNING
+    world.wait(timedelta(minutes=5), beats=True)
+    assert world.state() is State.RUNNING
+
+
+@pytest.mark.case("R16")
+def test_an_agent_that_is_silent_after_the_jump_is_given_up_all_the_same(world: World) -> None:
+    start(world)
+    world.jump(timedelta(hours=2))
+    world.step()
+    world.wait(CLOUD.silence_limit + seconds(30))
+    assert world.run().attempts[0].lost
+
+
 @pytest.mark.case("R3")
 def test_a_create_whose_answer_was_lost_makes_one_instance(world: World) -> None:
     world.provider.fail("create", AnswerLost())

@@ -16,6 +16,7 @@ from tests.fake_provider import FakeProvider
 from webhook_server.baselines import Baselines
 from webhook_server.bell import Bell
 from webhook_server.intents import Person
+from webhook_server.listening import Listening
 from webhook_server.observe import Eyes, no_hubs
 from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
@@ -56,7 +57,7 @@ class World:
 
     def __init__(self, url: str, policies: Mapping[str, Policy] | None = None) -> None:
         self.url = url
-        self.now = NOON
+        self.now, self.jumped = NOON, timedelta(0)
         self.policies = policies or {}
         self.provider = FakeProvider(lambda: self.now)
         self.seqs: dict[str, int] = {}
@@ -65,6 +66,15 @@ class World:
         self.away = False  # GitHub is, and nothing was read before
         self.data: Callable[[Run], DataSeen] = no_hubs
         self.start()
+
+    def elapsed_s(self) -> float:
+        """Return what has passed, whatever the clock was set to meanwhile."""
+        return (self.now - self.jumped - NOON).total_seconds()
+
+    def jump(self, by: timedelta) -> None:
+        """Let somebody set the clock of the server's machine."""
+        self.now += by
+        self.jumped += by
 
     def start(self) -> None:
         self.db = Database(self.url, now=lambda: self.now)
@@ -86,7 +96,7 @@ class World:
                 publications=self.publications,
                 providers=providers,
                 default_provider="fake",
-                listening_since=self.now,
+                listening_since=Listening(lambda: self.now, self.elapsed_s).since,
                 waiting=self.warm.waiting,
                 policy=None if self.rules is None else self._policy,
                 data=self._data,

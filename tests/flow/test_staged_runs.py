@@ -89,6 +89,7 @@ def test_data_that_does_not_come_ends_the_run_before_its_command(
     assert plane.log == ""
 
 
+@pytest.mark.case("A12")
 @pytest.mark.docker
 def test_a_container_can_read_it_and_nothing_else_of_the_cache(
     hub: Hub, image: str, engine_socket: str, tmp_path: Path

@@ -103,6 +103,7 @@ def test_a_changed_revision_fetches_what_changed(hub: Hub, machine: Machine) -> 
     assert (first.folder / "large.bin").stat().st_ino == (second.folder / "large.bin").stat().st_ino
 
 
+@pytest.mark.case("A13")
 def test_a_cut_download_goes_on_where_it_stopped(hub: Hub, machine: Machine) -> None:
     files = {"large.bin": {"size": 12 * MB, "seed": "cut"}}
     commit = a_repository(hub, "acme/cut", files=files)
@@ -114,6 +115,7 @@ def test_a_cut_download_goes_on_where_it_stopped(hub: Hub, machine: Machine) -> 
     assert len(sent) == 2
 
 
+@pytest.mark.case("A13")
 @pytest.mark.parametrize("name", ["large.bin", "small.txt"])
 def test_bytes_that_the_hub_did_not_promise_are_fetched_again(
     hub: Hub, machine: Machine, name: str
@@ -132,6 +134,7 @@ def _bytes_of(name: str) -> dict[str, str]:
     return {"host": "storage"} if name == "large.bin" else {"path": name}
 
 
+@pytest.mark.case("A13")
 def test_a_hub_that_keeps_giving_other_bytes_ends_the_attempt(hub: Hub, tmp_path: Path) -> None:
     commit = a_repository(hub, "acme/lies", files={"small.txt": "a" * 100})
     hub.fault("corrupt", method="GET", path="small.txt", times=-1)
@@ -444,6 +447,7 @@ def test_a_fetch_that_fails_gives_its_lease_back(hub: Hub, tmp_path: Path) -> No
 # ── room ────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.case("A13")
 def test_what_does_not_fit_is_said_before_it_is_fetched(
     hub: Hub,
     small_disk: Path,  # noqa: F811

@@ -133,7 +133,7 @@ class Replica:
 
     def _reconciler(self, policies: Mapping[str, Policy]) -> Reconciler:
         greenlets = Greenlets(self.history.scheduler, self.program)
-        cool_downs = CoolDownStore(self.db)
+        cool_downs, began = CoolDownStore(self.db), self.now()
         return Reconciler(
             runs=self.runs,
             eyes=Eyes(
@@ -143,7 +143,7 @@ class Replica:
                 publications=self.publications,
                 providers=self.providers,
                 default_provider=self.history.clouds[0].name,
-                listening_since=self.now(),
+                listening_since=lambda: began,
                 budgets=self.budgets.of_run,
                 waiting=self.warm.waiting,
                 data=Sources(self.history.scheduler, self.history.fates).of_run,

@@ -35,6 +35,7 @@ def looked(wrong: timedelta, slow_s: float = 0.0) -> tuple[datetime, datetime, f
     return one
 
 
+@pytest.mark.case("P11")
 @pytest.mark.parametrize("wrong_s", [-300, 0, 300])
 def test_a_clock_that_looked_shows_the_database_s_time(wrong_s: float) -> None:
     shown, true, again_s = looked(timedelta(seconds=wrong_s))

@@ -29,10 +29,16 @@ from tests.simulation.webhooks import Webhooks
 from webhook_server.bell import Bell
 from webhook_server.publish.twins import LATE
 from webhook_server.runs.model import Cause, Decision, Outcome, Reason, Run, State
+from webhook_server.runs.trail import DeedVerb
 from webhook_server.stores.blob_protocol import blob_key
 from webhook_server.stores.database import Database
-from webhook_server.stores.publication_store import PublicationStore
+from webhook_server.stores.publication_store import (
+    PublicationKind,
+    PublicationState,
+    PublicationStore,
+)
 from webhook_server.stores.run_store import RunStore
+from webhook_server.stores.trail_store import TrailStore, Wanted
 
 SPEC = b"version: 1\nname: digits\nrun: python train.py\n"
 
@@ -99,6 +105,15 @@ class Stage:
         reason = Reason(cause=Cause.EXIT, text="done")
         ended = replace(run, state=State.FINISHED, outcome=outcome, reason=reason)
         self.save(replace(ended, state_since=now, finished_at=now))
+
+    def release(self, data: bytes) -> None:
+        """Let the run be releasing, with one output."""
+        run = self.the_run()
+        output = Output(path="model", size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        self.blobs[blob_key(7, run.id, 1, "model")] = data
+        ended = replace(run, state=State.RELEASING, outcome=Outcome.SUCCEEDED, wants_release=True)
+        attempts = (an_attempt(names=(f"cynthus-{run.id}-1",)),)
+        self.save(replace(ended, outputs=(output,), attempts=attempts))
 
     @property
     def publications(self) -> PublicationStore:
@@ -224,20 +239,8 @@ def test_a_run_with_outputs_gets_its_release_with_a_manifest_of_all_files(stage:
     repo = a_repo(stage.github)
     a_push(stage.github, repo)
     stage.pass_by()
-    run = stage.the_run()
     data = b"weights"
-    output = Output(path="model", size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-    stage.blobs[blob_key(7, run.id, 1, "model")] = data
-    stage.save(
-        replace(
-            run,
-            state=State.RELEASING,
-            outcome=Outcome.SUCCEEDED,
-            wants_release=True,
-            outputs=(output,),
-            attempts=(an_attempt(names=(f"cynthus-{run.id}-1",)),),
-        )
-    )
+    stage.release(data)
     stage.pass_by()
     [row] = repo.releases.values()
     assert not row.draft
@@ -264,6 +267,23 @@ def test_the_twin_of_a_create_whose_answer_was_lost_ends_as_the_check_run_does(
     assert stage.publications.next_due() is None
 
 
+@pytest.mark.case("G9")
+def test_a_check_run_that_github_would_call_stale_is_followed_by_another(stage: Stage) -> None:
+    repo = a_repo(stage.github)
+    a_push(stage.github, repo)
+    stage.pass_by()
+    stage.pass_by(timedelta(days=12).total_seconds())
+    assert len(repo.check_runs) == 1
+    stage.pass_by(timedelta(days=1).total_seconds())
+    old, new = repo.check_runs.values()
+    assert (old.name, old.external_id) == (new.name, new.external_id)
+    old.status, old.conclusion = "completed", "stale"  # as GitHub says a day later
+    stage.finish(Outcome.SUCCEEDED)
+    stage.pass_by(60)
+    assert (old.conclusion, new.conclusion) == ("stale", "success")
+    assert len(repo.check_runs) == 2
+
+
 def test_the_twin_of_a_comment_whose_answer_was_lost_is_deleted(stage: Stage) -> None:
     repo = a_repo(stage.github)
     sha = stage.github.commit(repo, {"cynthus.yaml": SPEC}, "2")
@@ -278,6 +298,67 @@ def test_the_twin_of_a_comment_whose_answer_was_lost_is_deleted(stage: Stage) ->
     [kept] = [row for row in repo.comments.values() if row.ours][:1]
     stage.pass_by(LATE.total_seconds())
     assert [one for one in repo.comments.values() if one.ours] == [kept]
+
+
+def test_the_twin_of_a_release_whose_answer_was_lost_is_deleted_and_the_release_stands(
+    stage: Stage,
+) -> None:
+    repo = a_repo(stage.github)
+    a_push(stage.github, repo)
+    stage.pass_by()
+    stage.calls.late.add("github.POST releases")
+    stage.release(b"weights")
+    stage.pass_by()
+    stage.pass_by(60)  # nothing is found, so that another is made, and published
+    [kept] = repo.releases.values()
+    assert not kept.draft
+    stage.calls.come()
+    assert [row.draft for row in repo.releases.values()] == [False, True]
+    stage.pass_by(60)
+    assert len(repo.releases) == 2, "another create may be under way yet"
+    stage.pass_by(LATE.total_seconds())
+    assert list(repo.releases.values()) == [kept]
+    shown = stage.publications.get(stage.the_run().id, PublicationKind.RELEASE)
+    assert shown is not None
+    assert (shown.state, shown.external_id, shown.due_at) == (PublicationState.DONE, kept.id, None)
+    assert "twins_at" not in shown.sent
+    told = TrailStore(stage.runs._db).newest(Wanted(), limit=99)
+    assert [one.deed.verb for one in told].count(DeedVerb.RELEASE) == 1, (
+        "it was published once, however often that is saved"
+    )
+
+
+def test_a_release_that_is_taken_away_while_twins_are_looked_for_stays_away(stage: Stage) -> None:
+    repo = a_repo(stage.github)
+    a_push(stage.github, repo)
+    stage.pass_by()
+    stage.calls.late.add("github.POST releases")
+    stage.release(b"weights")
+    stage.pass_by()
+    stage.pass_by(60)
+    stage.clock[0] += LATE
+    items = stage.publications.claim(9, timedelta(minutes=1), stage.clock[0])
+    [item] = [one for one in items if one.kind is PublicationKind.RELEASE]
+    stage.publications.withdraw(item.subject, "deleted by ada", stage.clock[0])
+    assert not stage.publications.save(replace(item, due_at=None))
+    shown = stage.publications.get(item.subject, PublicationKind.RELEASE)
+    assert shown is not None
+    assert (shown.state, shown.note) == (PublicationState.REFUSED, "deleted by ada")
+
+
+def test_a_look_for_twins_that_github_refuses_leaves_the_release_as_it_is(stage: Stage) -> None:
+    repo = a_repo(stage.github)
+    a_push(stage.github, repo)
+    stage.pass_by()
+    stage.calls.late.add("github.POST releases")
+    stage.release(b"weights")
+    stage.pass_by()
+    stage.pass_by(60)
+    del stage.github.repos[repo.id]
+    stage.pass_by(LATE.total_seconds())
+    shown = stage.publications.get(stage.the_run().id, PublicationKind.RELEASE)
+    assert shown is not None
+    assert (shown.state, shown.due_at) == (PublicationState.DONE, None)
 
 
 def test_what_is_called_has_the_names_that_pygithub_has() -> None:

@@ -35,13 +35,13 @@ def store(db: Database) -> PolicyStore:
 
 
 def test_what_was_read_is_kept_whole_and_a_newer_reading_replaces_it(store: PolicyStore) -> None:
-    assert store.get(7) is None
+    assert store.get(7) == PolicyKept()
     store.keep(7, SEEN)
-    assert store.get(7) == PolicyKept(seen=SEEN, stale=False)
+    assert store.get(7) == PolicyKept(seen=SEEN)
     newer = replace(SEEN, read_at=NOON + timedelta(minutes=5), faults=())
     store.keep(7, newer)
     store.keep(7, SEEN)
-    assert store.get(7) == PolicyKept(seen=newer, stale=False)
+    assert store.get(7) == PolicyKept(seen=newer)
 
 
 def test_a_push_to_the_default_branch_makes_the_kept_policy_stale(
@@ -50,20 +50,41 @@ def test_a_push_to_the_default_branch_makes_the_kept_policy_stale(
     store.keep(7, SEEN)
     store.keep(8, SEEN)
     store.pushed(7, SHA, NOON, touched=False, counts=True)
-    assert [kept.stale for kept in (store.get(7), store.get(8)) if kept] == [True, False]
+    assert [kept.current for kept in (store.get(7), store.get(8))] == [None, SEEN]
     shown = PublicationStore(db).get(commit_subject(7, SHA), PublicationKind.POLICY)
     assert shown is None, "nobody knows that the file changed, and it is the one that counts"
 
 
-def test_a_reading_that_was_under_way_during_the_push_stays_stale(store: PolicyStore) -> None:
-    store.keep(7, SEEN)
-    store.pushed(7, SHA, NOON + timedelta(seconds=2), touched=True, counts=True)
-    begun_before = replace(SEEN, read_at=NOON + timedelta(seconds=1))
-    store.keep(7, begun_before)
-    assert store.get(7) == PolicyKept(seen=begun_before, stale=True)
-    begun_after = replace(SEEN, read_at=NOON + timedelta(seconds=3))
-    store.keep(7, begun_after)
-    assert store.get(7) == PolicyKept(seen=begun_after, stale=False)
+@pytest.mark.parametrize("known", [True, False], ids=["read before", "never read"])
+def test_a_reading_that_was_under_way_during_the_push_is_not_believed(
+    store: PolicyStore, *, known: bool
+) -> None:
+    if known:
+        store.keep(7, SEEN)
+    before = store.get(7).pushes
+    store.pushed(7, SHA, NOON, touched=True, counts=True)
+    under_way = replace(SEEN, read_at=NOON + timedelta(seconds=1))
+    store.keep(7, under_way, after=before)
+    assert store.get(7) == PolicyKept(seen=under_way, read_after=0, pushes=1)
+    assert store.get(7).current is None
+    store.keep(7, SEEN, after=store.get(7).pushes)
+    assert store.get(7).current == SEEN
+
+
+@pytest.mark.case("P11")
+def test_a_replica_whose_clock_is_ahead_hides_no_push_and_no_newer_reading(
+    store: PolicyStore,
+) -> None:
+    ahead = replace(SEEN, read_at=NOON + timedelta(minutes=5))
+    store.keep(7, ahead, after=store.get(7).pushes)
+    assert store.get(7).current == ahead
+    store.pushed(7, SHA, NOON, touched=True, counts=True)  # by a clock that is right
+    assert store.get(7).current is None
+    stricter = replace(SEEN, read_at=NOON, faults=())
+    store.keep(7, stricter, after=store.get(7).pushes)
+    assert store.get(7).current == stricter
+    store.keep(7, replace(ahead, read_at=NOON + timedelta(minutes=9)), after=0)  # it had paused
+    assert store.get(7).current == stricter, "it was begun before the push, whatever its clock says"
 
 
 @pytest.mark.parametrize(("touched", "counts"), [(True, True), (True, False), (False, False)])

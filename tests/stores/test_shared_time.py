@@ -17,6 +17,7 @@ WRONG = timedelta(hours=1)
 NEAR = timedelta(minutes=10)
 
 
+@pytest.mark.case("P11")
 @pytest.mark.postgres
 def test_a_wrong_clock_is_set_by_the_database_s(postgres_url: str) -> None:
     database = Database(postgres_url, now=lambda: app.clock() + WRONG)

@@ -61,6 +61,7 @@ def test_equal_bytes_lie_once_whatever_their_names(cache: DiskCache) -> None:
     assert len(blobs(cache)) == 1
 
 
+@pytest.mark.case("A13")
 def test_a_tree_appears_whole_or_not_at_all(cache: DiskCache) -> None:
     with cache.making(A) as making:
         assert making is not None
@@ -85,6 +86,7 @@ def test_only_one_makes_a_tree_at_a_time(cache: DiskCache, tmp_path: Path) -> No
         assert second is not None
 
 
+@pytest.mark.case("A13")
 def test_what_somebody_wrote_to_is_not_believed_any_more(cache: DiskCache) -> None:
     keep(cache, A, {"x": b"good", "y": b"kept"})
     held = cache.hold(A)

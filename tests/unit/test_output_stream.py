@@ -110,6 +110,7 @@ def test_a_line_of_500_mb_is_split_and_never_kept_in_memory(an_outbox: Maker) ->
     assert len(found) < 2 << 20
 
 
+@pytest.mark.case("R12")
 def test_a_flood_of_lines_stays_in_bounded_memory_and_in_order(an_outbox: Maker) -> None:
     outbox = an_outbox()
     stream = OutputStream(outbox, Masks())

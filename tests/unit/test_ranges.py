@@ -99,6 +99,7 @@ def got(fetcher: Fetcher, url: str, span: Span = WHOLE) -> bytes:
     return b"".join(fetcher.bytes_of(url, span))
 
 
+@pytest.mark.case("A13")
 def test_it_goes_on_where_each_cut_left_it(fetcher: Fetcher, storage: Storage) -> None:
     storage.cuts = [1000, 500_000, 1]
     assert got(fetcher, storage.url) == CONTENT

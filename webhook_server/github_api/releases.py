@@ -74,18 +74,22 @@ class Releases:
         return _release(self._door.get(f"{self._path}/{release_id}").value)
 
     def find(self, *, tag: str, marker: str) -> Release | None:
-        """Return the release of this tag, or the draft of ours that carries `marker`.
+        """Return the release of this tag, or the draft of ours, that carries `marker`."""
+        return next(self.of(tag=tag, marker=marker), None)
+
+    def of(self, *, tag: str, marker: str) -> Iterator[Release]:
+        """Yield every release, published or draft, of this tag that carries `marker`.
 
         A draft has no tag yet, so only the list of all releases shows it. One whose tag was taken
         stands under the next free name, `…-2`.
+        https://docs.github.com/rest/releases/releases#list-releases
         """
         for item in self._pages(self._path, _PAGES):
             name = str(item.get("tag_name") or "")
             if (name == tag or name.startswith(f"{tag}-")) and marker in str(
                 item.get("body") or ""
             ):
-                return _release(item)
-        return None
+                yield _release(item)
 
     def assets(self, release_id: int) -> list[Asset]:
         """Return all assets, also the broken ones."""

@@ -11,7 +11,14 @@ from webhook_server.publish.beside import around
 from webhook_server.publish.failures import Failures
 from webhook_server.publish.feed import Feeds
 from webhook_server.publish.parts import Outside, Parts, Spawn
-from webhook_server.publish.sending import Sending, has_more, is_sent, older_of, renewed
+from webhook_server.publish.sending import (
+    Sending,
+    has_more,
+    is_sent,
+    kept_fresh,
+    older_of,
+    renewed,
+)
 from webhook_server.publish.twins import look_at
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.report import CheckRun, check_run, lost_run
@@ -76,6 +83,8 @@ class CheckRuns:
         item = self._with_advice(item, run)
         wanted = self._wanted(item, run)
         item = renewed(item, wanted)
+        if run.state is not State.FINISHED:
+            item = kept_fresh(item, self._now())
         if self._is_over(item, run, wanted):
             place = self._outside.places.find(run.key.repository_id, run.repository)
             item = self._sending.without_twins(item, wanted, place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta
 from typing import Any
 
 from cynthus.frozen import replace
@@ -18,9 +19,16 @@ from webhook_server.stores.publication_store import Publication
 log = logging.getLogger(__name__)
 
 _ANNOTATIONS, _CONCLUSION, _OLDER = "annotations", "conclusion", "older"  # in `Publication.sent`
+_MADE_AT = "made_at"
 _DOUBT = "doubt"  # the answer to an update was lost: nobody knows what of it GitHub took
 #: What `Publication.sent` tells of one check run, and of no other in its place.
-_OF_ONE = frozenset({"begun", "state", "times", _ANNOTATIONS, _CONCLUSION, _OLDER, _DOUBT})
+_OF_ONE = frozenset(
+    {"begun", "state", "times", _ANNOTATIONS, _CONCLUSION, _OLDER, _MADE_AT, _DOUBT}
+)
+#: GitHub concludes one that is unfinished after 14 days, and then it stays so; a day before that
+#: leaves time for an outage of GitHub's:
+#: https://docs.github.com/rest/guides/using-the-rest-api-to-interact-with-checks#about-check-runs
+_STALE = timedelta(days=13)
 
 
 class Sending:
@@ -58,7 +66,8 @@ class Sending:
         if item.external_id is None:
             body = {"head_sha": wanted.head_sha, **wanted.body(shown)}
             made = self._api.create_check_run(place, body)
-            item = replace(item, external_id=made.id, url=made.url)
+            sent = {**item.sent, _MADE_AT: self._now().isoformat()}
+            item = replace(item, external_id=made.id, url=made.url, sent=sent)
         else:
             self._api.update_check_run(place, item.external_id, wanted.body(shown))
         kept = {key: value for key, value in item.sent.items() if key != _OLDER}
@@ -143,6 +152,18 @@ def renewed(item: Publication, wanted: CheckRun) -> Publication:
     if item.external_id is None or concluded in {None, wanted.conclusion}:
         return item
     return _replaced(item, item.external_id)
+
+
+def kept_fresh(item: Publication, now: datetime) -> Publication:
+    """Return the item; without its check run where GitHub would soon call that stale.
+
+    Another of the same name takes its place, since of one name the newest counts.
+    """
+    made_at = item.sent.get(_MADE_AT)
+    if item.external_id is None or made_at is None:
+        return item
+    is_old = now - datetime.fromisoformat(str(made_at)) >= _STALE
+    return _replaced(item, item.external_id) if is_old else item
 
 
 def _replaced(item: Publication, older: int) -> Publication:

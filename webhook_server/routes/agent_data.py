@@ -153,10 +153,8 @@ def _owner(parts: Parts, run: Run) -> int | None:
 
     Never by default, nor by a policy that has faults or is being read anew.
     """
-    kept = PolicyStore(parts.database).get(run.key.repository_id)
-    if kept is None or kept.stale or kept.seen.faults:
-        return None
-    if kept.seen.policy.data.cache is not CacheReach.OWNER:
+    seen = PolicyStore(parts.database).get(run.key.repository_id).current
+    if seen is None or seen.faults or seen.policy.data.cache is not CacheReach.OWNER:
         return None
     known = RepositoryStore(parts.database).get(run.key.repository_id)
     return known.owner_id if known is not None else None

@@ -109,8 +109,8 @@ def _within_policy(parts: Parts, what: ToPlan) -> ToPlan:
     """
     if what.repository_id == 0:
         return what
-    kept = PolicyStore(parts.database).get(what.repository_id)
-    policy = kept.seen.policy if kept is not None else RepositoryPolicy()
+    seen = PolicyStore(parts.database).get(what.repository_id).seen
+    policy = seen.policy if seen is not None else RepositoryPolicy()
     grant = grant_of(what.spec, policy, fork=False)
     monthly_usd = policy.limits.monthly_budget_usd
     return replace(what, spec=granted(what.spec, grant), grant=grant, monthly_usd=monthly_usd)

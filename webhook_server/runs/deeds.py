@@ -226,6 +226,7 @@ def released(repository_id: int, run_id: str, url: str | None, note: str | None)
         done=url is not None,
         text=note or "",
         after={"url": url},
+        once=f"release/{run_id}/{'done' if url is not None else 'refused'}",  # saved more often
     )
 
 

@@ -98,9 +98,14 @@ def gone_at(
 
 
 def settled_at(attempt: Attempt, member: Member, seen: InstanceSeen, policy: Policy) -> datetime:
-    """Return from when on "not found" is believed."""
+    """Return from when on "not found" is believed.
+
+    Of a create that was sent twice one may be late, unless both are one for the provider: then the
+    instance that it told of is what came of both.
+    """
     ended_at = attempt.ended_at or member.last_try_at
-    if not member.create_answered:
+    is_one = policy.one_create and member.seen_at is not None and not attempt.offer.warm
+    if not member.create_answered and not is_one:
         return max(ended_at, member.last_try_at + policy.grace)
     if seen.create is None:  # its one answer was lost, but the instance has been seen
         return ended_at

@@ -58,6 +58,9 @@ class Policy:
     collect_limit: timedelta = timedelta(seconds=3600)
     #: A create whose answer was lost takes effect within this: nothing longer was ever reported.
     grace: timedelta = timedelta(seconds=15 * 60)
+    #: Whether the provider itself knows a repeated create as the first one, by an id that it keeps
+    #: longer than any create of an attempt can be late: one instance is all that comes of them.
+    one_create: bool = False
     #: From the deletion to our seeing "not found": a guest may take 90 s to shut down
     #: (https://cloud.google.com/compute/docs/instances/deleting-instance), and we ask ever more
     #: slowly, at 124 s after 64 s. `max_cost` pays for it.
@@ -106,8 +109,15 @@ LOCAL = Policy(
     capacity_forgiven=timedelta(seconds=24 * 3600),
 )
 
+#: All creates of one name carry one request id, and "the server will ignore the second request":
+#: https://cloud.google.com/python/docs/reference/compute/latest/google.cloud.compute_v1.types.InsertInstanceRequest
+#: How long it does is not stated there. The last create and its grace are over half an hour after
+#: the first, and for an hour other interfaces of Google's "guarantee that":
+#: https://cloud.google.com/python/docs/reference/networkconnectivity/1.1.0/google.cloud.networkconnectivity_v1.types.DeleteHubRequest
+GCP = Policy(one_create=True)
+
 #: By provider; any other is a cloud.
-_POLICIES = {"local": LOCAL}
+_POLICIES = {"local": LOCAL, "gcp": GCP}
 
 
 def within(policy: Policy, longest: timedelta) -> Policy:

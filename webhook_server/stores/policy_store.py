@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, Select, select, update
 
 from cynthus.codec import decode, encode
 from webhook_server.acting import authority
@@ -19,10 +20,19 @@ from webhook_server.stores.tables import policies
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyKept:
-    """What was read, and whether a push has changed the file since."""
+    """What was read last, and how many pushes may have changed the file: before that, and in all.
 
-    seen: PolicySeen
-    stale: bool
+    Counted, not timed: the clocks of two replicas differ, and one that waits for GitHub may pause.
+    """
+
+    seen: PolicySeen | None = None  # None: it was never read
+    read_after: int = 0
+    pushes: int = 0
+
+    @property
+    def current(self) -> PolicySeen | None:
+        """Return what was read, unless a push may have changed the file since."""
+        return self.seen if self.read_after >= self.pushes else None
 
 
 class PolicyStore:
@@ -31,38 +41,36 @@ class PolicyStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def get(self, repository_id: int) -> PolicyKept | None:
-        """Return what was read last."""
-        query = select(policies.c.doc, policies.c.read_at, policies.c.changed_at).where(
-            policies.c.repository_id == repository_id
-        )
+    def get(self, repository_id: int) -> PolicyKept:
+        """Return what was read last, and how often it was pushed to."""
         with self._db.read() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        # What was pushed while GitHub's answer was under way may not be in it.
-        stale = row.changed_at is not None and row.changed_at >= row.read_at
-        return PolicyKept(seen=decode(PolicySeen, row.doc), stale=stale)
+            return _kept(connection.execute(_row(repository_id)).one_or_none())
 
-    def keep(self, repository_id: int, seen: PolicySeen) -> None:
-        """Remember what was read. An older reading does not replace a newer one. Repeatable."""
-        values = {"doc": encode(seen), "read_at": seen.read_at}
+    def keep(self, repository_id: int, seen: PolicySeen, *, after: int = 0) -> None:
+        """Remember what was read. An older reading does not replace a newer one. Repeatable.
+
+        `after`: how many pushes `get` told of before GitHub was asked; what was pushed while its
+        answer was under way may not be in it.
+        """
         by = authority()
 
         def work(connection: Connection) -> None:
-            query = select(policies.c.doc).where(policies.c.repository_id == repository_id)
-            doc = connection.execute(query.with_for_update()).scalar_one_or_none()
-            before = None if doc is None else decode(PolicySeen, doc)
-            done = deeds.policy_read(repository_id, before, seen)
-            if before is None or before.read_at <= seen.read_at:
-                trail_store.add(connection, by, done, seen.read_at)
-            if insert_once(connection, policies, {"repository_id": repository_id, **values}):
+            row = connection.execute(_row(repository_id).with_for_update()).one_or_none()
+            if row is None:  # there is one from now on, whoever else may just put it there
+                _push(connection, repository_id, 0)
+                row = connection.execute(_row(repository_id).with_for_update()).one()
+            kept = _kept(row)
+            if kept.seen is not None and (kept.read_after, kept.seen.read_at) > (
+                after,
+                seen.read_at,
+            ):
                 return
+            done = deeds.policy_read(repository_id, kept.seen, seen)
+            trail_store.add(connection, by, done, seen.read_at)
             connection.execute(
                 update(policies)
                 .where(policies.c.repository_id == repository_id)
-                .where(policies.c.read_at <= seen.read_at)
-                .values(**values)
+                .values(doc=encode(seen), read_after=after)
             )
 
         self._db.write(work)
@@ -80,7 +88,7 @@ class PolicyStore:
 
         def work(connection: Connection) -> None:
             if counts:
-                _mark_changed(connection, repository_id, now)
+                _push(connection, repository_id, 1)
                 trail_store.add(connection, by, [deeds.policy_void(repository_id, sha)], now)
             if touched or not counts:
                 make_commit_due(connection, repository_id, sha, touched=touched, now=now)
@@ -88,7 +96,24 @@ class PolicyStore:
         self._db.write(work)
 
 
-def _mark_changed(connection: Connection, repository_id: int, now: datetime) -> None:
-    connection.execute(
-        update(policies).where(policies.c.repository_id == repository_id).values(changed_at=now)
+def _row(repository_id: int) -> Select[Any]:
+    return select(policies).where(policies.c.repository_id == repository_id)
+
+
+def _kept(row: Row[Any] | None) -> PolicyKept:
+    if row is None:
+        return PolicyKept()
+    seen = None if row.doc is None else decode(PolicySeen, row.doc)
+    return PolicyKept(seen=seen, read_after=row.read_after, pushes=row.pushes)
+
+
+def _push(connection: Connection, repository_id: int, count: int) -> None:
+    """Count pushes, also where nothing was read yet: a first reading may be under way."""
+    new = {"repository_id": repository_id, "doc": None, "pushes": count, "read_after": 0}
+    more = (
+        update(policies)
+        .where(policies.c.repository_id == repository_id)
+        .values(pushes=policies.c.pushes + count)
     )
+    if connection.execute(more).rowcount == 0 and not insert_once(connection, policies, new):
+        connection.execute(more)  # somebody else put it there meanwhile

@@ -199,7 +199,13 @@ class PublicationStore:
                     publications.c.kind == PublicationKind.RELEASE.value,
                     publications.c.state == PublicationState.DONE.value,
                 )
-                .values(state=PublicationState.REFUSED.value, url=None, note=note, due_at=None)
+                .values(
+                    state=PublicationState.REFUSED.value,
+                    url=None,
+                    note=note,
+                    due_at=None,
+                    lock_token=None,  # whoever looks for its twins just now must not bring it back
+                )
                 .returning(publications.c.repository_id)
             ).scalar_one_or_none()
             if repository_id is not None:
@@ -220,7 +226,9 @@ class PublicationStore:
             sent = connection.execute(select(publications.c.sent).where(mine)).scalar_one_or_none()
             if sent is not None:
                 kept = {**sent, "kept": True}
-                connection.execute(update(publications).where(mine).values(sent=kept))
+                connection.execute(
+                    update(publications).where(mine).values(sent=kept, lock_token=None)
+                )
 
         self._db.write(work)
 

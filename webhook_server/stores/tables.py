@@ -353,9 +353,10 @@ policies = Table(
     "policies",
     metadata,
     Column("repository_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("doc", JSON, nullable=False),  # PolicySeen
-    Column("read_at", Moment, nullable=False),
-    Column("changed_at", Moment),  # when a push last changed it: an older reading is stale
+    Column("doc", JSON),  # PolicySeen; none: only pushed to, and not yet read
+    # Counted, not timed: the clocks of replicas differ, and whoever waits for GitHub may pause.
+    Column("pushes", BigInteger, nullable=False),  # that may have changed the file
+    Column("read_after", BigInteger, nullable=False),  # of them; fewer: the reading is stale
 )
 
 #: How fast each installation may still write to GitHub, where several replicas write.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -57,7 +57,7 @@ from webhook_server.runs.model import (
     State,
     StopWork,
 )
-from webhook_server.runs.policy import CLOUD, LOCAL
+from webhook_server.runs.policy import CLOUD, LOCAL, policy_of
 
 CANCEL = CancelWish(by="ann", at=NOON)
 HOUR = timedelta(hours=1)
@@ -662,6 +662,33 @@ def test_a_lost_create_keeps_the_run_until_it_can_no_longer_take_effect() -> Non
     due = look(run, settled, provider=absent(NOON + settled - seconds(30)))
     assert kinds(due) == GIVE_BACK
     assert look(run, settled, provider=absent(NOON + settled)).run.state is State.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("one_create", "seen_at", "warm", "state"),
+    [
+        (True, NOON + seconds(35), None, State.FINISHED),
+        (False, NOON + seconds(35), None, State.RELEASING),
+        (True, None, None, State.RELEASING),
+        (True, NOON + seconds(35), "cynthus-another-1", State.RELEASING),
+    ],
+    ids=["known as one", "any other cloud", "never seen", "taken over"],
+)
+def test_after_two_creates_not_found_is_believed_where_they_were_one_and_it_was_seen(
+    *, one_create: bool, seen_at: datetime | None, warm: str | None, state: State
+) -> None:
+    policy = replace(CLOUD, one_create=one_create)
+    offer = an_offer(warm=warm)
+    last = {"last_try_at": NOON + seconds(30), "ended_at": NOON + seconds(40)}
+    run = releasing(Outcome.CANCELLED, attempts=(an_attempt(offer=offer, seen_at=seen_at, **last),))
+    seen = of_newest(run, create=created(NOON + seconds(31)), provider=absent(NOON + seconds(50)))
+    decision = decide(run, seen, NOON + seconds(50), policy)
+    assert decision.run.state is state
+
+
+def test_google_knows_a_repeated_create_as_the_first_one() -> None:
+    assert policy_of("gcp") == replace(CLOUD, one_create=True)
+    assert not policy_of("any other").one_create
 
 
 def test_the_answer_to_a_create_that_arrives_late_shortens_the_wait() -> None:

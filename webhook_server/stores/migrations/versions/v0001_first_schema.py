@@ -332,9 +332,9 @@ def _make_pull_tables() -> None:
     op.create_table(
         "policies",
         sa.Column("repository_id", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("doc", sa.JSON(), nullable=False),
-        sa.Column("read_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("doc", sa.JSON(), nullable=True),
+        sa.Column("pushes", sa.BigInteger(), nullable=False),
+        sa.Column("read_after", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("repository_id", name=op.f("pk_policies")),
     )
     op.create_table(
