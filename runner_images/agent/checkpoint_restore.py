@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
+from cynthus.tree_form import crossing
 from cynthus.wire_checkpoint import (
     CheckpointAsk,
     CheckpointFile,
@@ -113,6 +114,9 @@ def _asked(
         places += page.page
     for found in places:
         _check(found.file)
+    if crossing(found.file.path for found in places) is not None:
+        # A folder that is a link as well would lead what lies below it anywhere.
+        raise Damaged("a name is there twice")
     return first, tuple(places)
 
 

@@ -77,8 +77,9 @@ def _make(home: Path, lock: bytes, stopping: Callable[[], bool]) -> None:
     wanted.write_bytes(lock)
     # Scripts of an environment name its path, but its interpreter finds itself: it may be renamed.
     # https://docs.python.org/3/library/venv.html
-    _run([sys.executable, "-m", "venv", str(unfinished)], stopping)
-    pip = [str(unfinished / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    # -I: no module of the folder that the agent happens to be in, nor of its environment.
+    _run([sys.executable, "-I", "-m", "venv", str(unfinished)], stopping)
+    pip = [str(unfinished / "bin" / "python"), "-I", "-m", "pip", "install", "--quiet"]
     safe = ["--require-hashes", "--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     _run([*pip, *safe, "-r", str(wanted)], stopping)
     unfinished.rename(home)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -451,3 +452,38 @@ def test_an_attempt_that_shall_end_puts_nothing_back_any_more(
     work = Restoring(folder=back, tell=print, stopping=stopping, wake=threading.Event())
     with pytest.raises(Stopped):
         restore(door, work)
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_read_without_an_end(
+    site: Site, tmp_path: Path
+) -> None:
+    """A hostile command makes it sparse and huge after the look: zeros for centuries."""
+    folder = tmp_path / "ckpt"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"weights")
+    looks = count()
+
+    def now_ns() -> int:
+        if next(looks) == 1:  # before the second look, which finds it and takes it for unrest
+            os.truncate(folder / "a", 1 << 50)
+        return time.time_ns() + SETTLE_NS
+
+    begun = time.monotonic()
+    with pytest.raises(NotStill):
+        Saver(a_door(site.an_agent(site.a_run(spec=SPEC)))).save(saving(folder, now_ns=now_ns))
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.case("A16")
+def test_a_list_whose_names_cross_is_neither_kept_nor_put_back(site: Site, tmp_path: Path) -> None:
+    """`out` would be a link out of the folder, and what is named below it written there."""
+    agent = site.an_agent(site.a_run(spec=SPEC))
+    link = {"size_bytes": 0, "sha256": "", "modified_us": 0, "executable": False}
+    files = [
+        {"path": "a", "link": ".", **link},
+        {"path": "out", "link": "a/..", **link},
+        {"path": "out/evil", "link": "x", **link},
+    ]
+    ask = {"files": files, "saved_at": "2026-01-01T00:00:00Z", "step": None, "progress": None}
+    with pytest.raises(TurnedAway, match="none below another"):
+        a_door(agent).post("agent/v1/checkpoints", ask)
