@@ -22,7 +22,7 @@ from cynthus.wire_checkpoint import (
 from runner_images.agent.checkpoint_folder import emptied, made, make_folders
 from runner_images.agent.door import Door, TurnedAway, Unanswered
 from runner_images.agent.signed_get import Damaged, Wanted, fetch
-from runner_images.agent.together import together
+from runner_images.agent.threads import together
 
 AT_ONCE = 4  # as many as are brought side by side
 MOST_PLACES = 16  # two of each run in a line of eight that repeat each other

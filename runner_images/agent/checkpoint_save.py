@@ -27,7 +27,7 @@ from runner_images.agent.checkpoint_folder import Held, look, still
 from runner_images.agent.checkpoint_rules import Look, Stamp, Steps
 from runner_images.agent.door import Door, TurnedAway, Unanswered, Upload
 from runner_images.agent.resumable import put_resumable
-from runner_images.agent.together import together
+from runner_images.agent.threads import together
 
 BLOCK_BYTES = 1 << 20
 AT_ONCE = 4  # files hashed or sent side by side: a disk and a network are full with fewer

@@ -220,9 +220,11 @@ def test_bytes_that_have_gone_are_found_out_and_brought_anew(
     tree = tree_of(FILES)
     gone = tree.files[0].sha256 if name == "a.txt" else sha256_of(b"".join(written(tree)))
     (Path(site.parts.settings.state_dir) / "blobs" / Scope(tenant_id=41).blob_key(gone)).unlink()
+    look: Callable[[], object] = lambda: second.fetch(tree.files)  # noqa: E731 - one of two
+    if name == "the list":
+        look = lambda: second.cache.claim(KEY)  # noqa: E731 - the other
     with pytest.raises(Damaged):
-        second.cache.claim(KEY)
-        second.fetch(tree.files)
+        look()
     assert second.cache.claim(KEY).standing == "fetch"
     second.keep()
     assert begin().cache.claim(KEY).standing == "ready"

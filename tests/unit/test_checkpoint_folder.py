@@ -12,6 +12,7 @@ import pytest
 
 from runner_images.agent.checkpoint_folder import Held, emptied, let_in, look, made, opened, still
 from runner_images.agent.checkpoint_rules import Look, Stamp
+from runner_images.agent.checkpoint_save import _content
 
 
 @pytest.fixture
@@ -134,3 +135,16 @@ def in_another_user(place: Path, looked: Callable[[], Look]) -> tuple[list[str],
         files, left_out = json.load(heard)
     os.waitpid(child, 0)
     return files, left_out
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_read_without_an_end(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A hostile command makes it sparse and huge after the look: zeros for centuries."""
+    (folder / "a").write_bytes(b"weights")
+    stamps = seen(folder)
+    os.truncate(folder / "a", 1 << 40)
+    left_s = iter([1.0] * 20)  # then the test fails by itself
+    with Held(folder, tmp_path / "held") as held:
+        held.hold(stamps)
+        assert _content(held, "a", stamps["a"], lambda: next(left_s)) is None

@@ -104,7 +104,11 @@ def test_a_hub_that_lies_about_files_is_asked_again_later(
 ) -> None:
     info = json.dumps({"sha": "a" * 40}).encode()
     replies = iter([says("200 OK", info), says("200 OK", json.dumps(told).encode())])
-    url = listening(lambda asker: next(replies)(asker))
+
+    def in_turn(asker: socket.socket) -> None:
+        next(replies)(asker)
+
+    url = listening(in_turn)
     entry = DataSource(name="train", source="hf://datasets/org/name", mount="/data/train")
     with pytest.raises(Transient, match=r"tells no"):
         HuggingFace(Hub(url)).pin(Asked(entry=entry, repository_id=7))
