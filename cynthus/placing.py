@@ -23,6 +23,8 @@ def name_fault(path: str, *, windows: bool = os.name == "nt") -> str | None:
         return "should stay inside the folder"
     if parts[0].casefold() == OWN_FOLDER:
         return "should not be in the folder that `cynthus pull` works in"
+    if any(_is_git(part) for part in parts):
+        return "should not be in a folder of git, whose settings are commands"
     if any(unicodedata.category(c) in {"Cc", "Cs"} for c in path):
         return "should have no control characters"
     if any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_PART_BYTES for part in parts):
@@ -30,6 +32,15 @@ def name_fault(path: str, *, windows: bool = os.name == "nt") -> str | None:
     if windows and any(_DEVICES.match(p) or _NOT_THERE.search(p) or p[-1] in ". " for p in parts):
         return "should be a name that Windows can have"
     return None
+
+
+def _is_git(part: str) -> bool:
+    """Say whether any disk takes a name for `.git`: git's own rules, CVE-2014-9390.
+
+    https://github.com/git/git/blob/master/path.c (is_ntfs_dotgit), utf8.c (is_hfs_dotgit)
+    """
+    seen = "".join(c for c in part if unicodedata.category(c) != "Cf").casefold()
+    return seen.partition(":")[0].rstrip(". ") in {".git", "git~1"}
 
 
 def folded(path: str) -> str:

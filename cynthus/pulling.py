@@ -23,6 +23,7 @@ from cynthus.decrypting import Identity
 from cynthus.errors import CynthusError, Refused, Transient, UserError
 from cynthus.packing import AGE_SUFFIX, Content, PackedFile, members, unpack
 from cynthus.placing import OWN_FOLDER, folded, ignores_case, place
+from cynthus.tree_form import is_digest
 
 THREADS = 4  # as the agent sends: it fills a path of 100 ms at 1 Gbit/s
 _CHUNK_BYTES = 1 << 20
@@ -57,7 +58,10 @@ class Item:
     @property
     def key(self) -> str:
         """Return a name for it that is another whenever its content is."""
-        return self.sha256 or hashlib.sha256(f"{self.path} {self.size_bytes}".encode()).hexdigest()
+        if self.sha256 is not None and is_digest(self.sha256):  # else it may be any path
+            return self.sha256
+        told = f"{self.sha256 or self.path} {self.size_bytes}"
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Stopped(CynthusError):  # noqa: N818 - reads as what happened
@@ -192,6 +196,8 @@ class Puller:
 
     def _fetched(self, item: Item, standing: Standing) -> Path:
         """Return the whole file, proven. Raises: Refused, Transient, Stopped."""
+        if sum(piece.size_bytes for piece in item.pieces) != item.size_bytes:
+            raise Refused(f"{item.path}: should be as large as its parts, found another size.")
         file = self._work / item.key
         for resumed in (True, False):
             if not resumed or file.is_symlink():

@@ -63,6 +63,15 @@ class GithubRelease:
 
         Raises: UserError when there is no such release; Refused when its manifest fits it not.
         """
+        try:
+            self._list()
+            return _items(self._manifest(), self._piece)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Refused(
+                f"{self._names}: its {MANIFEST} should be one of Cynthus, found otherwise."
+            ) from error
+
+    def _list(self) -> None:
         release = self._json(f"/releases/tags/{quote(self._tag, safe='/')}")
         for page in range(1, _PAGES + 1):
             found = self._json(
@@ -72,20 +81,17 @@ class GithubRelease:
                 self._assets[str(asset["name"])] = (int(asset["id"]), int(asset["size"]))
             if len(found) < _PAGE:
                 break
-        try:
-            return _items(self._manifest(), self._piece)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Refused(
-                f"{self._names}: its {MANIFEST} should be one of Cynthus, found otherwise."
-            ) from error
 
     def _manifest(self) -> Any:
         if MANIFEST not in self._assets:
             raise UserError(f"{self._names}: should have a {MANIFEST}. Name a release of Cynthus.")
         piece = self._piece(MANIFEST)
         answer, _ = piece.open(0)
-        with answer:
-            text = answer.read(_MANIFEST_LIMIT + 1)
+        try:
+            with answer:
+                text = answer.read(_MANIFEST_LIMIT + 1)
+        except (OSError, HTTPException) as error:
+            raise Transient(f"{MANIFEST}: came cut off. Try again.") from error
         if len(text) != piece.size_bytes or len(text) > _MANIFEST_LIMIT:
             raise Transient(f"{MANIFEST}: came cut off, or is too long. Try again.")
         return json.loads(text)
@@ -121,7 +127,9 @@ class GithubRelease:
         try:
             with self._open(self._base + path, headers) as answer:
                 return json.loads(answer.read(_MANIFEST_LIMIT))
-        except ValueError as error:
+        except (OSError, HTTPException) as error:
+            raise Transient("GitHub: broke off in its answer. Try again.") from error
+        except (ValueError, RecursionError) as error:
             raise Transient("GitHub: should answer JSON, found something else.") from error
 
     def _open(self, url: str, headers: Mapping[str, str]) -> Any:

@@ -144,6 +144,22 @@ def path_fault(path: str) -> bool:
     return any(not 0 < len(name) <= _NAME_LIMIT or name in {b".", b".."} for name in names)
 
 
+def crossing(paths: Iterable[str]) -> str | None:
+    """Return a path that is there twice, or is a file where another needs a folder; None: none."""
+    names: set[str] = set()
+    for path in paths:
+        if path in names:
+            return path
+        names.add(path)
+    for path in names:
+        above = path.rpartition("/")[0]
+        while above:
+            if above in names:
+                return above
+            above = above.rpartition("/")[0]
+    return None
+
+
 def _read(kind: type[T], line: bytes) -> T:
     if len(line) > _LINE_LIMIT:
         raise UserError(_NO_LIST)

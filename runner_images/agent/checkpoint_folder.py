@@ -7,6 +7,7 @@ root: every step of a path is taken from the folder above it, and never through 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import struct
@@ -32,33 +33,35 @@ def look(folder: Path, now_ns: Callable[[], int]) -> Look:
     files: dict[str, Stamp] = {}
     left_out: dict[str, str] = {}
     at_ns = now_ns()
-    for above, _, names, number in _walked(folder):
-        for name in names:
-            path = f"{above}{name}"
-            with suppress(OSError):
-                found = os.stat(name, dir_fd=number, follow_symlinks=False)
-                link = os.readlink(name, dir_fd=number) if stat.S_ISLNK(found.st_mode) else None
+    folders = [""]
+    while folders:
+        above = folders.pop()
+        try:
+            for name, found, link in _entries(folder, above):
+                path = f"{above}{name}"
                 fault = _fault(path, found, link)
-                if fault is None:
-                    files[path] = _stamp(found, link)
-                else:
+                if fault is not None:
                     left_out[path] = fault
+                elif stat.S_ISDIR(found.st_mode):
+                    folders.append(f"{path}/")
+                else:
+                    files[path] = _stamp(found, link)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it has gone, or is something else by now: the next look tells
+        except OSError as error:
+            left_out[above or "."] = f"the agent may not look into it ({error.strerror})"
     return Look(at_ns, files, left_out)
 
 
-def _walked(folder: Path) -> Iterator[tuple[str, list[str], list[str], int]]:
-    """Yield each folder's path with a slash, its folders, its other names, and its handle."""
-    with suppress(FileNotFoundError):
-        for top, folders, names, number in os.fwalk(folder):
-            above = os.path.relpath(top, folder)
-            links = [n for n in folders if _is_link(n, number)]
-            yield "" if above == "." else f"{above}/", folders, [*names, *links], number
-
-
-def _is_link(name: str, number: int) -> bool:
-    with suppress(OSError):
-        return stat.S_ISLNK(os.stat(name, dir_fd=number, follow_symlinks=False).st_mode)
-    return False
+def _entries(folder: Path, above: str) -> Iterator[tuple[str, os.stat_result, str | None]]:
+    """Yield what lies in one folder: each name is judged once, so that nothing is two things."""
+    with _above(folder, f"{above}.") as (number, _), os.scandir(number) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                found = entry.stat(follow_symlinks=False)
+                is_link = stat.S_ISLNK(found.st_mode)
+                link = os.readlink(entry.name, dir_fd=number) if is_link else None
+                yield entry.name, found, link
 
 
 def _stamp(found: os.stat_result, link: str | None) -> Stamp:
@@ -82,7 +85,7 @@ def _fault(path: str, found: os.stat_result, link: str | None) -> str | None:
         return f"its path is longer than {_LONGEST_PATH_BYTES} bytes"
     if link is not None:
         return "a link out of the folder" if leaves_folder(path, link) else None
-    if stat.S_ISREG(found.st_mode):
+    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
         return None
     return next((kind for test, kind in _KINDS if test(found.st_mode)), "a device")
 
@@ -195,9 +198,40 @@ def emptied(folder: Path) -> None:
             let_in(folder, os.geteuid())
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+            _remove(folder, entry.name)
         else:
             os.unlink(entry.path)
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Remove a folder with all in it, however deep it is. Raises: OSError."""
+    try:
+        shutil.rmtree(folder / name)
+    except (RecursionError, OSError):
+        number = os.open(folder, _FOLDER)
+        try:
+            _remove_deep(number, name)
+        finally:
+            os.close(number)
+
+
+def _remove_deep(top: int, name: str) -> None:
+    """Move what is deep up, so that neither Python's stack nor open files run out."""
+    waiting = [name]
+    while waiting:
+        above = os.open(waiting[-1], _FOLDER, dir_fd=top)
+        found = []
+        try:
+            for child in os.listdir(above):
+                if stat.S_ISDIR(os.stat(child, dir_fd=above, follow_symlinks=False).st_mode):
+                    found.append(f".{secrets.token_hex(8)}")
+                    os.rename(child, found[-1], src_dir_fd=above, dst_dir_fd=top)
+                else:
+                    os.unlink(child, dir_fd=above)
+        finally:
+            os.close(above)
+        os.rmdir(waiting.pop(), dir_fd=top)
+        waiting += found
 
 
 def let_in(folder: Path, user: int) -> None:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
+from cynthus.tree_form import crossing
 from cynthus.wire_checkpoint import (
     CheckpointAsk,
     CheckpointFile,
@@ -21,7 +22,7 @@ from cynthus.wire_checkpoint import (
 from runner_images.agent.checkpoint_folder import emptied, made, make_folders
 from runner_images.agent.door import Door, TurnedAway, Unanswered
 from runner_images.agent.signed_get import Damaged, Wanted, fetch
-from runner_images.agent.together import together
+from runner_images.agent.threads import together
 
 AT_ONCE = 4  # as many as are brought side by side
 MOST_PLACES = 16  # two of each run in a line of eight that repeat each other
@@ -113,6 +114,9 @@ def _asked(
         places += page.page
     for found in places:
         _check(found.file)
+    if crossing(found.file.path for found in places) is not None:
+        # A folder that is a link as well would lead what lies below it anywhere.
+        raise Damaged("a name is there twice")
     return first, tuple(places)
 
 

@@ -27,7 +27,7 @@ from runner_images.agent.checkpoint_folder import Held, look, still
 from runner_images.agent.checkpoint_rules import Look, Stamp, Steps
 from runner_images.agent.door import Door, TurnedAway, Unanswered, Upload
 from runner_images.agent.resumable import put_resumable
-from runner_images.agent.together import together
+from runner_images.agent.threads import together
 
 BLOCK_BYTES = 1 << 20
 AT_ONCE = 4  # files hashed or sent side by side: a disk and a network are full with fewer
@@ -269,6 +269,8 @@ def _content(held: Held, path: str, stamp: Stamp, left_s: Callable[[], float]) -
                 sha256.update(block)
                 md5.update(block)
                 size += len(block)
+                if size > stamp.size_bytes:
+                    return None  # it grows: reading to its end might take for ever
                 if left_s() <= 0:
                     raise Unanswered("checkpoint: no time is left to read it")
             if size != stamp.size_bytes or not still(file, stamp):

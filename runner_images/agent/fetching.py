@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 from cynthus.wire_cache import DataAddress
 from cynthus.wire_data import TreeFile
 from runner_images.agent.door import Unanswered
-from runner_images.agent.ranges import Fetcher, Span
+from runner_images.agent.ranges import Fetcher, Gone, Span
 
 #: One stream from Cloud Storage gives some 50 to 100 MB/s; eight fill most instances' lines.
 PARALLEL = 8
@@ -83,12 +83,18 @@ class Fetching:
         return None
 
     def copy(self, address: DataAddress, target: BinaryIO, told: Told) -> bool:
-        """Write a blob's bytes; return whether they have its digest. Raises: Unanswered."""
+        """Write a blob's bytes; return whether they are there, with its digest.
+
+        Raises: Unanswered.
+        """
         digest = hashlib.sha256()
-        for block in self._bytes(address):
-            digest.update(block)
-            target.write(block)
-            told(len(block))
+        try:
+            for block in self._bytes(address):
+                digest.update(block)
+                target.write(block)
+                told(len(block))
+        except Gone:
+            return False  # as good as damaged: who hears of it has it brought anew
         return digest.hexdigest() == address.sha256
 
     def _bytes(self, address: DataAddress) -> Iterator[bytes]:

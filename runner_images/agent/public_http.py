@@ -60,10 +60,17 @@ def opened(url: str, headers: Mapping[str, str], trust: Trust) -> Iterator[Opene
             if answer.status not in _MOVED:
                 yield answer
                 return
-            url = urljoin(url, answer.headers.get("location", ""))
+            url = _led_to(url, answer.headers.get("location", ""))
         finally:
             connection.close()
     raise _refused(url, f"redirects more than {REDIRECTS} times")
+
+
+def _led_to(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise _refused(url, "leads to what is no address") from error
 
 
 def _asked(connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]) -> Opened:
@@ -127,5 +134,7 @@ def _refused(url: str, why: str) -> CannotStart:
 
 
 def _shown(url: str) -> str:
-    """Return an address without what may be a signature or a token in it."""
-    return url.split("?", 1)[0].split("#", 1)[0][:300]
+    """Return an address without what may be a signature, a token or a password in it."""
+    scheme, mark, rest = url.split("?", 1)[0].split("#", 1)[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"[:300]

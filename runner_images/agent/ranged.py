@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ TRIES = 6  # in a row without a byte; with pauses of up to 16 s half a minute
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 16.0
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES})
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)  # longer ones are nobody's
 OK, PARTIAL, BEYOND = 200, 206, 416  # RFC 9110, 15.3.1, 15.3.7, 15.5.17
 
 
@@ -46,6 +48,8 @@ def bring(to: Path, ways: Ways, size_bytes: int | None = None) -> Brought:
     Raises: Unanswered when nothing comes any more; TurnedAway with the server's status.
     """
     part = _Part(to)
+    if size_bytes is not None and part.size > size_bytes:
+        part.restart()
     failures, pause_s = 0, FIRST_PAUSE_S
     while True:
         before = part.size
@@ -85,12 +89,12 @@ class _Part:
         self._sha256.update(block)
         self._md5.update(block)
 
-    def write(self, opened: Opened, told: Callable[[int], None]) -> None:
-        """Append the answer's body."""
+    def write(self, opened: Opened, told: Callable[[int], None], most: int | None) -> None:
+        """Append the answer's body, and of what is beyond `most` a block."""
         with self._path.open("r+b" if self._path.exists() else "w+b", buffering=0) as file:
             file.truncate(self.size)
             file.seek(self.size)
-            while block := opened.body.read(BLOCK_BYTES):
+            while (most is None or self.size <= most) and (block := opened.body.read(BLOCK_BYTES)):
                 file.write(block)
                 self._take(block)
                 told(len(block))
@@ -129,7 +133,10 @@ def _more(part: _Part, ways: Ways, size_bytes: int | None) -> bool:
         whole = _whole(opened, part.size)
         if whole is not None:
             ways.sized(whole)
-        part.write(opened, ways.told)
+        part.write(opened, ways.told, size_bytes)
+        if size_bytes is not None and part.size > size_bytes:
+            # Asking again would bring all of it again, and so on for ever.
+            raise TurnedAway(opened.status, f"the host sends more than the {size_bytes} bytes told")
     wanted = whole if size_bytes is None else size_bytes
     return wanted is None or part.size == wanted
 
@@ -140,7 +147,7 @@ def _continues(opened: Opened, size: int) -> bool:
 
 def _whole(opened: Opened, before: int) -> int | None:
     length = opened.headers.get("content-length", "")
-    return before + int(length) if length.isascii() and length.isdigit() else None
+    return before + int(length) if _LENGTH.fullmatch(length) else None
 
 
 def _no(status: int) -> TurnedAway | Unanswered:

@@ -17,6 +17,7 @@ _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 4.0
 _REDIRECTS = 2  # our server to where it keeps blobs: one, and one more for its own reasons
 _PART, _WHOLE = 206, 200
+_GONE = frozenset({404, 410})  # RFC 9110, 15.5.5 and 15.5.11
 _SPAN = re.compile(r"\Abytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
 
 
@@ -27,6 +28,10 @@ class Span:
     first: int
     last: int  # included
     whole: int
+
+
+class Gone(Unanswered):
+    """The bytes are not there any more: asking again will not help."""
 
 
 class Fetcher:
@@ -74,7 +79,7 @@ class Fetcher:
                 _check(answer, span)
                 return answer
             answer.read()
-            there = urljoin(url, answer.headers.get("location", ""))
+            there = _led_to(url, answer.headers.get("location", ""))
             if url.startswith("https:") and not there.startswith("https:"):
                 raise Unanswered("fetch: was led from https to something else")
             url = there
@@ -101,10 +106,19 @@ class Fetcher:
         self._kept = None
 
 
+def _led_to(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise Unanswered("fetch: was led to what is no address") from error
+
+
 def _check(answer: http.client.HTTPResponse, span: Span) -> None:
     """Raise unless exactly this part was answered; OSError where asking again may help."""
     if answer.status >= 500 or answer.status in TRY_AGAIN:  # noqa: PLR2004 - RFC 9110, 15.6
         raise OSError(f"the storage answered {answer.status}")
+    if answer.status in _GONE:
+        raise Gone(f"fetch: the storage answered {answer.status}")
     found = _SPAN.match(answer.headers.get("content-range", ""))
     whole = span.first == 0 and span.last == span.whole - 1
     if answer.status == _WHOLE and whole:

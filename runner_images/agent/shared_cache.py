@@ -114,8 +114,9 @@ class SharedCache:
         wanted = tuple(dict.fromkeys(file.sha256 for file in batch))
         found = self._asked("addresses", DataAsk(key=key, sha256=wanted), DataAddresses)
         addresses = {one.sha256: one for one in found.addresses}
-        if any(sha256 not in addresses for sha256 in wanted):
-            raise Unanswered("cache: some of the files are not there any more")
+        missing = [sha256 for sha256 in wanted if sha256 not in addresses]
+        if missing:
+            raise self._damaged(key, *missing)
         return addresses
 
     def keep(
@@ -156,7 +157,7 @@ class SharedCache:
     def _damaged(self, key: str, *digests: str) -> Damaged:
         self._mistrusted.add(key)
         self._asked("give-up", DataAsk(key=key, sha256=digests[:DATA_BATCH]), dict[str, str])
-        return Damaged("cache: what came is not what was kept")
+        return Damaged("cache: what was kept came damaged, or is not there any more")
 
     def _asked(self, verb: str, message: object, kind: type[T]) -> T:
         """Ask until it is answered, a few times."""

@@ -116,13 +116,14 @@ class Stager:
                 return
 
     def _end(self, child: subprocess.Popen[bytes]) -> None:
+        # First: closing a pipe waits for the thread that reads it, and so for what the child says.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
         for pipe in (child.stdin, child.stdout):
             with contextlib.suppress(OSError):
                 assert pipe is not None  # noqa: S101 - as above
                 pipe.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
 
 
 def _tree(messages: Iterator[dict[str, Any]]) -> Iterator[Any]:

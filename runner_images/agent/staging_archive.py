@@ -76,13 +76,19 @@ class _Hashing:
     def __init__(self, archive: Path) -> None:
         self._archive = archive
         self._sha256 = ""
+        self._fault: OSError | None = None
         self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        self._sha256 = digest(self._archive).sha256
+        try:
+            self._sha256 = digest(self._archive).sha256
+        except OSError as error:
+            self._fault = error
 
     def result(self) -> str:
-        """Wait for it."""
+        """Wait for it. Raises: OSError."""
         self._thread.join()
+        if self._fault is not None:
+            raise self._fault
         return self._sha256

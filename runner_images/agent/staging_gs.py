@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cynthus.tree_form import crossing
 from cynthus.wire_cache import ListedFile
 from cynthus.wire_data import TreeFile
 from runner_images.agent.crc32c import crc32c
@@ -53,6 +54,13 @@ def _once(errand: Errand) -> Fetched:
         raise Passing(f"{errand.what}: its listing did not come: {error}") from error
     if not objects:
         raise CannotStart(f"{errand.what}: no object is wanted of it", infrastructure=False)
+    twice = crossing(one.path for one in objects)
+    if twice is not None:
+        text = (
+            f"{errand.what}: {twice[:200]!r} is an object and a folder at once, which no disk can"
+            " have. Leave one of them out with `exclude`"
+        )
+        raise CannotStart(text, infrastructure=False)
     total = sum(one.listed.size_bytes for one in objects)
     here = sum(_there(errand.folder / one.path) for one in objects)
     errand.check_room(max(0, total - here))

@@ -18,6 +18,7 @@ from runner_images.agent.workload import CannotStart
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a secret, not one
 HASHERS = 2  # beside the client's own threads: one core's hash is as fast as 10 Gbit/s
+FILES_LIMIT = 2_000_000  # as of an archive: a list without an end must not fill the memory
 SKIPPED_BYTES = 16 << 20  # smaller files are fetched again rather than named one by one
 CLIENT_FILES = Path(".cache") / "huggingface"
 
@@ -94,7 +95,14 @@ def _placed(errand: Errand, fault: ClientFault) -> CannotStart:
 
 
 def _read(errand: Errand, tree: Iterator[Any]) -> Iterator[tuple[str, _Expected]]:
-    for path, size, sha256, git_blob in tree:
+    for count, (path, size, sha256, git_blob) in enumerate(tree):
+        if count >= FILES_LIMIT:
+            text = f"{errand.what}: has more than {FILES_LIMIT} files. Take less with `include`"
+            raise CannotStart(text, infrastructure=False)
+        if not isinstance(size, int) or size < 0:
+            raise CannotStart(
+                f"{errand.what}: the hub tells no size of a file", infrastructure=True
+            )
         safe = safe_path(errand.what, path)
         yield safe, _Expected(size_bytes=size, sha256=sha256, git_blob=git_blob)
 

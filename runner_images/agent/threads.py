@@ -1,12 +1,14 @@
-"""A few threads that do jobs in their order, no more of them waiting than memory allows."""
+"""A few threads: for many things that are all needed, or for jobs that hold memory."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 Job = Callable[[], None]
+T = TypeVar("T")
 
 
 class Threads:
@@ -55,3 +57,39 @@ class Threads:
             with self._room:
                 self._held_bytes -= size_bytes
                 self._room.notify_all()
+
+
+def together(work: Callable[[T], None], items: Iterable[T], *, at_once: int) -> None:
+    """Call `work` with each item in `at_once` threads; the first failure ends all and is raised.
+
+    What is under way then is waited for.
+    """
+    left: Iterator[T] = iter(items)
+    lock, failures = threading.Lock(), list[BaseException]()
+
+    def turn() -> None:
+        while not failures:
+            with lock:
+                item = next(left, _END)
+            if isinstance(item, _End):
+                return
+            try:
+                work(item)
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                failures.append(error)
+
+    threads = [threading.Thread(target=turn, daemon=True) for _ in range(at_once - 1)]
+    for thread in threads:
+        thread.start()
+    turn()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+class _End:
+    """There is no item left."""
+
+
+_END = _End()

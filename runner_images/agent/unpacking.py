@@ -221,6 +221,9 @@ def _is_plain(entry: zipfile.ZipInfo) -> bool:
     name = repr(entry.orig_filename[:200])
     if entry.flag_bits & 0x1:  # APPNOTE 4.4.4
         raise BadArchive(f"{name}: is encrypted")
+    if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        # zipfile unpacks a block of bzip2 or LZMA at once: 4 KiB of it may become 4 GB of memory.
+        raise BadArchive(f"{name}: should be stored or deflated, found another packing")
     kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0  # noqa: PLR2004 - 3: Unix, 4.4.2.2
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise BadArchive(f"{name}: is a link or a device")

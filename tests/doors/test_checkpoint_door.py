@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from cynthus.codec import decode
-from cynthus.wire_checkpoint import CheckpointView
+from cynthus.codec import decode, encode
+from cynthus.wire_checkpoint import Checkpoint, CheckpointFile, CheckpointView
 from runner_images.agent.checkpoint_restore import Restored, Restoring, Stopped, restore
 from runner_images.agent.checkpoint_rules import SETTLE_NS, Steps
 from runner_images.agent.checkpoint_save import NotSaved, NotStill, Saver, Saving
 from runner_images.agent.door import Door, TurnedAway, Unanswered
 from tests.doors.conftest import Agent, Site
 from webhook_server.runs.model import Origin, Outcome, State
-from webhook_server.stores.checkpoint_shelf import remove_ended
-from webhook_server.stores.checkpoint_store import CheckpointStore
+from webhook_server.stores.checkpoint_shelf import Shelf, remove_ended
+from webhook_server.stores.checkpoint_store import CheckpointStore, KeptCheckpoint
 
 SPEC = "version: 1\nname: digits\nrun: python train.py\ncheckpoint: {path: ckpt, every: 10s}\n"
 OURS, THEIRS = 41, 42
@@ -451,3 +451,45 @@ def test_an_attempt_that_shall_end_puts_nothing_back_any_more(
     work = Restoring(folder=back, tell=print, stopping=stopping, wake=threading.Event())
     with pytest.raises(Stopped):
         restore(door, work)
+
+
+@pytest.mark.case("A16")
+def test_a_list_whose_names_cross_is_neither_kept_nor_put_back(site: Site, tmp_path: Path) -> None:
+    """`out` would be a link out of the folder, and what is named below it written there."""
+    agent = site.an_agent(spec_text=SPEC)
+    links = {"a": ".", "out": "a/..", "out/evil": "x"}
+    files = tuple(
+        CheckpointFile(path=path, size_bytes=0, sha256="", modified_us=0, link=link)
+        for path, link in links.items()
+    )
+    told = Checkpoint(files=files, saved_at=site.parts.now())
+    with pytest.raises(TurnedAway, match="none below another"):
+        a_door(agent).post("agent/v1/checkpoints", encode(told))
+    # As a server that was taken over would have it:
+    store, folder = CheckpointStore(site.parts.database), tmp_path / "ckpt" / "back"
+    run = site.parts.runs.get(agent.run_id)
+    assert run is not None
+    ours = run.key.repository_id
+    shelf = Shelf(blobs=site.parts.blobs, repository_id=ours, run_id=run.id, rank=0)
+    kept = KeptCheckpoint(
+        run_id=run.id,
+        rank=0,
+        number=0,
+        repository_id=ours,
+        attempt=1,
+        manifest_sha256=shelf.put_manifest(told),
+        size_bytes=0,
+        files=len(files),
+        saved_at=told.saved_at,
+        step=None,
+        progress=None,
+    )
+    assert store.keep(agent.instance, kept) == 1
+    folder.parent.mkdir()
+    notices: list[str] = []
+    assert put_back(the_next_attempt(agent), folder, notices.append) is None
+    assert notices == [
+        "checkpoint: one is damaged (a name is there twice); the one before is tried"
+    ]
+    assert list(folder.parent.iterdir()) == [folder]
+    assert list(folder.iterdir()) == []

@@ -209,6 +209,45 @@ def test_bytes_that_are_others_are_found_out_and_brought_anew(begin: Begin, site
     assert third.got == FILES
 
 
+@pytest.mark.parametrize("name", ["a.txt", "the list"])
+def test_bytes_that_have_gone_are_found_out_and_brought_anew(
+    begin: Begin, site: Site, name: str
+) -> None:
+    """Somebody removed them from the bucket: else all that come would try in vain for ever."""
+    first, second = begin(), begin()
+    first.cache.claim(KEY)
+    first.keep()
+    tree = tree_of(FILES)
+    gone = tree.files[0].sha256 if name == "a.txt" else sha256_of(b"".join(written(tree)))
+    (Path(site.parts.settings.state_dir) / "blobs" / Scope(tenant_id=41).blob_key(gone)).unlink()
+    look: Callable[[], object] = lambda: second.fetch(tree.files)  # noqa: E731 - one of two
+    if name == "the list":
+        look = lambda: second.cache.claim(KEY)  # noqa: E731 - the other
+    with pytest.raises(Damaged):
+        look()
+    assert second.cache.claim(KEY).standing == "fetch"
+    second.keep()
+    assert begin().cache.claim(KEY).standing == "ready"
+
+
+def test_a_tree_that_shares_damaged_bytes_is_brought_anew_too(begin: Begin, site: Site) -> None:
+    first, other = begin(), begin(data=dataset(OTHER_KEY))
+    first.cache.claim(KEY)
+    first.keep()
+    other.cache.claim(OTHER_KEY)
+    other.keep({"copy": FILES["a.txt"]}, key=OTHER_KEY)
+    tree = tree_of(FILES)
+    spoiled = Scope(tenant_id=41).blob_key(tree.files[0].sha256)
+    (Path(site.parts.settings.state_dir) / "blobs" / spoiled).write_bytes(b"other")
+    with pytest.raises(Damaged):
+        begin().fetch(tree.files)
+    assert begin(data=dataset(OTHER_KEY)).cache.claim(OTHER_KEY).standing == "fetch"
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 # ── whose it is ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -337,6 +337,17 @@ def test_a_buckets_objects_come_by_signed_addresses(hub: Hub, machine: Machine) 
     assert content(staged.folder) == {"d/one": data, "two": data}
 
 
+def test_an_object_that_is_a_folder_too_is_said(hub: Hub, machine: Machine) -> None:
+    """Buckets have such names, disks have not; another attempt would change nothing."""
+    url = f"{hub.url}/files/none"
+    names = ("d/e", "d")
+    machine.shared = Bucket([ListedFile(path=p, size_bytes=1, url=url) for p in names])  # type: ignore[assignment]
+    work = DatasetWork(dataset=a_dataset("gs://bucket/prefix/", "b" * 64, name="own"))
+    with pytest.raises(CannotStart, match="'d' is an object and a folder") as caught:
+        machine.stage(work)
+    assert not caught.value.infrastructure
+
+
 # ── the blob store's cache ──────────────────────────────────────────────────────────────────────
 
 

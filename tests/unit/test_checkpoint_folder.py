@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runner_images.agent.checkpoint_folder import Held, emptied, let_in, look, made, opened, still
-from runner_images.agent.checkpoint_rules import Stamp
+from runner_images.agent.checkpoint_rules import Look, Stamp
+from runner_images.agent.checkpoint_save import _content
 
 
 @pytest.fixture
@@ -85,3 +88,63 @@ def test_an_agent_that_is_not_root_is_let_in_below(folder: Path) -> None:
     granted = os.getxattr(folder, "system.posix_acl_default")
     assert os.getxattr(folder / "deep", "system.posix_acl_default") == granted
     assert (4242).to_bytes(4, "little") in os.getxattr(folder / "deep", "system.posix_acl_access")
+
+
+def test_folders_without_an_end_are_said_and_harm_nothing(folder: Path) -> None:
+    """As deep as a hostile command likes: neither Python's stack nor open files run out."""
+    number = os.open(folder, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=number)
+        below = os.open("d", os.O_RDONLY, dir_fd=number)
+        os.close(number)
+        number = below
+    os.close(number)
+    (folder / "d" / "kept").write_text("x")
+    found = look(folder, time.time_ns)
+    assert set(found.files) == {"d/kept"}
+    assert list(found.left_out.values()) == ["its path is longer than 1024 bytes"]
+    emptied(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_looked_into_is_said(tmp_path: Path) -> None:
+    """It would be missing after a restore, and nobody would know why."""
+    (tmp_path / "ckpt" / "shut").mkdir(parents=True)
+    (tmp_path / "ckpt" / "shut" / "weights").write_text("x")
+    (tmp_path / "ckpt" / "open").write_text("x")
+    (tmp_path / "ckpt" / "shut").chmod(0)
+    tmp_path.chmod(0o755)
+    told = in_another_user(tmp_path, lambda: look(Path("ckpt"), time.time_ns))
+    assert told == (["open"], {"shut/": "the agent may not look into it (Permission denied)"})
+
+
+def in_another_user(place: Path, looked: Callable[[], Look]) -> tuple[list[str], dict[str, str]]:
+    """Look as somebody who is not root, in a process of its own: root may look anywhere."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        with os.fdopen(writer, "w") as told:
+            os.chdir(place)
+            if not os.geteuid():
+                os.setuid(65_534)  # nobody
+            found = looked()
+            json.dump([sorted(found.files), dict(found.left_out)], told)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as heard:
+        files, left_out = json.load(heard)
+    os.waitpid(child, 0)
+    return files, left_out
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_read_without_an_end(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A hostile command makes it sparse and huge after the look: zeros for centuries."""
+    (folder / "a").write_bytes(b"weights")
+    stamps = seen(folder)
+    os.truncate(folder / "a", 1 << 40)
+    left_s = iter([1.0] * 20)  # then the test fails by itself
+    with Held(folder, tmp_path / "held") as held:
+        held.hold(stamps)
+        assert _content(held, "a", stamps["a"], lambda: next(left_s)) is None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 from cynthus.errors import Transient
+from cynthus.spec import DataSource
 from webhook_server.sources import hub_http
+from webhook_server.sources.hf import HuggingFace
 from webhook_server.sources.hub_http import Answer, Hub, HubAway, Question, bearer
+from webhook_server.sources.source import Asked
 
 Speak = Callable[[socket.socket], None]
 
@@ -81,6 +86,32 @@ def test_a_redirect_to_another_host_is_not_followed(
     with pytest.raises(Transient, match="sends its askers to another host") as caught:
         asked(url)
     assert "hf_secret" not in str(caught.value)
+
+
+def test_an_address_that_is_none_leads_nowhere(listening: Callable[[Speak], str]) -> None:
+    url = listening(says("302 Found", b"", "Location: http://[half"))
+    with pytest.raises(Transient, match="sends its askers to another host"):
+        asked(url)
+    assert Hub(url).link("http://[half") is None
+
+
+LIES = [{"type": "file", "path": "a", "size": size} for size in (-1, "1", None, 1 << 60, [])]
+
+
+@pytest.mark.parametrize("told", [*([one] for one in LIES), {}, None, 7])
+def test_a_hub_that_lies_about_files_is_asked_again_later(
+    listening: Callable[[Speak], str], told: Any
+) -> None:
+    info = json.dumps({"sha": "a" * 40}).encode()
+    replies = iter([says("200 OK", info), says("200 OK", json.dumps(told).encode())])
+
+    def in_turn(asker: socket.socket) -> None:
+        next(replies)(asker)
+
+    url = listening(in_turn)
+    entry = DataSource(name="train", source="hf://datasets/org/name", mount="/data/train")
+    with pytest.raises(Transient, match=r"tells no"):
+        HuggingFace(Hub(url)).pin(Asked(entry=entry, repository_id=7))
 
 
 def test_a_redirect_within_the_host_is_followed_and_circles_are_not(

@@ -29,6 +29,8 @@ OWN = ["x" * 256, ".cynthus-pull/x", ".Cynthus-Pull/x", "a\ud800"]
         "a\nb",
         "\x1b[2J",
         "x" * 256,
+        *(".git/config", "a/.GIT/hooks/x", ".git", ".g\u200cit/config", "git~1/x", ".git. /x"),
+        ".git::$INDEX_ALLOCATION/config",
     ],
 )
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, path: str) -> None:

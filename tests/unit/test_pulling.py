@@ -245,3 +245,24 @@ def test_refusals_of_the_place_are_told(tmp_path: Path) -> None:
     item = replace(an_item("a", b"x"), pieces=(Piece(size_bytes=1, open=asks),))
     assert pulled(tmp_path, item).faults == ["blob: is not here. It may have been removed."]
     assert names(tmp_path) == set()
+
+
+def test_a_file_that_is_larger_than_its_parts_is_not_filled_up_with_them(tmp_path: Path) -> None:
+    """A manifest that lies would have the disk filled with the last part again and again."""
+    place = Place(b"x" * 1000)
+    standing = pulled(tmp_path, an_item("a", b"x" * 1000, place, size_bytes=10**7))
+    assert place.asked == []
+    assert "should be as large as its parts" in standing.faults[0]
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.case("A16")
+@pytest.mark.parametrize("told", ["../../evil", "/tmp/evil", "a/b", "é" * 200])
+def test_a_digest_is_no_name_of_a_file(tmp_path: Path, told: str) -> None:
+    """What half comes is written before it is proven: never where a server wants it."""
+    target = tmp_path / "here" / "there"
+    target.mkdir(parents=True)
+    told = told.replace("/tmp/", f"{tmp_path}/")
+    standing = pulled(target, an_item("a", b"x", sha256=told))
+    assert "found another" in standing.faults[0]
+    assert names(tmp_path) == set()

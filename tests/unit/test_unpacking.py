@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner_images.agent.staging_archive import _Hashing
 from runner_images.agent.unpacking import BadArchive, Limits, checked_path, kind_of, unpack
 from simulators.hub_hostile import TARS, ZIPS, hostile_tar, hostile_zip
 
@@ -181,3 +182,17 @@ def test_any_bytes_are_an_archive_or_a_reason(
     below = {p for p in everything_below(folder) if p not in ("x", "whole", "out")}
     assert all(path.startswith("out/") for path in below)
     assert sum(map(len, found.values())) < 1 << 20
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_python_unpacks_at_once_is_refused(tmp_path: Path, packing: int) -> None:
+    """Four kilobytes of bzip2 may be four gigabytes, which zipfile holds in memory at once."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", packing) as archive:
+        archive.writestr("a", b"a")
+    with pytest.raises(BadArchive, match="stored or deflated"):
+        unpacked(tmp_path / "x.zip", tmp_path / "out")
+
+
+def test_an_archive_that_cannot_be_hashed_has_no_hash(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        _Hashing(tmp_path / "gone").result()

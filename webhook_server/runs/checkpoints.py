@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cynthus.tree_form import crossing
 from cynthus.wire_checkpoint import CHECKPOINT_FILES, Checkpoint, CheckpointFile, leaves_folder
 from cynthus.wire_data import CheckpointWork
 from webhook_server.runs.model import Outcome, Run
@@ -59,8 +60,8 @@ def fault(checkpoint: Checkpoint, limit_bytes: int) -> str | None:
     files = checkpoint.files
     if not 0 < len(files) <= CHECKPOINT_FILES:
         return f"files: should be 1 to {CHECKPOINT_FILES}, found {len(files)}. Save fewer files."
-    if len({file.path for file in files}) != len(files):
-        return "files: should name each path once. Send the folder as it is."
+    if crossing(file.path for file in files) is not None:
+        return "files: should name each path once, none below another. Send the folder as it is."
     if sum(file.size_bytes for file in files) > limit_bytes:
         return f"files: should have at most {limit_bytes} bytes together. Save less."
     if checkpoint.step is not None and abs(checkpoint.step) >= 2**63:

@@ -30,6 +30,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _WANTED = "expand=sha&expand=gated&expand=cardData"  # not the list of all files, which may be long
 #: 1,000 files each, in a quarter of a second: what has more is counted by the agent.
 _PAGES = 30
+_LARGEST_BYTES = 1 << 50  # a thousand times the 500 GB that the hub takes as one file
 _NEXT = re.compile(r'<([^<>]{1,4096})>; *rel="next"')
 _NO_TOKEN, _NO_RIGHT, _NOT_THERE = 401, 403, 404
 
@@ -76,10 +77,17 @@ class HuggingFace:
             found += 1
             if is_chosen(str(line.get("path", ""))):
                 files += 1
-                size += int(line.get("size", 0))
+                size += self._size(line)
         if not files:
             raise nothing_left(asked, found)
         return size, files
+
+    def _size(self, line: dict[str, Any]) -> int:
+        """Return a file's bytes. Raises: Transient for what no file can have."""
+        size = line.get("size", 0)
+        if not isinstance(size, int) or not 0 <= size <= _LARGEST_BYTES:
+            raise Transient(f"{self._hub.url}: tells no size of a file. Try again.")
+        return size
 
     def _tree(
         self, asked: Asked, parts: SourceParts, commit: str
@@ -89,6 +97,8 @@ class HuggingFace:
         for _ in range(_PAGES):
             answer = self._get(asked, path or "")
             lines = answer.json()
+            if not isinstance(lines, list):
+                raise Transient(f"{self._hub.url}: tells no list of files. Try again.")
             yield from (one for one in lines if isinstance(one, dict) and one.get("type") == "file")
             following = _NEXT.search(answer.headers.get("link", ""))
             path = self._hub.link(following[1]) if following else None

@@ -81,15 +81,15 @@ class Hub:
             answer = self._once(url, question, ends_at)
             if answer.status not in _MOVED or not question.whole:
                 return self._passing(answer)
-            url = urljoin(url, answer.headers.get("location", ""))
+            url = _joined(url, answer.headers.get("location", "")) or ""
             if _origin(url) != _origin(self.url):
                 raise Transient(f"{self.url}: sends its askers to another host. Try again.")
         raise Transient(f"{self.url}: sends its askers in circles. Try again.")
 
     def link(self, url: str) -> str | None:
         """Return the path of an address that the hub gave, if it is the hub's own."""
-        absolute = urljoin(f"{self.url}/", url)
-        if _origin(absolute) != _origin(self.url):
+        absolute = _joined(f"{self.url}/", url)
+        if absolute is None or _origin(absolute) != _origin(self.url):
             return None
         return absolute[len(_origin(self.url)) :].removeprefix(urlsplit(self.url).path)
 
@@ -137,6 +137,16 @@ def _read(connection: http.client.HTTPConnection, target: str, question: Questio
         raise ValueError("answered too much")
     told = {name.lower(): value for name, value in reply.getheaders()}
     return Answer(status=reply.status, headers=told, body=body)
+
+
+def _joined(base: str, url: str) -> str | None:
+    """Return where an address leads; None: it is none."""
+    try:
+        joined = urljoin(base, url)
+        urlsplit(joined)
+    except ValueError:
+        return None
+    return joined
 
 
 def _origin(url: str) -> str:

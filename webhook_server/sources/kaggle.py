@@ -113,7 +113,10 @@ class Kaggle:
             told |= {"pageToken": token} if token else {}
             call = _Call(service="competitions.CompetitionApi", method="ListDataFiles", told=told)
             found = self._tell(asked, call)
-            for one in found.get("files") or ():
+            files = found.get("files") or []
+            if not isinstance(files, list) or not all(isinstance(one, dict) for one in files):
+                raise Transient(f"{self._hub.url}: tells no list of files. Try again.")
+            for one in files:
                 made = str(one.get("creationDate", ""))
                 yield str(one.get("name", "")), _number(one, "totalBytes") or 0, made
             token = str(found.get("nextPageToken") or "")

@@ -228,8 +228,17 @@ class DataStore:
             ours = {*digests} & {*_files(connection, scope, key, digests), listed or ""}
             if not ours:
                 return ()
+            # Other trees have these bytes too: without them none of those is whole.
+            theirs = select(data_tree_blobs.c.key).where(
+                within(data_tree_blobs, scope), data_tree_blobs.c.sha256.in_(ours)
+            )
+            broken = and_(
+                within(data_trees, scope),
+                or_(data_trees.c.key == key, data_trees.c.key.in_(theirs)),
+                or_(data_trees.c.key == key, data_trees.c.state == _READY),
+            )
             connection.execute(
-                update(data_trees).where(mine).values(state=_FETCHING, holder="", until=_NEVER)
+                update(data_trees).where(broken).values(state=_FETCHING, holder="", until=_NEVER)
             )
             those = and_(within(data_blobs, scope), data_blobs.c.sha256.in_(ours))
             connection.execute(update(data_blobs).where(those).values(leaving=True))

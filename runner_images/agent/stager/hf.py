@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner_images.agent.stager.words import Asked, Fault
+from runner_images.agent.stager.words import Asked, Fault, said
 
 PAGE = 1000  # files a line: a line stays far below what a pipe and two JSON readers mind
 # The client's own default: https://huggingface.co/docs/huggingface_hub/package_reference/file_download
@@ -124,7 +124,7 @@ def _fault(error: Exception, request: dict[str, Any]) -> Fault:
         return Fault("disk", "the instance's disk is full")
     if status and status < 500 and status not in {408, 429}:  # noqa: PLR2004 - RFC 9110, 15.6
         return Fault("absent", f"{repo}: the hub answered {status}", page)
-    return Fault("network", f"{repo}: {type(error).__name__}: {str(error).splitlines()[0][:300]}")
+    return Fault("network", f"{repo}: {said(error)}")
 
 
 def _unseen(repo: str, page: str, *, token: bool) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from runner_images.agent.stager.words import Asked, Fault
+from runner_images.agent.stager.words import Asked, Fault, said
 
 SECRETS = ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN")
 
@@ -88,7 +88,7 @@ def _fault(error: Exception, request: dict[str, Any]) -> Fault:
         return Fault("gated", text, page)
     if status == 404:  # noqa: PLR2004 - RFC 9110, 15.5.5
         return Fault("absent", f"{name} is not there in this version: look at {page}", page)
-    return Fault("network", f"{name}: {type(error).__name__}: {str(error)[:300]}")
+    return Fault("network", f"{name}: {said(error)}")
 
 
 def _page(request: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,3 +34,16 @@ class Fault(Exception):  # noqa: N818 - reads as what happened
         super().__init__(text)
         self.reason = reason
         self.page = page
+
+
+# Hubs redirect to addresses that are signed: whoever has the query has the bytes.
+_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"]*")
+_TEXT_LENGTH = 300
+
+
+def said(error: BaseException) -> str:
+    """Return an exception's kind and first line, without what an address in it is signed with."""
+    first = next(iter(str(error).splitlines()), "")
+    kind = type(error).__name__
+    shown = _QUERY.sub(r"\1", first)[:_TEXT_LENGTH]
+    return f"{kind}: {shown}" if shown else kind
