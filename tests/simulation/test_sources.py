@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.batch import lived
+from tests.simulation.worlds import lived
 from tests.simulation.fates import Fate, Plan
 from tests.simulation.oracles import runs, violations
 from tests.simulation.scenario import Wanted, plain
