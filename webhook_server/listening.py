@@ -36,6 +36,6 @@ class Listening:
             jumped = now - before - timedelta(seconds=elapsed_s - before_s)
             self._looked = (now, elapsed_s)
             if abs(jumped) > JUMP:
-                log.warning("clock jumped seconds=%.0f", jumped.total_seconds())
+                log.warning("clock jumped seconds=%d", jumped.total_seconds())
                 self._since = now
             return self._since

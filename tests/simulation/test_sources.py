@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.worlds import lived
 from tests.simulation.fates import Fate, Plan
 from tests.simulation.oracles import runs, violations
 from tests.simulation.scenario import Wanted, plain
+from tests.simulation.worlds import lived
 from webhook_server.runs.model import Outcome
 
 READING = (Wanted(id="arun00000001", at=0.0, data=True),)
