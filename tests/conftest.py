@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,26 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
     return report
+
+
+_SPENT: defaultdict[str, float] = defaultdict(float)  # seconds by file, of all workers
+_SHOWN = 40  # files: beyond these none takes more than a few seconds
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up what each file takes."""
+    _SPENT[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show after a whole run where its time went: what grows unseen is not cut back."""
+    if len(_SPENT) < _SHOWN:
+        return
+    terminalreporter.section("longest files, seconds of a worker")
+    longest = sorted(_SPENT.items(), key=lambda one: -one[1])[:_SHOWN]
+    for name, seconds in longest:
+        terminalreporter.write_line(f"{seconds:7.1f}  {name}")
+    terminalreporter.write_line(f"{sum(_SPENT.values()):7.1f}  all {len(_SPENT)}")
 
 
 @pytest.hookimpl(trylast=True)
