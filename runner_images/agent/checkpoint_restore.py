@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
@@ -21,12 +20,16 @@ from cynthus.wire_checkpoint import (
 )
 from runner_images.agent.checkpoint_folder import emptied, made, make_folders
 from runner_images.agent.door import Door, TurnedAway, Unanswered
-from runner_images.agent.signed_get import Damaged, Wanted, fetch
+from runner_images.agent.fetching import Blob, Fetching
 from runner_images.agent.threads import together
 
 AT_ONCE = 4  # as many as are brought side by side
 MOST_PLACES = 16  # two of each run in a line of eight that repeat each other
 ASK_PAUSE_S = 2.0  # between two questions to a server that is away
+
+
+class Damaged(Exception):  # noqa: N818 - reads as what happened
+    """What lies there is not what was saved, or is gone."""
 
 
 class Stopped(Exception):  # noqa: N818 - reads as what happened
@@ -154,10 +157,11 @@ def _put_back(places: tuple[CheckpointPlace, ...], work: Restoring) -> None:
     def one(found: CheckpointPlace) -> None:
         if work.stopping():
             raise Stopped
-        _file(found, work)
+        _file(found, work.folder, fetching)
 
     try:
-        together(one, (p for p in places if p.file.link is None), at_once=AT_ONCE)
+        with Fetching(_End(work), work.stopping) as fetching:
+            together(one, (p for p in places if p.file.link is None), at_once=AT_ONCE)
     except Unanswered as error:
         if work.stopping():
             raise Stopped from error
@@ -169,29 +173,26 @@ def _put_back(places: tuple[CheckpointPlace, ...], work: Restoring) -> None:
         _set_time(work.folder, found.file)
 
 
-def _file(found: CheckpointPlace, work: Restoring) -> None:
+def _file(found: CheckpointPlace, folder: Path, fetching: Fetching) -> None:
     file = found.file
-    wanted = Wanted(url=found.url, size_bytes=file.size_bytes, sha256=file.sha256)
-    with made(work.folder, file.path, executable=file.executable) as content:
-        fetch(wanted, _Watched(content, work.stopping), lambda pause_s: _gives_up(work, pause_s))
+    blob = Blob(url=found.url, size_bytes=file.size_bytes, sha256=file.sha256)
+    with made(folder, file.path, executable=file.executable) as content:
+        if not fetching.copy(blob, content, lambda _: None):
+            raise Damaged("its bytes are not those that were saved")
 
 
-@dataclass(frozen=True)
-class _Watched:
-    """A file that is written until the attempt shall end: large ones take minutes."""
+class _End:
+    """The end of the attempt, for who waits for something else meanwhile."""
 
-    content: BinaryIO
-    stopping: Callable[[], bool]
+    def __init__(self, work: Restoring) -> None:
+        self._work = work
 
-    def write(self, block: bytes) -> object:
-        if self.stopping():
-            raise Stopped
-        return self.content.write(block)
+    def is_set(self) -> bool:
+        return self._work.stopping()
 
-
-def _gives_up(work: Restoring, pause_s: float) -> bool:
-    work.wake.wait(pause_s)
-    return work.stopping()
+    def wait(self, timeout: float | None = None) -> bool:
+        self._work.wake.wait(timeout)
+        return self._work.stopping()
 
 
 def _link(folder: Path, path: str, link: str) -> None:

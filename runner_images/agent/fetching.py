@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from cynthus.wire_cache import DataAddress
 from cynthus.wire_data import TreeFile
 from runner_images.agent.door import Unanswered
-from runner_images.agent.ranges import Fetcher, Gone, Span
+from runner_images.agent.ranges import Fetcher, Gone, Over, Span
 
 #: One stream from Cloud Storage gives some 50 to 100 MB/s; eight fill most instances' lines.
 PARALLEL = 8
@@ -26,14 +27,24 @@ LARGE_BYTES = 64 << 20  # from here on parts gain more than their requests cost
 Told = Callable[[int], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Blob:
+    """Bytes that are kept somewhere, and what they must be."""
+
+    url: str
+    size_bytes: int
+    sha256: str
+
+
 class Fetching:
     """The connections of one transfer."""
 
-    def __init__(self, over: threading.Event, stopping: Callable[[], bool]) -> None:
+    def __init__(self, over: Over, stopping: Callable[[], bool]) -> None:
         self._over, self._stopping = over, stopping
         self._free: queue.SimpleQueue[Fetcher] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="fetch")
         self._failed = threading.Event()
+        self._large = threading.Lock()  # one at a time: its window is what memory there is for it
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +93,7 @@ class Fetching:
             return file.sha256
         return None
 
-    def copy(self, address: DataAddress, target: BinaryIO, told: Told) -> bool:
+    def copy(self, address: DataAddress | Blob, target: BinaryIO, told: Told) -> bool:
         """Write a blob's bytes; return whether they are there, with its digest.
 
         Raises: Unanswered.
@@ -97,19 +108,20 @@ class Fetching:
             return False  # as good as damaged: who hears of it has it brought anew
         return digest.hexdigest() == address.sha256
 
-    def _bytes(self, address: DataAddress) -> Iterator[bytes]:
+    def _bytes(self, address: DataAddress | Blob) -> Iterator[bytes]:
         size = address.size_bytes
         if size < LARGE_BYTES:
             yield from self._span(address.url, Span(first=0, last=size - 1, whole=size))
             return
-        waiting: deque[Future[bytes]] = deque()
-        for first in range(0, size, PART_BYTES):
-            span = Span(first=first, last=min(first + PART_BYTES, size) - 1, whole=size)
-            waiting.append(self._pool.submit(self._part, address.url, span))
-            if len(waiting) == WINDOW:
+        with self._large:
+            waiting: deque[Future[bytes]] = deque()
+            for first in range(0, size, PART_BYTES):
+                span = Span(first=first, last=min(first + PART_BYTES, size) - 1, whole=size)
+                waiting.append(self._pool.submit(self._part, address.url, span))
+                if len(waiting) == WINDOW:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
     def _part(self, url: str, span: Span) -> bytes:
         return b"".join(self._span(url, span))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import http.client
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from runner_images.agent.door import BLOCK_BYTES, TRY_AGAIN, Unanswered, connect
@@ -34,10 +34,20 @@ class Gone(Unanswered):
     """The bytes are not there any more: asking again will not help."""
 
 
+class Over(Protocol):
+    """What `threading.Event` says of an end that is waited for."""
+
+    def is_set(self) -> bool:
+        """Return whether it has come."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for it, so many seconds at most; return whether it has come."""
+
+
 class Fetcher:
     """Fetches for one thread; keeps its connection."""
 
-    def __init__(self, over: threading.Event, stopping: Callable[[], bool]) -> None:
+    def __init__(self, over: Over, stopping: Callable[[], bool]) -> None:
         self._over, self._stopping = over, stopping
         self._kept: tuple[str, http.client.HTTPConnection] | None = None
 
