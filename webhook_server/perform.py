@@ -206,7 +206,13 @@ def _ask(hands: Hands, command: AskProvider) -> ProviderSeen:
 
 def _absent(hands: Hands, name: str, asked_at: datetime, error: InstanceNotFound) -> ProviderSeen:
     detail = str(error) if error.fate is not None else ""  # otherwise it says "not found" again
-    seen = ProviderSeen(gone=Gone.ABSENT, asked_at=asked_at, detail=detail, fate=error.fate)
+    seen = ProviderSeen(
+        gone=Gone.ABSENT,
+        asked_at=asked_at,
+        detail=detail,
+        fate=error.fate,
+        heard_at=hands.now(),
+    )
     hands.instances.record_provider(name, seen)
     return seen
 

@@ -51,12 +51,13 @@ class WarmKeeper:
         if provider is None:
             log.error("warm instance of a provider that is not configured name=%s", one.machine)
             return
-        asked_at = self.now()
         try:
             provider.delete(one.machine)
             provider.get(one.machine)
         except InstanceNotFound:
-            self.store.gone(one, asked_at)
+            self.store.gone(
+                one, self.now()
+            )  # it may have gone only while the answer was waited for
             log.info("warm instance ended name=%s run=%s", one.machine, one.run_id)
         except ProviderRefusal as refusal:
             log.warning("deletion refused name=%s detail=%s", one.machine, refusal)

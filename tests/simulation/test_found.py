@@ -11,6 +11,8 @@ from tests.simulation.worlds import lived
 FOUND = {
     # Its pass died between the save that handed the instance over and the command to close it.
     "a kept instance was never closed": (475, Mode.SAFETY),
+    # A server slept for 30 s within its question: the instance went while it did.
+    "an instance was called gone when it was asked for": (1773, Mode.LIVENESS),
 }
 
 

@@ -56,14 +56,17 @@ class Busy:
 class Later:
     """An application that is built in a thread when first needed: the start stays fast."""
 
+    # FastAPI silences a warning while it builds, for the whole process: one that another thread
+    # builds meanwhile would hear it (https://docs.python.org/3/library/warnings.html#warnings.catch_warnings).
+    _one_at_a_time = threading.Lock()
+
     def __init__(self, build: Callable[[], Door]) -> None:
         self._build = build
-        self._lock = threading.Lock()
         self._built: Door | None = None
 
     def get(self) -> Door:
         """Return the application, built once."""
-        with self._lock:
+        with self._one_at_a_time:
             built = self._built if self._built is not None else self._build()
             self._built = built
         return built

@@ -88,13 +88,16 @@ def gone_at(
 ) -> datetime | None:
     """Return since when the instance is certainly gone, or None.
 
-    "Not found" counts only if it was said after the attempt had ended and after the last create
-    had either been answered for certain or could no longer take effect late.
+    "Not found" counts only if it was asked for after the attempt had ended and after the last
+    create had either been answered for certain or could no longer take effect late. What it cost
+    until then is counted to the answer: it may have gone only while that was waited for.
     """
     told = seen.provider
     if told is None or told.gone is not Gone.ABSENT or attempt.ended_at is None:
         return None
-    return told.asked_at if told.asked_at >= settled_at(attempt, member, seen, policy) else None
+    if told.asked_at < settled_at(attempt, member, seen, policy):
+        return None
+    return told.heard_at or told.asked_at
 
 
 def settled_at(attempt: Attempt, member: Member, seen: InstanceSeen, policy: Policy) -> datetime:

@@ -499,7 +499,7 @@ class AgentSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSeen:
-    """What the provider said of one instance, and when it was asked."""
+    """What the provider said of one instance, when it was asked and when that was heard."""
 
     gone: Gone
     asked_at: datetime
@@ -508,6 +508,7 @@ class ProviderSeen:
     fate: Fate | None = None  #: None: the provider does not tell
     refusal: Refusal | None = None  #: its order was taken, and could not be met
     shown: bool = False  #: it told of the instance, now or earlier: "not found" is no delay then
+    heard_at: datetime | None = None  #: of "not found"; None: an older server wrote this
 
 
 class CreateOutcome(StrEnum):

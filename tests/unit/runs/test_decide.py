@@ -636,6 +636,18 @@ def test_a_run_is_finished_once_its_instance_is_not_found() -> None:
     assert decision.run.attempts[0].gone_at == NOON
 
 
+def test_what_an_instance_cost_is_counted_to_the_answer_that_it_is_gone() -> None:
+    late = replace(absent(NOON + seconds(1)), heard_at=NOON + seconds(31))
+    decision = look(releasing(), seconds(32), create=created(), provider=late)
+    assert decision.run.attempts[0].gone_at == NOON + seconds(31)
+
+
+def test_an_answer_that_was_asked_for_too_early_proves_nothing_however_late_it_comes() -> None:
+    late = replace(absent(NOON - seconds(1)), heard_at=NOON + seconds(31))
+    decision = look(releasing(), seconds(32), create=created(), provider=late)
+    assert decision.run.attempts[0].gone_at is None
+
+
 def test_not_found_before_the_end_of_the_attempt_proves_nothing() -> None:
     decision = look(releasing(), seconds(1), create=created(), provider=absent(NOON - seconds(1)))
     assert decision.run.state is State.RELEASING
