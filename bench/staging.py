@@ -41,14 +41,14 @@ snapshot_download(sys.argv[1], repo_type="dataset", revision=sys.argv[2], local_
 def staging() -> list[Result]:
     """Measure cold and warm staging of 2 GB in one and in ten thousand files."""
     with _folder() as folder, _hub(folder) as hub:
-        cold: list[float] = []
-        warm: list[float] = []
+        cold: list[list[float]] = []
+        warm: list[list[float]] = []
         beside: list[str] = []
         for form, count in FORMS.items():
             work = _dataset(hub, form, count)
             rounds = [_round(folder, hub, work) for _ in range(ROUNDS)]
-            cold += [alone / ours for alone, ours, _, _ in rounds]
-            warm += [copy / again for _, _, copy, again in rounds]
+            cold.append([alone / ours for alone, ours, _, _ in rounds])
+            warm.append([copy / again for _, _, copy, again in rounds])
             middle = [statistics.median(column) for column in zip(*rounds, strict=True)]
             alone, ours, copy, again = middle
             beside.append(
@@ -57,10 +57,15 @@ def staging() -> list[Result]:
             )
         told = "; ".join(beside)
         return [
-            at_least("staging_cold_ratio", "x", cold, LEAST_COLD, told),
-            at_least("staging_warm_ratio", "x", warm, LEAST_WARM, told),
+            at_least("staging_cold_ratio", "x", _worse(cold), LEAST_COLD, told),
+            at_least("staging_warm_ratio", "x", _worse(warm), LEAST_WARM, told),
             at_most("staging_rss_mib", "MiB", [_rss(folder, work)], MOST_RSS_MIB, form),
         ]
+
+
+def _worse(forms: list[list[float]]) -> list[float]:
+    """Return the ratios of the form that does worse: the target is for each."""
+    return min(forms, key=statistics.median)
 
 
 @contextmanager

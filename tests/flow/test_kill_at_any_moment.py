@@ -17,6 +17,14 @@ from demo.stage import OWNER, Stage
 from tests.flow.test_push_to_release import containers, light_repository, run_to_its_end
 
 STATES = ["building", "queued", "provisioning", "running", "collecting", "releasing"]
+# Before an instance is ordered there is no agent, and the server is all that can be killed.
+WITHOUT_AGENT = {"building", "queued"}
+KILLS = [
+    (state, victim)
+    for state in STATES
+    for victim in ("server", "agent", "both")
+    if victim == "server" or state not in WITHOUT_AGENT
+]
 RUN = "echo ::phase::work\nsleep 1\nmkdir -p outputs\necho model > outputs/model.txt"
 
 
@@ -51,8 +59,7 @@ def kill_server(stage: Stage) -> None:
 
 @pytest.mark.case("R1")
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["server", "agent", "both"])
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("state", "victim"), KILLS)
 def test_a_killed_program_costs_time_and_never_the_run(
     stage: Stage, tmp_path: Path, state: str, victim: str
 ) -> None:

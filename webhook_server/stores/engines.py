@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from cynthus.errors import UserError
+from webhook_server.stores.sqlite_dialect import url_of
 from webhook_server.stores.tables import Moment
 
 BUSY_TIMEOUT_MS = 5_000  # a backup program may hold the file for moments; nobody else writes
@@ -129,13 +130,12 @@ def unhurried(connection: Connection) -> Iterator[None]:
 
 def _sqlite(url: URL, *, writes: bool) -> Engine:
     engine = create_engine(
-        url,
+        url_of(url, writes=writes),
         json_serializer=_to_json,
         pool_size=1 if writes else READERS,
         connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
     )
     event.listen(engine, "connect", partial(_on_connect, writes))
-    event.listen(engine, "begin", partial(_on_begin, writes))
     return engine
 
 
@@ -155,11 +155,6 @@ def _on_connect(writes: bool, connection: Any, _record: object) -> None:
         cursor.execute("PRAGMA query_only=ON")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
-
-
-def _on_begin(writes: bool, connection: Connection) -> None:
-    # A writer that begins by reading could not become a writer later (SQLITE_BUSY_SNAPSHOT).
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 class ServerLock:
