@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from action import reference
 from action.failures import BuildFailed, RegistryAway, RegistryRefused
+from action.registry import reference
 
 # Docker and the lease are needed only where an environment is not there yet: once in many commits.
 if TYPE_CHECKING:
     from action.building import Workshop
     from action.environments import Found, Shelf
     from action.order import Order
-    from action.reference import Reference
-    from action.registry import Registry
+    from action.registry.client import Registry
+    from action.registry.reference import Reference
     from action.workflow import Console
     from cynthus.wire_image import Environment
 

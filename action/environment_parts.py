@@ -26,7 +26,7 @@ from action.environment_make import Recipe, Site, workshop
 from action.keys import Ingredients, Wishes
 from action.lock import Lock
 from action.plan import BaseFacts
-from action.reference import Reference
+from action.registry.reference import Reference
 from action.requirements import Requirements
 from cynthus.wire_image import SBOM_LIMIT, Environment
 

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 from action import keys
 from action.failures import RegistryRefused
 from action.plan import BaseFacts
-from action.reference import Reference
-from action.registry import Blob, Manifest, Registry, digest_of
+from action.registry.client import Blob, Manifest, Registry, digest_of
+from action.registry.reference import Reference
 from cynthus.codec import decode, encode
 from cynthus.errors import UserError
 from cynthus.wire_image import Environment

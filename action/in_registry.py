@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from action import append, environment_push, layer, publish, reference, source
+from action import append, environment_push, layer, publish, source
 from action.amounts import Watch, first_few, size
 from action.append import Change
 from action.compress import Compression
@@ -15,10 +15,11 @@ from action.environment_make import Ready
 from action.layer import Layer
 from action.order import Built, Order, Step
 from action.publish import Published, Wanted
-from action.reference import Reference
-from action.registry_login import credentials_for
-from action.registry_pool import RegistryPool
-from action.registry_tokens import Credentials
+from action.registry import reference
+from action.registry.login import credentials_for
+from action.registry.pool import RegistryPool
+from action.registry.reference import Reference
+from action.registry.tokens import Credentials
 from action.source import Selection
 from action.workflow import Console
 

@@ -18,12 +18,12 @@ from action.inputs import Inputs
 from action.order import Built
 from action.prune_choice import Rules, Stored, may_go
 from action.prune_shelves import GithubShelf, RegistryShelf, Shelf
-from action.reference import parse
-from action.registry_door import Wait
-from action.registry_http import Connections
-from action.registry_login import credentials_for
-from action.registry_pool import RegistryPool
-from action.registry_tokens import Credentials
+from action.registry.connections import Connections
+from action.registry.door import Wait
+from action.registry.login import credentials_for
+from action.registry.pool import RegistryPool
+from action.registry.reference import parse
+from action.registry.tokens import Credentials
 from action.server import Server
 from action.workflow import Console
 from cynthus.codec import decode

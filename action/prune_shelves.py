@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from action.failures import BuildFailed, RegistryAway, RegistryRefused
 from action.prune_choice import Stored, from_place, is_ours
-from action.registry import Registry
-from action.registry_http import Answer, Connections, NoAnswer, Request
+from action.registry.client import Registry
+from action.registry.connections import Answer, Connections, NoAnswer, Request
 
 CONFIG_LIMIT_BYTES = 8 << 20  # twice the largest manifest; what is larger is no config
 MOST_LOOKED_AT = 30  # images a job: two requests each, some four seconds in all

@@ -23,8 +23,8 @@ from action.append import Appended, Below, Change, Descriptor, Top
 from action.compress import Compression
 from action.failures import BlobsMissing, BuildFailed, RegistryRefused
 from action.layer import Layer
-from action.reference import Reference
-from action.registry import Blob, Manifest, Registry
+from action.registry.client import Blob, Manifest, Registry
+from action.registry.reference import Reference
 from action.workflow import Console
 
 CONNECTIONS = 8  # at once: Docker sends five layers and fetches three, on slower machines

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from action import environment_push, plan, reference
+from action import environment_push, plan
 from action.environment_make import Ready
 from action.failures import BuildFailed
 from action.inputs import BuildSecret, Machine, Secret
 from action.order import Order
-from action.registry import Registry as Client
-from action.registry import digest_of
+from action.registry import reference
+from action.registry.client import Registry as Client
+from action.registry.client import digest_of
 from action.workflow import PlainConsole
 from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, ImageSpec, Resources, Spec

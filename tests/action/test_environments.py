@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from action import environment_parts, environments, inputs, reference
+from action import environment_parts, environments, inputs
 from action.environment_make import Site
 from action.environment_parts import Parts
 from action.environments import Shelf
@@ -20,7 +20,8 @@ from action.failures import RegistryRefused
 from action.keys import Wishes
 from action.order import Order
 from action.plan import BaseFacts, Interpreter, Origin
-from action.registry import Registry as Client
+from action.registry import reference
+from action.registry.client import Registry as Client
 from action.requirements import Requirements
 from action.workflow import PlainConsole
 from cynthus.spec import Spec

@@ -13,8 +13,8 @@ import pytest
 
 from action import inputs, prune
 from action.order import Built
-from action.registries import MANIFEST_TYPES
-from action.registry import Blob, Registry, digest_of
+from action.registry.client import Blob, Registry, digest_of
+from action.registry.registries import MANIFEST_TYPES
 from action.server import Server
 from action.submit import Sender
 from action.workflow import JobConsole

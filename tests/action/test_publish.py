@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from action import compress, layer, publish, reference, source
+from action import compress, layer, publish, source
 from action.append import Change
 from action.failures import BuildFailed
 from action.publish import Published, Wanted
-from action.reference import Reference
-from action.registry import Blob
-from action.registry_pool import RegistryPool
+from action.registry import reference
+from action.registry.client import Blob
+from action.registry.pool import RegistryPool
+from action.registry.reference import Reference
 from action.workflow import PlainConsole
 from tests.registry_fixture import Registry, a_registry
 

@@ -17,8 +17,8 @@ from action import append, compress, layer, publish, source
 from action.append import Change
 from action.failures import RegistryAway, RegistryRefused
 from action.publish import Published, Wanted
-from action.reference import Reference
-from action.registry import Blob, Registry, digest_of
+from action.registry.client import Blob, Registry, digest_of
+from action.registry.reference import Reference
 from action.workflow import PlainConsole
 from tests.oci_fixture import KINDS, Simulator, Waits, client
 

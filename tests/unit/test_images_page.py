@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from action import append, inputs
-from action.registries import BY_NAME
+from action.registry.registries import BY_NAME
 from action.source import LIMITS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "images.md").read_text("utf-8")

@@ -8,14 +8,14 @@ from email.message import Message
 from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
-from action import registry_faults as faults
 from action.failures import RegistryRefused
-from action.reference import is_loopback
-from action.registries import Kind
-from action.registry_challenge import parse_challenges
-from action.registry_faults import Asked, Fault
-from action.registry_http import LONGEST_ANSWER, Answer, Connections, NoAnswer, Request
-from action.registry_tokens import BadRealmError, Credentials, Shown, Tokens
+from action.registry import faults
+from action.registry.challenge import parse_challenges
+from action.registry.connections import LONGEST_ANSWER, Answer, Connections, NoAnswer, Request
+from action.registry.faults import Asked, Fault
+from action.registry.reference import is_loopback
+from action.registry.registries import Kind
+from action.registry.tokens import BadRealmError, Credentials, Shown, Tokens
 
 # Half a minute in all: a registry's deploy or a lost load balancer is over by then, and a job that
 # waits longer hides a fault from its owner.

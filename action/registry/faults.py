@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from action.failures import BlobsMissing, BuildFailed, RegistryAway, RegistryRefused
-from action.registries import Kind
+from action.registry.registries import Kind
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # RFC 9110, RFC 8470, RFC 6585
 _LONGEST_WORDS = 300  # of a registry's own message: a proxy's page shall not fill the log

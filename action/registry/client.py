@@ -2,7 +2,7 @@
 
 The OCI distribution specification with the standard library alone:
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
-What each vendor does otherwise is in `action.registries`.
+What each vendor does otherwise is in `action.registry.registries`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote, urlencode
 
-from action import registry_faults as faults
 from action.failures import RegistryRefused
-from action.reference import is_digest
-from action.registries import MANIFEST_TYPES, Kind, kind_of
-from action.registry_challenge import scope
-from action.registry_door import Door, Wait, Wish
-from action.registry_faults import Asked
-from action.registry_http import PIECE_BYTES, Connections, Request, body_of
-from action.registry_reading import EXPECTED, BlobReader, blob_request
-from action.registry_tokens import Credentials
-from action.registry_upload import Blob, Told, Upload
+from action.registry import faults
+from action.registry.challenge import scope
+from action.registry.connections import PIECE_BYTES, Connections, Request, body_of
+from action.registry.door import Door, Wait, Wish
+from action.registry.faults import Asked
+from action.registry.reading import EXPECTED, BlobReader, blob_request
+from action.registry.reference import is_digest
+from action.registry.registries import MANIFEST_TYPES, Kind, kind_of
+from action.registry.tokens import Credentials
+from action.registry.upload import Blob, Told, Upload
 
 __all__ = ["Blob", "Manifest", "Registry", "digest_of"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from action.reference import is_loopback
-from action.registry_challenge import Challenge
-from action.registry_http import LONGEST_ANSWER, Answer, Body, Request, body_of
+from action.registry.challenge import Challenge
+from action.registry.connections import LONGEST_ANSWER, Answer, Body, Request, body_of
+from action.registry.reference import is_loopback
 
 _SHORTEST_LIFE_S = 60.0  # what a token lives when its service does not say: the token page above
 _LONGEST_LIFE_S = 86_400.0  # longer than any job; a number of 400 digits is no float

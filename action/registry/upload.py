@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
-from action import registry_faults as faults
 from action.failures import BuildFailed
-from action.registry_challenge import scope
-from action.registry_door import Door, Page, Patience, Wish
-from action.registry_faults import Fault
-from action.registry_http import COMMIT_S, PIECE_BYTES, Answer, Body, Request, body_of
+from action.registry import faults
+from action.registry.challenge import scope
+from action.registry.connections import COMMIT_S, PIECE_BYTES, Answer, Body, Request, body_of
+from action.registry.door import Door, Page, Patience, Wish
+from action.registry.faults import Fault
 
 Told = Callable[[int], None]  # bytes of the blob that are sent; it falls when a piece is sent again
 

@@ -7,10 +7,10 @@ import io
 from collections.abc import Callable
 from typing import Protocol
 
-from action import registry_faults as faults
-from action.registry_door import Door, Patience, Wish
-from action.registry_faults import Asked, Fault
-from action.registry_http import Answer, NoAnswer, Request
+from action.registry import faults
+from action.registry.connections import Answer, NoAnswer, Request
+from action.registry.door import Door, Patience, Wish
+from action.registry.faults import Asked, Fault
 
 _OK, _PARTIAL = 200, 206
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from action.registry import Registry
-from action.registry_door import Wait
-from action.registry_tokens import Credentials
+from action.registry.client import Registry
+from action.registry.door import Wait
+from action.registry.tokens import Credentials
 
 
 class RegistryPool:

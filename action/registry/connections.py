@@ -15,7 +15,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from action.reference import is_loopback
+from action.registry.reference import is_loopback
 
 CONNECT_S = 15.0  # a TCP and a TLS handshake around the world take two
 SILENCE_S = 60.0  # a registry that says nothing for so long has lost us

@@ -15,8 +15,8 @@ from typing import Any
 
 from action.inputs import Login
 from action.programs import Answer, capture
-from action.reference import HUB
-from action.registry_tokens import Credentials
+from action.registry.reference import HUB
+from action.registry.tokens import Credentials
 
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # it becomes the name of a program
 _HELPER_S = 30.0  # `docker-credential-gcloud` starts a Python of its own and asks Google
