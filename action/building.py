@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import buildkit, context, ignore, plan
+from action import buildkit, plan
 from action.amounts import Watch, size
 from action.build_secrets import Mounted
 from action.engine import Engine
 from action.programs import Answer
+from action.source import context, ignore
 from action.wheelhouse import Wheels
 from action.workflow import Console
 

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import builder, context, requirements, wheelhouse
+from action import builder, requirements, wheelhouse
 from action.amounts import Watch
 from action.failures import BuildFailed
 from action.programs import stream
+from action.source import context
 from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.spec import Spec

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import own_file
+from action.source import own_file
 from cynthus import grammar
 from cynthus.errors import Fault
 from cynthus.nodes import harmless

@@ -13,7 +13,6 @@ from action import (
     build_secrets,
     building,
     bundle,
-    context,
     dockerfile,
     environment,
     frameworks,
@@ -23,6 +22,7 @@ from action.building import Own, Target, Workshop
 from action.dockerfile import Reading
 from action.environment_make import Ready, Recipe, Site, in_registry, make, reused
 from action.environment_parts import materials
+from action.source import context
 from cynthus.wire_image import Environment
 
 

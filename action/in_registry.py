@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from action import append, environment_push, layer, publish, source
+from action import append, environment_push, layer, publish
 from action.amounts import Watch, first_few, size
 from action.append import Change
 from action.compress import Compression
@@ -20,7 +20,8 @@ from action.registry.login import credentials_for
 from action.registry.pool import RegistryPool
 from action.registry.reference import Reference
 from action.registry.tokens import Credentials
-from action.source import Selection
+from action.source import source
+from action.source.source import Selection
 from action.workflow import Console
 
 

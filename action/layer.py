@@ -12,7 +12,7 @@ from typing import BinaryIO
 from action import compress, tar_entry
 from action.compress import Compression
 from action.failures import BuildFailed
-from action.source import Item, Kind, Selection, shown
+from action.source.source import Item, Kind, Selection, shown
 from action.tar_entry import Entry
 
 # Read, hashed and handed on at once: less costs more calls, more saves nothing.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from action import compress, layer, publish, source
+from action import compress, layer, publish
 from action.append import Change
 from action.failures import BuildFailed
 from action.publish import Published, Wanted
@@ -21,6 +21,7 @@ from action.registry import reference
 from action.registry.client import Blob
 from action.registry.pool import RegistryPool
 from action.registry.reference import Reference
+from action.source import source
 from action.workflow import PlainConsole
 from tests.registry_fixture import Registry, a_registry
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from action import append, inputs
 from action.registry.registries import BY_NAME
-from action.source import LIMITS
+from action.source.source import LIMITS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "images.md").read_text("utf-8")
 

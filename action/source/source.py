@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from action import ignore, likely_secrets, own_file, walk
 from action.amounts import size
+from action.source import ignore, likely_secrets, own_file, walk
 from cynthus.errors import UserError
 
 

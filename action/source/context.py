@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import ignore, source
-from action.source import Kind
+from action.source import ignore, source
+from action.source.source import Kind
 
 rules_of = source.rules_of  # both ways to an image read the same ignore files
 

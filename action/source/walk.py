@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import ignore, likely_secrets
+from action.source import ignore, likely_secrets
 
 # A layer cannot hold such a name: unpacking deletes what the rest of the name says.
 # https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts
