@@ -25,9 +25,9 @@ from action.catalogue import Entry
 from action.environment_make import Recipe, Site, workshop
 from action.keys import Ingredients, Wishes
 from action.lock import Lock
+from action.packages.requirements import Requirements
 from action.plan import BaseFacts
 from action.registry.reference import Reference
-from action.requirements import Requirements
 from cynthus.wire_image import SBOM_LIMIT, Environment
 
 

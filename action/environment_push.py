@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from action import append, base, environments, frameworks, indexes, keys, publish, requirements
+from action import append, base, environments, frameworks, indexes, keys, publish
 from action.catalogue import Entry, read_catalogue
 from action.environment_make import Made, Ready, Site, in_registry, make, reused
 from action.environments import Found
 from action.keys import Wishes
 from action.order import Order
+from action.packages import requirements
 from action.registry import reference
 from action.registry.client import Registry
 from action.registry.reference import Reference

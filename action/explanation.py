@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from action.failures import BuildFailed
-from action.import_names import package_of
+from action.packages.import_names import package_of
+from action.packages.requirements import Requirements
 from action.plan import canonical
-from action.requirements import Requirements
 from cynthus.errors import Fault, UserError
 
 LONGEST = 600  # characters: an annotation that fits a screen; the job's log has the whole text

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from action.builder import find_pip
 from action.failures import BuildFailed
+from action.packages.versions import parse
 from action.programs import capture
-from action.versions import parse
 from action.workflow import Console
 
 OLDEST = "0.5.31"  # the oldest whose options and explanations our tests were tried with

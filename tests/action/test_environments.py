@@ -19,10 +19,10 @@ from action.environments import Shelf
 from action.failures import RegistryRefused
 from action.keys import Wishes
 from action.order import Order
+from action.packages.requirements import Requirements
 from action.plan import BaseFacts, Interpreter, Origin
 from action.registry import reference
 from action.registry.client import Registry as Client
-from action.requirements import Requirements
 from action.workflow import PlainConsole
 from cynthus.spec import Spec
 from cynthus.wire_image import Environment, Framework

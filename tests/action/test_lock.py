@@ -17,7 +17,7 @@ import pytest
 from action import lock, resolver
 from action.failures import BuildFailed
 from action.lock import Need
-from action.requirements import Requirements
+from action.packages.requirements import Requirements
 from action.workflow import Place, PlainConsole
 from cynthus.errors import UserError
 

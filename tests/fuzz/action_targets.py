@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from action import dockerfile, pip_file
+from action import dockerfile
 from action.failures import BuildFailed, RegistryRefused
+from action.packages import pip_file
 from action.registry import reference
 from action.registry.challenge import parse_challenges
 from action.registry.client import Manifest, _tags_of

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from action.explanation import LONGEST, Target, failure
 from action.failures import BuildFailed
-from action.requirements import Requirements
+from action.packages.requirements import Requirements
 from action.workflow import Place
 from cynthus.errors import UserError
 

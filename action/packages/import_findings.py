@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from action.declared import Declared, Wish, fault
-from action.import_names import PACKAGES, package_of
-from action.import_scan import Import, Scan
-from action.import_tree import Tree, reached, script_folders, started
+from action.packages.declared import Declared, Wish, fault
+from action.packages.import_names import PACKAGES, package_of
+from action.packages.import_scan import Import, Scan
+from action.packages.import_tree import Tree, reached, script_folders, started
 
 _DEFAULT_PYTHON = (3, 11)  # the oldest of the catalogue's
 _MOST_TOLD = 20  # of a kind, in one note; the rest is counted

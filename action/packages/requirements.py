@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from action import pip_file, versions
-from action.declared import Declared
+from action.packages import pip_file, versions
+from action.packages.declared import Declared
 from action.workflow import Place
 from cynthus.errors import Fault, UserError
 from cynthus.spec import ImageSpec
 
 if TYPE_CHECKING:
-    from action.import_findings import Wanted
+    from action.packages.import_findings import Wanted
 
 # In this order, the first that exists: a lock-like list before a project's own wishes.
 FOUND_NAMES = ("requirements.txt", "pyproject.toml", "environment.yml", "Pipfile")
@@ -58,13 +58,13 @@ def find(image: ImageSpec, root: Path, src: str, *, run: str | Sequence[str] = "
 
     A file named by the spec is looked for from the repository's root, then in `src`; without a
     name the first of `FOUND_NAMES` in `src` that declares something counts. `run` is the command
-    of the spec: the files it starts are judged more strictly (`action/imports.py`).
+    of the spec: the files it starts are judged more strictly (`action/packages/imports.py`).
     Raises: UserError with the place of everything that is more than a name with versions, and of
     every import that no package is known for.
     """
     name, found = _declared(image, root, src)
     if found is None:
-        from action import imports  # knows many names; needed only where nothing is declared
+        from action.packages import imports  # knows many names; mostly something is declared
 
         found = imports.infer(root, src, _wanted(image, run))
     found = found or Declared()
@@ -101,7 +101,7 @@ def _first_faults(faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
 
 
 def _wanted(image: ImageSpec, run: str | Sequence[str]) -> Wanted:
-    from action.import_findings import Wanted
+    from action.packages.import_findings import Wanted
 
     # A name of the catalogue is one word; anything else is an image reference.
     own = any(sign in (image.base or "") for sign in "/:@")
@@ -143,15 +143,15 @@ def _reader(kind: str) -> Callable[[Path, str], Declared | None]:
     """Return who reads a kind of file; a repository has one kind, so only that one is imported."""
     match kind:
         case ".toml":
-            from action import pyproject
+            from action.packages import pyproject
 
             return pyproject.read
         case ".yml" | ".yaml":
-            from action import conda
+            from action.packages import conda
 
             return conda.read
         case "Pipfile":
-            from action import pipfile
+            from action.packages import pipfile
 
             return pipfile.read
         case _:

@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from action import notebook
-from action.declared import LONGEST_FILE_BYTES, Declared
-from action.import_findings import Wanted, judge, python_numbers
-from action.import_scan import Scan, scan, shifted
-from action.import_tree import tree_of
+from action.packages import notebook
+from action.packages.declared import LONGEST_FILE_BYTES, Declared
+from action.packages.import_findings import Wanted, judge, python_numbers
+from action.packages.import_scan import Scan, scan, shifted
+from action.packages.import_tree import tree_of
 from action.source import own_file, source, walk
 from cynthus.errors import UserError
 

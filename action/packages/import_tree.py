@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from action.import_scan import Import, Scan
+from action.packages.import_scan import Import, Scan
 
 _BINARY = (".so", ".pyd")  # a compiled module that lies in the repository
 _ROOTS = ("src", "lib", "python")  # folders that projects put on the path

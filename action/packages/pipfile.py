@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from action import declared
-from action.declared import Declared, Wish, key_line, line_of, refused
-from action.pyproject import table, toml
+from action.packages import declared
+from action.packages.declared import Declared, Wish, key_line, line_of, refused
+from action.packages.pyproject import table, toml
 
 _PUBLIC = "pypi.org"
 # PEP 508's marker names may stand as keys: `sys_platform = "== 'linux'"`.

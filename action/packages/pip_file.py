@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import declared
-from action.declared import Declared, Wish, refused
+from action.packages import declared
+from action.packages.declared import Declared, Wish, refused
 
 _MOST_FILES = 50  # nobody's requirements are in more; a loop of names ends
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from action import versions
+from action.packages import versions
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<sign>[()]|<=|>=|===|==|!=|~=|<|>|not\s+in\b|in\b|and\b|or\b)"

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from action import declared
-from action.conda_names import OF_PIP, OF_THE_SYSTEM, RENAMED
-from action.declared import Declared, Wish, refused
+from action.packages import declared
+from action.packages.conda_names import OF_PIP, OF_THE_SYSTEM, RENAMED
+from action.packages.declared import Declared, Wish, refused
 
 # conda's match specification: `channel::name=version=build`, or with a comparison.
 _SPEC = re.compile(

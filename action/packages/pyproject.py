@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from action import declared, pip_file, poetry
-from action.declared import Declared, Wish, key_line, line_of, refused
+from action.packages import declared, pip_file, poetry
+from action.packages.declared import Declared, Wish, key_line, line_of, refused
 
 _POETRY = "[tool.poetry.dependencies]"
 
