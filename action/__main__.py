@@ -13,10 +13,11 @@ from pathlib import PurePosixPath
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from action import build, forks, indexes, inputs, plan, refusals, specs, summary, workflow
+from action import build, forks, inputs, plan, refusals, specs, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
+from action.resolving import indexes
 from action.workflow import Console, JobConsole
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest

@@ -11,8 +11,8 @@ from action.amounts import Watch, size
 from action.build_secrets import Mounted
 from action.engine import Engine
 from action.programs import Answer
+from action.resolving.wheelhouse import Wheels
 from action.source import context, ignore
-from action.wheelhouse import Wheels
 from action.workflow import Console
 
 # A layer of its own for large wheels: a change among the small ones then moves no gigabytes. A

@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from action import base, build_secrets, building, bundle, plan, wheelhouse
+from action import base, build_secrets, building, bundle, plan
 from action.amounts import Watch, size
 from action.building import Own, Target, Workshop
 from action.order import Order
 from action.packages import requirements
 from action.packages.requirements import Requirements
 from action.plan import BaseFacts, BuildPlan, Interpreter
+from action.resolving import wheelhouse
 from action.source import context, own_file
 from action.workflow import Console
 from cynthus.errors import UserError

@@ -5,29 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from action import (
-    base,
-    building,
-    engine_push,
-    environment,
-    frameworks,
-    kept_lock,
-    keys,
-    lock,
-    plan,
-    sbom,
-    wheelhouse,
-)
+from action import base, building, engine_push, environment, frameworks, kept_lock, keys, plan, sbom
 from action.amounts import Watch, size
-from action.builder import this_interpreter
 from action.building import Target, Workshop
 from action.catalogue import Entry
 from action.environment_make import Recipe, Site, workshop
 from action.keys import Ingredients, Wishes
-from action.lock import Lock
 from action.packages.requirements import Requirements
 from action.plan import BaseFacts
 from action.registry.reference import Reference
+from action.resolving import lock, wheelhouse
+from action.resolving.builder import this_interpreter
+from action.resolving.lock import Lock
 from cynthus.wire_image import SBOM_LIMIT, Environment
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from action import append, base, environments, frameworks, indexes, keys, publish
+from action import append, base, environments, frameworks, keys, publish
 from action.catalogue import Entry, read_catalogue
 from action.environment_make import Made, Ready, Site, in_registry, make, reused
 from action.environments import Found
@@ -25,6 +25,7 @@ from action.packages import requirements
 from action.registry import reference
 from action.registry.client import Registry
 from action.registry.reference import Reference
+from action.resolving import indexes
 from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.wire_image import Environment

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from action import explanation, indexes, stub
-from action.builder import find_pip, this_interpreter
 from action.failures import BuildFailed
 from action.packages.requirements import Requirements
 from action.plan import Interpreter, canonical, wheel_words
 from action.programs import stream
+from action.resolving import explanation, indexes, stub
+from action.resolving.builder import find_pip, this_interpreter
 from action.workflow import Console, Place
 from cynthus.errors import UserError
 

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import explanation, indexes, resolver, stub
-from action.explanation import Target
 from action.failures import BuildFailed
 from action.packages import markers
 from action.packages.requirements import Requirements
 from action.packages.versions import parse
 from action.plan import canonical
 from action.programs import Answer, capture
+from action.resolving import explanation, indexes, resolver, stub
+from action.resolving.explanation import Target
 from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.wire_image import LOCK_LIMIT

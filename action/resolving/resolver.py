@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from action.builder import find_pip
 from action.failures import BuildFailed
 from action.packages.versions import parse
 from action.programs import capture
+from action.resolving.builder import find_pip
 from action.workflow import Console
 
 OLDEST = "0.5.31"  # the oldest whose options and explanations our tests were tried with
-LOCK = Path(__file__).resolve().parents[1] / "requirements" / "resolver.lock"
+LOCK = Path(__file__).resolve().parents[2] / "requirements" / "resolver.lock"
 _INSTALL_LIMIT_S = 300  # 25 MB, over a slow line
 
 
