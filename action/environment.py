@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from action import base, build_secrets, building, bundle, plan
+from action import bundle, plan
 from action.amounts import Watch, size
-from action.building import Own, Target, Workshop
+from action.engine import base, build_secrets, building
+from action.engine.building import Own, Target, Workshop
 from action.order import Order
 from action.packages import requirements
 from action.packages.requirements import Requirements

@@ -15,7 +15,7 @@ from action.registry import reference
 
 # Docker and the lease are needed only where an environment is not there yet: once in many commits.
 if TYPE_CHECKING:
-    from action.building import Workshop
+    from action.engine.building import Workshop
     from action.environments import Found, Shelf
     from action.order import Order
     from action.registry.client import Registry
@@ -100,8 +100,8 @@ def workshop(site: Site) -> Iterator[Workshop]:
 
     Raises: UserError, BuildFailed when there is none.
     """
-    from action import engine
-    from action.building import Workshop
+    from action.engine import engine
+    from action.engine.building import Workshop
 
     docker = engine.find(site.order.machine.path)
     if docker is None:
@@ -159,7 +159,7 @@ def _alone_here(site: Site, key: str) -> Iterator[None]:
 
 
 def _build(site: Site, recipe: Recipe) -> Found:
-    from action import engine_push
+    from action.engine import pushing
     from action.environments import Found
 
     shelf = site.shelf
@@ -170,7 +170,7 @@ def _build(site: Site, recipe: Recipe) -> Found:
         about = recipe.look(shop, name, hashes)
         # The record goes first: whoever sees the image then finds out what it is.
         shelf.keep_record(f"about-{recipe.key}", about)
-        digest = engine_push.push(name, shop.docker, site.console, site.order.wait)
+        digest = pushing.push(name, shop.docker, site.console, site.order.wait)
     pushed = shelf.image(digest)
     if pushed is None:
         raise BuildFailed(f"{name}@{digest} was pushed, but the registry does not have it")

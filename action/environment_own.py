@@ -7,19 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from action import (
-    append,
-    base,
-    build_secrets,
-    building,
-    bundle,
-    dockerfile,
-    environment,
-    frameworks,
-    keys,
-)
-from action.building import Own, Target, Workshop
+from action import append, bundle, dockerfile, environment, frameworks, keys
 from action.dockerfile import Reading
+from action.engine import base, build_secrets, building
+from action.engine.building import Own, Target, Workshop
 from action.environment_make import Ready, Recipe, Site, in_registry, make, reused
 from action.environment_parts import materials
 from action.source import context

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from action import base, building, engine_push, environment, frameworks, kept_lock, keys, plan, sbom
+from action import environment, frameworks, kept_lock, keys, plan, sbom
 from action.amounts import Watch, size
-from action.building import Target, Workshop
 from action.catalogue import Entry
+from action.engine import base, building, pushing
+from action.engine.building import Target, Workshop
 from action.environment_make import Recipe, Site, workshop
 from action.keys import Ingredients, Wishes
 from action.packages.requirements import Requirements
@@ -179,7 +180,7 @@ def _with_system(site: Site, found: Resolved, below: str, shop: Workshop) -> str
         base.pull(name, shop.docker, shop.console)
         return name
     building.system(below, wishes.system, Target(tag=name, network="default"), shop)
-    engine_push.push(name, shop.docker, site.console, site.order.wait)
+    pushing.push(name, shop.docker, site.console, site.order.wait)
     return name
 
 

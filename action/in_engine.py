@@ -6,10 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from action import buildkit, environment, plan
+from action import environment, plan
 from action.amounts import Watch, first_few, size
-from action.building import Workshop
-from action.engine import Engine
+from action.engine import buildkit
+from action.engine.building import Workshop
+from action.engine.engine import Engine
 from action.order import Built, Order
 from action.plan import BuildPlan
 from action.source import context

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from action import build_secrets, buildkit, plan
-from action.building import Target
+from action import plan
+from action.engine import build_secrets, buildkit
+from action.engine.building import Target
 from action.failures import BuildFailed
 from action.inputs import BuildSecret, Secret
 from action.programs import Answer

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from action import base, bundle, environments, keys, plan
+from action import bundle, environments, keys, plan
+from action.engine import base
 from action.keys import Ingredients, Wishes
 from action.plan import BaseFacts
 

@@ -21,7 +21,7 @@ from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
 
 if TYPE_CHECKING:
-    from action.engine import Engine
+    from action.engine.engine import Engine
 
 OFFLINE_SCRIPT = ROOM / "base" / "offline.sh"
 DEFAULT_BASE = "python"

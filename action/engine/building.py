@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import buildkit, plan
+from action import plan
 from action.amounts import Watch, size
-from action.build_secrets import Mounted
-from action.engine import Engine
+from action.engine import buildkit
+from action.engine.build_secrets import Mounted
+from action.engine.engine import Engine
 from action.programs import Answer
 from action.resolving.wheelhouse import Wheels
 from action.source import context, ignore

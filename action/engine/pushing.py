@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from action import base
 from action.amounts import Watch
-from action.engine import Engine
+from action.engine import base
+from action.engine.engine import Engine
 from action.failures import BuildFailed, RegistryAway, RegistryRefused
 from action.programs import Answer
 from action.workflow import Console
