@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from action import append, environments, frameworks, keys, publish
+from action import environments, frameworks, keys
 from action.catalogue import Entry, read_catalogue
 from action.engine import base
 from action.environment_make import Made, Ready, Site, in_registry, make, reused
 from action.environments import Found
+from action.image import append, publish
 from action.keys import Wishes
 from action.order import Order
 from action.packages import requirements

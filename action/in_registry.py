@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from action import append, environment_push, layer, publish
+from action import environment_push
 from action.amounts import Watch, first_few, size
-from action.append import Change
-from action.compress import Compression
 from action.environment_make import Ready
-from action.layer import Layer
+from action.image import append, layer, publish
+from action.image.append import Change
+from action.image.compress import Compression
+from action.image.layer import Layer
+from action.image.publish import Published, Wanted
 from action.order import Built, Order, Step
-from action.publish import Published, Wanted
 from action.registry import reference
 from action.registry.login import credentials_for
 from action.registry.pool import RegistryPool

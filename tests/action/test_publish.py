@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from action import compress, layer, publish
-from action.append import Change
 from action.failures import BuildFailed
-from action.publish import Published, Wanted
+from action.image import compress, layer, publish
+from action.image.append import Change
+from action.image.publish import Published, Wanted
 from action.registry import reference
 from action.registry.client import Blob
 from action.registry.pool import RegistryPool

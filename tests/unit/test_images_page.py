@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from action import append, inputs
+from action import inputs
+from action.image import append
 from action.registry.registries import BY_NAME
 from action.source.source import LIMITS
 

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from action import append
 from action.amounts import size
-from action.append import Appended, Below, Change, Descriptor, Top
-from action.compress import Compression
 from action.failures import BlobsMissing, BuildFailed, RegistryRefused
-from action.layer import Layer
+from action.image import append
+from action.image.append import Appended, Below, Change, Descriptor, Top
+from action.image.compress import Compression
+from action.image.layer import Layer
 from action.registry.client import Blob, Manifest, Registry
 from action.registry.reference import Reference
 from action.workflow import Console

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from action import compress, tar_entry
-from action.compress import Compression
 from action.failures import BuildFailed
+from action.image import compress, tar_entry
+from action.image.compress import Compression
+from action.image.tar_entry import Entry
 from action.source.source import Item, Kind, Selection, shown
-from action.tar_entry import Entry
 
 # Read, hashed and handed on at once: less costs more calls, more saves nothing.
 _CHUNK_BYTES = 256 << 10
