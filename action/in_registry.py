@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from action import environment_push
 from action.amounts import Watch, first_few, size
-from action.environment_make import Ready
+from action.environment import push
+from action.environment.make import Ready
 from action.image import append, layer, publish
 from action.image.append import Change
 from action.image.compress import Compression
@@ -41,7 +41,7 @@ def _build(order: Order, target: Reference, registries: RegistryPool, console: C
     # What the user must correct is told before anything is fetched or built.
     chosen, notes = _choose(order, console)
     watch = Watch()
-    ready = environment_push.ready(order, registries, console)
+    ready = push.ready(order, registries, console)
     moved = 0 if ready.cached else None  # Docker pushes what it builds, and tells no sum
     below = Step(part="environment", how=ready.why, moved_bytes=moved, seconds=watch.seconds)
     console.say(f"environment {ready.reference}: {ready.why} ({watch})")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from action import dockerfile
+from action.environment import dockerfile
 from action.failures import BuildFailed, RegistryRefused
 from action.packages import pip_file
 from action.registry import reference

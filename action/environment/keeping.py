@@ -1,6 +1,6 @@
 """Keep environments in a repository of a registry, under names by which they are found again.
 
-Tags of that repository, all by keys (`action.keys`):
+Tags of that repository, all by keys (`action.environment.keys`):
   <environment key>        the image
   in-<inputs key>          the same image, for whoever has resolved nothing yet
   about-<either key>       a record: what the image consists of (`cynthus.wire_image.Environment`)
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from action import keys
+from action.environment import keys
 from action.failures import RegistryRefused
 from action.plan import BaseFacts
 from action.registry.client import Blob, Manifest, Registry, digest_of

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from action import environments, frameworks, keys
+from action import frameworks
 from action.catalogue import Entry, read_catalogue
 from action.engine import base
-from action.environment_make import Made, Ready, Site, in_registry, make, reused
-from action.environments import Found
+from action.environment import keeping, keys
+from action.environment.keeping import Found
+from action.environment.keys import Wishes
+from action.environment.make import Made, Ready, Site, in_registry, make, reused
 from action.image import append, publish
-from action.keys import Wishes
 from action.order import Order
 from action.packages import requirements
 from action.registry import reference
@@ -34,7 +35,7 @@ from cynthus.wire_image import Environment
 
 # What resolves and builds is imported where it is needed: most commits end at the second step.
 if TYPE_CHECKING:
-    from action.environment_parts import Parts, Resolved
+    from action.environment.parts import Parts, Resolved
 
 
 def ready(order: Order, registries: Callable[[str], Registry], console: Console) -> Ready:
@@ -43,12 +44,12 @@ def ready(order: Order, registries: Callable[[str], Registry], console: Console)
     Raises: UserError, also when a GPU is asked for that nothing in it would use; BuildFailed.
     """
     place = reference.parse(order.environments or "")
-    shelf = environments.Shelf(registry=registries(place.host), place=place)
+    shelf = keeping.Shelf(registry=registries(place.host), place=place)
     site = Site(order=order, shelf=shelf, registries=registries, console=console)
     if order.spec.image.dockerfile:
-        from action import environment_own
+        from action.environment import own
 
-        found = environment_own.ready(site, str(order.spec.image.dockerfile))
+        found = own.ready(site, str(order.spec.image.dockerfile))
     else:
         found = _generated(site)
     return _judged(found, order)
@@ -84,7 +85,7 @@ def _generated(site: Site) -> Ready:
         inputs = _inputs(site, wishes, str(known.digest))
         if found := site.shelf.find(f"in-{inputs}", inputs):
             return reused(found, "the same base and packages as in an earlier build")
-    from action.environment_parts import Parts
+    from action.environment.parts import Parts
 
     parts = Parts(name=name, entry=entry, known=known, wishes=wishes, declared=declared)
     return _before(site, parts) or _resolved(site, parts)
@@ -141,7 +142,7 @@ def _before(site: Site, parts: Parts) -> Ready | None:
     order = site.order
     if order.server is None or not order.origin.commit_sha:
         return None
-    from action import kept_lock
+    from action.environment import kept_lock
 
     commit = kept_lock.Commit(sha=order.origin.commit_sha, spec_path=order.spec_path)
     kept = kept_lock.ask(order.server, commit, parts.name, site.console)
@@ -160,7 +161,7 @@ def _before(site: Site, parts: Parts) -> Ready | None:
 
 
 def _resolved(site: Site, parts: Parts) -> Ready:
-    from action.environment_parts import recipe, resolve
+    from action.environment.parts import recipe, resolve
 
     found = resolve(site, parts)
     gpu = bool(site.order.spec.resources.gpu)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from action import bundle, dockerfile, environment, frameworks, keys
-from action.dockerfile import Reading
+from action import bundle, frameworks
 from action.engine import base, build_secrets, building
 from action.engine.building import Own, Target, Workshop
-from action.environment_make import Ready, Recipe, Site, in_registry, make, reused
-from action.environment_parts import materials
+from action.environment import dockerfile, environment, keys
+from action.environment.dockerfile import Reading
+from action.environment.make import Ready, Recipe, Site, in_registry, make, reused
+from action.environment.parts import materials
 from action.image import append
 from action.source import context
 from cynthus.wire_image import Environment

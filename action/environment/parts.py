@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from action import environment, frameworks, kept_lock, keys, plan, sbom
+from action import frameworks, plan
 from action.amounts import Watch, size
 from action.catalogue import Entry
 from action.engine import base, building, pushing
 from action.engine.building import Target, Workshop
-from action.environment_make import Recipe, Site, workshop
-from action.keys import Ingredients, Wishes
+from action.environment import environment, kept_lock, keys, sbom
+from action.environment.keys import Ingredients, Wishes
+from action.environment.make import Recipe, Site, workshop
 from action.packages.requirements import Requirements
 from action.plan import BaseFacts
 from action.registry.reference import Reference

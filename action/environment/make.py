@@ -16,7 +16,7 @@ from action.registry import reference
 # Docker and the lease are needed only where an environment is not there yet: once in many commits.
 if TYPE_CHECKING:
     from action.engine.building import Workshop
-    from action.environments import Found, Shelf
+    from action.environment.keeping import Found, Shelf
     from action.order import Order
     from action.registry.client import Registry
     from action.registry.reference import Reference
@@ -126,7 +126,7 @@ def make(site: Site, recipe: Recipe) -> Made:
 
     Raises: UserError, BuildFailed.
     """
-    from action import build_lease
+    from action.environment import build_lease
 
     shelf, key = site.shelf, recipe.key
     post = build_lease.Post(
@@ -160,7 +160,7 @@ def _alone_here(site: Site, key: str) -> Iterator[None]:
 
 def _build(site: Site, recipe: Recipe) -> Found:
     from action.engine import pushing
-    from action.environments import Found
+    from action.environment.keeping import Found
 
     shelf = site.shelf
     name = shelf.name(recipe.key)
