@@ -128,7 +128,8 @@ def _build(spec: Spec, text: bytes, given: Inputs, console: JobConsole) -> int:
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
         return DONE
-    from action import prune, submit
+    from action import submit
+    from action.prune import prune
 
     found = submit.Image(name=built.image, environment=built.about)
     request = submit.run_request(given, text.decode(), image=found)

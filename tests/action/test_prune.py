@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from action import inputs, prune
+from action import inputs
 from action.order import Built
+from action.prune import prune
 from action.registry.client import Blob, Registry, digest_of
 from action.registry.registries import MANIFEST_TYPES
 from action.server import Server

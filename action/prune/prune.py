@@ -16,8 +16,8 @@ from action import server, submit
 from action.failures import BuildFailed, RegistryAway
 from action.inputs import Inputs
 from action.order import Built
-from action.prune_choice import Rules, Stored, may_go
-from action.prune_shelves import GithubShelf, RegistryShelf, Shelf
+from action.prune.choice import Rules, Stored, may_go
+from action.prune.shelves import GithubShelf, RegistryShelf, Shelf
 from action.registry.connections import Connections
 from action.registry.door import Wait
 from action.registry.login import credentials_for

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from action.failures import BuildFailed, RegistryAway, RegistryRefused
-from action.prune_choice import Stored, from_place, is_ours
+from action.prune.choice import Stored, from_place, is_ours
 from action.registry.client import Registry
 from action.registry.connections import Answer, Connections, NoAnswer, Request
 
