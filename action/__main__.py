@@ -13,10 +13,11 @@ from pathlib import PurePosixPath
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from action import build, forks, indexes, inputs, plan, refusals, specs, summary, workflow
+from action import build, forks, inputs, plan, refusals, specs, summary, workflow
 from action.failures import BuildFailed
 from action.inputs import Inputs, TokenDoor
 from action.order import Built, Order
+from action.resolving import indexes
 from action.workflow import Console, JobConsole
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import Spec, spec_digest
@@ -127,7 +128,8 @@ def _build(spec: Spec, text: bytes, given: Inputs, console: JobConsole) -> int:
     if sender is None:
         console.notice("dry run: the image was built; nothing was pushed, and no run was asked for")
         return DONE
-    from action import prune, submit
+    from action import submit
+    from action.prune import prune
 
     found = submit.Image(name=built.image, environment=built.about)
     request = submit.run_request(given, text.decode(), image=found)

@@ -14,7 +14,7 @@ from action.workflow import Console
 from cynthus.errors import UserError
 
 if TYPE_CHECKING:
-    from action.engine import Engine
+    from action.engine.engine import Engine
 
 
 def build(order: Order, console: Console) -> Built:
@@ -65,7 +65,7 @@ def _in_some_way(order: Order, console: Console) -> Built:
 
 
 def _engine(order: Order) -> Engine | None:
-    from action import engine
+    from action.engine import engine
 
     return engine.find(order.machine.path)
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from action import builder, context, requirements, wheelhouse
 from action.amounts import Watch
 from action.failures import BuildFailed
+from action.packages import requirements
 from action.programs import stream
+from action.resolving import builder, wheelhouse
+from action.source import context
 from action.workflow import Console
 from cynthus.errors import UserError
 from cynthus.spec import Spec

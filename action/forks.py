@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import replace
 
-from action import indexes
 from action.catalogue import read_catalogue
 from action.inputs import ENVIRONMENTS, Inputs
+from action.resolving import indexes
 from cynthus.errors import UserError
 from cynthus.spec import Spec
 

@@ -6,12 +6,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from action import buildkit, context, environment, plan
+from action import plan
 from action.amounts import Watch, first_few, size
-from action.building import Workshop
-from action.engine import Engine
+from action.engine import buildkit
+from action.engine.building import Workshop
+from action.engine.engine import Engine
+from action.environment import environment
 from action.order import Built, Order
 from action.plan import BuildPlan
+from action.source import context
 from action.workflow import Console
 from cynthus.errors import UserError
 

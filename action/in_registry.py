@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from action import append, environment_push, layer, publish, reference, source
 from action.amounts import Watch, first_few, size
-from action.append import Change
-from action.compress import Compression
-from action.environment_make import Ready
-from action.layer import Layer
+from action.environment import push
+from action.environment.make import Ready
+from action.image import append, layer, publish
+from action.image.append import Change
+from action.image.compress import Compression
+from action.image.layer import Layer
+from action.image.publish import Published, Wanted
 from action.order import Built, Order, Step
-from action.publish import Published, Wanted
-from action.reference import Reference
-from action.registry_login import credentials_for
-from action.registry_pool import RegistryPool
-from action.registry_tokens import Credentials
-from action.source import Selection
+from action.registry import reference
+from action.registry.login import credentials_for
+from action.registry.pool import RegistryPool
+from action.registry.reference import Reference
+from action.registry.tokens import Credentials
+from action.source import source
+from action.source.source import Selection
 from action.workflow import Console
 
 
@@ -38,7 +41,7 @@ def _build(order: Order, target: Reference, registries: RegistryPool, console: C
     # What the user must correct is told before anything is fetched or built.
     chosen, notes = _choose(order, console)
     watch = Watch()
-    ready = environment_push.ready(order, registries, console)
+    ready = push.ready(order, registries, console)
     moved = 0 if ready.cached else None  # Docker pushes what it builds, and tells no sum
     below = Step(part="environment", how=ready.why, moved_bytes=moved, seconds=watch.seconds)
     console.say(f"environment {ready.reference}: {ready.why} ({watch})")

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from action import build, indexes, inputs, plan, reference, specs
+from action import build, inputs, plan, specs
 from action.failures import BuildFailed
 from action.order import Built, Order
+from action.registry import reference
+from action.resolving import indexes
 from action.workflow import PlainConsole, place_of
 from cynthus.errors import CynthusError, UserError
 from cynthus.spec import spec_digest

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # whoever makes an order imports what it is made of
 
 
 def _registry_answers(host: str) -> bool:
-    from action import base  # rarely asked: the environment is mostly known
+    from action.engine import base  # rarely asked: the environment is mostly known
 
     return base.registry_answers(host)
 

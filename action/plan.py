@@ -14,8 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from action import versions
-from action.requirements import Requirements
+from action.packages import versions
+from action.packages.requirements import Requirements
 from cynthus.spec import Spec
 
 UID = 1000  # the user that runs workloads, in every image

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from action import own_file
 from action.programs import capture
+from action.source import own_file
 from cynthus import specfile
 from cynthus.errors import UserError
 from cynthus.spec import Spec

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from action.registries import BY_NAME
-from action.registry import Registry
-from action.registry_tokens import Credentials
+from action.registry.client import Registry
+from action.registry.registries import BY_NAME
+from action.registry.tokens import Credentials
 from tests.registry_fixture import a_registry
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from time import monotonic
 
-from action import engine
 from action.catalogue import FILE, ROOM, Entry, read_catalogue, read_programs
+from action.engine import engine
 from cynthus.errors import CynthusError, UserError
 from scripts.images import workshop
 from scripts.images.recipe import Recipe, Wish, freshened, joins, matrix, recipe, record

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from action.base import OFFLINE_SCRIPT, offline_tag
 from action.catalogue import ROOM
+from action.engine.base import OFFLINE_SCRIPT, offline_tag
 from cynthus.errors import Refused
 from runner_images.agent import package
 from scripts.images.recipe import Recipe, build_words, labels, push_words, smoke_words, trial_words

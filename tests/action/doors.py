@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from action.build_lease import Post
+from action.environment.build_lease import Post
 from action.inputs import Secret, TokenDoor
 from action.server import Server
 from action.workflow import PlainConsole

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from action import engine
+from action.engine import engine
 from tests.registry_fixture import STARTED
 
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from action import build_lease, kept_lock
-from action.build_lease import Post
+from action.environment import build_lease, kept_lock
+from action.environment.build_lease import Post
 from action.server import Server
 from action.workflow import PlainConsole
 from tests.action.doors import Doors, doors

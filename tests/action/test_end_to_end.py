@@ -118,7 +118,7 @@ def test_the_environment_is_built_without_any_network(
     base = on_base["INPUT_BASE_IMAGE"]
     marker = time.monotonic_ns()  # so that no earlier layer answers
     dockerfile.write_text(f"FROM {base}\nRUN echo {marker}; ls /sys/class/net > /interfaces\n")
-    from action.engine import Engine
+    from action.engine.engine import Engine
     from action.plan import build_words
     from action.workflow import PlainConsole
 

@@ -19,13 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from action import environment_push, plan, reference
-from action.environment_make import Ready
+from action import plan
+from action.environment import push
+from action.environment.make import Ready
 from action.failures import BuildFailed
 from action.inputs import BuildSecret, Machine, Secret
 from action.order import Order
-from action.registry import Registry as Client
-from action.registry import digest_of
+from action.registry import reference
+from action.registry.client import Registry as Client
+from action.registry.client import digest_of
 from action.workflow import PlainConsole
 from cynthus.errors import UserError
 from cynthus.spec import GpuNeed, ImageSpec, Resources, Spec
@@ -170,7 +172,7 @@ def ready(order: Order, told: io.StringIO | None = None) -> Ready:
                 kept[host] = stack.enter_context(Client(host))
             return kept[host]
 
-        return environment_push.ready(order, at, PlainConsole(told or io.StringIO()))
+        return push.ready(order, at, PlainConsole(told or io.StringIO()))
 
 
 def test_what_was_built_has_its_packages_and_says_what_is_in_it(

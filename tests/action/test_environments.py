@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from action import environment_parts, environments, inputs, reference
-from action.environment_make import Site
-from action.environment_parts import Parts
-from action.environments import Shelf
+from action import inputs
+from action.environment import keeping
+from action.environment.keeping import Shelf
+from action.environment.keys import Wishes
+from action.environment.make import Site
+from action.environment.parts import Parts, resolve
 from action.failures import RegistryRefused
-from action.keys import Wishes
 from action.order import Order
+from action.packages.requirements import Requirements
 from action.plan import BaseFacts, Interpreter, Origin
-from action.registry import Registry as Client
-from action.requirements import Requirements
+from action.registry import reference
+from action.registry.client import Registry as Client
 from action.workflow import PlainConsole
 from cynthus.spec import Spec
 from cynthus.wire_image import Environment, Framework
@@ -90,8 +92,8 @@ def test_a_record_of_another_kind_or_none_at_all_is_not_there(shelf: Shelf) -> N
 def test_a_record_that_cannot_be_read_is_not_there(shelf: Shelf, content: bytes) -> None:
     kind = "application/vnd.cynthus.environment.v1+json"
     for part in (b"{}", content):
-        shelf.registry.upload(shelf.place.repository, environments._blob(part))
-    body = json.dumps(environments._manifest(kind, content)).encode()
+        shelf.registry.upload(shelf.place.repository, keeping._blob(part))
+    body = json.dumps(keeping._manifest(kind, content)).encode()
     oci = "application/vnd.oci.image.manifest.v1+json"
     shelf.registry.put_manifest(shelf.place.repository, "about-1", body, oci)
     assert shelf.record("about-1", Environment) is None
@@ -190,5 +192,5 @@ def test_a_base_known_from_another_registrys_name_is_taken_from_where_it_was_ask
         base=str(known), python=None, lines=(), pinned=True, system=("git",), platform="linux/amd64"
     )
     parts = Parts(name=str(known), entry=None, known=known, wishes=wishes, declared=Requirements())
-    found = environment_parts.resolve(site, parts)
+    found = resolve(site, parts)
     assert found.facts == replace(FACTS, reference=str(known), digest=known.digest)

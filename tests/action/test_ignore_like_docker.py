@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from action import source
+from action.source import source
 
 # Every name that the letters below can meet, in folders two deep.
 NAMES = ("a", "b", "ab", "ba", "a.b", "b.a", ".a", "aab", "a-b", "é", "[a]")

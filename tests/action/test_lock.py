@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from action import lock, resolver
 from action.failures import BuildFailed
-from action.lock import Need
-from action.requirements import Requirements
+from action.packages.requirements import Requirements
+from action.resolving import lock, resolver
+from action.resolving.lock import Need
 from action.workflow import Place, PlainConsole
 from cynthus.errors import UserError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from action import base, build, plan
+from action import build, plan
+from action.engine import base
 from action.failures import BuildFailed
 from action.inputs import Machine
 from action.order import Order

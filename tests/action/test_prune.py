@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from action import inputs, prune
+from action import inputs
 from action.order import Built
-from action.registries import MANIFEST_TYPES
-from action.registry import Blob, Registry, digest_of
+from action.prune import prune
+from action.registry.client import Blob, Registry, digest_of
+from action.registry.registries import MANIFEST_TYPES
 from action.server import Server
 from action.submit import Sender
 from action.workflow import JobConsole

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from action import compress, layer, publish, reference, source
-from action.append import Change
 from action.failures import BuildFailed
-from action.publish import Published, Wanted
-from action.reference import Reference
-from action.registry import Blob
-from action.registry_pool import RegistryPool
+from action.image import compress, layer, publish
+from action.image.append import Change
+from action.image.publish import Published, Wanted
+from action.registry import reference
+from action.registry.client import Blob
+from action.registry.pool import RegistryPool
+from action.registry.reference import Reference
+from action.source import source
 from action.workflow import PlainConsole
 from tests.registry_fixture import Registry, a_registry
 

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from action import append, compress, layer, publish, source
-from action.append import Change
 from action.failures import RegistryAway, RegistryRefused
-from action.publish import Published, Wanted
-from action.reference import Reference
-from action.registry import Blob, Registry, digest_of
+from action.image import append, compress, layer, publish
+from action.image.append import Change
+from action.image.publish import Published, Wanted
+from action.registry.client import Blob, Registry, digest_of
+from action.registry.reference import Reference
+from action.source import source
 from action.workflow import PlainConsole
 from tests.oci_fixture import KINDS, Simulator, Waits, client
 

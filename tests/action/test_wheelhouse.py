@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from action import builder, wheelhouse
 from action.failures import BuildFailed
+from action.packages.requirements import Requirements
 from action.plan import Interpreter
-from action.requirements import Requirements
-from action.wheelhouse import Need
+from action.resolving import builder, wheelhouse
+from action.resolving.wheelhouse import Need
 from action.workflow import Place, PlainConsole
 from cynthus.errors import UserError
 from tests.action.world import ROOT, write_wheel
@@ -114,8 +114,10 @@ def test_a_builder_that_is_killed_leaves_no_half_filled_wheelhouse(
     code = f"open({str(started)!r}, 'w').write(str(__import__('os').getpid()))\n"
     (hanging / "pip" / "__main__.py").write_text(code + "import time; time.sleep(600)\n")
     program = (
-        "import io\nfrom pathlib import Path\nfrom action import builder as b, wheelhouse as w\n"
-        "from action.requirements import Requirements\nfrom action.workflow import PlainConsole\n"
+        "import io\nfrom pathlib import Path\n"
+        "from action.resolving import builder as b, wheelhouse as w\n"
+        "from action.packages.requirements import Requirements\n"
+        "from action.workflow import PlainConsole\n"
         "need = w.Need(requirements=Requirements(lines=('cynthus_greeting==1.0',)),"
         " image=b.this_interpreter(), kept={}, as_of='2026-01-31')\n"
         f"w.fill(need, Path({str(tmp_path / 'cache')!r}), PlainConsole(io.StringIO()))\n"

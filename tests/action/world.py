@@ -206,7 +206,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def offline_base(docker_engine: DockerEngine) -> str:
     """Make the offline base image with the very script that users get."""
-    from action import base
+    from action.engine import base
 
     tag = base.offline_tag(())
     script = ROOT / "runner_images" / "base" / "offline.sh"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from action.prune import Policy, prune
-from action.prune_shelves import MOST_LOOKED_AT, GithubShelf, RegistryShelf
-from action.registries import MANIFEST_TYPES
-from action.registry import Blob, Registry, digest_of
-from action.registry_http import Connections
+from action.prune.prune import Policy, prune
+from action.prune.shelves import MOST_LOOKED_AT, GithubShelf, RegistryShelf
+from action.registry.client import Blob, Registry, digest_of
+from action.registry.connections import Connections
+from action.registry.registries import MANIFEST_TYPES
 from action.workflow import JobConsole
 from cynthus.wire_image import ImagesInUse
 from tests.contract.conftest import Town

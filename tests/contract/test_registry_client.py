@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from action.failures import BlobsMissing, BuildFailed, RegistryAway, RegistryRefused
-from action.registries import BY_NAME, MANIFEST_TYPES
-from action.registry import Blob, Registry, digest_of
+from action.registry.client import Blob, Registry, digest_of
+from action.registry.registries import BY_NAME, MANIFEST_TYPES
 from tests.oci_fixture import (
     KINDS,
     LOGIN,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from action.failures import RegistryAway, RegistryRefused
-from action.registry import Registry
+from action.registry.client import Registry
 from tests.oci_fixture import LOGIN, Waits
 
 HOST = "registry.corp.example"  # exists only behind the proxy
@@ -224,7 +224,7 @@ def test_a_location_by_http_of_the_same_host_means_https(corporation: Corporatio
 
 
 def test_plain_http_is_for_this_machine_only() -> None:
-    from action.registry_http import Connections, NoAnswer, Request
+    from action.registry.connections import Connections, NoAnswer, Request
 
     with pytest.raises(NoAnswer, match="neither https nor this machine"):
         Connections(lambda: 0).send(Request(method="GET", url="http://10.0.0.1/v2/"))

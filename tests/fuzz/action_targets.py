@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from action import dockerfile, pip_file, reference
+from action.environment import dockerfile
 from action.failures import BuildFailed, RegistryRefused
-from action.registries import DISTRIBUTION
-from action.registry import Manifest, _tags_of
-from action.registry_challenge import parse_challenges
-from action.registry_faults import LONGEST_RETRY_AFTER_S, Asked, refusal, retry_after_s
-from action.registry_tokens import BadRealmError, read_token, token_request
+from action.packages import pip_file
+from action.registry import reference
+from action.registry.challenge import parse_challenges
+from action.registry.client import Manifest, _tags_of
+from action.registry.faults import LONGEST_RETRY_AFTER_S, Asked, refusal, retry_after_s
+from action.registry.registries import DISTRIBUTION
+from action.registry.tokens import BadRealmError, read_token, token_request
 from cynthus.errors import UserError
 from simulators.actions_commands import parse_command
 from tests.memory import fast_disk

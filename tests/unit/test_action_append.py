@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action import append
-from action.append import Change, Top
 from action.failures import BuildFailed
+from action.image import append
+from action.image.append import Change, Top
 from action.plan import Origin
 from cynthus.wire_image import Environment
 

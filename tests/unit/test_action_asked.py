@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from action import asked, forks, indexes, inputs, refusals
+from action import asked, forks, inputs, refusals
 from action.asked import Asked
 from action.inputs import Inputs
+from action.resolving import indexes
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
 from tests.builders import a_spec

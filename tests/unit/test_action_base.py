@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from action import base
-from action.engine import repository_of
+from action.engine import base
+from action.engine.engine import repository_of
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from action import build_secrets, buildkit, indexes, plan
-from action.building import Target
+from action import plan
+from action.engine import build_secrets, buildkit
+from action.engine.building import Target
 from action.failures import BuildFailed
 from action.inputs import BuildSecret, Secret
 from action.programs import Answer
+from action.resolving import indexes
 
 INDEX = BuildSecret(id="index", value=Secret("p4ss"))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action import dockerfile
+from action.environment import dockerfile
 
 CONTEXT = ("Dockerfile", "main.py", "requirements.txt", "src/a.py", "src/deep/b.py", "data/x.csv")
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action.explanation import LONGEST, Target, failure
 from action.failures import BuildFailed
-from action.requirements import Requirements
+from action.packages.requirements import Requirements
+from action.resolving.explanation import LONGEST, Target, failure
 from action.workflow import Place
 from cynthus.errors import UserError
 

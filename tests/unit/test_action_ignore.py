@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from action import context, ignore
+from action.source import context, ignore
 from cynthus.errors import UserError
 
 # Docker's own cases: moby/patternmatcher's tests and the reference page.

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from action import imports, requirements
-from action.declared import Declared
-from action.import_findings import Wanted, in_standard_library
-from action.import_names import PACKAGES, package_of
-from action.import_scan import scan
-from action.import_tree import started
+from action.packages import imports, requirements
+from action.packages.declared import Declared
+from action.packages.import_findings import Wanted, in_standard_library
+from action.packages.import_names import PACKAGES, package_of
+from action.packages.import_scan import scan
+from action.packages.import_tree import started
 from action.plan import canonical
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec

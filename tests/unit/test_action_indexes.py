@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from action import indexes
+from action.resolving import indexes
 
 ONE = "https://one.example/simple"
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from action import base, bundle, environments, keys, plan
-from action.keys import Ingredients, Wishes
+from action import bundle, plan
+from action.engine import base
+from action.environment import keeping, keys
+from action.environment.keys import Ingredients, Wishes
 from action.plan import BaseFacts
 
 WISHES = Wishes(
@@ -141,5 +143,5 @@ def test_another_question_to_a_base_is_a_record_of_another_kind() -> None:
     When this fails, count the version in the media type up, then write it and the new print here.
     """
     asked = _print(base._LOOK, *(field.name for field in fields(BaseFacts)))
-    kind = environments._KINDS[BaseFacts]
+    kind = keeping._KINDS[BaseFacts]
     assert (kind, asked) == ("application/vnd.cynthus.base.v1+json", "e747a3e47c2cb9f1")

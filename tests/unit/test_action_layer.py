@@ -20,11 +20,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from action import compress, layer, source, tar_entry
 from action.failures import BuildFailed
-from action.ignore import Ignore
-from action.layer import Layer
-from action.tar_entry import Entry
+from action.image import compress, layer, tar_entry
+from action.image.layer import Layer
+from action.image.tar_entry import Entry
+from action.source import source
+from action.source.ignore import Ignore
 
 NFC, NFD = "é", "e\u0301"
 
@@ -80,7 +81,8 @@ def test_owners_times_masks_and_locale_leave_no_trace(tmp_path: Path) -> None:
         if os.geteuid() == 0:
             os.chown(path, 1234, 4321, follow_symlinks=False)
     script = (
-        "import os, sys; from pathlib import Path; from action import layer, source, ignore;"
+        "import os, sys; from pathlib import Path; from action.image import layer;"
+        "from action.source import ignore, source;"
         "os.umask(0o077); s = source.select(Path(sys.argv[1]), '.', ignore.Ignore(), limits=None);"
         "print(layer.pack(s, Path(sys.argv[2])).digest)"
     )

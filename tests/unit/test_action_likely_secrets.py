@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from action import likely_secrets
-from action.likely_secrets import Likeness
+from action.source import likely_secrets
+from action.source.likely_secrets import Likeness
 
 # Made here and by chance, so that no scanner of this repository takes them for somebody's.
 CHANCE = random.Random(7)

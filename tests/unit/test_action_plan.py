@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from action import plan
+from action.packages.requirements import Requirements
 from action.plan import BaseFacts, BuildPlan, Interpreter, Origin
-from action.requirements import Requirements
 from cynthus.spec import ImageSpec, Spec
 
 BOOKWORM = Interpreter(version="3.11", machine="x86_64", libc=(2, 36))

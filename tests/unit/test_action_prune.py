@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from action.failures import RegistryRefused
-from action.prune import LONGEST_S, MOST_DELETED, Policy, prune
-from action.prune_choice import Rules, Stored, from_place, may_go
+from action.prune.choice import Rules, Stored, from_place, may_go
+from action.prune.prune import LONGEST_S, MOST_DELETED, Policy, prune
 from action.workflow import JobConsole
 from cynthus.errors import Transient
 from cynthus.wire_image import ImagesInUse

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action.reference import Reference, is_loopback, parse
+from action.registry.reference import Reference, is_loopback, parse
 from cynthus.errors import UserError
 
 DIGEST = "sha256:" + "a" * 64

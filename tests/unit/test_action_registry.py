@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from action.failures import BlobsMissing, RegistryAway, RegistryRefused
-from action.registries import BY_NAME, kind_of
-from action.registry_challenge import Challenge, parse_challenges
-from action.registry_faults import Asked, refusal, retry_after_s
-from action.registry_tokens import BadRealmError, Credentials, read_token, token_request
+from action.registry.challenge import Challenge, parse_challenges
+from action.registry.faults import Asked, refusal, retry_after_s
+from action.registry.registries import BY_NAME, kind_of
+from action.registry.tokens import BadRealmError, Credentials, read_token, token_request
 
 LOGIN = Credentials(username="robot", password="p:w")
 TOKEN_PAGE = Challenge(scheme="bearer", realm="https://auth.example/token", service="reg")

@@ -10,8 +10,8 @@ import pytest
 
 from action.inputs import Login, Secret
 from action.programs import Answer
-from action.registry_login import credentials_for
-from action.registry_tokens import Credentials
+from action.registry.login import credentials_for
+from action.registry.tokens import Credentials
 
 
 def write(folder: Path, **config: object) -> Path:

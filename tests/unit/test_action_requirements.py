@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from action import poetry, requirements
+from action.packages import poetry, requirements
 from cynthus.errors import UserError
 from cynthus.spec import ImageSpec
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from jsonschema import Draft7Validator
 
-from action import sbom
-from action.sbom import Contents, SystemPackage
+from action.environment import sbom
+from action.environment.sbom import Contents, SystemPackage
 from tests.cyclonedx_judge import cyclonedx_judge
 
 DIGEST = "sha256:" + "c" * 64

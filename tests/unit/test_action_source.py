@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from action import ignore, source
-from action.source import Kind, Limits, Selection, Why
+from action.source import ignore, source
+from action.source.source import Kind, Limits, Selection, Why
 from cynthus.errors import UserError
 
 GITHUB = "ghp_" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0eF3hI6"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from action import markers, versions
+from action.packages import markers, versions
 
 # In the order of https://packaging.python.org/en/latest/specifications/version-specifiers/
 ASCENDING = (

@@ -1,0 +1,1 @@
+"""Build, pull and push images with this machine's Docker engine."""

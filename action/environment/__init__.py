@@ -1,0 +1,1 @@
+"""Have the environment that a run image stands on: found by its key, or made once for all."""

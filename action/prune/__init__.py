@@ -1,0 +1,1 @@
+"""Delete old images from the registry, as far as the server's whole list allows."""

@@ -1,0 +1,1 @@
+"""Say what of a repository belongs in an image, and read no more than that."""
