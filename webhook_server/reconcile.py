@@ -31,7 +31,8 @@ from webhook_server.runs.model import (
     State,
 )
 from webhook_server.runs.policy import CLOUD, Policy
-from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.writer import DatabaseUnavailable
 from webhook_server.traces import attempt_over, span
 

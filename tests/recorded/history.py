@@ -21,7 +21,7 @@ from webhook_server.reconcile import PARK_AFTER, Reconciler
 from webhook_server.runs.decide import decide
 from webhook_server.runs.model import Decision, Observations, Run
 from webhook_server.runs.policy import Policy
-from webhook_server.stores.run_store import Claim
+from webhook_server.stores.run_claims import Claim
 
 FOLDER = Path(__file__).parent
 Step = dict[str, Any]

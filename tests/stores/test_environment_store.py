@@ -15,7 +15,8 @@ from webhook_server.runs.model import Decision, ImageArrived, Origin, State
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore, Texts
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
-from webhook_server.stores.run_store import RunStore, TokenReused
+from webhook_server.stores.run_accepting import TokenReused
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tables import environments, publications
 
 OWNER = 41

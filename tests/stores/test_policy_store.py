@@ -18,7 +18,8 @@ from webhook_server.stores.publication_store import (
     PublicationStore,
     commit_subject,
 )
-from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 
 SHA = "a" * 40
 LONGEST = 2**63 - 1  # of a repository's id

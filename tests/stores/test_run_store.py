@@ -45,7 +45,9 @@ from webhook_server.stores.publication_store import (
     PublicationState,
     PublicationStore,
 )
-from webhook_server.stores.run_store import Claim, RunStore, SpecDiffers, TokenReused
+from webhook_server.stores.run_accepting import SpecDiffers, TokenReused
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tables import runs
 from webhook_server.stores.token_store import TokenStore
 

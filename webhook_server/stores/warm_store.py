@@ -47,7 +47,7 @@ _LISTED = 200  # newest first; a fleet that keeps more is looked at in the cloud
 
 
 class WarmStore:
-    """Reads and writes the table `kept_instances`; `run_store.save` keeps and takes."""
+    """Reads and writes the table `kept_instances`; `RunStore.save` keeps and takes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
