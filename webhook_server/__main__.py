@@ -11,15 +11,15 @@ from typing import NoReturn
 
 from cynthus.errors import CynthusError, UserError
 from cynthus.frozen import replace
-from webhook_server import settings as settings_module
 from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 
 
 def main(words: list[str]) -> int:
     """Do what the words say; 0 done, 2 the operator's input is wrong, 3 our fault."""
     args = _parser().parse_args(words)
     try:
-        settings = _overridden(settings_module.read(), args)
+        settings = _overridden(read(), args)
         if args.command == "secret":
             return _secret(settings, args)
         if args.command == "setup-storage":

@@ -39,7 +39,8 @@ from webhook_server.runs.model import (
     State,
     instance_names,
 )
-from webhook_server.settings import Settings, read
+from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 
 SPEC = "version: 1\nname: digits\nrun: python train.py\noutputs:\n  - path: outputs\n"
 IMAGE = "ghcr.io/acme/digits@sha256:" + "a" * 64

@@ -29,7 +29,7 @@ from webhook_server.ground import clock
 from webhook_server.routes.access import SESSION_COOKIE
 from webhook_server.routes.jobs import GithubJobs
 from webhook_server.runs.data_cache import Scope
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 from webhook_server.stores.data_store import DataStore
 from webhook_server.stores.repository_store import Repository, RepositoryStore
 

@@ -29,7 +29,8 @@ from webhook_server.http_server import http_server
 from webhook_server.providers.provider import Instance, Provider
 from webhook_server.runs.model import Offer, Order
 from webhook_server.runs.policy import LOCAL
-from webhook_server.settings import Settings, read
+from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 
 TOKEN = "o" * 24
 QUICK = "echo hello; sleep 0.2\n"

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import APP_KEYS, STORED_APP
 from webhook_server.__main__ import main
 from webhook_server.ground import ground
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 
 
 @pytest.fixture
