@@ -25,13 +25,12 @@ from webhook_server.ground import ground, listen
 from webhook_server.http_server import http_server
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.parts import JobGate, Parts
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.model import (
     Attempt,
     Cause,
-    Decision,
-    ImageArrived,
     Member,
-    Offer,
     Reason,
     Run,
     RunDraft,
@@ -39,6 +38,7 @@ from webhook_server.runs.model import (
     State,
     instance_names,
 )
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.settings import Settings
 from webhook_server.settings_reader import read
 

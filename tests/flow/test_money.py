@@ -27,7 +27,7 @@ from webhook_server.doors import open_doors, open_parts
 from webhook_server.ground import clock, ground, listen, new_id
 from webhook_server.http_server import http_server
 from webhook_server.providers.provider import Instance, Provider
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.runs.policy import LOCAL
 from webhook_server.settings import Settings
 from webhook_server.settings_reader import read

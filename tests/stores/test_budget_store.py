@@ -12,7 +12,8 @@ import pytest
 from tests.builders import NOON, a_draft, a_key, an_attempt
 from tests.stores.test_database import run_together
 from webhook_server.runs.budget import BudgetLimits, BudgetScope, BudgetSeen
-from webhook_server.runs.model import Decision, Outcome, Run, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.repository_store import Repository, RepositoryStore

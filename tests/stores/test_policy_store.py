@@ -10,7 +10,9 @@ import pytest
 
 from cynthus.repository_policy import Limits, RepositoryPolicy
 from tests.builders import NOON, a_draft, a_key, an_attempt
-from webhook_server.runs.model import Decision, ImageArrived, PolicySeen, SpecFault, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import SpecFault, State
+from webhook_server.runs.observations import ImageArrived, PolicySeen
 from webhook_server.stores.database import Database
 from webhook_server.stores.policy_store import PolicyKept, PolicyStore
 from webhook_server.stores.publication_store import (

@@ -25,18 +25,9 @@ from tests.builders import (
     seconds,
 )
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import (
-    Cause,
-    CloseAttempt,
-    Decision,
-    ImageArrived,
-    Origin,
-    Outcome,
-    Reason,
-    Run,
-    RunDraft,
-    State,
-)
+from webhook_server.runs.commands import CloseAttempt, Decision
+from webhook_server.runs.model import Cause, Origin, Outcome, Reason, Run, RunDraft, State
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.builders import IMAGE, a_draft, a_key
 from tests.stores.test_database import migrate_from_zero
 from webhook_server.acting import under
-from webhook_server.runs.model import ImageArrived, PolicySeen
+from webhook_server.runs.observations import ImageArrived, PolicySeen
 from webhook_server.runs.trail import (
     SERVER,
     Actor,

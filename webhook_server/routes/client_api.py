@@ -30,7 +30,8 @@ from webhook_server.routes.run_requests import (
     read_spec,
 )
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
+from webhook_server.runs.model import Run, RunDraft, RunKey, State
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.runs.trail import Authority
 from webhook_server.stores.run_accepting import Accepted, SpecDiffers, TokenReused
 from webhook_server.views import Told, run_view, signed_outputs

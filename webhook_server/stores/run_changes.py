@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from cynthus.codec import encode
 from cynthus.frozen import replace
 from cynthus.wire import EventKind
-from webhook_server.runs.model import Attempt, CreateOutcome, CreateSeen, Run, State
+from webhook_server.runs.model import Attempt, Run, State
+from webhook_server.runs.observations import CreateOutcome, CreateSeen
 from webhook_server.stores import event_store, instance_store, publication_store, warm_store
 
 

@@ -14,8 +14,9 @@ from cynthus.codec import decode
 from cynthus.errors import UserError
 from cynthus.wire import EventKind
 from webhook_server.runs import deeds
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.limits import millionths
-from webhook_server.runs.model import Decision, Outcome, Run, State
+from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.runs.trail import Authority
 from webhook_server.stores import (
     event_store,

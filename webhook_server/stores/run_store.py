@@ -16,17 +16,9 @@ from webhook_server.about import about
 from webhook_server.acting import authority
 from webhook_server.metrics import METERS
 from webhook_server.runs import deeds
-from webhook_server.runs.model import (
-    Approval,
-    CancelWish,
-    Decision,
-    Extension,
-    ImageArrived,
-    Run,
-    RunDraft,
-    RunKey,
-    State,
-)
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Approval, Extension, Run, RunDraft, RunKey, State
+from webhook_server.runs.observations import CancelWish, ImageArrived
 from webhook_server.stores import (
     run_accepting,
     run_claims,

@@ -10,14 +10,8 @@ from sqlalchemy import JSON, Connection, and_, literal, select, update
 from cynthus.codec import decode, encode
 from cynthus.wire_image import Environment
 from webhook_server.runs import deeds
-from webhook_server.runs.model import (
-    Approval,
-    CancelWish,
-    Extension,
-    ImageArrived,
-    Run,
-    State,
-)
+from webhook_server.runs.model import Approval, Extension, Run, State
+from webhook_server.runs.observations import CancelWish, ImageArrived
 from webhook_server.runs.trail import Authority
 from webhook_server.stores import environment_store, trail_store
 from webhook_server.stores import run_statements as statements

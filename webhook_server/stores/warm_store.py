@@ -21,8 +21,10 @@ from sqlalchemy import (
 from cynthus.codec import decode, encode
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import millionths
-from webhook_server.runs.model import Attempt, Kept, Offer, Run
+from webhook_server.runs.model import Attempt, Run
+from webhook_server.runs.observations import Kept
 from webhook_server.runs.policy import policy_of
 from webhook_server.runs.warm import idle_usd, kept, worst_usd
 from webhook_server.stores import trail_store
