@@ -18,7 +18,7 @@ from cynthus.errors import CynthusError
 from demo.processes import ended_by_signals, undisturbed
 from scripts.gcp_live.ground import Ground
 from scripts.gcp_live.steps import STEPS, Step
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 
 RIGHT, WRONG, NOT_BEGUN = 0, 1, 2
 MOST_USD = Decimal("0.50")  # a CPU machine for 20 minutes is a cent, a T4 on demand 20

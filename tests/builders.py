@@ -11,27 +11,25 @@ from cynthus.spec import Resources, Retry, Spec
 from cynthus.wire import AgentState, Exit, Facts, Output
 from cynthus.wire_image import Environment, Framework
 from webhook_server.runs.environments import kept
+from webhook_server.runs.lending import Denial, Gone, Offer, Refusal, Scope
 from webhook_server.runs.model import (
-    AgentSeen,
     Attempt,
     Cause,
-    CreateOutcome,
-    CreateSeen,
-    Denial,
     EnvironmentKept,
-    Gone,
-    InstanceSeen,
     Member,
-    Observations,
-    Offer,
-    ProviderSeen,
     Reason,
-    Refusal,
     Run,
     RunDraft,
     RunKey,
-    Scope,
     State,
+)
+from webhook_server.runs.observations import (
+    AgentSeen,
+    CreateOutcome,
+    CreateSeen,
+    InstanceSeen,
+    Observations,
+    ProviderSeen,
 )
 from webhook_server.settings import Secret
 from webhook_server.stores.app_store import AppKeys, StoredApp

@@ -10,7 +10,8 @@ from pathlib import Path
 from google.cloud.storage import Client
 
 from tests.gcp_fixture import GcpSimulator
-from webhook_server.settings import Settings, read
+from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 from webhook_server.stores.bucket_rules import bucket_place, wanted_shape
 from webhook_server.stores.bucket_setup import look, put_right
 from webhook_server.stores.gcs_blobs import GcsBlobs, open_client, open_gcs_blobs

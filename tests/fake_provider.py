@@ -17,7 +17,7 @@ from webhook_server.providers.provider import (
     InstanceNotFound,
     ProviderUnavailable,
 )
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 
 
 class AnswerLost:

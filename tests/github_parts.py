@@ -33,17 +33,9 @@ from webhook_server.publish import Parts, Publisher
 from webhook_server.publish.parts import Keeping, no_advice
 from webhook_server.publish.release_maker import ReleaseSources
 from webhook_server.runs.budget import BudgetLimits
-from webhook_server.runs.model import (
-    Cause,
-    Decision,
-    ImageArrived,
-    Outcome,
-    PolicySeen,
-    Reason,
-    Run,
-    SpecFault,
-    State,
-)
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Cause, Outcome, Reason, Run, SpecFault, State
+from webhook_server.runs.observations import ImageArrived, PolicySeen
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.usage import Usage
 from webhook_server.stores.budget_store import BudgetStore

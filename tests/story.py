@@ -28,7 +28,9 @@ from webhook_server.policies import Policies
 from webhook_server.publish.places import Places
 from webhook_server.reconcile import Busy, Reconciler
 from webhook_server.runs.budget import BudgetLimits
-from webhook_server.runs.model import Offer, PolicySeen, Run, State
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import Run, State
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.instance_store import InstanceStore

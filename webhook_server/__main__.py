@@ -11,15 +11,15 @@ from typing import NoReturn
 
 from cynthus.errors import CynthusError, UserError
 from cynthus.frozen import replace
-from webhook_server import settings as settings_module
 from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 
 
 def main(words: list[str]) -> int:
     """Do what the words say; 0 done, 2 the operator's input is wrong, 3 our fault."""
     args = _parser().parse_args(words)
     try:
-        settings = _overridden(settings_module.read(), args)
+        settings = _overridden(read(), args)
         if args.command == "secret":
             return _secret(settings, args)
         if args.command == "setup-storage":
@@ -149,7 +149,7 @@ def _setup_storage(settings: Settings, args: argparse.Namespace) -> int:
 
 def _refresh_prices(settings: Settings) -> int:
     """Have every provider that keeps prices read them anew; say how many there are."""
-    from webhook_server.app import clock
+    from webhook_server.ground import clock
     from webhook_server.providers.provider import PriceKeeper
     from webhook_server.providers.registry import Server, open_provider
 
@@ -165,7 +165,7 @@ def _refresh_prices(settings: Settings) -> int:
 def _forget_app(settings: Settings) -> int:
     """Forget the App that set-up made; 1: there was none. The server must not run meanwhile."""
     from webhook_server.acting import under
-    from webhook_server.app import ground
+    from webhook_server.ground import ground
     from webhook_server.routes.authorities import at_the_keyboard
 
     with ground(settings, None, alone=True) as found, under(at_the_keyboard("forget-app")):

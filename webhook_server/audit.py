@@ -11,7 +11,8 @@ from enum import StrEnum
 from webhook_server.providers.provider import Instance, Provider
 from webhook_server.runs.model import Run, State
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
-from webhook_server.stores.run_store import RunStore, RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.warm_store import WarmStore
 
 CLOSED_GRACE = timedelta(minutes=1)  # the loop deletes by itself; a sweep is for what it missed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from webhook_server.runs.compare import Side
-from webhook_server.runs.model import GateSeen, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import GateSeen
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.run_store import RunStore

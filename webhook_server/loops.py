@@ -26,7 +26,8 @@ from webhook_server.providers.metered import Metered
 from webhook_server.providers.provider import PriceKeeper, Provider, ProviderRefusal
 from webhook_server.providers.registry import Server, configured, open_provider
 from webhook_server.reconcile import PARALLEL, Busy, Reconciler
-from webhook_server.runs.model import DataSeen, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import DataSeen
 from webhook_server.runs.policy import Policy, policy_of, within
 from webhook_server.runs.provenance import Builder
 from webhook_server.settings import Settings

@@ -261,7 +261,7 @@ class Meters:
     """What was counted in this process. Any thread may add to it."""
 
     def __init__(self) -> None:
-        #: Seconds that only grow; app.py lends it, since nobody else reads a clock.
+        #: Seconds that only grow; ground.py lends it, since nobody else reads a clock.
         self.stopwatch: Callable[[], float] | None = None
         self._lock = threading.Lock()
         self._values: dict[_Key, float] = {}

@@ -19,15 +19,14 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
 )
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import (
+from webhook_server.runs.model import Run, State
+from webhook_server.runs.observations import (
     DataSeen,
     GateSeen,
     InstanceSeen,
     Kept,
     Observations,
     PolicySeen,
-    Run,
-    State,
 )
 from webhook_server.runs.pinning import wanted
 from webhook_server.stores.cool_down_store import CoolDownStore

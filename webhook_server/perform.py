@@ -18,27 +18,18 @@ from webhook_server.providers.provider import (
     ProviderRefusal,
     QuotaExceeded,
 )
-from webhook_server.runs.model import (
+from webhook_server.runs.commands import (
     AskProvider,
     CloseAttempt,
     Command,
-    CoolDown,
     CreateInstance,
-    CreateOutcome,
-    CreateSeen,
     DeleteInstance,
-    Denial,
-    Fate,
-    Gone,
     Meet,
-    Offer,
-    Order,
     Prolong,
-    ProviderSeen,
-    Refusal,
-    Scope,
     StopWork,
 )
+from webhook_server.runs.lending import CoolDown, Denial, Fate, Gone, Offer, Order, Refusal, Scope
+from webhook_server.runs.observations import CreateOutcome, CreateSeen, ProviderSeen
 from webhook_server.runs.places import cooled_place
 from webhook_server.runs.policy import CLOUD, Policy
 from webhook_server.stores.cool_down_store import CoolDownStore

@@ -14,7 +14,9 @@ from cynthus.wire_money import PlanView
 from webhook_server.observe import no_such_provider, with_offers
 from webhook_server.providers.provider import Provider
 from webhook_server.runs.budget import BudgetSeen
-from webhook_server.runs.model import CoolDown, DataSeen, Grant, Observations
+from webhook_server.runs.lending import CoolDown
+from webhook_server.runs.model import Grant
+from webhook_server.runs.observations import DataSeen, Observations
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import policy_of, within
 from webhook_server.settings import Settings

@@ -10,7 +10,8 @@ from cynthus.errors import Fault, Refused, Transient, UserError
 from cynthus.repository_policy import POLICY_PATH, RepositoryPolicy
 from webhook_server.github_api import GithubApi, NotFound
 from webhook_server.intents import Place
-from webhook_server.runs.model import PolicySeen, Run, SpecFault
+from webhook_server.runs.model import Run, SpecFault
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.stores.policy_store import PolicyKept, PolicyStore
 
 #: A push to the file is told by a webhook; one that was lost takes effect this late at most.

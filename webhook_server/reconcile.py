@@ -18,20 +18,14 @@ from webhook_server.bell import Bell
 from webhook_server.metrics import METERS, timed
 from webhook_server.observe import Eyes, observe, observe_instances, provider_of
 from webhook_server.perform import Hands, name_of, perform
+from webhook_server.runs.commands import AskProvider, Command, Decision, DeleteInstance
 from webhook_server.runs.decide import decide, park
-from webhook_server.runs.model import (
-    AskProvider,
-    Command,
-    CreateSeen,
-    Decision,
-    DeleteInstance,
-    Gone,
-    ProviderSeen,
-    Run,
-    State,
-)
+from webhook_server.runs.lending import Gone
+from webhook_server.runs.model import Run, State
+from webhook_server.runs.observations import CreateSeen, ProviderSeen
 from webhook_server.runs.policy import CLOUD, Policy
-from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.writer import DatabaseUnavailable
 from webhook_server.traces import attempt_over, span
 

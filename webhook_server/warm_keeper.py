@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from cynthus.errors import Transient
 from webhook_server.providers.provider import InstanceNotFound, Provider, ProviderRefusal
-from webhook_server.runs.model import Kept
+from webhook_server.runs.observations import Kept
 from webhook_server.runs.warm import is_over
 from webhook_server.stores.warm_store import WarmStore
 

@@ -16,7 +16,7 @@ from webhook_server.providers.gcp import Gcp, opened
 from webhook_server.providers.gcp_client import Account, Door
 from webhook_server.providers.gcp_order import plane_label
 from webhook_server.providers.provider import Fate, Instance, InstanceNotFound, NoCapacity
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.settings import Settings
 from webhook_server.stores.gcs_blobs import open_client
 from webhook_server.stores.secret_manager import open_manager_secrets

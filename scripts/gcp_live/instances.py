@@ -16,7 +16,7 @@ from webhook_server.providers.gcp_client import ApiError
 from webhook_server.providers.gcp_order import Surroundings, instance
 from webhook_server.providers.gcp_refusals import of_order
 from webhook_server.providers.provider import Fate, InstanceNotFound, Misconfigured
-from webhook_server.runs.model import Order
+from webhook_server.runs.lending import Order
 
 DRIVER_S = 900.0  # the driver's own limit of the boot is below it
 PREEMPTED_S = 300.0  # the simulated event begins within a minute, then the guest shuts down

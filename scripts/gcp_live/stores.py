@@ -15,9 +15,9 @@ import requests
 
 from runner_images.agent.metadata import Metadata, NoMetadata
 from scripts.gcp_live.ground import NOWHERE, SECRET_NAME, Differs, Ground
-from webhook_server.app import clock
 from webhook_server.auth.fetch import fetch
 from webhook_server.auth.google_identity import GoogleIdentity
+from webhook_server.ground import clock
 from webhook_server.stores.blob_protocol import Announced, DirectPut, blob_key
 from webhook_server.stores.bucket_rules import bucket_place, wanted_shape
 from webhook_server.stores.bucket_setup import look, put_right

@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from tests.contract.github_description import EXAMPLES, fetch
-from webhook_server.intents import (
-    Commented,
-    Ignored,
-    Pressed,
-    PullEnded,
-    PullRequest,
-    Rerun,
-    intent_of,
-)
+from webhook_server.delivery_reader import intent_of
+from webhook_server.intents import Commented, Ignored, Pressed, PullEnded, PullRequest, Rerun
 
 Payloads = dict[str, Sequence[dict[str, Any]]]
 

@@ -15,7 +15,7 @@ from cynthus.spec import GpuNeed, Resources
 from tests.gcp_fixture import GcpSimulator, gcp_simulator
 from webhook_server.providers.provider import InstanceNotFound, NoCapacity, NothingFits, Provider
 from webhook_server.providers.registry import PROVIDERS, Server, open_provider
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.settings import Settings
 
 NO_DELAYS = ("provisioning_s", "staging_s", "stopping_s", "grace_s")

@@ -40,7 +40,7 @@ from webhook_server.providers.provider import (
     Scope,
 )
 from webhook_server.providers.registry import Server, configured, open_provider
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.settings import Settings
 
 IMAGE = f"us-docker.pkg.dev/cynthus/agent/agent@sha256:{'0' * 64}"

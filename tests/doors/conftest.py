@@ -19,16 +19,18 @@ import pytest
 
 from webhook_server import app
 from webhook_server.auth.tokens import enrol_secret
+from webhook_server.doors import Doors, open_doors, open_parts
 from webhook_server.github_side import GithubSide
+from webhook_server.ground import ground, listen
+from webhook_server.http_server import http_server
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.parts import JobGate, Parts
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.model import (
     Attempt,
     Cause,
-    Decision,
-    ImageArrived,
     Member,
-    Offer,
     Reason,
     Run,
     RunDraft,
@@ -36,7 +38,9 @@ from webhook_server.runs.model import (
     State,
     instance_names,
 )
-from webhook_server.settings import Settings, read
+from webhook_server.runs.observations import ImageArrived
+from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 
 SPEC = "version: 1\nname: digits\nrun: python train.py\noutputs:\n  - path: outputs\n"
 IMAGE = "ghcr.io/acme/digits@sha256:" + "a" * 64
@@ -65,7 +69,7 @@ class Site:
 
     url: str
     parts: Parts
-    doors: app.Doors
+    doors: Doors
     github: GithubSide | None = None
 
     @property
@@ -314,13 +318,13 @@ def open_site(
 ) -> Iterator[Site]:
     """Serve until the block ends; GitHub's doors are open where the settings name an App."""
     with ExitStack() as stack:
-        listening = stack.enter_context(app.listen(settings))
-        found = stack.enter_context(app.ground(settings, listening))
-        parts = app.open_parts(found, jobs=jobs, alive=tuple, providers=providers)
+        listening = stack.enter_context(listen(settings))
+        found = stack.enter_context(ground(settings, listening))
+        parts = open_parts(found, jobs=jobs, alive=tuple, providers=providers)
         github = app._open_github(found, {}) if with_github else None
-        doors = app.open_doors(parts, github=github)
+        doors = open_doors(parts, github=github)
         started = threading.Event()
-        server = app.http_server(doors, started=started.set)
+        server = http_server(doors, started=started.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -22,14 +22,14 @@ from cynthus.wire_data import Dataset, SourceKind
 from tests.doors.app_key import app_settings
 from tests.doors.conftest import IMAGE, NONCE, SPEC, Agent, Answer, Site, open_site
 from tests.unit.test_oidc import ISSUER, Issuer, claims, key
-from webhook_server import app
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.oidc import Caller, OidcVerifier, PullHead
 from webhook_server.auth.tokens import form_token, run_token
+from webhook_server.ground import clock
 from webhook_server.routes.access import SESSION_COOKIE
 from webhook_server.routes.jobs import GithubJobs
 from webhook_server.runs.data_cache import Scope
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 from webhook_server.stores.data_store import DataStore
 from webhook_server.stores.repository_store import Repository, RepositoryStore
 
@@ -437,7 +437,7 @@ class Repositories:
 
 def gate() -> GithubJobs:
     """Return the real gate, with a key set of our own."""
-    verifier = OidcVerifier(issuer=ISSUER, audience="cynthus", fetch=Issuer(), now=app.clock)
+    verifier = OidcVerifier(issuer=ISSUER, audience="cynthus", fetch=Issuer(), now=clock)
     served = Allowed(
         (str(OURS), str(THEIRS)), state=lambda _: None, keep_state=lambda _, value: value
     )

@@ -23,7 +23,8 @@ from runner_images.agent.shared_cache import Damaged, SharedCache
 from tests.doors.conftest import Agent, Site
 from webhook_server.metrics import DATA_CLAIMS, METERS
 from webhook_server.runs.data_cache import BRANCHES, Scope
-from webhook_server.runs.model import Origin, PolicySeen, Run
+from webhook_server.runs.model import Origin, Run
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.stores.data_store import DataStore
 from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.stores.repository_store import Repository, RepositoryStore

@@ -19,7 +19,7 @@ from tests.doors.test_authority import COMMIT, OURS, gate
 from tests.postgres_fixture import a_database, a_server
 from tests.unit.test_intents import EVERYTHING, SAMPLES, with_value
 from tests.unit.test_oidc import claims, key
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 from webhook_server.stores.delivery_store import DeliveryState
 from webhook_server.stores.tables import deliveries
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from webhook_server.app import listen
+from webhook_server.ground import listen
 from webhook_server.settings import Settings
 
 

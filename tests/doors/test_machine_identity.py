@@ -14,7 +14,7 @@ import pytest
 from tests.doors.conftest import Site, open_site
 from tests.unit.test_google_identity import claims, signed
 from tests.unit.test_oidc import jwk, key, key_set
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 
 ZONE = "us-central1-a"
 

@@ -17,8 +17,8 @@ from cynthus.wire_money import AuditView, PlanView, SweepView
 from tests.doors.conftest import SPEC, Site, open_site
 from tests.fake_provider import FakeProvider
 from webhook_server.providers.provider import Instance, ProviderUnavailable
-from webhook_server.runs.model import PolicySeen
-from webhook_server.settings import read
+from webhook_server.runs.observations import PolicySeen
+from webhook_server.settings_reader import read
 from webhook_server.stores.policy_store import PolicyStore
 
 TOKEN = "o" * 24

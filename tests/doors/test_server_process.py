@@ -214,10 +214,10 @@ def test_a_server_without_google_cloud_loads_none_of_its_libraries(tmp_path: Pat
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from webhook_server import app, settings\n"
-        "found = settings.read({'CYNTHUS_STATE_DIR': sys.argv[1]})\n"
-        "with app.ground(found, None) as ground:\n"
-        "    app.open_doors(app.open_parts(ground, jobs=None, alive=tuple)).pages.get()\n"
+        "from webhook_server import doors, ground, settings_reader\n"
+        "found = settings_reader.read({'CYNTHUS_STATE_DIR': sys.argv[1]})\n"
+        "with ground.ground(found, None) as below:\n"
+        "    doors.open_doors(doors.open_parts(below, jobs=None, alive=tuple)).pages.get()\n"
         "print(*sys.modules)\n"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "state")]

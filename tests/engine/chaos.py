@@ -25,8 +25,9 @@ from webhook_server.providers.provider import (
     Scope,
 )
 from webhook_server.runs.approval import granted
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.runs.limits import price
-from webhook_server.runs.model import Attempt, Extension, Offer, Order, Run
+from webhook_server.runs.model import Attempt, Extension, Run
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.instance_store import Enrolling
 

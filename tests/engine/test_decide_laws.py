@@ -27,28 +27,22 @@ from tests.builders import (
     refused,
     seconds,
 )
+from webhook_server.runs.commands import CreateInstance, Decision
 from webhook_server.runs.decide import decide
+from webhook_server.runs.lending import Denial, Gone
 from webhook_server.runs.look import STEPS, is_quiet
-from webhook_server.runs.model import (
+from webhook_server.runs.model import Cause, Outcome, Reason, Run, State
+from webhook_server.runs.observations import (
     CancelWish,
-    Cause,
-    CreateInstance,
     CreateOutcome,
     CreateSeen,
     DataSeen,
-    Decision,
-    Denial,
-    Gone,
     ImageArrived,
     InstanceSeen,
     Observations,
-    Outcome,
     ProviderSeen,
-    Reason,
     ReleaseSeen,
     ReleaseState,
-    Run,
-    State,
 )
 from webhook_server.runs.pinning import bind
 from webhook_server.runs.verdict import stopped, taken_back

@@ -22,7 +22,10 @@ from webhook_server.providers.provider import (
     ProviderUnavailable,
     QuotaExceeded,
 )
-from webhook_server.runs.model import BudgetSeen, Cause, CreateInstance, Order, Outcome, State
+from webhook_server.runs.budget import BudgetSeen
+from webhook_server.runs.commands import CreateInstance
+from webhook_server.runs.lending import Order
+from webhook_server.runs.model import Cause, Outcome, State
 from webhook_server.runs.policy import CLOUD, LOCAL
 from webhook_server.stores.writer import DatabaseUnavailable
 

@@ -15,7 +15,7 @@ from tests.builders import a_spec, an_exit
 from tests.engine.world import RUN, World
 from tests.hub_fixture import SECRET, Hub
 from webhook_server.runs.model import Cause, Origin, Outcome, State
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 from webhook_server.sources.pins import AWAY_S
 from webhook_server.sources.registry import open_pins
 from webhook_server.stores.file_blobs import FileBlobs

@@ -18,7 +18,8 @@ from webhook_server.audit import Standing, compare
 from webhook_server.providers.provider import ProviderUnavailable
 from webhook_server.runs.approval import effective_digest
 from webhook_server.runs.budget import BudgetLimits, BudgetScope
-from webhook_server.runs.model import Approval, Cause, Kept, Origin, Outcome, State
+from webhook_server.runs.model import Approval, Cause, Origin, Outcome, State
+from webhook_server.runs.observations import Kept
 from webhook_server.runs.warm import idle_usd
 from webhook_server.stores.budget_store import BudgetStore
 

@@ -21,7 +21,8 @@ from webhook_server.observe import Eyes, no_hubs
 from webhook_server.perform import Hands
 from webhook_server.reconcile import Busy, Reconciler
 from webhook_server.runs.approval import approve
-from webhook_server.runs.model import Approval, DataSeen, ImageArrived, PolicySeen, Run, State
+from webhook_server.runs.model import Approval, Run, State
+from webhook_server.runs.observations import DataSeen, ImageArrived, PolicySeen
 from webhook_server.runs.policy import Policy
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database

@@ -28,9 +28,10 @@ from cynthus.spec import DataSource
 from tests.builders import an_attempt
 from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
 from tests.github_parts import SPEC, World, a_server
+from webhook_server.delivery_reader import intent_of
 from webhook_server.inbox.comments import Comments
 from webhook_server.inbox.verbs import Verbs
-from webhook_server.intents import Commented, intent_of
+from webhook_server.intents import Commented
 from webhook_server.runs.model import Hold, Origin, Outcome, Run, SpecFault, State
 from webhook_server.runs.pinning import bind
 from webhook_server.runs.pull import MOST_ANSWERS, Reply

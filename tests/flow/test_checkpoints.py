@@ -30,7 +30,7 @@ from tests.fake_control_plane import ControlPlane, a_work
 from tests.fake_metadata import MetadataServer
 from tests.stopwatch import Stopwatch
 from webhook_server.auth.tokens import enrol_secret
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 from webhook_server.stores.checkpoint_store import CheckpointStore
 
 __all__ = ["engine_socket", "image"]  # fixtures

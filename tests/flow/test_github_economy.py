@@ -18,7 +18,8 @@ import pytest
 from cynthus import specfile
 from tests.github_fixture import GithubSimulator, github_simulator, webhook_sink
 from tests.github_parts import SPEC, Server
-from webhook_server.runs.model import Cause, Decision, Outcome, Reason, RunDraft, RunKey, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Cause, Outcome, Reason, RunDraft, RunKey, State
 from webhook_server.runs.report import conclusion_of, status_of
 
 # Thirty ask for the same rules as a thousand; a look at each every minute is what takes time.

@@ -28,7 +28,8 @@ from webhook_server.auth.oidc import Caller, Forbidden, Lookups, OidcVerifier, a
 from webhook_server.publish import Places
 from webhook_server.runs.decide import decide
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Hold, Observations, Origin, Outcome, Run, State
+from webhook_server.runs.model import Hold, Origin, Outcome, Run, State
+from webhook_server.runs.observations import Observations
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.usage import Usage
 from webhook_server.stores import environment_store

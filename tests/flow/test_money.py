@@ -22,11 +22,15 @@ from cynthus.wire import RunRequest, RunView
 from tests.cynthus_run import Home, terminal
 from tests.doors.conftest import open_site
 from tests.fake_provider import FakeProvider
-from webhook_server import app, loops
+from webhook_server import loops
+from webhook_server.doors import open_doors, open_parts
+from webhook_server.ground import clock, ground, listen, new_id
+from webhook_server.http_server import http_server
 from webhook_server.providers.provider import Instance, Provider
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.runs.policy import LOCAL
-from webhook_server.settings import Settings, read
+from webhook_server.settings import Settings
+from webhook_server.settings_reader import read
 
 TOKEN = "o" * 24
 QUICK = "echo hello; sleep 0.2\n"
@@ -117,9 +121,9 @@ def a_spec(max_cost: str) -> str:
 @contextmanager
 def open_shop(settings: Settings, bundles: Path) -> Iterator[Shop]:
     with ExitStack() as stack:
-        listening = stack.enter_context(app.listen(settings))
-        found = stack.enter_context(app.ground(settings, listening))
-        ground = loops.Ground(
+        listening = stack.enter_context(listen(settings))
+        found = stack.enter_context(ground(settings, listening))
+        base = loops.Ground(
             settings=settings,
             key=found.key,
             base_url=found.base_url,
@@ -127,15 +131,15 @@ def open_shop(settings: Settings, bundles: Path) -> Iterator[Shop]:
             bell=found.bell,
             blobs=found.blobs,
             github=None,
-            now=app.clock,
-            new_id=app.new_id,
+            now=clock,
+            new_id=new_id,
         )
-        provider = Priced(loops.open_providers(ground)["local"])
-        running = loops.open_loops(ground, {"local": provider})
-        parts = app.open_parts(found, jobs=None, alive=tuple, providers=dict(running.providers))
+        provider = Priced(loops.open_providers(base)["local"])
+        running = loops.open_loops(base, {"local": provider})
+        parts = open_parts(found, jobs=None, alive=tuple, providers=dict(running.providers))
         started = threading.Event()
-        doors = app.open_doors(parts, more_gauges=lambda: loops.gauges(running, None))
-        server = app.http_server(doors, started=started.set)
+        doors = open_doors(parts, more_gauges=lambda: loops.gauges(running, None))
+        server = http_server(doors, started=started.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         running.start()
         thread.start()
@@ -336,7 +340,7 @@ def test_metrics_tell_of_the_fleet(shop: Shop) -> None:
 @pytest.fixture
 def strays(tmp_path: Path) -> Iterator[tuple[FakeProvider, Home]]:
     """A server whose provider lends two things that nobody knows."""
-    lender = FakeProvider(app.clock, "local")
+    lender = FakeProvider(clock, "local")
     environment = {"CYNTHUS_STATE_DIR": str(tmp_path / "state"), "CYNTHUS_PORT": "0"}
     with open_site(read(environment), providers={"local": lender}) as site:
         site.a_run()

@@ -24,7 +24,7 @@ from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import SECRET, ControlPlane, a_work
 from webhook_server.providers.local import Local, Machine, is_model
 from webhook_server.providers.provider import InstanceNotFound, ProviderUnavailable
-from webhook_server.runs.model import Order
+from webhook_server.runs.lending import Order
 
 __all__ = ["engine_socket", "image"]  # fixtures
 NAME = f"cynthus-rlocal{os.getpid()}-1"  # looked for on the whole machine

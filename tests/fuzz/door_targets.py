@@ -22,7 +22,7 @@ from jwt.algorithms import RSAAlgorithm
 from cynthus import wire, wire_image, wire_money
 from cynthus.codec import decode, encode
 from cynthus.errors import Transient, UserError
-from webhook_server import intents
+from webhook_server import delivery_reader
 from webhook_server.auth.jwks import IssuerKeys, key_ids
 from webhook_server.auth.oidc import Caller, Forbidden, OidcVerifier
 from webhook_server.auth.signed_tokens import Unauthorised
@@ -31,7 +31,7 @@ from webhook_server.routes.github_events import GithubEvents
 
 # ── deliveries ──────────────────────────────────────────────────────────────────────────────────
 
-EVENTS = tuple(intents._READERS)
+EVENTS = tuple(delivery_reader._READERS)
 _MAX_ID = 2**63 - 1
 
 
@@ -42,8 +42,8 @@ def intent(data: bytes) -> None:
     except HttpRefusal:
         return
     for event in (*EVENTS, "star"):
-        found = intents.intent_of(event, payload)
-        assert found == intents.intent_of(event, json.loads(json.dumps(payload)))
+        found = delivery_reader.intent_of(event, payload)
+        assert found == delivery_reader.intent_of(event, json.loads(json.dumps(payload)))
         _check_fits(encode(found))
 
 

@@ -18,10 +18,12 @@ from tests.engine.world import World
 from tests.memory import fast_disk
 from webhook_server.observe import observe
 from webhook_server.reconcile import PARK_AFTER, Reconciler
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import Decision, Observations, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import Observations
 from webhook_server.runs.policy import Policy
-from webhook_server.stores.run_store import Claim
+from webhook_server.stores.run_claims import Claim
 
 FOLDER = Path(__file__).parent
 Step = dict[str, Any]

@@ -26,7 +26,7 @@ from webhook_server.providers.provider import (
     QuotaExceeded,
     Scope,
 )
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 
 T = TypeVar("T")
 

@@ -23,7 +23,8 @@ from tests.simulation.scenario import LONGEST_PAUSE_S, POLICY, Mode, Scenario, W
 from tests.simulation.scheduler import Program, Scheduler, Unanswered
 from tests.simulation.sources import ENTRY
 from tests.simulation.store import Store
-from webhook_server.runs.model import ImageArrived, State
+from webhook_server.runs.model import State
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.runs.policy import Policy
 
 DOOR_TIMEOUT_S = 10.0  # of agents and people, whatever their server does

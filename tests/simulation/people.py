@@ -13,8 +13,9 @@ from tests.simulation.github import CheckRow, Github, PullRow, Repo
 from tests.simulation.github_history import Submitted
 from tests.simulation.oracles_github import MARKER, image_of
 from tests.simulation.scheduler import Unanswered
-from webhook_server.runs.model import ImageArrived, RunDraft, RunKey
-from webhook_server.stores.run_store import SpecDiffers, TokenReused
+from webhook_server.runs.model import RunDraft, RunKey
+from webhook_server.runs.observations import ImageArrived
+from webhook_server.stores.run_accepting import SpecDiffers, TokenReused
 
 if TYPE_CHECKING:
     from tests.simulation.hub import HubHistory, HubReplica

@@ -6,7 +6,8 @@ from cynthus.errors import Transient
 from cynthus.spec import DataSource
 from tests.simulation.fates import Fate, Fates
 from tests.simulation.scheduler import Scheduler
-from webhook_server.runs.model import DataSeen, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import DataSeen
 from webhook_server.runs.pinning import bind
 
 ENTRY = DataSource(name="train", source="hf://datasets/acme/demo@main", mount="/data/train")

@@ -28,7 +28,8 @@ from tests.simulation.weather import Weather
 from tests.simulation.webhooks import Webhooks
 from webhook_server.bell import Bell
 from webhook_server.publish.twins import LATE
-from webhook_server.runs.model import Cause, Decision, Outcome, Reason, Run, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Cause, Outcome, Reason, Run, State
 from webhook_server.runs.trail import DeedVerb
 from webhook_server.stores.blob_protocol import blob_key
 from webhook_server.stores.database import Database

@@ -11,7 +11,8 @@ from sqlalchemy import update
 from cynthus.grammar import gate
 from tests.builders import NOON, SPEC_TEXT, a_draft, a_key, a_spec, an_attempt
 from webhook_server.baselines import Baselines
-from webhook_server.runs.model import Decision, Origin, Outcome, Run, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Origin, Outcome, Run, State
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore

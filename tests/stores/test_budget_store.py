@@ -12,11 +12,13 @@ import pytest
 from tests.builders import NOON, a_draft, a_key, an_attempt
 from tests.stores.test_database import run_together
 from webhook_server.runs.budget import BudgetLimits, BudgetScope, BudgetSeen
-from webhook_server.runs.model import Decision, Outcome, Run, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.repository_store import Repository, RepositoryStore
-from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 
 LIMITS = BudgetLimits(repository_usd=Decimal(10), owner_usd=Decimal(15))
 NEXT_MONTH = NOON + timedelta(days=5)

@@ -9,7 +9,9 @@ from sqlalchemy import event
 
 from tests.builders import NOON, a_draft
 from webhook_server.acting import under
-from webhook_server.runs.model import CancelWish, Decision, Outcome, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Outcome, State
+from webhook_server.runs.observations import CancelWish
 from webhook_server.runs.trail import Actor, ActorKind, Authority, Means, Proof
 from webhook_server.stores.database import Database
 from webhook_server.stores.run_store import RunStore

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tests.builders import NOON, seconds
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import CoolDown, Denial
+from webhook_server.runs.lending import CoolDown, Denial
 from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 

@@ -10,12 +10,15 @@ import pytest
 from cynthus.wire_image import Environment, LockView
 from tests.builders import NOON, a_draft, a_key, an_environment, seconds
 from tests.stores.test_run_store import claim_one
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import Decision, ImageArrived, Origin, State
+from webhook_server.runs.model import Origin, State
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore, Texts
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
-from webhook_server.stores.run_store import RunStore, TokenReused
+from webhook_server.stores.run_accepting import TokenReused
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tables import environments, publications
 
 OWNER = 41

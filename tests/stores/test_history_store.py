@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.builders import NOON, a_draft, a_key, a_spec, an_attempt, an_offer
-from webhook_server.runs.model import Decision, Offer, Outcome, Run, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.stores.database import Database
 from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.run_store import RunStore

@@ -23,7 +23,8 @@ from tests.builders import (
     some_facts,
 )
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import Decision, Denial, Gone, Refusal
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.lending import Denial, Gone, Refusal
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail

@@ -9,7 +9,8 @@ import pytest
 
 from tests.builders import NOON, a_draft, a_key, a_run, a_spec, an_attempt
 from webhook_server.inbox.targets import find_target
-from webhook_server.runs.model import Decision, Outcome, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Outcome, State
 from webhook_server.stores import warm_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.run_store import RunStore

@@ -10,7 +10,9 @@ import pytest
 
 from cynthus.repository_policy import Limits, RepositoryPolicy
 from tests.builders import NOON, a_draft, a_key, an_attempt
-from webhook_server.runs.model import Decision, ImageArrived, PolicySeen, SpecFault, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import SpecFault, State
+from webhook_server.runs.observations import ImageArrived, PolicySeen
 from webhook_server.stores.database import Database
 from webhook_server.stores.policy_store import PolicyKept, PolicyStore
 from webhook_server.stores.publication_store import (
@@ -18,7 +20,8 @@ from webhook_server.stores.publication_store import (
     PublicationStore,
     commit_subject,
 )
-from webhook_server.stores.run_store import Claim, RunStore
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 
 SHA = "a" * 40
 LONGEST = 2**63 - 1  # of a repository's id

@@ -20,8 +20,10 @@ from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat
 from cynthus.wire_data import Dataset, SourceKind
 from tests.builders import NOON, a_draft, an_attempt, some_facts
 from webhook_server.runs.budget import BudgetLimits, BudgetScope
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.data_cache import Scope
-from webhook_server.runs.model import Decision, PolicySeen, State
+from webhook_server.runs.model import State
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.stores.budget_store import BudgetStore, may_book
 from webhook_server.stores.checkpoint_store import CheckpointStore, KeptCheckpoint
 from webhook_server.stores.data_leaving import DataLeaving

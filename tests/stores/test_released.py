@@ -8,7 +8,9 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import NOON, OUTPUT, a_draft, a_key, an_attempt
-from webhook_server.runs.model import Decision, Outcome, ReleaseState, State
+from webhook_server.runs.commands import Decision
+from webhook_server.runs.model import Outcome, State
+from webhook_server.runs.observations import ReleaseState
 from webhook_server.runs.retention import Released
 from webhook_server.stores.database import Database
 from webhook_server.stores.publication_store import (

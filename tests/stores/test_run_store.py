@@ -25,18 +25,9 @@ from tests.builders import (
     seconds,
 )
 from tests.stores.test_database import run_together
-from webhook_server.runs.model import (
-    Cause,
-    CloseAttempt,
-    Decision,
-    ImageArrived,
-    Origin,
-    Outcome,
-    Reason,
-    Run,
-    RunDraft,
-    State,
-)
+from webhook_server.runs.commands import CloseAttempt, Decision
+from webhook_server.runs.model import Cause, Origin, Outcome, Reason, Run, RunDraft, State
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
@@ -45,7 +36,9 @@ from webhook_server.stores.publication_store import (
     PublicationState,
     PublicationStore,
 )
-from webhook_server.stores.run_store import Claim, RunStore, SpecDiffers, TokenReused
+from webhook_server.stores.run_accepting import SpecDiffers, TokenReused
+from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tables import runs
 from webhook_server.stores.token_store import TokenStore
 

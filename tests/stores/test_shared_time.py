@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from webhook_server import app
+from webhook_server import ground
 from webhook_server.bell import Bell
 from webhook_server.stores.database import Database
 from webhook_server.stores.shared_clock import SharedClock
@@ -20,12 +20,12 @@ NEAR = timedelta(minutes=10)
 @pytest.mark.case("P11")
 @pytest.mark.postgres
 def test_a_wrong_clock_is_set_by_the_database_s(postgres_url: str) -> None:
-    database = Database(postgres_url, now=lambda: app.clock() + WRONG)
+    database = Database(postgres_url, now=lambda: ground.clock() + WRONG)
     try:
         clock = SharedClock(database.now, time.monotonic)
-        assert clock() - app.clock() > NEAR
-        assert clock.look(database) is (abs(clock() - app.clock()) < NEAR)
-        with app._shared_time(database, Bell()):
-            assert abs(database.now() - app.clock()) < NEAR
+        assert clock() - ground.clock() > NEAR
+        assert clock.look(database) is (abs(clock() - ground.clock()) < NEAR)
+        with ground._shared_time(database, Bell()):
+            assert abs(database.now() - ground.clock()) < NEAR
     finally:
         database.close()

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.builders import IMAGE, a_draft, a_key
 from tests.stores.test_database import migrate_from_zero
 from webhook_server.acting import under
-from webhook_server.runs.model import ImageArrived, PolicySeen
+from webhook_server.runs.observations import ImageArrived, PolicySeen
 from webhook_server.runs.trail import (
     SERVER,
     Actor,
@@ -28,7 +28,8 @@ from webhook_server.runs.trail import (
 )
 from webhook_server.stores.database import Database
 from webhook_server.stores.policy_store import PolicyStore
-from webhook_server.stores.run_store import RunStore, TokenReused
+from webhook_server.stores.run_accepting import TokenReused
+from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tables import trail
 from webhook_server.stores.trail_store import SETTLES, TrailStore, Wanted, add
 from webhook_server.stores.writer import DatabaseUnavailable

@@ -17,7 +17,8 @@ from webhook_server.providers.gcp_offers import Market, offers
 from webhook_server.providers.gcp_prices import shipped
 from webhook_server.providers.gcp_quota import NONE_TOLD
 from webhook_server.providers.provider import NothingFits, ProviderUnavailable
-from webhook_server.runs.model import Offer, Outcome, Run, State
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.runs.usage import Usage, UsageMeter
 
 MARKET = Market(catalogue=gcp_shapes.fallback(), prices=shipped(), quotas=NONE_TOLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webhook_server.app_needs import EVENTS, NEEDS, lacks, manifest, web_url
-from webhook_server.intents import _READERS
+from webhook_server.delivery_reader import _READERS
 
 ALL = {need.permission: need.level for need in NEEDS}
 UNASKED = {"installation", "installation_repositories"}

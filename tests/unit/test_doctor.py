@@ -19,7 +19,8 @@ from tests.builders import NOON
 from tests.builders import STORED_APP as APP
 from webhook_server.doctor.examine import Check, examine
 from webhook_server.doctor.outside import clock_finding
-from webhook_server.settings import Secret, Settings, half_set
+from webhook_server.settings import Secret, Settings
+from webhook_server.settings_faults import half_set
 from webhook_server.stores.app_store import with_app
 
 SECOND = timedelta(seconds=1)

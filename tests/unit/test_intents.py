@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
+from webhook_server.delivery_reader import MAX_COMMITS, intent_of
 from webhook_server.intents import (
-    MAX_COMMITS,
     Cancel,
     Commented,
     Ignored,
@@ -26,7 +26,6 @@ from webhook_server.intents import (
     RepositoryChanged,
     Rerun,
     StartRun,
-    intent_of,
 )
 
 SHA = "6dcb09b5b57875f334f61aebed695e2e4193db5e"

@@ -19,7 +19,7 @@ import pytest
 from tests.canaries import hits
 from webhook_server.about import about, subjects
 from webhook_server.logs import RESERVED, TEMPLATE, set_up
-from webhook_server.settings import read
+from webhook_server.settings_reader import read
 
 ROOT = Path(__file__).parents[2]
 SECRET = 'canary "quoted" \\ sécret-0123456789'

@@ -12,7 +12,8 @@ from cynthus.errors import Transient
 from cynthus.spec import DataSource
 from cynthus.wire_data import Dataset
 from tests.builders import a_key, a_run, a_spec
-from webhook_server.runs.model import DataSeen, Origin, Run, State
+from webhook_server.runs.model import Origin, Run, State
+from webhook_server.runs.observations import DataSeen
 from webhook_server.runs.pinning import bind
 from webhook_server.sources import pins as pins_module
 from webhook_server.sources.hub_http import HubAway

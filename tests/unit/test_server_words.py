@@ -8,8 +8,8 @@ import pytest
 
 from tests.builders import APP_KEYS, STORED_APP
 from webhook_server.__main__ import main
-from webhook_server.app import ground
-from webhook_server.settings import read
+from webhook_server.ground import ground
+from webhook_server.settings_reader import read
 
 
 @pytest.fixture

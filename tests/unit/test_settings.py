@@ -11,7 +11,8 @@ import pytest
 
 from cynthus.errors import UserError
 from docs.generate_settings import PAGE, settings_page
-from webhook_server.settings import Secret, Settings, read
+from webhook_server.settings import Secret, Settings
+from webhook_server.settings_reader import read
 
 GITHUB = {
     "CYNTHUS_GITHUB_APP_ID": "7",

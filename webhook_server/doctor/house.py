@@ -16,7 +16,8 @@ from cynthus.wire_doctor import Finding, fail, ok, warn
 from webhook_server.doctor.bucket_key import bucket_key
 from webhook_server.doctor.examine import Check
 from webhook_server.providers.provider import Provider, ProviderRefusal
-from webhook_server.settings import LOOPBACK_NAMES, Settings, half_set
+from webhook_server.settings import Settings
+from webhook_server.settings_faults import LOOPBACK_NAMES, half_set
 from webhook_server.stores.blob_protocol import Announced, BlobStore, blob_key
 from webhook_server.stores.database import Database
 from webhook_server.stores.durability import durability

@@ -7,16 +7,15 @@ import binascii
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from github import Auth
 
-from cynthus.errors import Refused, Transient, UserError
+from cynthus.errors import Refused, Transient
 from cynthus.repository_policy import Role
+from webhook_server.github_api.app_settings import AppSettings, pem
 from webhook_server.github_api.door import (
     PER_PAGE,
     Answer,
@@ -25,87 +24,28 @@ from webhook_server.github_api.door import (
     NotFound,
     Way,
 )
+from webhook_server.github_api.facts import (
+    CheckRunRef,
+    Comment,
+    Entry,
+    PullFacts,
+    RepositoryFacts,
+    check_run_of,
+    comment_of,
+    entry_of,
+    member_at,
+    pull_of,
+    text_at,
+    whole_at,
+)
 from webhook_server.github_api.kept_answers import KeptAnswers
 from webhook_server.github_api.pace import OwnPaces, Pace, PaceKeeper
 from webhook_server.github_api.tokens import InstallationTokens
 from webhook_server.intents import Place
-from webhook_server.runs.github_pace import WRITE_SPACING
 
 _APP = 0  # the app itself, where its installations have their numbers
 _MOST_FILES = 3000  # GitHub lists no more of a pull request
 _MOST_PAGES = 30  # of comments: 3,000, of which ours is among the first where there is one
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppSettings:
-    """Who we are towards GitHub, and where it is."""
-
-    api_url: str
-    uploads_url: str  # empty: where GitHub's answers say
-    app_id: str
-    private_key: str  # PEM text, or the path of a PEM file
-    write_spacing: timedelta = WRITE_SPACING
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepositoryFacts:
-    """A repository as GitHub knows it now."""
-
-    id: int
-    owner_id: int
-    full_name: str
-    default_branch: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One entry of a folder at a commit."""
-
-    name: str
-    kind: str  # file, dir, symlink, submodule
-    size_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PullFacts:
-    """A pull request now."""
-
-    number: int
-    sha: str
-    branch: str
-    head_repository_id: int | None  # None: the fork was deleted
-    base_branch: str
-    open: bool
-    base_sha: str = ""
-    author: str = ""  # empty: the account is gone
-    draft: bool = False
-    locked: bool = False
-    updated_at: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comment:
-    """A comment of a pull request, as it stands now."""
-
-    id: int
-    body: str
-    author: str  # login; empty: the account is gone
-    author_id: int
-    url: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckRunRef:
-    """A check run of ours on GitHub."""
-
-    id: int
-    external_id: str
-    url: str
-    status: str
-    conclusion: str | None
-    name: str
-    head_sha: str
-    annotations: int
 
 
 class GithubApi:
@@ -131,7 +71,7 @@ class GithubApi:
         self._lock = threading.Lock()
         self._paces: dict[int, Pace] = {}
         self._doors: dict[tuple[int, int], Door] = {}
-        identity = Auth.AppAuth(settings.app_id, _pem(settings.private_key))
+        identity = Auth.AppAuth(settings.app_id, pem(settings.private_key))
         # Asking for tokens notifies nobody: no spacing, but pauses hold here as well.
         self.app = self._door(lambda _: identity, self._pace(_APP, spacing=timedelta(0)))
         self._tokens = InstallationTokens(self.app, now=now, lock=self._way.lock)
@@ -221,7 +161,7 @@ class GithubApi:
     def installation_of(self, full_name: str) -> int:
         """Return the installation that covers the repository of this name."""
         answer = self.app.get(f"/repos/{_name(full_name)}/installation")
-        return _whole(answer, "id")
+        return whole_at(answer, "id")
 
     def installation_works(self, installation_id: int) -> bool:
         """Say whether the app is still installed there, and not suspended."""
@@ -229,7 +169,7 @@ class GithubApi:
             answer = self.app.get(f"/app/installations/{installation_id}")
         except NotFound:
             return False
-        return _member(answer, ("suspended_at",)) is None
+        return member_at(answer, ("suspended_at",)) is None
 
     def repository(self, place: Place) -> RepositoryFacts:
         """Return the repository as it is now.
@@ -237,13 +177,13 @@ class GithubApi:
         Raises: NotFound also when the name belongs to another repository by now.
         """
         answer = self.door(place).get(f"/repos/{_name(place.full_name)}")
-        if _whole(answer, "id") != place.id:
+        if whole_at(answer, "id") != place.id:
             raise NotFound(f"{place.full_name}: is another repository now.")
         return RepositoryFacts(
             id=place.id,
-            owner_id=_whole(answer, "owner", "id"),
-            full_name=_text(answer, "full_name"),
-            default_branch=_text(answer, "default_branch"),
+            owner_id=whole_at(answer, "owner", "id"),
+            full_name=text_at(answer, "full_name"),
+            default_branch=text_at(answer, "default_branch"),
         )
 
     def branch_head(self, place: Place, branch: str) -> str | None:
@@ -253,7 +193,7 @@ class GithubApi:
         """
         path = f"/repos/{_name(place.full_name)}/branches/{quote(branch, safe='')}"
         try:
-            return _text(self.door(place).get(path), "commit", "sha")
+            return text_at(self.door(place).get(path), "commit", "sha")
         except NotFound:
             return None
 
@@ -265,7 +205,7 @@ class GithubApi:
         answer = self.door(place).get(_contents(place, path), ref=sha)
         if not isinstance(answer.value, list):
             raise NotFound(f"{place.full_name}: {path} is not a folder at {sha}.")
-        return tuple(_entry(item) for item in answer.value if isinstance(item, dict))
+        return tuple(entry_of(item) for item in answer.value if isinstance(item, dict))
 
     def file(self, place: Place, path: str, sha: str) -> bytes:
         """Return a file of at most 1 MB at a commit.
@@ -278,7 +218,7 @@ class GithubApi:
         if answer.value.get("encoding") != "base64":
             raise Refused(f"{path}: should be at most 1 MB.")
         try:
-            return base64.b64decode(_text(answer, "content"))
+            return base64.b64decode(text_at(answer, "content"))
         except binascii.Error as error:
             raise Transient(f"GitHub answered {path} with something unreadable.") from error
 
@@ -293,9 +233,9 @@ class GithubApi:
         """
         path = f"/repos/{_name(place.full_name)}/collaborators/{quote(login, safe='')}/permission"
         answer = self.door(place).get(path)
-        if _whole(answer, "user", "id") != account_id:
+        if whole_at(answer, "user", "id") != account_id:
             raise Refused(f"{login}: is another account now.")
-        permission = _text(answer, "permission")
+        permission = text_at(answer, "permission")
         named = answer.value.get("role_name")
         for word in (named, permission):
             if word in set(Role):
@@ -305,23 +245,9 @@ class GithubApi:
     def pull(self, place: Place, number: int) -> PullFacts:
         """Return the pull request as it is now."""
         answer = self.door(place).get(f"/repos/{_name(place.full_name)}/pulls/{number}")
-        if _whole(answer, "base", "repo", "id") != place.id:
+        if whole_at(answer, "base", "repo", "id") != place.id:
             raise NotFound(f"{place.full_name}: is another repository now.")
-        head = answer.value["head"] if isinstance(answer.value.get("head"), dict) else {}
-        repository = head.get("repo")  # null once the fork was deleted
-        return PullFacts(
-            number=number,
-            sha=_text(answer, "head", "sha"),
-            branch=_text(answer, "head", "ref"),
-            head_repository_id=repository.get("id") if isinstance(repository, dict) else None,
-            base_branch=_text(answer, "base", "ref"),
-            open=answer.value.get("state") == "open",
-            base_sha=_text(answer, "base", "sha"),
-            author=_login(answer.value.get("user")),
-            draft=answer.value.get("draft") is True,
-            locked=answer.value.get("locked") is True,
-            updated_at=_moment(answer.value.get("updated_at")),
-        )
+        return pull_of(answer, number)
 
     def pull_paths(self, place: Place, number: int) -> tuple[str, ...] | None:
         """Return the paths that a pull request changes, old names too; None: more than 3,000.
@@ -346,7 +272,7 @@ class GithubApi:
         """Return a comment as it stands now; None: it is gone."""
         path = f"/repos/{_name(place.full_name)}/issues/comments/{comment_id}"
         try:
-            return _comment(self.door(place).get(path))
+            return comment_of(self.door(place).get(path))
         except NotFound:
             return None
 
@@ -364,14 +290,14 @@ class GithubApi:
                 app = item.get("performed_via_github_app") or {}
                 ours = str(app.get("id", "")) == self._settings.app_id
                 if ours and marker in str(item.get("body", "")):
-                    yield _comment(Answer(answer.headers, item))
+                    yield comment_of(Answer(answer.headers, item))
             if len(items) < PER_PAGE:
                 return
 
     def create_comment(self, place: Place, number: int, body: str) -> Comment:
         """Write a comment. Not safe to repeat: look for its marker first."""
         path = f"/repos/{_name(place.full_name)}/issues/{number}/comments"
-        return _comment(self.door(place).write("POST", path, {"body": body}))
+        return comment_of(self.door(place).write("POST", path, {"body": body}))
 
     def update_comment(self, place: Place, comment_id: int, body: str) -> None:
         """Change a comment of ours; safe to repeat."""
@@ -426,7 +352,7 @@ class GithubApi:
     def check_run(self, place: Place, check_run_id: int) -> CheckRunRef:
         """Return one check run, whether or not it is the newest of its name."""
         path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
-        return _check_run(self.door(place).get(path))
+        return check_run_of(self.door(place).get(path))
 
     def _check_runs(self, place: Place, rest: str, **wish: str) -> tuple[CheckRunRef, ...]:
         path = f"/repos/{_name(place.full_name)}/{rest}"
@@ -434,44 +360,17 @@ class GithubApi:
         items = answer.value.get("check_runs") if isinstance(answer.value, dict) else None
         if not isinstance(items, list):
             raise Transient("GitHub answered the list of check runs with something unreadable.")
-        return tuple(_check_run(Answer(answer.headers, item)) for item in items)
+        return tuple(check_run_of(Answer(answer.headers, item)) for item in items)
 
     def create_check_run(self, place: Place, body: Mapping[str, Any]) -> CheckRunRef:
         """Create a check run. Not safe to repeat: look for its external id first."""
         path = f"/repos/{_name(place.full_name)}/check-runs"
-        return _check_run(self.door(place).write("POST", path, body))
+        return check_run_of(self.door(place).write("POST", path, body))
 
     def update_check_run(self, place: Place, check_run_id: int, body: Mapping[str, Any]) -> None:
         """Change a check run; safe to repeat, but that annotations are added each time."""
         path = f"/repos/{_name(place.full_name)}/check-runs/{check_run_id}"
         self.door(place).write("PATCH", path, body)
-
-
-def web_url(api_url: str) -> str:
-    """Return where people see what the API at this address tells of.
-
-    https://docs.github.com/enterprise-server/rest/quickstart: a server of one's own has its API
-    below the address that people use.
-    """
-    parts = urlsplit(api_url)
-    host = parts.netloc.removeprefix("api.")
-    return f"{parts.scheme}://{host}"
-
-
-def _pem(key: str) -> str:
-    """Return the PEM text. The value is never shown: it may be the key itself, mistyped."""
-    if "-----BEGIN" in key:
-        return key.replace("\\n", "\n")  # how a PEM travels in one line of an .env file
-    try:
-        text = Path(key).read_text("ascii")
-    except (OSError, ValueError):
-        text = ""
-    if "-----BEGIN" not in text:
-        raise UserError(
-            "CYNTHUS_GITHUB_PRIVATE_KEY: should be the App's private key (PEM), or the path of a "
-            "file with it, found neither. Download one on the App's settings page."
-        )
-    return text
 
 
 def _name(full_name: str) -> str:
@@ -480,76 +379,3 @@ def _name(full_name: str) -> str:
 
 def _contents(place: Place, path: str) -> str:
     return f"/repos/{_name(place.full_name)}/contents/{quote(path.strip('/'), safe='/')}"
-
-
-def _entry(item: Mapping[str, Any]) -> Entry:
-    kind = str(item.get("type", ""))
-    # Version 2022-11-28 lists a submodule as a file that has no size and no download.
-    if kind == "file" and item.get("submodule_git_url"):
-        kind = "submodule"
-    if kind == "file" and item.get("size") == 0 and item.get("download_url", "") is None:
-        kind = "submodule"
-    size = item.get("size")
-    return Entry(
-        name=str(item.get("name", "")), kind=kind, size_bytes=size if isinstance(size, int) else 0
-    )
-
-
-def _check_run(answer: Answer) -> CheckRunRef:
-    value = answer.value if isinstance(answer.value, dict) else {}
-    return CheckRunRef(
-        id=_whole(answer, "id"),
-        external_id=str(value.get("external_id") or ""),
-        url=str(value.get("html_url") or ""),
-        status=str(value.get("status") or ""),
-        conclusion=value.get("conclusion"),
-        name=str(value.get("name") or ""),
-        head_sha=str(value.get("head_sha") or ""),
-        annotations=_whole(answer, "output", "annotations_count"),
-    )
-
-
-def _comment(answer: Answer) -> Comment:
-    value = answer.value if isinstance(answer.value, dict) else {}
-    user = value.get("user")
-    author_id = user.get("id") if isinstance(user, dict) else 0
-    return Comment(
-        id=_whole(answer, "id"),
-        body=str(value.get("body") or ""),
-        author=_login(user),
-        author_id=author_id if isinstance(author_id, int) else 0,
-        url=str(value.get("html_url") or ""),
-    )
-
-
-def _login(user: Any) -> str:
-    login = user.get("login") if isinstance(user, dict) else None
-    return login if isinstance(login, str) else ""
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _member(answer: Answer, path: tuple[str, ...]) -> Any:
-    value = answer.value
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _whole(answer: Answer, *path: str) -> int:
-    value = _member(answer, path)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise Transient(f"GitHub's answer should have a number at {'/'.join(path)}.")
-    return value
-
-
-def _text(answer: Answer, *path: str) -> str:
-    value = _member(answer, path)
-    if not isinstance(value, str):
-        raise Transient(f"GitHub's answer should have text at {'/'.join(path)}.")
-    return value

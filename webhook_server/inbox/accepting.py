@@ -6,7 +6,7 @@ import logging
 
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.runs.model import RunDraft
-from webhook_server.stores.run_store import SpecDiffers
+from webhook_server.stores.run_accepting import SpecDiffers
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from cynthus.repository_policy import Allowance, Role
 from webhook_server.github_api import PullFacts, RepositoryFacts
 from webhook_server.intents import Person, Place
-from webhook_server.runs.model import PolicySeen
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.pull import Pull
 
 

@@ -23,7 +23,7 @@ from webhook_server.inbox.verbs import Verbs
 from webhook_server.intents import Commented, Place
 from webhook_server.runs.asks import Line, Misread
 from webhook_server.runs.comment_reader import asks_of
-from webhook_server.runs.model import PolicySeen
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.pull import Pull
 from webhook_server.runs.rights import refusal
 from webhook_server.stores.publication_store import subject_of

@@ -12,6 +12,7 @@ from cynthus.errors import CynthusError, Transient
 from webhook_server import metrics
 from webhook_server.about import about
 from webhook_server.acting import under
+from webhook_server.delivery_reader import intent_of, sender_of
 from webhook_server.github_api import NotFound
 from webhook_server.inbox.authorities import of_delivery
 from webhook_server.inbox.buttons import Buttons
@@ -38,8 +39,6 @@ from webhook_server.intents import (
     RepositoryChanged,
     Rerun,
     StartRun,
-    intent_of,
-    sender_of,
 )
 from webhook_server.metrics import METERS
 from webhook_server.stores.delivery_store import Delivery, DeliveryState

@@ -14,7 +14,7 @@ from webhook_server.github_api import GithubApi, PullFacts, RepositoryFacts
 from webhook_server.inbox.asked import Asked
 from webhook_server.intents import Place
 from webhook_server.runs.asks import Reading
-from webhook_server.runs.model import PolicySeen
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.pull import PlanResult
 from webhook_server.stores.delivery_store import DeliveryStore
 from webhook_server.stores.event_store import EventStore

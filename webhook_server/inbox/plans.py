@@ -19,7 +19,8 @@ from webhook_server.planning import NoProviders, Planner, ToPlan
 from webhook_server.runs import approval
 from webhook_server.runs.differences import differences
 from webhook_server.runs.images import reusable
-from webhook_server.runs.model import Cause, Grant, Origin, PolicySeen, Reason, Run, RunKey, State
+from webhook_server.runs.model import Cause, Grant, Origin, Reason, Run, RunKey, State
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.plan_check import plan_result
 from webhook_server.runs.planned import Image, Planned, Verdict
 from webhook_server.runs.pull import PlanResult

@@ -6,7 +6,7 @@ from cynthus.repository_policy import Role
 from webhook_server.github_api import NotFound
 from webhook_server.inbox.parts import InboxParts, Skip
 from webhook_server.intents import Person, Place
-from webhook_server.runs.model import PolicySeen
+from webhook_server.runs.observations import PolicySeen
 
 
 def looked_up(parts: InboxParts, place: Place, sender: Person) -> tuple[PolicySeen, Role]:

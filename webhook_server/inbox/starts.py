@@ -22,17 +22,8 @@ from webhook_server.runs import approval
 from webhook_server.runs.asks import AskReproduce, AskRetry, AskRun, AskSweep
 from webhook_server.runs.hostile import code, inline
 from webhook_server.runs.images import reusable
-from webhook_server.runs.model import (
-    Approval,
-    ImageArrived,
-    Origin,
-    PolicySeen,
-    Run,
-    RunDraft,
-    RunKey,
-    State,
-    SweepPart,
-)
+from webhook_server.runs.model import Approval, Origin, Run, RunDraft, RunKey, State, SweepPart
+from webhook_server.runs.observations import ImageArrived, PolicySeen
 from webhook_server.runs.pull import Unproven, proven_head
 
 NO_SUCH_RUN = "there is no such run here."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from webhook_server.runs.model import Run
-from webhook_server.stores.run_store import RunStore, RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
+from webhook_server.stores.run_store import RunStore
 
 _LOOKED_AT = 100  # a pull request's newest runs: nobody means an older one by its name alone
 # name/3, name#3 or a release's tag cynthus/name/3

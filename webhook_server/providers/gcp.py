@@ -56,7 +56,7 @@ from webhook_server.providers.provider import (
     ProviderRefusal,
     ProviderUnavailable,
 )
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.settings import Settings
 
 CATALOGUE_FOR_S = 3600.0  # machine types come and go over months

@@ -31,7 +31,7 @@ from webhook_server.providers.gcp_order import disk_gib
 from webhook_server.providers.gcp_prices import ADDRESS_USD, PriceTable
 from webhook_server.providers.gcp_quota import Quotas, Verdict, Wanted, judge
 from webhook_server.providers.provider import NoCapacity, NothingFits, QuotaExceeded
-from webhook_server.runs.model import Offer
+from webhook_server.runs.lending import Offer
 
 NAME = "gcp"
 CLOUD = "Google Cloud"

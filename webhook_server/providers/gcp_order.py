@@ -22,7 +22,7 @@ from webhook_server.providers.gcp_machines import (
     taken_apart,
 )
 from webhook_server.providers.provider import Misconfigured
-from webhook_server.runs.model import Order
+from webhook_server.runs.lending import Order
 
 # A driver, Docker and a CUDA image of 10 GB, unpacked beside its compressed layers.
 USUAL_DISK_GIB = 50

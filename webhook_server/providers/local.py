@@ -35,7 +35,7 @@ from webhook_server.providers.provider import (
     NothingFits,
     ProviderUnavailable,
 )
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 
 PLACE = "this machine"
 LABEL_PLANE, LABEL_INSTANCE = "cynthus.control_plane", "cynthus.instance"

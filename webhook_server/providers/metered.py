@@ -17,7 +17,7 @@ from webhook_server.providers.provider import (
     ProviderRefusal,
     QuotaExceeded,
 )
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.traces import span
 
 T = TypeVar("T")

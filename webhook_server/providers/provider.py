@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 
 from cynthus.errors import CynthusError
 from cynthus.spec import Resources
-from webhook_server.runs.model import Fate as Fate  # noqa: PLC0414 - words of this contract
-from webhook_server.runs.model import Offer, Order
-from webhook_server.runs.model import Scope as Scope  # noqa: PLC0414
+from webhook_server.runs.lending import Fate as Fate  # noqa: PLC0414 - words of this contract
+from webhook_server.runs.lending import Offer, Order
+from webhook_server.runs.lending import Scope as Scope  # noqa: PLC0414
 
 
 class ProviderRefusal(CynthusError):  # noqa: N818 - refusals read as what they are

@@ -10,7 +10,7 @@ from webhook_server.runs.hostile import inline
 from webhook_server.runs.model import Run, State
 from webhook_server.runs.standing import reproduced
 from webhook_server.stores.publication_store import Publication
-from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
 
 
 def around(parts: Parts, item: Publication, run: Run) -> Around:

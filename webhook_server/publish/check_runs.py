@@ -25,7 +25,7 @@ from webhook_server.runs.report import CheckRun, check_run, lost_run
 from webhook_server.runs.sizing import wish
 from webhook_server.runs.standing import shown_as
 from webhook_server.stores.publication_store import Publication, PublicationState
-from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
 
 # An hour-long run may cost 15 requests: news half a minute, 3 and 15 minutes after its start,
 # then hourly. Whoever wants to watch has the live view, one click away.

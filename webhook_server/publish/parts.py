@@ -16,7 +16,8 @@ from webhook_server.intents import Place
 from webhook_server.publish.line import Line
 from webhook_server.publish.places import Places
 from webhook_server.publish.release_maker import ReleaseSources
-from webhook_server.runs.model import PolicySeen, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.sizing import Advice
 from webhook_server.runs.usage import Usage
 from webhook_server.stores.publication_store import Publication, PublicationStore

@@ -9,7 +9,7 @@ from webhook_server.intents import Place
 from webhook_server.policies import policy_at
 from webhook_server.publish.parts import Outside, Parts
 from webhook_server.publish.sending import Sending, has_more, is_sent
-from webhook_server.runs.model import PolicySeen
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.policy_check import PolicyShown, policy_check
 from webhook_server.stores.publication_store import Publication, PublicationState, commit_of
 

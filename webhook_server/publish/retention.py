@@ -8,7 +8,8 @@ from cynthus.frozen import replace
 from webhook_server.github_api import Invalid, NotFound, Releases
 from webhook_server.intents import Place
 from webhook_server.publish.parts import Keeping, Outside, Parts
-from webhook_server.runs.model import PolicySeen, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.release import marker_of
 from webhook_server.runs.retention import Released, expired, reason
 from webhook_server.stores.publication_store import Publication, PublicationState

@@ -30,9 +30,10 @@ from webhook_server.routes.run_requests import (
     read_spec,
 )
 from webhook_server.runs.environments import kept
-from webhook_server.runs.model import ImageArrived, Run, RunDraft, RunKey, State
+from webhook_server.runs.model import Run, RunDraft, RunKey, State
+from webhook_server.runs.observations import ImageArrived
 from webhook_server.runs.trail import Authority
-from webhook_server.stores.run_store import Accepted, SpecDiffers, TokenReused
+from webhook_server.stores.run_accepting import Accepted, SpecDiffers, TokenReused
 from webhook_server.views import Told, run_view, signed_outputs
 
 # A lock of 1 MiB and an SBOM of 2, whose quotes and ends of lines JSON writes as two characters;

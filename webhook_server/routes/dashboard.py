@@ -32,10 +32,11 @@ from webhook_server.routes.rendering import Renderer, plain
 from webhook_server.routes.static_files import static_file
 from webhook_server.routes.warm_rows import warm_rows
 from webhook_server.runs.attempts import STEP_WORDS
-from webhook_server.runs.model import Offer, Run, State
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import Run, State
 from webhook_server.runs.origins import origin_facts
 from webhook_server.stores.feed_tail import log_tail, newest_seq, points
-from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
 from webhook_server.stores.session_store import LIFE
 from webhook_server.stores.tally import open_runs
 from webhook_server.stores.trail_store import TrailStore, Wanted

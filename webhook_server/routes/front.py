@@ -27,7 +27,7 @@ from webhook_server.routes.answers import (
     refuse,
 )
 from webhook_server.routes.parts import Parts
-from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
 from webhook_server.traces import span
 
 log = logging.getLogger(__name__)

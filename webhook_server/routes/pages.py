@@ -15,7 +15,7 @@ from webhook_server.routes.access import require_operator
 from webhook_server.routes.answers import CONTENT_TOO_LARGE, HttpRefusal, drain, error_body
 from webhook_server.routes.bodies import json_answer
 from webhook_server.routes.parts import Parts
-from webhook_server.stores.run_store import RunUnreadable
+from webhook_server.stores.run_reading import RunUnreadable
 from webhook_server.stores.secret_protocol import SecretUnreadable
 
 PeopleRefusal = Callable[[Request, HttpRefusal], Response]  # makes a page for people

@@ -1,4 +1,4 @@
-"""The parts that the doors are handed by app.py."""
+"""The parts that the doors are handed by doors.py."""
 
 from __future__ import annotations
 

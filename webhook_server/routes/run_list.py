@@ -14,7 +14,7 @@ from webhook_server.routes.access import require_operator, session_of
 from webhook_server.routes.answers import Door, HttpRefusal, Receive, Scope, Send, answer
 from webhook_server.routes.parts import Parts
 from webhook_server.runs.model import State
-from webhook_server.stores.run_store import RunRow
+from webhook_server.stores.run_reading import RunRow
 from webhook_server.stores.tally import open_runs
 
 MOST_ROWS = 200

@@ -29,7 +29,8 @@ from webhook_server.routes.bodies import limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.routes.people import FORM_LIMIT_BYTES, FORM_TYPE, People, fields_of
 from webhook_server.routes.rendering import CSP
-from webhook_server.settings import Secret, half_set
+from webhook_server.settings import Secret
+from webhook_server.settings_faults import half_set
 from webhook_server.stores.app_store import ASK_LIFE, AppAsk, AppKeys, StoredApp
 from webhook_server.stores.secret_probe import probe
 from webhook_server.stores.secret_protocol import SecretUnreadable

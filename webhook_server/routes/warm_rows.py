@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from webhook_server.routes.parts import Parts
 from webhook_server.runs.attempts import machine_text
-from webhook_server.runs.model import Kept
+from webhook_server.runs.observations import Kept
 from webhook_server.runs.warm import idle_usd
 from webhook_server.stores.warm_store import WarmStore
 

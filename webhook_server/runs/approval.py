@@ -28,7 +28,8 @@ from cynthus.repository_policy import (
     Verb,
 )
 from cynthus.spec import GpuNeed, Spec
-from webhook_server.runs.model import Approval, Grant, Hold, PolicySeen, Run, State
+from webhook_server.runs.model import Approval, Grant, Hold, Run, State
+from webhook_server.runs.observations import PolicySeen
 
 #: Room for `/cynthus extend` where the policy names none: one more look at a run that is nearly
 #: done. Only beside a `max_cost`, which bounds the instance's own hard end whatever is extended.

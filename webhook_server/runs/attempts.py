@@ -9,8 +9,9 @@ from decimal import Decimal
 from cynthus.money import usd
 from cynthus.wire import Mark
 from webhook_server.runs.hostile import inline
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import attempt_cost
-from webhook_server.runs.model import Attempt, Offer, Run
+from webhook_server.runs.model import Attempt, Run
 
 _SHOWN = 20
 _HEAD = (

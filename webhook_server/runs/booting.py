@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from cynthus.frozen import replace
+from webhook_server.runs.commands import Command, Decision
 from webhook_server.runs.faults import next_question_at, trouble
+from webhook_server.runs.lending import Denial, Fate, Gone, Refusal, Scope
 from webhook_server.runs.limits import limit_reached
 from webhook_server.runs.look import (
     Try,
@@ -20,23 +22,8 @@ from webhook_server.runs.look import (
     step,
     with_attempt,
 )
-from webhook_server.runs.model import (
-    Cause,
-    Command,
-    CreateOutcome,
-    CreateSeen,
-    Decision,
-    Denial,
-    Fate,
-    Gone,
-    Member,
-    ProviderSeen,
-    Reason,
-    Refusal,
-    Scope,
-    State,
-    Verdict,
-)
+from webhook_server.runs.model import Cause, Member, Reason, State, Verdict
+from webhook_server.runs.observations import CreateOutcome, CreateSeen, ProviderSeen
 from webhook_server.runs.verdict import by_fate, failed, lost, of_rank, stopped
 from webhook_server.runs.waiting import create
 from webhook_server.runs.warm import TAKE_OVER

@@ -16,6 +16,7 @@ from cynthus.frozen import replace
 from cynthus.money import usd, usd_left
 from cynthus.spec import Spec
 from webhook_server.runs.budget import BudgetScope, BudgetSeen, month_turns_at
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import (
     affordable_life,
     cost,
@@ -23,16 +24,7 @@ from webhook_server.runs.limits import (
     price,
     winding_up,
 )
-from webhook_server.runs.model import (
-    Attempt,
-    Cause,
-    Member,
-    Offer,
-    Reason,
-    Run,
-    State,
-    instance_names,
-)
+from webhook_server.runs.model import Attempt, Cause, Member, Reason, Run, State, instance_names
 from webhook_server.runs.policy import Policy
 
 

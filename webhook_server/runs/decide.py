@@ -17,21 +17,15 @@ from datetime import datetime
 from cynthus.frozen import replace
 from cynthus.spec import Spec
 from webhook_server.runs.booting import provision
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.commitment import committed_usd
 from webhook_server.runs.extending import take_up
 from webhook_server.runs.giving_back import Cleared, clear, release, withdrawn
 from webhook_server.runs.honour import notices, refusal
 from webhook_server.runs.limits import cost, effective
 from webhook_server.runs.look import Look, Try, finish, give_back, noted, notice, step
-from webhook_server.runs.model import (
-    Attempt,
-    Cause,
-    Decision,
-    Observations,
-    Run,
-    State,
-    Verdict,
-)
+from webhook_server.runs.model import Attempt, Cause, Run, State, Verdict
+from webhook_server.runs.observations import Observations
 from webhook_server.runs.policy import CLOUD, Policy
 from webhook_server.runs.verdict import failed, lost, spec_fault_text
 from webhook_server.runs.waiting import build, queue

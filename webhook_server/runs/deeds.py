@@ -8,20 +8,14 @@ from hashlib import sha256
 from typing import Any
 
 from cynthus.codec import encode
-from webhook_server.runs.model import (
-    Approval,
-    Attempt,
+from webhook_server.runs.lending import Fate, Gone
+from webhook_server.runs.model import Approval, Attempt, Extension, Run, RunDraft, State
+from webhook_server.runs.observations import (
     CancelWish,
     CreateSeen,
-    Extension,
-    Fate,
-    Gone,
     ImageArrived,
     PolicySeen,
     ProviderSeen,
-    Run,
-    RunDraft,
-    State,
 )
 from webhook_server.runs.trail import Deed, DeedVerb
 

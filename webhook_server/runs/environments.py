@@ -10,7 +10,8 @@ from cynthus.codec import encode
 from cynthus.drivers import is_older
 from cynthus.spec import Spec
 from cynthus.wire_image import Environment, EnvironmentView, Framework
-from webhook_server.runs.model import EnvironmentKept, Offer
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import EnvironmentKept
 
 _SHOWN = 5  # names in a sentence: enough to recognise one's own requirements
 

@@ -14,9 +14,10 @@ from typing import TypeVar
 from cynthus.frozen import replace
 from cynthus.repository_policy import POLICY_PATH
 from webhook_server.runs.attempts import span
+from webhook_server.runs.commands import Prolong
 from webhook_server.runs.limits import deadline, extended_by, winding_up
 from webhook_server.runs.look import Look, Try, clock, notice
-from webhook_server.runs.model import Extension, Prolong
+from webhook_server.runs.model import Extension
 
 L = TypeVar("L", bound=Look)
 _NONE = timedelta(0)

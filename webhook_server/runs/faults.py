@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 from cynthus.frozen import replace
 from cynthus.wire import AgentState, Exit
+from webhook_server.runs.lending import Gone
 from webhook_server.runs.look import Try, ask_at, clock, is_over
-from webhook_server.runs.model import AgentSeen, Cause, Gone, Member, ProviderSeen, Verdict
+from webhook_server.runs.model import Cause, Member, Verdict
+from webhook_server.runs.observations import AgentSeen, ProviderSeen
 from webhook_server.runs.verdict import by_fate, lost, succeeded, taken_back, verdict
 
 # An agent's claim that other agents get into their environment: a name or an address, no more.

@@ -10,7 +10,8 @@ from math import isfinite
 
 from cynthus.spec import Gate, Relation
 from webhook_server.runs.hostile import inline
-from webhook_server.runs.model import GateLine, GateSeen
+from webhook_server.runs.model import GateLine
+from webhook_server.runs.observations import GateSeen
 
 _HOLDS: Mapping[Relation, Callable[[Decimal, Decimal], bool]] = {
     Relation.AT_LEAST: operator.ge,

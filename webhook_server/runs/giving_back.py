@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cynthus.frozen import replace
+from webhook_server.runs.commands import CloseAttempt, Command, Decision
+from webhook_server.runs.lending import Gone
 from webhook_server.runs.look import (
     Try,
     between,
@@ -16,21 +18,13 @@ from webhook_server.runs.look import (
     notice,
     step,
 )
-from webhook_server.runs.model import (
-    Attempt,
-    CloseAttempt,
-    Command,
+from webhook_server.runs.model import Attempt, Member, Run, State, deserves_release
+from webhook_server.runs.observations import (
     CreateOutcome,
-    Decision,
-    Gone,
     InstanceSeen,
-    Member,
     Observations,
     ReleaseSeen,
     ReleaseState,
-    Run,
-    State,
-    deserves_release,
 )
 from webhook_server.runs.policy import Policy
 

@@ -11,8 +11,9 @@ from webhook_server.runs import hostile
 from webhook_server.runs.attempts import span
 from webhook_server.runs.feed_facts import Feed
 from webhook_server.runs.forecast import Left, time_left
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import cost
-from webhook_server.runs.model import Offer, Outcome, Run, State
+from webhook_server.runs.model import Outcome, Run, State
 from webhook_server.runs.terms import is_held, most_usd, started_at
 
 TITLE_LIMIT = 200  # signs: more is cut by every list of checks

@@ -9,32 +9,25 @@ from datetime import datetime, timedelta
 from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire import AgentState
-from webhook_server.runs.gate import failure_text, judge
-from webhook_server.runs.limits import next_limit, used_attempts
-from webhook_server.runs.model import (
-    AgentSeen,
+from webhook_server.runs.commands import (
     AskProvider,
-    Attempt,
-    CancelWish,
-    Cause,
     CloseAttempt,
     Command,
-    CreateOutcome,
-    CreateSeen,
     Decision,
     DeleteInstance,
-    Fate,
+)
+from webhook_server.runs.gate import failure_text, judge
+from webhook_server.runs.lending import Fate, Gone, Refusal
+from webhook_server.runs.limits import next_limit, used_attempts
+from webhook_server.runs.model import Attempt, Cause, Member, Outcome, Reason, Run, State, Verdict
+from webhook_server.runs.observations import (
+    AgentSeen,
+    CancelWish,
+    CreateOutcome,
+    CreateSeen,
     GateSeen,
-    Gone,
     InstanceSeen,
-    Member,
     Observations,
-    Outcome,
-    Reason,
-    Refusal,
-    Run,
-    State,
-    Verdict,
 )
 from webhook_server.runs.policy import Policy
 from webhook_server.runs.superseded import saving

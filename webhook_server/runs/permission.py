@@ -9,19 +9,12 @@ from decimal import ROUND_CEILING, Decimal
 from cynthus.frozen import replace
 from cynthus.repository_policy import RepositoryPolicy
 from webhook_server.runs import approval
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import effective
 from webhook_server.runs.look import Look, finish, notice
-from webhook_server.runs.model import (
-    Approval,
-    Attempt,
-    Cause,
-    Decision,
-    Hold,
-    Offer,
-    Reason,
-    Run,
-)
+from webhook_server.runs.model import Approval, Attempt, Cause, Hold, Reason, Run
 from webhook_server.runs.policy import Policy
 from webhook_server.runs.verdict import failed
 

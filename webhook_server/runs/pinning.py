@@ -11,8 +11,9 @@ from cynthus.frozen import replace
 from cynthus.source_parts import source_parts
 from cynthus.spec import DataSource, Spec
 from cynthus.wire_data import Dataset, DatasetWork, SourceKind
+from webhook_server.runs.commands import Decision
 from webhook_server.runs.look import Look, finish
-from webhook_server.runs.model import Cause, Decision, Run
+from webhook_server.runs.model import Cause, Run
 from webhook_server.runs.verdict import failed
 
 _SHOWN = 12  # hex digits: enough to tell two revisions apart

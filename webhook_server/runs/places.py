@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from webhook_server.runs.model import Attempt, Cause, CoolDown, Denial, Offer, Refusal, Run, Scope
+from webhook_server.runs.lending import CoolDown, Denial, Offer, Refusal, Scope
+from webhook_server.runs.model import Attempt, Cause, Run
 
 # After so many instances that were taken back the cheap ones cost more than they save; a user who
 # allows others (`spot: prefer`) gets one that stays.

@@ -14,8 +14,10 @@ from webhook_server.runs import honour, pinning
 from webhook_server.runs.budget import BudgetSeen, month_turns_at
 from webhook_server.runs.commitment import Purse, committed_with, next_attempt, refusal
 from webhook_server.runs.environments import driver_refusal
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import allowed, price
-from webhook_server.runs.model import Cause, Grant, Observations, Offer, Reason, Run, RunKey, State
+from webhook_server.runs.model import Cause, Grant, Reason, Run, RunKey, State
+from webhook_server.runs.observations import Observations
 from webhook_server.runs.places import cool_down
 from webhook_server.runs.policy import Policy
 

@@ -13,7 +13,8 @@ from cynthus.money import usd
 from cynthus.repository_policy import POLICY_PATH, RepositoryPolicy
 from webhook_server.runs.annotations import Annotation
 from webhook_server.runs.hostile import clean, inline
-from webhook_server.runs.model import PolicySeen, SpecFault
+from webhook_server.runs.model import SpecFault
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.runs.report import CheckRun
 from webhook_server.runs.rights import who_may
 

@@ -20,8 +20,9 @@ from cynthus.spec import GpuNeed, Resources, Spec
 from webhook_server.runs.environments import new_enough
 from webhook_server.runs.gpu_memory import GPU_MEMORY
 from webhook_server.runs.headline import place_text
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import price
-from webhook_server.runs.model import Attempt, Offer, Outcome, Run
+from webhook_server.runs.model import Attempt, Outcome, Run
 from webhook_server.runs.usage import GpuUsage, Usage, amount
 
 LITTLE = 0.30  # of what is lent: below it something cheaper may do

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from cynthus.frozen import replace
 from cynthus.spec import Spec
 from cynthus.wire import Exit
+from webhook_server.runs.lending import Fate
 from webhook_server.runs.limits import deadline, duration_text
-from webhook_server.runs.model import Attempt, Cause, Fate, Outcome, Reason, Run, Verdict
+from webhook_server.runs.model import Attempt, Cause, Outcome, Reason, Run, Verdict
 
 # The agent's own deadline was counted from its enrolment's answer: allow for a slow clock.
 _DEADLINE_SLACK = timedelta(seconds=30)

@@ -8,23 +8,15 @@ from datetime import timedelta
 from cynthus.frozen import replace
 from webhook_server.runs import permission, pinning, warm
 from webhook_server.runs.approval import bound
+from webhook_server.runs.commands import CreateInstance, Decision
 from webhook_server.runs.commitment import Purse, next_attempt
 from webhook_server.runs.commitment import refusal as money_refusal
 from webhook_server.runs.environments import new_enough, too_old_text
 from webhook_server.runs.extending import take_up
+from webhook_server.runs.lending import Offer, Order
 from webhook_server.runs.limits import limit_reached
 from webhook_server.runs.look import Look, between, cancelled, clock, finish, soonest, step
-from webhook_server.runs.model import (
-    Attempt,
-    Cause,
-    CreateInstance,
-    Decision,
-    Member,
-    Offer,
-    Order,
-    Reason,
-    State,
-)
+from webhook_server.runs.model import Attempt, Cause, Member, Reason, State
 from webhook_server.runs.places import first_free_at, pick, quota_text, tried_text
 from webhook_server.runs.verdict import failed, lost, stopped
 

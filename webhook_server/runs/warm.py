@@ -15,17 +15,10 @@ from cynthus.frozen import replace
 from cynthus.spec import Resources, Spec, Spot
 from cynthus.wire import AgentState
 from webhook_server.runs.approval import granted
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import deadline, price
-from webhook_server.runs.model import (
-    AgentSeen,
-    Attempt,
-    Cause,
-    Kept,
-    Offer,
-    Outcome,
-    Run,
-    Verdict,
-)
+from webhook_server.runs.model import Attempt, Cause, Outcome, Run, Verdict
+from webhook_server.runs.observations import AgentSeen, Kept
 from webhook_server.runs.policy import Policy
 
 # To hear that there is work, clean up and enrol again: seconds; a minute is above every outage

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from cynthus.frozen import replace
 from cynthus.wire import AgentState, Exit, Output, Rendezvous
+from webhook_server.runs.commands import Command, Decision, Meet, StopWork
 from webhook_server.runs.extending import prolonged
 from webhook_server.runs.faults import (
     address_of,
@@ -29,18 +30,7 @@ from webhook_server.runs.look import (
     step,
     with_attempt,
 )
-from webhook_server.runs.model import (
-    Cause,
-    Command,
-    Decision,
-    Meet,
-    Member,
-    Outcome,
-    Reason,
-    State,
-    StopWork,
-    Verdict,
-)
+from webhook_server.runs.model import Cause, Member, Outcome, Reason, State, Verdict
 from webhook_server.runs.verdict import (
     failed,
     lost,

@@ -12,7 +12,8 @@ from cynthus.errors import Transient
 from cynthus.spec import DataSource, Spec
 from cynthus.wire_data import Dataset
 from webhook_server.runs.forks import HUB_SECRETS
-from webhook_server.runs.model import DataSeen, Run
+from webhook_server.runs.model import Run
+from webhook_server.runs.observations import DataSeen
 from webhook_server.sources.hub_http import HubAway
 from webhook_server.sources.source import Asked, Source, SourceFault
 from webhook_server.stores.secret_protocol import SecretStore, SecretUnreadable

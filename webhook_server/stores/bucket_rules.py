@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cynthus.errors import UserError
-from webhook_server.settings import BLOB_URL
+from webhook_server.settings_faults import BLOB_URL
 
 Rule = Mapping[str, Any]
 

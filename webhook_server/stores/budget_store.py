@@ -31,7 +31,7 @@ def limits_of(settings: Settings) -> BudgetLimits:
 
 
 class BudgetStore:
-    """Reads what is booked; `run_store.save` reserves."""
+    """Reads what is booked; `RunStore.save` reserves."""
 
     def __init__(self, db: Database, limits: BudgetLimits) -> None:
         self._db = db

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, select, update
 
-from webhook_server.runs.model import CoolDown, Denial
+from webhook_server.runs.lending import CoolDown, Denial
 from webhook_server.stores.clean import clean_text
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.tables import Moment, cool_downs

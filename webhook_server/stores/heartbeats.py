@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from cynthus.codec import decode, encode
 from cynthus.frozen import replace
 from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat, Rendezvous
-from webhook_server.runs.model import AgentSeen
+from webhook_server.runs.observations import AgentSeen
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.feed_limits import Counts, feed
 from webhook_server.stores.tables import events, instances

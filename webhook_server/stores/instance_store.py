@@ -16,7 +16,8 @@ from cynthus.frozen import replace
 from cynthus.wire import AgentState, EventKind, Facts, Heartbeat, Rendezvous
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
-from webhook_server.runs.model import AgentSeen, CreateSeen, Gone, ProviderSeen
+from webhook_server.runs.lending import Gone
+from webhook_server.runs.observations import AgentSeen, CreateSeen, ProviderSeen
 from webhook_server.stores import trail_store
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.database import Database

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, select, update
 from cynthus.codec import decode, encode
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
-from webhook_server.runs.model import PolicySeen
+from webhook_server.runs.observations import PolicySeen
 from webhook_server.stores import trail_store
 from webhook_server.stores.database import Database, insert_once
 from webhook_server.stores.publication_store import make_commit_due

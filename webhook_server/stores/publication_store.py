@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Row, and_, bindparam, case, func, or_, select
 
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
-from webhook_server.runs.model import ReleaseSeen, ReleaseState, Run, State, deserves_release
+from webhook_server.runs.model import Run, State, deserves_release
+from webhook_server.runs.observations import ReleaseSeen, ReleaseState
 from webhook_server.runs.retention import Released
 from webhook_server.runs.trail import Deed
 from webhook_server.stores import trail_store

@@ -21,8 +21,10 @@ from sqlalchemy import (
 from cynthus.codec import decode, encode
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
+from webhook_server.runs.lending import Offer
 from webhook_server.runs.limits import millionths
-from webhook_server.runs.model import Attempt, Kept, Offer, Run
+from webhook_server.runs.model import Attempt, Run
+from webhook_server.runs.observations import Kept
 from webhook_server.runs.policy import policy_of
 from webhook_server.runs.warm import idle_usd, kept, worst_usd
 from webhook_server.stores import trail_store
@@ -47,7 +49,7 @@ _LISTED = 200  # newest first; a fleet that keeps more is looked at in the cloud
 
 
 class WarmStore:
-    """Reads and writes the table `kept_instances`; `run_store.save` keeps and takes."""
+    """Reads and writes the table `kept_instances`; `RunStore.save` keeps and takes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

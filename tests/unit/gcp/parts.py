@@ -8,7 +8,7 @@ from typing import Any
 
 from cynthus.spec import Resources
 from webhook_server.providers.gcp_order import Surroundings
-from webhook_server.runs.model import Offer, Order
+from webhook_server.runs.lending import Offer, Order
 
 PLANE = "abcdef123456"
 

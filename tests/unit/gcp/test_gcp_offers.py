@@ -14,7 +14,7 @@ from webhook_server.providers.gcp_offers import Market, offers
 from webhook_server.providers.gcp_prices import shipped
 from webhook_server.providers.gcp_quota import NONE_TOLD, Quotas, read_quotas
 from webhook_server.providers.provider import NoCapacity, NothingFits, QuotaExceeded, Scope
-from webhook_server.runs.model import Offer
+from webhook_server.runs.lending import Offer
 
 PLACES = ("us-central1", "europe-west4")
 

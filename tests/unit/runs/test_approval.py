@@ -36,7 +36,8 @@ from webhook_server.runs.approval import (
     lowered,
     refusal,
 )
-from webhook_server.runs.model import Approval, Hold, Origin, PolicySeen, Run, SpecFault, State
+from webhook_server.runs.model import Approval, Hold, Origin, Run, SpecFault, State
+from webhook_server.runs.observations import PolicySeen
 
 ADA = Person(id=5, login="ada", bot=False)
 HOURS = timedelta(hours=1)

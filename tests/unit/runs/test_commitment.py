@@ -21,24 +21,18 @@ from webhook_server.runs.budget import (
     month_began_at,
     month_turns_at,
 )
+from webhook_server.runs.commands import CreateInstance, Decision, DeleteInstance, StopWork
 from webhook_server.runs.commitment import committed_usd
 from webhook_server.runs.decide import decide
+from webhook_server.runs.lending import Gone
 from webhook_server.runs.limits import price
-from webhook_server.runs.model import (
-    Cause,
-    CreateInstance,
+from webhook_server.runs.model import Cause, Outcome, Run, State
+from webhook_server.runs.observations import (
     CreateOutcome,
     CreateSeen,
-    Decision,
-    DeleteInstance,
-    Gone,
     InstanceSeen,
     Observations,
-    Outcome,
     ProviderSeen,
-    Run,
-    State,
-    StopWork,
 )
 from webhook_server.runs.policy import CLOUD, LOCAL, Policy
 

@@ -31,31 +31,26 @@ from tests.builders import (
     refused,
     seconds,
 )
-from webhook_server.runs.decide import decide, park
-from webhook_server.runs.model import (
+from webhook_server.runs.commands import (
     AskProvider,
-    CancelWish,
-    Cause,
     CloseAttempt,
     CreateInstance,
-    CreateOutcome,
-    CreateSeen,
     Decision,
     DeleteInstance,
-    Denial,
-    Gone,
+    StopWork,
+)
+from webhook_server.runs.decide import decide, park
+from webhook_server.runs.lending import Denial, Gone, Scope
+from webhook_server.runs.model import Cause, Outcome, Reason, Run, SpecFault, State
+from webhook_server.runs.observations import (
+    CancelWish,
+    CreateOutcome,
+    CreateSeen,
     ImageArrived,
     Observations,
-    Outcome,
     ProviderSeen,
-    Reason,
     ReleaseSeen,
     ReleaseState,
-    Run,
-    Scope,
-    SpecFault,
-    State,
-    StopWork,
 )
 from webhook_server.runs.policy import CLOUD, LOCAL, policy_of
 

@@ -22,20 +22,12 @@ from tests.builders import (
     an_environment,
     an_offer,
 )
+from webhook_server.runs.commands import CreateInstance, Decision
 from webhook_server.runs.decide import decide
 from webhook_server.runs.environments import cuda_refusal, image_digest, kept
-from webhook_server.runs.model import (
-    Cause,
-    CreateInstance,
-    Decision,
-    ImageArrived,
-    Kept,
-    Observations,
-    Offer,
-    Outcome,
-    Run,
-    State,
-)
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import Cause, Outcome, Run, State
+from webhook_server.runs.observations import ImageArrived, Kept, Observations
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import CLOUD
 from webhook_server.runs.work import Limits, work_for

@@ -12,19 +12,11 @@ import pytest
 from cynthus.repository_policy import Limits, RepositoryPolicy
 from cynthus.spec import Resources
 from tests.builders import NOON, a_run, a_spec, an_agent, an_attempt, an_offer, of_newest
+from webhook_server.runs.commands import Prolong, StopWork
 from webhook_server.runs.decide import decide
 from webhook_server.runs.limits import effective, extended_by
-from webhook_server.runs.model import (
-    Cause,
-    Extension,
-    Grant,
-    Observations,
-    PolicySeen,
-    Prolong,
-    Run,
-    State,
-    StopWork,
-)
+from webhook_server.runs.model import Cause, Extension, Grant, Run, State
+from webhook_server.runs.observations import Observations, PolicySeen
 from webhook_server.runs.policy import CLOUD, within
 
 HOUR = timedelta(hours=1)

@@ -24,30 +24,27 @@ from tests.builders import (
     refused,
     seconds,
 )
-from webhook_server.runs.decide import decide
-from webhook_server.runs.limits import cost
-from webhook_server.runs.model import (
-    AgentSeen,
+from webhook_server.runs.commands import (
     AskProvider,
-    CancelWish,
-    Cause,
     CloseAttempt,
     CreateInstance,
-    CreateOutcome,
-    CreateSeen,
     Decision,
     DeleteInstance,
-    Denial,
-    Fate,
-    Gone,
-    InstanceSeen,
     Meet,
-    Observations,
-    Outcome,
-    ProviderSeen,
-    Run,
-    State,
     StopWork,
+)
+from webhook_server.runs.decide import decide
+from webhook_server.runs.lending import Denial, Fate, Gone
+from webhook_server.runs.limits import cost
+from webhook_server.runs.model import Cause, Outcome, Run, State
+from webhook_server.runs.observations import (
+    AgentSeen,
+    CancelWish,
+    CreateOutcome,
+    CreateSeen,
+    InstanceSeen,
+    Observations,
+    ProviderSeen,
 )
 from webhook_server.runs.work import Limits, rank_fault, work_for
 

@@ -19,7 +19,8 @@ from tests.builders import (
 )
 from webhook_server.runs.decide import decide
 from webhook_server.runs.gate import failure_text, judge, table
-from webhook_server.runs.model import Cause, GateSeen, Outcome, Run, State, deserves_release
+from webhook_server.runs.model import Cause, Outcome, Run, State, deserves_release
+from webhook_server.runs.observations import GateSeen
 
 BASE = {"accuracy": 0.9, "loss": 0.4, "zero": 0.0}
 

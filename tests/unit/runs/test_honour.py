@@ -12,7 +12,8 @@ from cynthus.spec import Checkpoint, DataSource, Resources, Spot
 from tests.builders import NOON, a_run, a_spec, an_offer
 from webhook_server.runs.decide import decide
 from webhook_server.runs.honour import Powers, notices, refusal
-from webhook_server.runs.model import Cause, Observations, Outcome, State
+from webhook_server.runs.model import Cause, Outcome, State
+from webhook_server.runs.observations import Observations
 from webhook_server.runs.policy import CLOUD, LOCAL, policy_of
 
 ALL = Powers(

@@ -21,22 +21,10 @@ from tests.builders import (
 )
 from webhook_server.intents import Person
 from webhook_server.runs.approval import approve
+from webhook_server.runs.commands import CreateInstance, Decision
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import (
-    Approval,
-    CancelWish,
-    Cause,
-    CreateInstance,
-    Decision,
-    ImageArrived,
-    Observations,
-    Origin,
-    Outcome,
-    PolicySeen,
-    Run,
-    SpecFault,
-    State,
-)
+from webhook_server.runs.model import Approval, Cause, Origin, Outcome, Run, SpecFault, State
+from webhook_server.runs.observations import CancelWish, ImageArrived, Observations, PolicySeen
 
 ADA = Person(id=5, login="ada", bot=False)
 HOUR = timedelta(hours=1)

@@ -12,20 +12,10 @@ from cynthus.spec import DataSource, Resources
 from cynthus.wire_data import Dataset
 from tests.builders import IMAGE, NOON, a_run, a_spec, an_attempt, an_offer, seconds
 from webhook_server.runs import forks, pinning
+from webhook_server.runs.commands import CreateInstance, Decision
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import (
-    CancelWish,
-    Cause,
-    CreateInstance,
-    DataSeen,
-    Decision,
-    ImageArrived,
-    Observations,
-    Origin,
-    Outcome,
-    Run,
-    State,
-)
+from webhook_server.runs.model import Cause, Origin, Outcome, Run, State
+from webhook_server.runs.observations import CancelWish, DataSeen, ImageArrived, Observations
 from webhook_server.runs.work import Limits, work_for
 
 COMMIT = "5" * 40

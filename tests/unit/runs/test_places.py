@@ -20,22 +20,11 @@ from tests.builders import (
     refused,
     seconds,
 )
+from webhook_server.runs.commands import CreateInstance, Decision
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import (
-    Attempt,
-    Cause,
-    CoolDown,
-    CreateInstance,
-    Decision,
-    Denial,
-    Observations,
-    Offer,
-    Outcome,
-    Reason,
-    Refusal,
-    Scope,
-    State,
-)
+from webhook_server.runs.lending import CoolDown, Denial, Offer, Refusal, Scope
+from webhook_server.runs.model import Attempt, Cause, Outcome, Reason, State
+from webhook_server.runs.observations import Observations
 from webhook_server.runs.places import cooled_place, pick, region_of
 
 

@@ -12,7 +12,9 @@ from cynthus.wire_money import PlanView
 from tests.builders import NOON, a_run, a_spec, an_offer
 from webhook_server.runs.budget import BudgetScope, BudgetSeen
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import CoolDown, DataSeen, Denial, Grant, Observations, State
+from webhook_server.runs.lending import CoolDown, Denial
+from webhook_server.runs.model import Grant, State
+from webhook_server.runs.observations import DataSeen, Observations
 from webhook_server.runs.pinning import bind
 from webhook_server.runs.plan import Question, plan
 from webhook_server.runs.policy import CLOUD, within

@@ -28,27 +28,18 @@ from tests.builders import (
     refused,
     seconds,
 )
-from webhook_server.runs.decide import decide
-from webhook_server.runs.model import (
+from webhook_server.runs.commands import (
     AskProvider,
-    CancelWish,
-    Cause,
     CloseAttempt,
     CreateInstance,
     Decision,
     DeleteInstance,
-    Denial,
-    Fate,
-    Gone,
-    InstanceSeen,
-    Observations,
-    Outcome,
-    ProviderSeen,
-    Run,
-    Scope,
-    State,
     StopWork,
 )
+from webhook_server.runs.decide import decide
+from webhook_server.runs.lending import Denial, Fate, Gone, Scope
+from webhook_server.runs.model import Cause, Outcome, Run, State
+from webhook_server.runs.observations import CancelWish, InstanceSeen, Observations, ProviderSeen
 
 STOPPED = an_exit(143, stopped=True)
 

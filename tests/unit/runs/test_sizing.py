@@ -13,7 +13,8 @@ from cynthus.spec import GpuNeed, Resources
 from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_offer
 from webhook_server.providers.gcp_machines import GPUS
 from webhook_server.runs.gpu_memory import GPU_MEMORY
-from webhook_server.runs.model import Offer, Origin, Outcome, Run, State
+from webhook_server.runs.lending import Offer
+from webhook_server.runs.model import Origin, Outcome, Run, State
 from webhook_server.runs.sizing import Advice, advice, placed, remark, wish
 from webhook_server.runs.usage import Usage, UsageMeter
 

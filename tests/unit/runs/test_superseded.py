@@ -11,15 +11,8 @@ import pytest
 from cynthus.spec import Resources
 from tests.builders import NOON, a_key, a_run, a_spec, an_attempt, an_offer
 from webhook_server.runs.decide import decide
-from webhook_server.runs.model import (
-    CancelWish,
-    Cause,
-    Observations,
-    Origin,
-    Outcome,
-    Run,
-    State,
-)
+from webhook_server.runs.model import Cause, Origin, Outcome, Run, State
+from webhook_server.runs.observations import CancelWish, Observations
 from webhook_server.runs.policy import CLOUD, policy_of
 from webhook_server.runs.superseded import newer_commit, outdated, saving
 
