@@ -88,6 +88,7 @@ def test_a_record_of_another_kind_or_none_at_all_is_not_there(shelf: Shelf) -> N
         gzip.compress(b"[" * 100_000),
         gzip.compress(b" " * (17 << 20)),  # unpacks to more than a record may have
     ],
+    ids=["no gzip", "no JSON", "no record", "too deep", "too large"],  # gzip writes the time
 )
 def test_a_record_that_cannot_be_read_is_not_there(shelf: Shelf, content: bytes) -> None:
     kind = "application/vnd.cynthus.environment.v1+json"
