@@ -223,9 +223,8 @@ ENGINE: tuple[Mutation, ...] = (
         edits=(
             _edit(
                 "runs.giving_back",
-                "    return told.asked_at if told.asked_at >= settled_at(attempt, member, seen,"
-                " policy) else None",
-                "    return told.asked_at",
+                "    if told.asked_at < settled_at(attempt, member, seen, policy):",
+                "    if False:",
             ),
         ),
         story="late_create",
