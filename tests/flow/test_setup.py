@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import requests
 from github import Auth
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 from cynthus.client import Client
 from cynthus.wire_doctor import Finding, Verdict
@@ -42,6 +44,9 @@ class Operator:
         return self.browser.get(f"{self.server.url}{path}", timeout=60)
 
     def sign_in(self) -> None:
+        # A kept connection may end while a request is on its way: browsers then ask once more,
+        # https://www.rfc-editor.org/rfc/rfc9112.html#section-9.3.1
+        self.browser.mount("http://", HTTPAdapter(max_retries=Retry(connect=0, read=1, status=0)))
         fields = self.fields(self.page("/sign-in").text)
         fields["token"] = self.server.api_token
         answer = self.browser.post(f"{self.server.url}/sign-in", data=fields, timeout=60)

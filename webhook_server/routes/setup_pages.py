@@ -185,7 +185,8 @@ class _Desk:
         with under(of_operator(request.scope, self._parts.now())):
             self._keep(self._converted(code, state, ask), ask)
         self._parts.bell.ring(TOPIC)
-        response = RedirectResponse(PATH, 303)
+        # The server begins anew now: the next request takes a new connection, which can wait.
+        response = RedirectResponse(PATH, 303, headers={"Connection": "close"})
         response.delete_cookie(COOKIE, path=PATH)
         return response
 
