@@ -7,12 +7,10 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from cynthus.codec import decode, encode
-from cynthus.errors import UserError
+from cynthus.codec import encode
 from cynthus.frozen import replace
 from cynthus.packing import most_stored
 from cynthus.wire import (
@@ -27,7 +25,7 @@ from cynthus.wire import (
 )
 from webhook_server.auth.blob_urls import PutTerms, put_url
 from webhook_server.auth.tokens import agent_token, enrol_secret, same, sha256_hex
-from webhook_server.routes.answers import HttpRefusal, parse_json
+from webhook_server.routes.answers import HttpRefusal, read_words
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.checkpoint_api import checkpoint_router, may_restore
 from webhook_server.routes.heartbeats import agent_digest
@@ -54,7 +52,6 @@ _NOTICES_READ = 100  # a run has a handful
 UPLOAD_LIFE = timedelta(minutes=15)  # to begin: a transfer that has begun may take longer
 
 BuildAgent = Callable[[Path], None]
-T = TypeVar("T")
 
 
 def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter:
@@ -99,14 +96,6 @@ def agent_router(parts: Parts, masking: Masking, pyz: AgentProgram) -> APIRouter
         return Response(content, media_type="application/zip")
 
     return router
-
-
-def read_words(kind: type[T], content: bytes) -> T:
-    """Read what an agent says. Raises: HttpRefusal (422)."""
-    try:
-        return decode(kind, parse_json(content))
-    except UserError as error:
-        raise HttpRefusal(422, str(error)) from error
 
 
 def _enrol(parts: Parts, enrolment: Enrolment) -> Enrolled:

@@ -36,9 +36,9 @@ from cynthus.wire_data import Dataset
 from webhook_server import metrics
 from webhook_server.auth.blob_urls import GetTerms, PutTerms, get_url, put_url
 from webhook_server.metrics import METERS
-from webhook_server.routes.agent_api import UPLOAD_LIFE, attempt_of, read_words
+from webhook_server.routes.agent_api import UPLOAD_LIFE, attempt_of
 from webhook_server.routes.agent_listing import listing_page
-from webhook_server.routes.answers import HttpRefusal
+from webhook_server.routes.answers import HttpRefusal, read_words
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.heartbeats import agent_digest
 from webhook_server.routes.parts import Parts

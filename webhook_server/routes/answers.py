@@ -6,7 +6,12 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+from cynthus.codec import decode
+from cynthus.errors import UserError
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -148,6 +153,14 @@ def parse_json(body: bytes) -> Any:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         raise HttpRefusal(400, "body: should be JSON, found something else. Send JSON.") from None
+
+
+def read_words(kind: type[T], content: bytes) -> T:
+    """Read what an agent says. Raises: HttpRefusal (400, 422)."""
+    try:
+        return decode(kind, parse_json(content))
+    except UserError as error:
+        raise HttpRefusal(422, str(error)) from error
 
 
 async def answer_json(send: Send, status: int, value: Any, headers: Headers = ()) -> None:

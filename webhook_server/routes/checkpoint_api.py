@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from cynthus.codec import decode, encode
-from cynthus.errors import UserError
+from cynthus.codec import encode
 from cynthus.frozen import replace
 from cynthus.wire import UploadGrant
 from cynthus.wire_checkpoint import (
@@ -28,7 +26,7 @@ from cynthus.wire_checkpoint import (
     CheckpointView,
 )
 from webhook_server.auth.blob_urls import GetTerms, PutTerms, get_url, put_url
-from webhook_server.routes.answers import HttpRefusal, parse_json
+from webhook_server.routes.answers import HttpRefusal, read_words
 from webhook_server.routes.bodies import json_answer, limited_body
 from webhook_server.routes.parts import Parts
 from webhook_server.runs import checkpoints
@@ -43,7 +41,6 @@ LIST_LIMIT_BYTES = 8 << 20  # CHECKPOINT_FILES entries of ordinary length
 UPLOAD_LIFE = timedelta(minutes=15)  # to begin: a transfer that has begun may take longer
 # A gigabyte a second for an hour: the addresses are all given out before the first is used.
 DOWNLOAD_LIFE = timedelta(hours=1)
-T = TypeVar("T")
 
 
 def checkpoint_router(parts: Parts, open_attempt: Callable[[Request], InstanceRow]) -> APIRouter:
@@ -58,16 +55,16 @@ def checkpoint_router(parts: Parts, open_attempt: Callable[[Request], InstanceRo
 
     @router.post("/agent/v1/checkpoints/blobs")
     def blobs(row: InstanceRow = attempt_first, content: bytes = ask_body) -> Response:
-        return json_answer(200, encode(_grants(parts, row, _read(CheckpointBlobs, content))))
+        return json_answer(200, encode(_grants(parts, row, read_words(CheckpointBlobs, content))))
 
     @router.post("/agent/v1/checkpoints")
     def commit(row: InstanceRow = attempt_first, content: bytes = list_body) -> Response:
-        kept = _keep(parts, store, row, _read(Checkpoint, content))
+        kept = _keep(parts, store, row, read_words(Checkpoint, content))
         return json_answer(200, encode(kept))
 
     @router.post("/agent/v1/checkpoints/latest")
     def latest(row: InstanceRow = attempt_first, content: bytes = ask_body) -> Response:
-        view = _view(parts, store, row, _read(CheckpointAsk, content))
+        view = _view(parts, store, row, read_words(CheckpointAsk, content))
         return Response(status_code=204) if view is None else json_answer(200, encode(view))
 
     return router
@@ -76,13 +73,6 @@ def checkpoint_router(parts: Parts, open_attempt: Callable[[Request], InstanceRo
 def may_restore(parts: Parts, run: Run, row: InstanceRow) -> bool:
     """Say whether there is a checkpoint that this attempt may go on from."""
     return any(True for _ in _found(parts, CheckpointStore(parts.database), run, row))
-
-
-def _read(kind: type[T], content: bytes) -> T:
-    try:
-        return decode(kind, parse_json(content))
-    except UserError as error:
-        raise HttpRefusal(422, str(error)) from error
 
 
 def _run(parts: Parts, row: InstanceRow) -> Run:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
-from cynthus.codec import decode, encode
-from cynthus.errors import Transient, UserError
+from cynthus.codec import encode
+from cynthus.errors import Transient
 from cynthus.wire import Heartbeat, HeartbeatAnswer
 from webhook_server.auth.tokens import sha256_hex
 from webhook_server.routes.answers import (
@@ -18,8 +18,8 @@ from webhook_server.routes.answers import (
     answer_json,
     bearer,
     check_length,
-    parse_json,
     read_body,
+    read_words,
 )
 from webhook_server.routes.landing import Landing
 from webhook_server.routes.masking import Masking
@@ -44,7 +44,7 @@ def heartbeat_door(parts: Parts, masking: Masking) -> Door:
         check_length(scope, BODY_LIMIT_BYTES)
         await guests.check(digest)
         body = await read_body(receive, BODY_LIMIT_BYTES)
-        beat = await _clean(masking, digest, _decoded(body))
+        beat = await _clean(masking, digest, read_words(Heartbeat, body))
         result = await _store(parts, landing, digest, beat)
         if result.unknown:
             raise _unknown()
@@ -105,13 +105,6 @@ def agent_digest(scope: Scope) -> str:
     if not token.startswith("cya_"):
         raise HttpRefusal(401, "token: should be the one that enrolment answered. Enrol first.")
     return sha256_hex(token)
-
-
-def _decoded(body: bytes) -> Heartbeat:
-    try:
-        return decode(Heartbeat, parse_json(body))
-    except UserError as error:
-        raise HttpRefusal(422, str(error)) from error
 
 
 async def _clean(masking: Masking, digest: str, beat: Heartbeat) -> Heartbeat:
