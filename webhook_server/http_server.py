@@ -15,6 +15,8 @@ from webhook_server.routes.slow_clients import PatientProtocol
 
 DRAIN_S = 15  # of the 30 s that supervisors grant, while the loops end as well
 _TICK_S = 1.0  # as often as the header Date changes
+# From accepted to known: a task, its transport, and the word of it, a turn each of the event loop.
+_TURNS_TO_KNOW = 3
 KEEP_ALIVE_S = 30  # agents beat every 10 s: their connection stays
 Notice = Callable[[], None]
 
@@ -41,6 +43,21 @@ class _Uvicorn(uvicorn.Server):
             with suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), _TICK_S)
         self._wake = lambda: None  # a second signal may find the event loop closed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody in any more, then end every connection, the newest as well.
+
+        uvicorn asks those to end that it knows. One that is accepted and not yet told to it would
+        be waited for until it fell silent; one accepted as the socket closes is lost by Python
+        (https://github.com/python/cpython/issues/109564).
+        """
+        loop = asyncio.get_running_loop()
+        for server in self.servers:
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
+        for _ in range(_TURNS_TO_KNOW):
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, then say so."""
