@@ -6,9 +6,8 @@ done names it, a library's lines as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
 
 _NOTHING: Mapping[str, str] = {}
 _current: ContextVar[Mapping[str, str]] = ContextVar("about", default=_NOTHING)
@@ -19,11 +18,19 @@ def subjects() -> Mapping[str, str]:
     return _current.get()
 
 
-@contextmanager
-def about(**more: str) -> Iterator[None]:
+class about:  # noqa: N801 - read as a word of the language: `with about(run=…):`
     """Add to what the work is about until the block ends."""
-    before = _current.set({**_current.get(), **more})
-    try:
-        yield
-    finally:
-        _current.reset(before)
+
+    __slots__ = ("_before", "_more")
+    _before: Token[Mapping[str, str]]
+
+    def __init__(self, **more: str) -> None:
+        self._more = more
+
+    def __enter__(self) -> None:
+        """Add it."""
+        self._before = _current.set({**_current.get(), **self._more})
+
+    def __exit__(self, *_: object) -> None:
+        """Take it back."""
+        _current.reset(self._before)

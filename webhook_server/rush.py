@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Rush:
-    """Counts who stands at the door. A hint, never the truth: what waits for it is only later."""
+    """Counts who stands at the door: `with rush:` around a request.
+
+    A hint, never the truth: what waits for it is only later. Requests come in one thread; they
+    take no lock, and wake nobody unless somebody waits for the last of them.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._count = 0
+        self._quiet: threading.Event | None = None  # of who waits
 
-    @contextmanager
-    def visit(self) -> Iterator[None]:
-        """Count a request until it is answered."""
-        with self._changed:
-            self._count += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._count -= 1
-                if not self._count:
-                    self._changed.notify_all()
+    def __enter__(self) -> None:
+        """Count a request."""
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Count it no more, whether it is answered or failed."""
+        self._count -= 1
+        quiet = self._quiet  # whoever waits may give up meanwhile
+        if quiet is not None and not self._count:
+            quiet.set()
 
     def wait_out(self, limit_s: float) -> None:
-        """Return when nobody stands at the door, or after `limit_s`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._count == 0, limit_s)
+        """Return when nobody stands at the door, or after `limit_s`. One thread waits."""
+        quiet = self._quiet = threading.Event()
+        # Said before the look: the last request sees that somebody waits, or is seen to be over.
+        if self._count:
+            quiet.wait(limit_s)
+        self._quiet = None

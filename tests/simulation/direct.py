@@ -35,6 +35,7 @@ class DirectConnection:
         self.dialect = dialect
         self._raw, self._options = raw, options
         self._known: dict[int, _Statement] = {}
+        self._written: dict[str, SimpleResultMetaData] = {}  # what our own text returns
         self._first: dict[Any, _Statement] = {}  # of each shape, by SQLAlchemy's own key of it
 
     def get_execution_options(self) -> Values:
@@ -55,6 +56,23 @@ class DirectConnection:
     def scalars(self, statement: Executable, parameters: Values | None = None) -> Scalars:
         """See `Connection`."""
         return self.execute(statement, parameters).scalars()
+
+    def exec_driver_sql(
+        self, text: str, values: tuple[Any, ...] | list[tuple[Any, ...]] = ()
+    ) -> Answer:
+        """See `Connection`. Raises: DBAPIError."""
+        do = self._raw.executemany if isinstance(values, list) else self._raw.execute
+        try:
+            cursor = do(text, values)
+            found = cursor.fetchall() if cursor.description else []
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(text, values, error, sqlite3.Error) from error
+        metadata = self._written.get(text)
+        if metadata is None:
+            names = [column[0] for column in cursor.description or ()]
+            metadata = self._written[text] = SimpleResultMetaData(names)
+        index = metadata._key_to_index
+        return Answer([Row(metadata, None, index, one) for one in found], cursor.rowcount)
 
     def _meet(self, statement: Any) -> _Statement:
         """Return what is known of the first statement of this shape."""
@@ -263,6 +281,11 @@ class Answer:
 
     def __init__(self, rows: list[Row[*tuple[Any, ...]]], rowcount: int) -> None:
         self._rows, self.rowcount = rows, rowcount
+
+    @property
+    def returns_rows(self) -> bool:
+        """See `CursorResult`: there may be none."""
+        return True
 
     def __iter__(self) -> Iterator[Row[*tuple[Any, ...]]]:
         return iter(self._rows)

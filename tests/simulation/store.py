@@ -22,7 +22,8 @@ from tests.simulation.fates import DURABLE, Fates
 from tests.simulation.scheduler import Scheduler
 from webhook_server.stores import schema
 from webhook_server.stores.database import Connections, Database, Writes
-from webhook_server.stores.engines import LEASE_CLOCK, _to_json
+from webhook_server.stores.engines import LEASE_CLOCK
+from webhook_server.stores.many_rows import to_json
 from webhook_server.stores.tables import PURGE_BEFORE, Moment, metadata
 from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work
 
@@ -89,7 +90,7 @@ class Store:
             "sqlite://",
             creator=lambda: self.raw,
             poolclass=StaticPool,
-            json_serializer=_to_json,
+            json_serializer=to_json,
             execution_options=options,
         )
         self._begun = engine.connect()

@@ -260,7 +260,8 @@ def scans(connection: Connection, text: str, values: Any) -> list[str]:
 
 def _is_no_table(step: str) -> bool:
     # What a subquery reads itself is a step of its own.
-    return "CONSTANT" in step or step.startswith("SCAN (subquery")
+    # `told` are the rows that a statement brings with it.
+    return "CONSTANT" in step or step.startswith(("SCAN (subquery", "SCAN told"))
 
 
 SENT_OFTEN = [

@@ -62,3 +62,31 @@ def test_who_gives_up_stops_neither_the_work_nor_the_others() -> None:
         return first.cancelled(), await kept
 
     assert asyncio.run(wait()) == (False, "kept")
+
+
+def test_every_wait_ends_at_its_limit_and_what_was_answered_before_stays() -> None:
+    async def wait() -> tuple[int, list[BaseException | int]]:
+        landing, never, kept = Landing(0.01), Future[int](), Future[int]()
+        first, answered, second = (landing.wait_for(one) for one in (never, kept, never))
+        kept.set_result(3)
+        found = await answered
+        ended = await asyncio.gather(first, second, return_exceptions=True)
+        later = asyncio.gather(landing.wait_for(never), return_exceptions=True)  # a timer anew
+        return found, [*ended, *await later]
+
+    found, ended = asyncio.run(wait())
+    assert found == 3
+    assert [type(one) for one in ended] == [TimeoutError] * 3
+
+
+def test_an_answer_after_its_limit_harms_nobody() -> None:
+    async def wait() -> int:
+        landing, late, second = Landing(0.01), Future[int](), Future[int]()
+        waiter = landing.wait_for(late)
+        with pytest.raises(TimeoutError):
+            await waiter
+        late.set_result(1)
+        second.set_result(2)
+        return await landing.wait_for(second)
+
+    assert asyncio.run(wait()) == 2

@@ -16,9 +16,8 @@ def test_nobody_at_the_door_is_nothing_to_wait_for() -> None:
 
 def test_a_wait_ends_with_the_last_visit() -> None:
     rush, over = Rush(), threading.Event()
-    first, second = rush.visit(), rush.visit()
-    first.__enter__()
-    second.__enter__()
+    for _ in range(2):
+        rush.__enter__()
 
     def wait() -> None:
         rush.wait_out(1e6)
@@ -26,22 +25,22 @@ def test_a_wait_ends_with_the_last_visit() -> None:
 
     waiting = threading.Thread(target=wait, daemon=True)
     waiting.start()
-    first.__exit__(None, None, None)
+    rush.__exit__(None, None, None)
     assert not over.is_set()  # one is left: nothing can have ended the wait
-    second.__exit__(None, None, None)
+    rush.__exit__(None, None, None)
     assert over.wait(PATIENCE_S)
 
 
 def test_a_door_that_is_always_busy_is_not_waited_for_beyond_the_limit() -> None:
     rush = Rush()
-    with rush.visit():
+    with rush:
         rush.wait_out(0.01)
 
 
 def test_a_visit_that_fails_is_over() -> None:
     rush = Rush()
     try:
-        with rush.visit():
+        with rush:
             raise LookupError
     except LookupError:
         rush.wait_out(1e6)

@@ -48,6 +48,9 @@ _CODES = {
 }
 
 
+#: The extension by which the server says whether some of a request's body is still on its way.
+ARRIVING = "cynthus.arriving"
+
 # Built once: `json.loads` builds a decoder for each message that has such a wish.
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
 
@@ -79,30 +82,42 @@ def error_body(status: int, message: str) -> dict[str, Any]:
     return {"error": {"code": _CODES.get(status, "error"), "message": message}}
 
 
-async def read_body(receive: Receive, limit_bytes: int) -> bytes:
-    """Return the whole body, counted while it comes.
+def is_whole(scope: Scope) -> bool:
+    """Say whether all of a request is here: reading it needs no limit, which costs a timer."""
+    arriving: Callable[[], bool] | None = scope.get("extensions", {}).get(ARRIVING)
+    return arriving is not None and not arriving()
+
+
+async def read_body(receive: Receive, limit_bytes: int, *, whole: bool = False) -> bytes:
+    """Return the whole body, counted while it comes. `whole`: it is known to be here.
 
     Raises: HttpRefusal (413, 408), Disconnected.
     """
-    chunks: list[bytes] = []
-    size = 0
+    if whole:
+        return await _collected(receive, limit_bytes)
     try:
         async with asyncio.timeout(BODY_LIMIT_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Disconnected
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit_bytes:
-                    raise too_large(limit_bytes)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return b"".join(chunks)
+            return await _collected(receive, limit_bytes)
     except TimeoutError:
         raise HttpRefusal(
             408, f"body: should arrive within {BODY_LIMIT_S:.0f} s. Send it again."
         ) from None
+
+
+async def _collected(receive: Receive, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
 
 
 async def drain(receive: Receive) -> None:

@@ -6,15 +6,18 @@ Plain ASGI in front of FastAPI, since nothing here needs more and GitHub waits f
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from logging import getLogger
 from typing import Any
 
 from webhook_server.auth.signature import verified, well_formed
+from webhook_server.routes.answers import is_whole
 from webhook_server.routes.landing import Landing
 from webhook_server.rush import Rush
 
@@ -78,14 +81,14 @@ class GithubEvents:
             raise ValueError("deliveries cannot be verified without a secret")
         self._secrets, self._store, self._ring, self._see = secrets, store, ring, see
         self._body_limit_s = body_limit_s
-        self._landing = Landing()
+        self._landing = Landing(STORE_LIMIT_S)
         self.rush = Rush()  # who stands here
         self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; whatever arrives, only a failing store makes it a 5xx."""
         try:
-            with self.rush.visit():
+            with self.rush:
                 status, text = await self._take(scope, receive)
         except _HungUp:
             return
@@ -97,7 +100,7 @@ class GithubEvents:
         if scope["method"] != "POST":
             raise _Refusal(405, "method: should be POST.")
         headers = _read_headers(scope["headers"])
-        body = await self._body(receive, headers)
+        body = await self._body(receive, headers, whole=is_whole(scope))
         if not verified(self._secrets, body, headers.signature):
             raise _Refusal(401, "X-Hub-Signature-256: does not sign this body.")
         if not _looks_like_an_object(body):
@@ -107,24 +110,32 @@ class GithubEvents:
             return 202, "pong"
         return await self._keep(headers, body)
 
-    async def _body(self, receive: Receive, headers: _Headers) -> bytes:
+    async def _body(self, receive: Receive, headers: _Headers, *, whole: bool) -> bytes:
+        if whole:
+            body = await self._collected(receive)
+        else:
+            try:
+                async with asyncio.timeout(self._body_limit_s):
+                    body = await self._collected(receive)
+            except TimeoutError:
+                late = f"body: should arrive within {self._body_limit_s:.0f} s."
+                raise _Refusal(408, late) from None
+        if headers.length is not None and headers.length != len(body):
+            raise _Refusal(400, "Content-Length: is not the body's length.")
+        return body
+
+    async def _collected(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
-        size = 0
+        size, more = 0, True
         try:
-            async with asyncio.timeout(self._body_limit_s):
-                more = True
-                while more:
-                    part, more = await _next_part(receive)
-                    size += len(part)
-                    self._held_bytes += len(part)
-                    parts.append(part)
-                    self._check_size(size)
-        except TimeoutError:
-            raise _Refusal(408, f"body: should arrive within {self._body_limit_s:.0f} s.") from None
+            while more:
+                part, more = await _next_part(receive)
+                size += len(part)
+                self._held_bytes += len(part)
+                parts.append(part)
+                self._check_size(size)
         finally:
             self._held_bytes -= size
-        if headers.length is not None and headers.length != size:
-            raise _Refusal(400, "Content-Length: is not the body's length.")
         return b"".join(parts)
 
     def _check_size(self, size: int) -> None:
@@ -136,9 +147,8 @@ class GithubEvents:
     async def _keep(self, headers: _Headers, body: bytes) -> tuple[int, str]:
         try:
             stored = self._store(headers.guid, headers.event, body)
-            async with asyncio.timeout(STORE_LIMIT_S):
-                # A write that is late is still done, and known when it comes again.
-                new = await self._landing.wait_for(stored)
+            # A write that is late is still done, and known when it comes again.
+            new = await self._landing.wait_for(stored)
         except Exception:
             # GitHub records the failure, and the sweep asks for this delivery again.
             log.exception("delivery not stored guid=%s kind=%s", headers.guid, headers.event)
@@ -157,34 +167,29 @@ async def _next_part(receive: Receive) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _read_headers(pairs: Iterable[tuple[bytes, bytes]]) -> _Headers:
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in pairs:
-        found.setdefault(name.lower(), []).append(value)
-    if _JSON_TYPE.fullmatch(_only(found, b"content-type")) is None:
+def _read_headers(pairs: Sequence[tuple[bytes, bytes]]) -> _Headers:
+    found = dict(pairs)  # the server writes their names in small letters, as ASGI asks
+    if len(found) < len(pairs):  # some name is there twice, which is as good as a wrong value
+        counts = Counter(name for name, _ in pairs)
+        found |= {name: b"?" for name, count in counts.items() if count > 1}
+    if _JSON_TYPE.fullmatch(found.get(b"content-type", b"")) is None:
         raise _Refusal(415, "Content-Type: should be application/json; set it on the webhook.")
-    if _only(found, b"content-encoding") not in (b"", b"identity"):
+    if found.get(b"content-encoding", b"") not in (b"", b"identity"):
         raise _Refusal(415, "Content-Encoding: should be absent.")
-    signature = _only(found, b"x-hub-signature-256")
+    signature = found.get(b"x-hub-signature-256", b"")
     if not well_formed(signature):
         raise _Refusal(401, "X-Hub-Signature-256: should be one signature.")
     length = _length(found)
-    event, guid = _only(found, b"x-github-event"), _only(found, b"x-github-delivery")
+    event, guid = found.get(b"x-github-event", b""), found.get(b"x-github-delivery", b"")
     if _EVENT.fullmatch(event) is None or _GUID.fullmatch(guid) is None:
         raise _Refusal(400, "X-GitHub-Event, X-GitHub-Delivery: should be one each, as by GitHub.")
     return _Headers(event=event.decode(), guid=guid.decode(), signature=signature, length=length)
 
 
-def _only(found: dict[bytes, list[bytes]], name: bytes) -> bytes:
-    """Return the value of a header that is there once; twice is as good as none."""
-    values = found.get(name, [])
-    return values[0] if len(values) == 1 else (b"" if not values else b"?")
-
-
-def _length(found: dict[bytes, list[bytes]]) -> int | None:
-    if b"content-length" not in found:
+def _length(found: dict[bytes, bytes]) -> int | None:
+    text = found.get(b"content-length")
+    if text is None:
         return None
-    text = _only(found, b"content-length")
     # Both lengths at once is how requests are smuggled: RFC 9112, section 6.1.
     if not text.isdigit() or len(text) > 18 or b"transfer-encoding" in found:  # noqa: PLR2004
         raise _Refusal(400, "Content-Length: should be one number.")
@@ -206,6 +211,13 @@ def _looks_like_an_object(body: bytes) -> bool:
 
 
 async def _answer(send: Send, status: int, text: str) -> None:
+    start, body = _words(status, text)
+    await send({**start})  # on its way headers may be added to it
+    await send(body)
+
+
+@functools.cache  # few words are ever said here, each a thousand times a second
+def _words(status: int, text: str) -> tuple[Message, Message]:
     good = status == 202  # noqa: PLR2004
     content = {"status": text} if good else {"error": {"code": status, "message": text}}
     body = json.dumps(content).encode()
@@ -214,5 +226,5 @@ async def _answer(send: Send, status: int, text: str) -> None:
         headers.append((b"connection", b"close"))  # the rest of a refused body is not read
     if status == 405:  # noqa: PLR2004
         headers.append((b"allow", b"POST"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    return start, {"type": "http.response.body", "body": body}

@@ -18,6 +18,7 @@ from webhook_server.routes.answers import (
     answer_json,
     bearer,
     check_length,
+    is_whole,
     read_body,
     read_words,
 )
@@ -43,7 +44,7 @@ def heartbeat_door(parts: Parts, masking: Masking) -> Door:
         digest = agent_digest(scope)
         check_length(scope, BODY_LIMIT_BYTES)
         await guests.check(digest)
-        body = await read_body(receive, BODY_LIMIT_BYTES)
+        body = await read_body(receive, BODY_LIMIT_BYTES, whole=is_whole(scope))
         beat = await _clean(masking, digest, read_words(Heartbeat, body))
         result = await _store(parts, landing, digest, beat)
         if result.unknown:

@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from webhook_server.routes.answers import ARRIVING
+
 HEADER_LIMIT_S = 15.0  # within the 20 s of the cases; a phone on a bad line needs two
 HEADER_LIMIT_BYTES = 32 * 1024  # twice what common servers take: tokens and cookies fit
 # For what is left of a request that was answered before it was whole; a refused message needs less.
@@ -60,8 +62,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_clock()
         self._header_bytes, self._in_headers = 0, False
         scope: dict[str, Any] = self.scope  # type: ignore[assignment] # extensions are open
-        scope.setdefault("extensions", {})["cynthus.hang_up"] = self.transport.abort
+        more = scope.setdefault("extensions", {})
+        more["cynthus.hang_up"] = self.transport.abort
+        more[ARRIVING] = self._is_arriving
         super().on_headers_complete()
+
+    def _is_arriving(self) -> bool:
+        return self._receiving
 
     def on_message_complete(self) -> None:
         """Note that the request is whole."""

@@ -14,7 +14,6 @@ from uuid import uuid4
 from sqlalchemy import (
     Connection,
     Integer,
-    LargeBinary,
     Select,
     Update,
     bindparam,
@@ -33,12 +32,11 @@ from webhook_server.stores.database import (
     bound_lease_clock,
     bound_lease_end,
     insert_once,
-    insert_rows,
     lease_values,
-    once_from,
     own_clock,
 )
 from webhook_server.stores.engines import LeaseClock
+from webhook_server.stores.many_rows import ManyRows, stored_moment
 from webhook_server.stores.tables import deliveries, delivery_bodies, handled_intents
 from webhook_server.stores.writer import Joint
 
@@ -77,12 +75,18 @@ class _Arrived:
     at: datetime
 
 
-_KNOWN = select(deliveries.c.guid).where(deliveries.c.guid.in_(bindparam("guids", expanding=True)))
-
-
+_KNOWN = ManyRows("SELECT guid FROM deliveries WHERE guid IN (VALUES ", "(?)", ")")
+_ADD = ManyRows(
+    "INSERT INTO deliveries (guid, event, received_at, due_at, state, note, tries) VALUES ",
+    "(?, ?, ?, ?, 'pending', '', 0)",
+    " ON CONFLICT DO NOTHING",
+)
 # Of a delivery that is stored and has not ended: another replica may have been first.
-_BODY = select(deliveries.c.seq, bindparam("told", type_=LargeBinary())).where(
-    deliveries.c.guid == bindparam("of"), deliveries.c.due_at.is_not(None)
+_ADD_BODIES = ManyRows(
+    "INSERT INTO delivery_bodies (seq, body) SELECT d.seq, told.column2 FROM (VALUES ",
+    "(?, ?)",
+    ") AS told JOIN deliveries AS d ON d.guid = told.column1 WHERE d.due_at IS NOT NULL"
+    " ON CONFLICT DO NOTHING",
 )
 
 
@@ -92,24 +96,16 @@ def _store(connection: Connection, arrived: Sequence[_Arrived]) -> list[bool]:
     Of two replicas that get the same one at the same moment, both may call it new: it is stored
     once.
     """
-    known = set(connection.execute(_KNOWN, {"guids": [one.guid for one in arrived]}).scalars())
+    known = {row.guid for row in _KNOWN.execute(connection, [(one.guid,) for one in arrived])}
     fresh = {one.guid: one for one in reversed(arrived) if one.guid not in known}
-    if fresh:
-        insert_rows(connection, deliveries, [_row(one) for one in fresh.values()])
-        bodies = [{"of": one.guid, "told": one.body} for one in fresh.values()]
-        keep = once_from(connection, delivery_bodies, ("seq", "body"), _BODY)
-        connection.execute(keep, bodies)
+    _ADD.execute(connection, [_row(connection, one) for one in fresh.values()])
+    _ADD_BODIES.execute(connection, [(one.guid, one.body) for one in fresh.values()])
     return [fresh.get(one.guid) is one for one in arrived]
 
 
-def _row(arrived: _Arrived) -> dict[str, Any]:
-    return {
-        "guid": arrived.guid,
-        "event": arrived.event,
-        "received_at": arrived.at,
-        "state": DeliveryState.PENDING.value,
-        "due_at": arrived.at,
-    }
+def _row(connection: Connection, arrived: _Arrived) -> tuple[Any, ...]:
+    at = stored_moment(connection, arrived.at)
+    return arrived.guid, arrived.event, at, at
 
 
 _STORE: Joint[_Arrived, bool] = Joint(_store, at_door=True)

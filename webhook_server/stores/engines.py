@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -26,10 +25,12 @@ from sqlalchemy import (
 )
 
 from cynthus.errors import UserError
+from webhook_server.stores.many_rows import PREPARED, to_json
 from webhook_server.stores.sqlite_dialect import url_of
 from webhook_server.stores.tables import Moment
 
 BUSY_TIMEOUT_MS = 5_000  # a backup program may hold the file for moments; nobody else writes
+_PREPARED_OF_A_READER = 128  # as the driver has it
 READERS = 8  # two cores' worth of doors and loops; a reader holds one for milliseconds
 # A statement that takes longer is stuck. A replica that is paused in a transaction, or whose
 # machine is gone, must not keep locks for long: nothing of ours waits for anybody in one, and what
@@ -45,9 +46,6 @@ CONNECT_LIMIT_S = 10  # whole seconds: https://www.postgresql.org/docs/current/l
 
 #: The execution option under which an engine names the clock that its leases live by.
 LEASE_CLOCK = "cynthus_lease_clock"
-
-# NaN is no JSON: PostgreSQL refuses it, and so does every browser.
-_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # made once
 
 
 class LeaseClock(Hashable, Protocol):
@@ -88,7 +86,7 @@ def open_engine(url: URL, *, writes: bool, answer_limit_s: float = ANSWER_LIMIT_
         return _sqlite(url, writes=writes)
     engine = create_engine(
         url,
-        json_serializer=_to_json,
+        json_serializer=to_json,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,  # a failover leaves dead connections in the pool
         pool_size=1 if writes else READERS,
@@ -131,9 +129,13 @@ def unhurried(connection: Connection) -> Iterator[None]:
 def _sqlite(url: URL, *, writes: bool) -> Engine:
     engine = create_engine(
         url_of(url, writes=writes),
-        json_serializer=_to_json,
+        json_serializer=to_json,
         pool_size=1 if writes else READERS,
-        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        connect_args={
+            "check_same_thread": False,
+            "timeout": BUSY_TIMEOUT_MS / 1000,
+            "cached_statements": PREPARED if writes else _PREPARED_OF_A_READER,
+        },
     )
     event.listen(engine, "connect", partial(_on_connect, writes))
     return engine

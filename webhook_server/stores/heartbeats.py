@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row
 
 from cynthus.codec import decode, encode
 from cynthus.frozen import replace
@@ -15,7 +15,14 @@ from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat, Rendezvou
 from webhook_server.runs.observations import AgentSeen
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.feed_limits import Counts, feed
-from webhook_server.stores.tables import events, instances
+from webhook_server.stores.many_rows import (
+    EachRow,
+    ManyRows,
+    json_of,
+    moment_of,
+    stored_moment,
+    to_json,
+)
 from webhook_server.stores.waking import wake
 from webhook_server.stores.writer import Joint
 
@@ -62,10 +69,35 @@ class BeatResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Instance:
+    """What no beat changes."""
+
+    name: str
+    run_id: str
+    attempt: int
+    rank: int | None
+    enrolled_at: datetime
+    rendezvous: Any
+    stop: str | None
+    deadline_at: datetime | None
+    closed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Event:
+    """One line more in a run's feed."""
+
+    instance: _Instance
+    kind: EventKind
+    at: datetime
+    body: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Heard:
     """What is known of one instance between two of its beats."""
 
-    row: Row[*tuple[Any, ...]]  # as it was read: what no beat changes
+    instance: _Instance
     at: datetime
     seq: int
     agent: Mapping[str, Any]
@@ -85,8 +117,7 @@ def take(connection: Connection, told: Sequence[Told]) -> list[BeatResult]:
         heard[one.token_sha256], result, grown = _taken(known, one)
         results.append(result)
         fed += grown
-    if fed:
-        connection.execute(_INSERT_EVENTS, fed)
+    _add(connection, fed)
     _store(connection, [(before[token], after) for token, after in heard.items()])
     for run_id, now in sorted(
         {(r.run_id, one.now) for r, one in zip(results, told, strict=True) if r.news}
@@ -103,18 +134,19 @@ HEARTBEATS: Joint[Told, BeatResult] = Joint(take, at_door=True, patience_s=0.008
 # ── what a beat comes to: pure ──────────────────────────────────────────────────────────────────
 
 
-def _taken(known: _Heard, told: Told) -> tuple[_Heard, BeatResult, list[dict[str, Any]]]:
+def _taken(known: _Heard, told: Told) -> tuple[_Heard, BeatResult, list[_Event]]:
     """Return what is known after a beat, its answer, and what it adds to the feed."""
-    row, beat, now = known.row, told.beat, told.now
-    if row.closed_at is not None:
-        over = BeatResult(closed=True, run_id=row.run_id, accepted_seq=known.seq)
+    instance, beat, now = known.instance, told.beat, told.now
+    if instance.closed:
+        over = BeatResult(closed=True, run_id=instance.run_id, accepted_seq=known.seq)
         return known, over, []
+    ends_at = instance.deadline_at
     answer = BeatResult(
         accepted_seq=max(beat.seq, known.seq),
-        stop=row.stop,
-        rendezvous=_rendezvous(row, beat),
-        deadline_s=None if row.deadline_at is None else (row.deadline_at - now).total_seconds(),
-        run_id=row.run_id,
+        stop=instance.stop,
+        rendezvous=_rendezvous(instance, beat),
+        deadline_s=None if ends_at is None else (ends_at - now).total_seconds(),
+        run_id=instance.run_id,
     )
     after = replace(known, at=max(now, known.at), seq=answer.accepted_seq)
     if beat.seq <= known.seq:
@@ -125,28 +157,26 @@ def _taken(known: _Heard, told: Told) -> tuple[_Heard, BeatResult, list[dict[str
     return replace(after, agent=agent), answer, grown
 
 
-def _rendezvous(row: Row[*tuple[Any, ...]], beat: Heartbeat) -> Rendezvous | None:
-    waits = beat.state is AgentState.READY and row.rendezvous is not None
-    return decode(Rendezvous, row.rendezvous) if waits else None
+def _rendezvous(instance: _Instance, beat: Heartbeat) -> Rendezvous | None:
+    waits = beat.state is AgentState.READY and instance.rendezvous is not None
+    return decode(Rendezvous, instance.rendezvous) if waits else None
 
 
-def _fed(known: _Heard, told: Told) -> tuple[_Heard, list[dict[str, Any]]]:
+def _fed(known: _Heard, told: Told) -> tuple[_Heard, list[_Event]]:
     """Return the feed's counts after a beat, and what it adds to the feed."""
-    row = known.row
-    wanted = _allowed(row.rank, told.beat.events)
+    instance = known.instance
+    wanted = _allowed(instance.rank, told.beat.events)
     if not wanted:
         return known, []
     limit = told.log_limit_bytes
     fed = feed(wanted, known.counts, log_bytes=known.log_bytes, log_limit_bytes=limit)
     grown = [
-        {
-            "run_id": row.run_id,
-            "attempt": row.attempt,
-            "rank": row.rank,
-            "kind": event.kind.value,
-            "at": _believed(event, row, told.now),
-            "body": event.body,
-        }
+        _Event(
+            instance=instance,
+            kind=event.kind,
+            at=_believed(event, instance, told.now),
+            body=event.body,
+        )
         for event in fed.events
     ]
     return replace(known, counts=fed.counts, log_bytes=fed.log_bytes), grown
@@ -157,16 +187,16 @@ def _allowed(rank: int | None, told: tuple[AgentEvent, ...]) -> tuple[AgentEvent
     return tuple(event for event in told if event.kind not in _ONE_VOICE) if rank else told
 
 
-def _believed(event: AgentEvent, row: Row[*tuple[Any, ...]], now: datetime) -> datetime:
+def _believed(event: AgentEvent, instance: _Instance, now: datetime) -> datetime:
     """Believe the agent's clock only between its enrolment and now: it may be a year off."""
-    return event.at if row.enrolled_at <= event.at <= now else now
+    return event.at if instance.enrolled_at <= event.at <= now else now
 
 
 def _merged(known: _Heard, beat: Heartbeat, now: datetime) -> Mapping[str, Any]:
     """Add what the beat tells of its agent; the same object when it tells nothing new."""
     if not _has_news(known.agent, beat):
         return known.agent
-    moments = {"enrolled_at": encode(known.row.enrolled_at), "heartbeat_at": encode(known.at)}
+    moments = {"enrolled_at": encode(known.instance.enrolled_at), "heartbeat_at": encode(known.at)}
     before = decode(AgentSeen, {**known.agent, **moments})
     seen = _seen(before, beat, now)
     return known.agent if seen == before else agent_json(seen)
@@ -208,51 +238,63 @@ def agent_json(seen: AgentSeen) -> Any:
     return clean(value)
 
 
-# ── the database: statements are built once, since building one costs more than running it ───────
+# ── the database: a thousand of these a second, so written for its driver (many_rows.py) ─────────
 
 # On PostgreSQL two replicas may hear the same beats: rows are locked, in one order.
-_HEARD = (
-    select(
-        instances.c.token_sha256,
-        instances.c.name,
-        instances.c.run_id,
-        instances.c.attempt,
-        instances.c.rank,
-        instances.c.enrolled_at,
-        instances.c.heartbeat_at,
-        instances.c.heartbeat_seq,
-        instances.c.agent,
-        instances.c.rendezvous,
-        instances.c.stop,
-        instances.c.deadline_at,
-        instances.c.closed_at,
-        instances.c.log_bytes,
-        instances.c.counts,
-    )
-    .where(instances.c.token_sha256.in_(bindparam("tokens", expanding=True)))
-    .order_by(instances.c.name)
-    .with_for_update()
+_HEARD = ManyRows(
+    "SELECT token_sha256, name, run_id, attempt, rank, enrolled_at, heartbeat_at, heartbeat_seq,"
+    " agent, rendezvous, stop, deadline_at, closed_at, log_bytes, counts"
+    " FROM instances WHERE token_sha256 IN (VALUES ",
+    "(?)",
+    ") ORDER BY name",
+    locks=True,
 )
-_INSERT_EVENTS = insert(events)
-_OF_INSTANCE = update(instances).where(instances.c.name == bindparam("instance"))
-_QUIET = _OF_INSTANCE.values(heartbeat_at=bindparam("at"), heartbeat_seq=bindparam("seq"))
-_FED = _QUIET.values(counts=bindparam("fed"), log_bytes=bindparam("logged"))
-_NEWS = _OF_INSTANCE.values(agent=bindparam("seen"))
+_ADD_EVENTS = ManyRows(
+    "INSERT INTO events (run_id, attempt, rank, kind, at, body) VALUES ", "(?, ?, ?, ?, ?, ?)"
+)
+_QUIET = EachRow("UPDATE instances SET heartbeat_at = ?, heartbeat_seq = ? WHERE name = ?")
+_FED = EachRow(
+    "UPDATE instances SET heartbeat_at = ?, heartbeat_seq = ?, counts = ?, log_bytes = ?"
+    " WHERE name = ?"
+)
+_NEWS = EachRow("UPDATE instances SET agent = ? WHERE name = ?")
 
 
 def _read(connection: Connection, tokens: Iterable[str]) -> dict[str, _Heard]:
-    rows = connection.execute(_HEARD, {"tokens": list(tokens)})
-    return {
-        row.token_sha256: _Heard(
-            row=row,
-            at=row.heartbeat_at,
-            seq=row.heartbeat_seq,
-            agent=row.agent,
-            counts=decode(Counts, row.counts),
-            log_bytes=row.log_bytes,
+    rows = _HEARD.execute(connection, [(token,) for token in tokens])
+    return {row.token_sha256: _heard(row) for row in rows}
+
+
+def _heard(row: Row[*tuple[Any, ...]]) -> _Heard:
+    return _Heard(
+        instance=_Instance(
+            name=row.name,
+            run_id=row.run_id,
+            attempt=row.attempt,
+            rank=row.rank,
+            enrolled_at=moment_of(row.enrolled_at),
+            rendezvous=json_of(row.rendezvous),
+            stop=row.stop,
+            deadline_at=None if row.deadline_at is None else moment_of(row.deadline_at),
+            closed=row.closed_at is not None,
+        ),
+        at=moment_of(row.heartbeat_at),
+        seq=row.heartbeat_seq,
+        agent=json_of(row.agent),
+        counts=decode(Counts, json_of(row.counts)),
+        log_bytes=row.log_bytes,
+    )
+
+
+def _add(connection: Connection, fed: Sequence[_Event]) -> None:
+    rows = [
+        (
+            *(one.instance.run_id, one.instance.attempt, one.instance.rank),
+            *(one.kind.value, stored_moment(connection, one.at), to_json(one.body)),
         )
-        for row in rows
-    }
+        for one in fed
+    ]
+    _ADD_EVENTS.execute(connection, rows)
 
 
 def _store(connection: Connection, changed: Sequence[tuple[_Heard, _Heard]]) -> None:
@@ -261,14 +303,13 @@ def _store(connection: Connection, changed: Sequence[tuple[_Heard, _Heard]]) -> 
     for before, after in changed:
         if after is before:
             continue
-        values = {"instance": after.row.name, "at": after.at, "seq": after.seq}
+        name, at = after.instance.name, stored_moment(connection, after.at)
         if after.counts is before.counts and after.log_bytes == before.log_bytes:
-            quiet.append(values)
+            quiet.append((at, after.seq, name))
         else:
-            counts = encode(after.counts)
-            fed.append(values | {"fed": counts, "logged": after.log_bytes})
+            fed.append((at, after.seq, to_json(encode(after.counts)), after.log_bytes, name))
         if after.agent is not before.agent:
-            news.append({"instance": after.row.name, "seen": after.agent})
-    for statement, rows in ((_QUIET, quiet), (_FED, fed), (_NEWS, news)):
-        if rows:
-            connection.execute(statement, rows)
+            news.append((to_json(after.agent), name))
+    _QUIET.execute(connection, quiet)
+    _FED.execute(connection, fed)
+    _NEWS.execute(connection, news)

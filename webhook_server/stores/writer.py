@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from cynthus.errors import Transient
@@ -26,6 +28,9 @@ BATCH = 256  # beyond this the fsync is no longer what a work costs
 # of them are what a door may wait for; with none, a door that is always busy would starve them.
 BESIDE_DOORS = 4
 CLOSE_S = 2.0  # a full queue takes less; more, and a server that is told to stop would be killed
+# For as long a connection is believed to live without being asked: a restarted PostgreSQL costs
+# one try in this time.
+HELD_S = 1.0
 TRIES = 5  # of one work that PostgreSQL asks to repeat: more means a fault, not bad luck
 # serialization_failure and deadlock_detected, "retry the transaction":
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
@@ -70,7 +75,7 @@ class Writer:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._held = _Held(engine)
         self._arrivals = _Arrivals()
         self._line = _Line()
         self._thread = threading.Thread(target=self._serve, name="database-writer", daemon=True)
@@ -109,6 +114,7 @@ class Writer:
             more = more and self._take_in(line)
             batch = line.next_batch()
             self._carry_out([j for j in batch if j.answer.set_running_or_notify_cancel()])
+        self._held.let_go()
 
     def _take_in(self, line: _Line) -> bool:
         """Take in what was queued, wait where there is reason to; False: nothing will follow."""
@@ -155,9 +161,8 @@ class Writer:
             return
 
     def _commit(self, jobs: list[_Job]) -> list[tuple[_Job, Any]]:
-        with timed(metrics.COMMIT_SECONDS), self._engine.connect() as connection:
-            transaction = connection.begin()
-            answers = _answers(connection, jobs)
+        with timed(metrics.COMMIT_SECONDS), self._held.begun() as transaction:
+            answers = _answers(transaction.connection, jobs)
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
@@ -165,6 +170,39 @@ class Writer:
                 raise _CommitFailed from error
         METERS.observe(metrics.COMMIT_WORKS, len(jobs))
         return answers
+
+
+class _Held:
+    """The writer's connection, kept from one transaction to the next.
+
+    Taking it from its pool and giving it back costs as much as two statements, and on PostgreSQL a
+    question whether it still lives. After a fault it is another one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+        self._until_s = 0.0  # by the monotonic clock
+
+    @contextmanager
+    def begun(self) -> Iterator[RootTransaction]:
+        """Give a transaction of a connection that lives, as far as is known."""
+        if self._connection is not None and time.monotonic() > self._until_s:
+            self.let_go()
+        if self._connection is None:
+            self._connection = self._engine.connect()
+            self._until_s = time.monotonic() + HELD_S
+        try:
+            yield self._connection.begin()
+        except BaseException:
+            self.let_go()
+            raise
+
+    def let_go(self) -> None:
+        """Give it back to its pool, which looks after it. Safe to repeat."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class _Arrivals:
