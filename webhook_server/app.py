@@ -149,6 +149,7 @@ def _ground_of_loops(found: Ground, github: GithubSide | None) -> loops.Ground:
         base_url=found.base_url,
         database=found.database,
         bell=found.bell,
+        let_door_go_first=found.asking.wait_out,
         blobs=found.blobs,
         github=github,
         sign=found.signer.sign if found.signer else None,
@@ -211,6 +212,7 @@ def _serve_doors(
 
 def _prepare(doors: Doors, *, embedded: bool) -> None:
     doors.pages.get()
+    doors.accepting.get()
     settle()
     if embedded:  # its one request comes once the image is built: there is time until then
         prepare()

@@ -15,7 +15,7 @@ from webhook_server.ground import Ground, clock, database_is_shared, new_id
 from webhook_server.metrics import Sample
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.access import host_of
-from webhook_server.routes.answers import Door
+from webhook_server.routes.answers import Door, Receive, Scope, Send
 from webhook_server.routes.blobs import PREFIX as BLOBS
 from webhook_server.routes.blobs import blob_door
 from webhook_server.routes.counters import Counters
@@ -27,6 +27,7 @@ from webhook_server.routes.probes import Gauges, healthz, metrics_door, readyz
 from webhook_server.routes.run_list import list_door
 from webhook_server.routes.stream import PATH as STREAM
 from webhook_server.routes.stream import Readers, stream_door
+from webhook_server.rush import Rush
 from webhook_server.settings import Settings
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.file_blobs import FileBlobs
@@ -63,6 +64,7 @@ def open_parts(
         now=database.now,
         new_id=new_id,
         bell=found.bell,
+        asking=found.asking,
         counters=Counters(),
         database=database,
         runs=RunStore(database),
@@ -112,6 +114,7 @@ class Doors:
     front: Front
     readers: Readers
     pages: Later
+    accepting: Later
 
 
 def open_doors(
@@ -121,6 +124,7 @@ def open_doors(
     readers = Readers(parts.bell)
     masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.run_secrets)
     pages = Later(lambda: _pages(parts, masking, github))
+    accepting = Later(lambda: _accepting(parts))
 
     def gauges() -> Iterator[Sample]:
         yield "cynthus_stream_readers", {}, readers.count()
@@ -130,13 +134,14 @@ def open_doors(
         *([_at("webhook", "/webhooks/github", github.events)] if github else []),
         _at("heartbeat", "/agent/v1/heartbeat", heartbeat_door(parts, masking)),
         Busy("runs", _is_list, list_door(parts)),
+        Busy("accept", _is_request, _counted(accepting, parts.asking)),
         Busy("stream", lambda _, path: STREAM.match(path) is not None, stream_door(parts, readers)),
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
         _at("healthz", "/healthz", healthz),
         _at("readyz", "/readyz", readyz(parts)),
         _at("metrics", "/metrics", metrics_door(parts, gauges)),
     )
-    return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
+    return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages, accepting=accepting)
 
 
 def _at(name: str, address: str, door: Door) -> Busy:
@@ -145,6 +150,27 @@ def _at(name: str, address: str, door: Door) -> Busy:
 
 def _is_list(method: str, path: str) -> bool:
     return path == "/api/v1/runs" and method == "GET"
+
+
+def _is_request(_: str, path: str) -> bool:
+    return path == "/api/v1/runs"  # whatever is no GET
+
+
+def _counted(door: Door, rush: Rush) -> Door:
+    """Return a door whose requests go before the loop that works on what they bring."""
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        with rush:
+            await door(scope, receive, send)
+
+    return counted
+
+
+def _accepting(parts: Parts) -> Door:
+    # Imported late: verifying jobs' tokens needs a large library.
+    from webhook_server.routes.accept import accept_door
+
+    return accept_door(parts)
 
 
 def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:

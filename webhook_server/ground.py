@@ -17,6 +17,7 @@ from cynthus.errors import UserError
 from webhook_server.auth.server_key import server_key
 from webhook_server.bell import Bell
 from webhook_server.metrics import METERS
+from webhook_server.rush import Rush
 from webhook_server.settings import Settings
 from webhook_server.sources.pins import Pins
 from webhook_server.sources.registry import open_pins
@@ -89,6 +90,7 @@ class Ground:
     blobs: BlobStore
     secrets: SecretStore
     bell: Bell
+    asking: Rush  # requests for runs
     app: AppStore
     pins: Pins
     remarks: tuple[str, ...] = ()  # what the operator should know of the App that set-up made
@@ -126,6 +128,7 @@ def ground(
                 blobs=blobs,
                 secrets=kept_secrets,
                 bell=bell,
+                asking=Rush(),
                 app=app,
                 pins=open_pins(complete, blobs, kept_secrets),
                 remarks=remarks,

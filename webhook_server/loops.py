@@ -74,6 +74,7 @@ class Ground:
     base_url: str
     database: Database
     bell: Bell
+    let_door_go_first: Callable[[float], bool] = lambda _: False  # waits at most so many seconds
     blobs: BlobStore
     github: GithubSide | None
     now: Callable[[], datetime]
@@ -225,6 +226,7 @@ def _reconciler(
         pool=ThreadPoolExecutor(PARALLEL, thread_name_prefix="pass"),
         together=ThreadPoolExecutor(PARALLEL, thread_name_prefix="gang"),
         busy=Busy(),
+        let_door_go_first=ground.let_door_go_first,
     )
 
 

@@ -37,6 +37,9 @@ PARALLEL = 24
 LEASE = timedelta(minutes=1)  # a claim spans one question for offers, never a create
 PARK_AFTER = 5  # passes in a row that raised: a fault of ours, not bad luck
 IDLE_S = 5.0  # a lost ring of the bell costs at most this
+# Somebody waits for the answer that a run is accepted; a pass is half as long again as that takes,
+# and a quarter of a second more is little of what a machine needs to come.
+HEAD_START_S = 0.25
 FIRST_RETRY = timedelta(seconds=1)  # after a pass that raised; doubles
 
 
@@ -54,6 +57,7 @@ class Reconciler:
     together: Executor  # for the instances of one gang; never the pool, whose threads would wait
     busy: Busy
     idle_s: float = IDLE_S  # the longest wait between two looks
+    let_door_go_first: Callable[[float], bool] = lambda _: False  # True: it has waited
 
     def step(self) -> float:
         """Begin a pass over every due run that a thread is free for; return the seconds to wait.
@@ -66,6 +70,8 @@ class Reconciler:
             due = sum(moment <= now for moment in moments)
             if not due:  # looked at first: an idle server writes nothing
                 return self._until(moments)
+            if self._has_waited(moments[0], now):
+                continue
             claims = self.runs.claim(limit=free, lease=LEASE, now=self.now())
             for claim in claims:
                 self.busy.begin(self.pool.submit(self._pass, claim))
@@ -74,6 +80,11 @@ class Reconciler:
             if len(claims) >= due and self.busy.free() == free - len(claims):
                 return self._until(moments[due:])  # all that was due is under way
         return self.idle_s
+
+    def _has_waited(self, due_at: datetime, now: datetime) -> bool:
+        """Let those who ask for runs be answered first, unless what is due is late already."""
+        head_start_s = HEAD_START_S - (now - due_at).total_seconds()
+        return head_start_s > 0 and self.let_door_go_first(head_start_s)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait for the passes under way; False: they take longer."""

@@ -414,6 +414,7 @@ BUSY = {
     "webhook": "POST /webhooks/github",
     "heartbeat": "POST /agent/v1/heartbeat",
     "runs": "GET /api/v1/runs",
+    "accept": "POST /api/v1/runs",
     "stream": "GET /api/v1/runs/{run_id}/stream",
     "blobs": "GET /blobs/{key}",
     "healthz": "GET /healthz",

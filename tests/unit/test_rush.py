@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 
 from webhook_server.inbox.inbox import head_start_s
-from webhook_server.rush import Rush
+from webhook_server.rush import QUIET_S, Rush
 
 PATIENCE_S = 60.0
 
 
 def test_nobody_at_the_door_is_nothing_to_wait_for() -> None:
-    Rush().wait_out(PATIENCE_S)
+    assert not Rush().wait_out(PATIENCE_S)
 
 
 def test_a_wait_ends_with_the_last_visit() -> None:
@@ -44,6 +44,22 @@ def test_a_visit_that_fails_is_over() -> None:
             raise LookupError
     except LookupError:
         rush.wait_out(1e6)
+
+
+def test_who_left_a_moment_ago_may_come_again() -> None:
+    times = iter([*[100.0] * 4, *[101.0] * 10])  # its leave and three looks, then the limit
+    rush = Rush(clock_s=lambda: next(times))
+    with rush:
+        pass
+    assert rush.wait_out(QUIET_S / 10)
+
+
+def test_who_left_longer_ago_is_not_waited_for() -> None:
+    times = iter([100.0, *[100.0 + QUIET_S] * 10])
+    rush = Rush(clock_s=lambda: next(times))
+    with rush:
+        pass
+    assert not rush.wait_out(1e6)
 
 
 def test_what_is_two_seconds_late_waits_for_no_burst() -> None:

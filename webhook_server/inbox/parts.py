@@ -68,4 +68,4 @@ class InboxParts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     spread: Callable[[float, float], float] = random.uniform  # between two bounds, by chance
-    let_door_go_first: Callable[[float], None] = lambda _: None  # waits at most so many seconds
+    let_door_go_first: Callable[[float], object] = lambda _: None  # waits at most so many seconds

@@ -11,6 +11,7 @@ from cynthus.wire import RunRequest
 from webhook_server.bell import Bell
 from webhook_server.providers.provider import Provider
 from webhook_server.routes.counters import Counters
+from webhook_server.rush import Rush
 from webhook_server.settings import Settings
 from webhook_server.sources.pins import Pins
 from webhook_server.stores.app_store import AppStore
@@ -93,6 +94,7 @@ class Parts:
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     bell: Bell
+    asking: Rush  # requests for runs: what they bring waits for the last of them
     counters: Counters
     database: Database
     runs: RunStore

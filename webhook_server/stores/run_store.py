@@ -69,13 +69,12 @@ class RunStore:
             if token_id is not None and not token_store.use(connection, *token_id):
                 raise TokenReused("token: should be used once, found it used. Ask for a new one.")
             accepted = run_accepting.upsert(connection, draft, now)
-            if accepted.created:
-                trail_store.add(connection, by, [deeds.start(draft)], now)
+            done = [deeds.start(draft)] if accepted.created else []
             if arrived is not None and run_wishes.arrive(
                 connection, accepted.run_id, arrived, environment, now
             ):
-                told = deeds.image(draft.key.repository_id, accepted.run_id, arrived)
-                trail_store.add(connection, by, [told], now)
+                done.append(deeds.image(draft.key.repository_id, accepted.run_id, arrived))
+            trail_store.add(connection, by, done, now)
             if not accepted.created:  # a new run is due already
                 wake(connection, accepted.run_id, now)
             return accepted
