@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cynthus.cli_connection import add_server_argument, connect, harmless, no_room, writable
@@ -94,8 +94,7 @@ def _release(args: argparse.Namespace) -> tuple[str, GithubRelease] | None:
 
 def _pull(folder: Path, items: list[Item], identity: Identity | None) -> int:
     standing = Standing(total_bytes=total_bytes(items), total_files=len(items))
-    done = lambda path, size: print(harmless(f"{folder / path} ({size:,} bytes)"))  # noqa: E731
-    puller = Puller(folder, identity=identity, done=done)
+    puller = Puller(folder, identity=identity, done=teller(folder))
     over = threading.Event()
     shower = threading.Thread(target=_show, args=(standing, over), name="progress", daemon=True)
     if sys.stderr.isatty():
@@ -117,6 +116,19 @@ def _pull(folder: Path, items: list[Item], identity: Identity | None) -> int:
     for line in (*standing.notes, *standing.faults):
         print(harmless(line), file=sys.stderr)
     return NOT_ALL if standing.faults else DONE
+
+
+def teller(folder: Path) -> Callable[[str, int], None]:
+    """Return what prints a file that has come, with its size in bytes; any thread may call it."""
+    # Python's text output loses and invents bytes when two threads write at once:
+    # https://github.com/python/cpython/issues/119506
+    one_at_a_time = threading.Lock()
+
+    def tell(path: str, size: int) -> None:
+        with one_at_a_time:
+            print(harmless(f"{folder / path} ({size:,} bytes)"))
+
+    return tell
 
 
 def _show(standing: Standing, over: threading.Event) -> None:

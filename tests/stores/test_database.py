@@ -44,7 +44,12 @@ def shape(url: str) -> dict[str, Any]:
                 },
                 "primary key": found.get_pk_constraint(name)["constrained_columns"],
                 "indexes": sorted(
-                    (i["name"], tuple(i["column_names"]), bool(i["unique"]))
+                    (
+                        i["name"],
+                        tuple(i["column_names"]),
+                        bool(i["unique"]),
+                        *(str(where) for where in i.get("dialect_options", {}).values()),
+                    )
                     for i in found.get_indexes(name)
                 ),
                 "unique": sorted(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import (
     ColumnElement,
@@ -25,7 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 
 from cynthus.errors import UserError
@@ -46,6 +46,9 @@ from webhook_server.stores.tables import (
     server_state,
 )
 from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work, Writer
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 CONTROL_PLANE = "control_plane"  # server_state: the id that everything we rent carries
 
@@ -273,8 +276,11 @@ def _insert_once(dialect: str, table: Table) -> Executable:
 @functools.cache
 def _insert(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
     # Built once a table, since building a statement costs more than running it.
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing()
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # late: most servers are on SQLite
+
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def lease_clock(connection: Connection, now: datetime) -> ColumnElement[datetime]:
