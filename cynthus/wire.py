@@ -47,6 +47,8 @@ class RunRequest:
 
 #: The type of the `repository_dispatch` by which the server asks for a run's image.
 DISPATCH_TYPE = "cynthus"
+#: The event of it: https://docs.github.com/actions/reference/events-that-trigger-workflows
+DISPATCH = "repository_dispatch"
 
 
 def trigger_for(

@@ -222,10 +222,11 @@ def _object_signer(settings: Settings) -> Callable[[], ObjectSigner]:
 
 def _outside(parts: Parts, github: GithubSide | None) -> Outside | None:
     """Return what `cynthus doctor` asks GitHub through."""
-    from webhook_server.doctor.outside import Outside
-
     if github is None:
         return None
+    # Imported late: it reads OpenID documents as well, and cryptography is 9 MiB.
+    from webhook_server.doctor.outside import Outside
+
     return Outside(
         settings=parts.settings,
         base_url=parts.base_url,

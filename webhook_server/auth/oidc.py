@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cynthus.errors import CynthusError
-from cynthus.wire import RunRequest, trigger_for
+from cynthus.wire import DISPATCH, RunRequest, trigger_for
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.jwks import IssuerKeys
 from webhook_server.auth.signed_tokens import LEEWAY, Unauthorised, moment, proven, text
@@ -29,7 +29,6 @@ _MAX_ID = 2**63 - 1  # what the database's BIGINT holds
 # Trusted triggers only: `pull_request_target`, `workflow_run` and `issue_comment` run with the
 # base repository's rights on what a stranger wrote. A dispatch is sent by who may write contents,
 # and counts only where a run waits for exactly what it brings.
-DISPATCH = "repository_dispatch"
 _EVENTS = frozenset({"push", "pull_request", "workflow_dispatch", "schedule", DISPATCH})
 
 

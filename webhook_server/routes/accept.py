@@ -9,9 +9,8 @@ from cynthus.codec import encode
 from cynthus.errors import Refused, UserError
 from cynthus.frozen import replace
 from cynthus.spec import Spec
-from cynthus.wire import RunAccepted, RunRequest, trigger_for
+from cynthus.wire import DISPATCH, RunAccepted, RunRequest, trigger_for
 from webhook_server.acting import under
-from webhook_server.auth.oidc import DISPATCH
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.access import job_or_operator
 from webhook_server.routes.answers import (
