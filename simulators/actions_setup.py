@@ -58,7 +58,9 @@ def prepare(runner: Runner, order: JobOrder, registered: Registered, cancel: Can
             lambda line: runner.say(f"[{order.name}] {line}"),
         ),
         cancel=cancel,
-        actions=ActionStore(server, runner.folders, work / "_actions"),
+        actions=ActionStore(
+            server, runner.folders, runner.ledger.state / "actions", work / "_actions"
+        ),
         tracking_id=tracking_id(runner.ledger, entry, order.name),
     )
     _lay_out(job, entry)

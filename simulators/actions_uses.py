@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulators.actions_git import GitError, Mirror, git
+from simulators.actions_folders import lend
+from simulators.actions_git import GitError, Mirror
 from simulators.actions_workflow import Action, WorkflowError, parse_action
 
 BUILT_IN = frozenset({"actions/checkout", "actions/setup-python"})
 _REMOTE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?P<path>/[^@]*)?@(?P<ref>[^\s@]+)\Z", re.ASCII)
-_NEVER_COPIED = (".git", ".venv", "node_modules", "__pycache__")
 
 
 class UsesError(Exception):
@@ -49,11 +47,12 @@ def parse_remote(uses: str) -> Remote:
 
 
 class ActionStore:
-    """Where one job's actions come from and lie."""
+    """Where one job's actions come from and lie; `kept` is the runner's own, for all jobs."""
 
-    def __init__(self, server: str, folders: Mapping[str, Path], into: Path) -> None:
+    def __init__(self, server: str, folders: Mapping[str, Path], kept: Path, into: Path) -> None:
         self._server = server
         self._folders = {name.lower(): folder for name, folder in folders.items()}
+        self._kept = kept
         self._into = into
 
     def fetch(self, remote: Remote, say: Callable[[str], None]) -> Located:
@@ -70,7 +69,7 @@ class ActionStore:
         name = f"{remote.repo}@{remote.ref}"
         if folder is not None:
             say(f"Download action repository '{name}' (stand-in: the folder {folder}, as it is)")
-            copy_folder(folder, root)
+            lend(folder, self._kept, root)
             return
         commit = self._clone(remote, root)
         say(f"Download action repository '{name}' (SHA:{commit})")
@@ -90,20 +89,6 @@ class ActionStore:
             raise UsesError(f"Unable to resolve action `{name}`, unable to find version `{remote.ref}`") from fault  # fmt: skip # noqa: E501 - GitHub's own words
         mirror.export(commit, root)
         return commit
-
-
-def copy_folder(folder: Path, into: Path) -> None:
-    """Copy a checkout as git sees it: tracked and new files, nothing that is ignored."""
-    try:
-        listed = git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"], folder)
-    except (GitError, subprocess.SubprocessError):
-        shutil.copytree(folder, into, symlinks=True, ignore=shutil.ignore_patterns(*_NEVER_COPIED))
-        return
-    for name in filter(None, listed.split("\0")):
-        source = folder / name
-        if source.is_file():
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, into / name)
 
 
 def load_action(located: Located) -> Action:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from cynthus.errors import CynthusError, UserError
 from cynthus.frozen import replace
+from webhook_server.garbage import imports
 from webhook_server.settings import Settings
 from webhook_server.settings_reader import read
 
@@ -41,7 +42,8 @@ def main(words: list[str]) -> int:
 
 def _serve(settings: Settings, args: argparse.Namespace, words: list[str]) -> int:
     # Imported here, since the secrets' commands do without the server.
-    from webhook_server.app import serve
+    with imports():
+        from webhook_server.app import serve
     from webhook_server.renewal import begin_anew, inherited
 
     taken = None if args.listening is None else inherited(args.listening)
@@ -52,7 +54,8 @@ def _serve(settings: Settings, args: argparse.Namespace, words: list[str]) -> in
 
 
 def _embedded(settings: Settings, args: argparse.Namespace) -> NoReturn:
-    from webhook_server.app import serve
+    with imports():
+        from webhook_server.app import serve
 
     # Unbuffered: a thread that waits in Python's own reader would hold up the end.
     with open(0, "rb", buffering=0, closefd=False) as line:

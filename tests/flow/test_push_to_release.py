@@ -114,12 +114,22 @@ outputs:
 """
 
 
+# One for all that are about something else: whoever comes second finds it in the registry. What is
+# to be said of a repository's own is said by `digits` and `twins`.
+SHARED = (
+    "environments: ${{ vars.CYNTHUS_REGISTRY"
+    " && format('{0}/acme/environments', vars.CYNTHUS_REGISTRY) }}"
+)
+
+
 def light_repository(folder: Path, name: str, run: str) -> Path:
     """A repository whose image is the base and its source: quick to build."""
     source = folder / name
     workflow = Path(".github/workflows/cynthus.yml")
     (source / workflow).parent.mkdir(parents=True)
-    (source / workflow).write_bytes((EXAMPLES / "digits" / workflow).read_bytes())
+    text = (EXAMPLES / "digits" / workflow).read_text("utf-8")
+    shared = text.replace("server: ${{", f"{SHARED}\n          server: ${{{{")
+    (source / workflow).write_text(shared, "utf-8")
     body = "\n  ".join(run.splitlines())
     (source / "cynthus.yaml").write_text(SPEC.format(name=name, run=body), "utf-8")
     return source

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from webhook_server.garbage import settle
+from webhook_server.garbage import imports, settle
 
 
 class Ring:
@@ -45,3 +45,12 @@ def test_garbage_of_later_is_still_found() -> None:
     del later
     gc.collect()
     assert gone() is None
+
+
+def test_while_modules_are_imported_nothing_is_looked_for() -> None:
+    with imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError), imports():
+        raise ImportError("a module that is not there")
+    assert gc.isenabled()
