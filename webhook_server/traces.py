@@ -9,7 +9,7 @@ https://opentelemetry.io/docs/specs/otel/trace/api/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -45,6 +45,7 @@ class Exporter(Protocol):
 
 
 _exporters: list[Exporter] = []  # one at most: what this process tells of goes one way
+_UNTOLD = nullcontext()
 
 
 def install(exporter: Exporter) -> None:
@@ -58,12 +59,13 @@ def uninstall() -> None:
         _exporters.pop().close()
 
 
-@contextmanager
-def span(name: str, **attributes: str) -> Iterator[None]:
+def span(name: str, **attributes: str) -> AbstractContextManager[None]:
     """Tell that the block is one piece of work, of the run or request that it is about."""
-    if not _exporters:
-        yield
-        return
+    return _told(name, attributes) if _exporters else _UNTOLD
+
+
+@contextmanager
+def _told(name: str, attributes: Mapping[str, str]) -> Iterator[None]:
     about = subjects()
     told = {f"cynthus.{key}": text for key, text in {**about, **attributes}.items()}
     with _exporters[0].span(name, _trace_of(about), told):
