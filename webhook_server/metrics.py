@@ -11,7 +11,7 @@ import math
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -326,15 +326,19 @@ def _histogram_samples(
 
 #: Of this process: its replicas are told apart by whoever scrapes them.
 METERS = Meters()
+_UNTIMED = nullcontext()
+
+
+def timed(metric: Metric, **labels: str) -> AbstractContextManager[None]:
+    """Observe how long the block takes, whatever it raises; nothing without a stopwatch."""
+    stopwatch = METERS.stopwatch
+    return _UNTIMED if stopwatch is None else _timed(stopwatch, metric, labels)
 
 
 @contextmanager
-def timed(metric: Metric, **labels: str) -> Iterator[None]:
-    """Observe how long the block takes, whatever it raises; nothing without a stopwatch."""
-    stopwatch = METERS.stopwatch
-    if stopwatch is None:
-        yield
-        return
+def _timed(
+    stopwatch: Callable[[], float], metric: Metric, labels: Mapping[str, str]
+) -> Iterator[None]:
     began_s = stopwatch()
     try:
         yield

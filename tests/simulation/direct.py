@@ -1,22 +1,24 @@
 """Carry out SQLAlchemy's compiled statements on SQLite's driver, with nothing between the two.
 
-The SQL is what SQLAlchemy's compiler writes for SQLite, values go through its types on both ways,
-rows are its rows. Left out is what a history does not prove and what costs five times as much as
-the statement: execution contexts, events, cursor results, pools. `test_direct.py` lives equal
+The SQL is what SQLAlchemy's compiler writes for SQLite, values go through its types on both ways.
+Left out is what a history does not prove and what costs five times as much as
+the statement: execution contexts, events, cursor results, rows, pools. `test_direct.py` lives equal
 histories over both.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Executable
+from sqlalchemy import JSON, Connection, Executable
 from sqlalchemy.engine import Row
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -47,11 +49,11 @@ class DirectConnection:
     ) -> Answer:
         """See `Connection`. Raises: DBAPIError."""
         known = self._known.get(id(statement)) or self._meet(statement)
-        if isinstance(parameters, list):
+        if type(parameters) is list:
             for values in parameters[:-1]:
                 self._one(known, statement, values)
             parameters = parameters[-1]
-        return self._one(known, statement, cast("Values", parameters or {}))
+        return self._one(known, statement, cast("Values", parameters or _NONE))
 
     def scalars(self, statement: Executable, parameters: Values | None = None) -> Scalars:
         """See `Connection`."""
@@ -91,7 +93,9 @@ class DirectConnection:
         told = prepared.told(values) if statement is known.first else prepared.of(statement, values)
         try:
             cursor = self._raw.execute(prepared.sql, told)
-            rows = cursor.fetchall() if prepared.has_rows else []
+            if not prepared.has_rows:
+                return Answer((), cursor.rowcount)
+            rows = cursor.fetchall()
         except sqlite3.Error as error:
             raise DBAPIError.instance(prepared.sql, told, error, sqlite3.Error) from error
         return Answer(prepared.rows(rows), cursor.rowcount)
@@ -133,15 +137,20 @@ class _Compiled:
         )
         self._lists = [bind.key for bind in self._compiled.post_compile_params]
         self._by_lengths: dict[tuple[int, ...], _Prepared] = {}
+        self._only: _Prepared | None = None  # where there is no list
 
     def prepared(self, statement: Executable, values: Values) -> _Prepared:
         """Return it for lists (of `IN`) that are as long as these."""
+        if self._only is not None:
+            return self._only
         lengths = tuple([len(values[key]) if key in values else -1 for key in self._lists])
         found = self._by_lengths.get(lengths)
         if found is None:
             example = _filled(self._compiled, statement, values) if lengths else values
             found = _Prepared(self._compiled, self._dialect, values, example)
-            if -1 not in lengths:  # a list that the statement itself has may be another next time
+            if not lengths:
+                self._only = found
+            elif -1 not in lengths:  # what the statement itself has may be another next time
                 self._by_lengths[lengths] = found
         return found
 
@@ -171,20 +180,22 @@ class _Prepared:
         self._plan = self._planned(compiled.construct_params(_check=False, escape_names=False))
         columns = compiled._result_columns
         self.has_rows = bool(columns)
-        self._metadata = SimpleResultMetaData([column.keyname for column in columns])
-        found = [
-            _got if _is_moment(column.type) else column.type._cached_result_processor(dialect, None)
-            for column in columns
-        ]
-        self._results = found if any(found) else None
+        self._kind = _row(tuple(column.keyname for column in columns))
+        processes = [_result(column.type, dialect) for column in columns]
+        self._results = [(place, one) for place, one in enumerate(processes) if one is not None]
 
     def _planned(self, own: Values) -> list[tuple[str | None, Process | None, Any]] | None:
         """Say of each place whose value is put there: the caller's by its key, or this one."""
-        if self._lists:
-            return None
+        if not self._lists.keys() <= self._given:
+            return None  # a list that the statement itself has
+        parts = {part for parts in self._lists.values() for part in parts}
         plan: list[tuple[str | None, Process | None, Any]] = []
         for name in self._names:
-            process, key = self._processes.get(name), self._keys[name]
+            process = self._processes.get(name)
+            if name in parts:
+                plan.append((name, process, None))
+                continue
+            key = self._keys[name]
             given = key if key in self._given else name if name in self._given else None
             value = None
             if given is None:
@@ -197,6 +208,10 @@ class _Prepared:
         """Return what the driver is told, for the statement that this was prepared of."""
         if self._plan is None:
             return self._processed(self._compiled.construct_params(values, escape_names=False))
+        if self._lists:
+            values = dict(values)
+            for name, parts in self._lists.items():
+                values.update(zip(parts, values[name], strict=True))
         return [
             value if key is None else values[key] if process is None else process(values[key])
             for key, process, value in self._plan
@@ -217,11 +232,32 @@ class _Prepared:
             for name in self._names
         ]
 
-    def rows(self, found: Sequence[tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
+    def rows(self, found: list[tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
         """Return what the driver answered as rows."""
-        metadata, results = self._metadata, self._results
-        index = metadata._key_to_index
-        return [Row(metadata, results, index, one) for one in found]
+        kind, results = self._kind, self._results
+        if not results:
+            return [kind(one) for one in found]
+        return [kind(_processed(one, results)) for one in found]
+
+
+def _processed(one: tuple[Any, ...], results: Sequence[tuple[int, Process]]) -> list[Any]:
+    values = list(one)
+    for place, process in results:
+        values[place] = process(values[place])
+    return values
+
+
+@functools.cache
+def _row(names: tuple[str, ...]) -> Any:
+    """Return a class of rows with these columns: SQLAlchemy's own finds a name by two detours."""
+    # A column is never hidden by what tuples have; `_mapping` is what stores ask of rows besides.
+    members: dict[str, Any] = {
+        name: property(itemgetter(place))
+        for place, name in enumerate(names)
+        if not hasattr(tuple, name)
+    }
+    members["_mapping"] = property(lambda row: dict(zip(names, row, strict=True)))
+    return type("Row", (tuple,), {"__slots__": (), **members})
 
 
 def _filled(compiled: SQLCompiler, statement: Any, values: Values) -> dict[str, Any]:
@@ -247,6 +283,7 @@ def _defaults(compiled: SQLCompiler) -> dict[str, Callable[[], Any]]:
 # ── moments: as SQLAlchemy stores them, without its four calls for each ──────────────────────────
 
 
+@functools.lru_cache(maxsize=10_000)  # most are stored many times
 def stored(moment: datetime) -> str:
     """Return a moment of UTC as SQLAlchemy stores it in SQLite."""
     return moment.isoformat(" ", "microseconds")[:_MOMENT]
@@ -257,17 +294,33 @@ def _put(moment: datetime | None) -> str | None:
         return None
     if moment.tzinfo is None:
         raise ValueError("a moment must carry its time zone")
-    return stored(moment.astimezone(UTC))
+    return stored(moment if moment.tzinfo is UTC else moment.astimezone(UTC))
 
 
 def _got(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
+def _result(kind: TypeEngine[Any], dialect: Dialect) -> Process | None:
+    """Return what a value of this type goes through on its way out of the database."""
+    if _is_moment(kind):
+        return _got
+    if isinstance(kind, JSON):
+        return _read
+    return kind._cached_result_processor(dialect, None)
+
+
+def _read(found: Any) -> Any:
+    """Return what `json.loads` does, without its three calls; SQLite keeps numbers as such."""
+    return _SCAN(found, 0)[0] if type(found) is str else found
+
+
 def _is_moment(kind: TypeEngine[Any]) -> bool:
     return isinstance(kind, Moment)
 
 
+_SCAN = json.JSONDecoder().scan_once
+_NONE: Values = {}
 _MOMENT = len("2026-01-15 12:00:00.000000")
 
 
@@ -279,7 +332,7 @@ class Answer:
 
     __slots__ = ("_rows", "rowcount")
 
-    def __init__(self, rows: list[Row[*tuple[Any, ...]]], rowcount: int) -> None:
+    def __init__(self, rows: Sequence[Row[*tuple[Any, ...]]], rowcount: int) -> None:
         self._rows, self.rowcount = rows, rowcount
 
     @property

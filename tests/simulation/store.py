@@ -7,11 +7,11 @@ the turn away. The tables are made once a process and emptied for each history.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, create_engine, func
 from sqlalchemy.exc import OperationalError
@@ -140,8 +140,14 @@ class Store:
         """Carry a work out in a transaction. Raises: DatabaseUnavailable."""
 
         def do() -> T:
-            with self._transaction() as connection:
-                return work(connection)
+            self.raw.execute("BEGIN")
+            try:
+                answer = work(self.connection)
+            except BaseException:
+                self._end(commit=False)
+                raise
+            self._end(commit=True)
+            return answer
 
         name = getattr(work, "__qualname__", "").partition(".<locals>")[0]
         return self._call("db.write", do, _not_taken, name)
@@ -153,17 +159,10 @@ class Store:
             return do()
         return self._fates.call(kind, do, refused=fault, lost=fault, name=name, can=DURABLE)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        self.raw.execute("BEGIN")
-        try:
-            yield self.connection
-        except BaseException:
-            self._begun.rollback()
-            self.raw.rollback()  # SQLAlchemy knows of it only once a statement was carried out
-            raise
-        self._begun.commit()
-        self.raw.commit()
+    def _end(self, *, commit: bool) -> None:
+        if self._begun.in_transaction():  # only where statements are its own
+            self._begun.commit() if commit else self._begun.rollback()
+        self.raw.commit() if commit else self.raw.rollback()
 
 
 class _Reads(AbstractContextManager[Connection]):
@@ -189,12 +188,10 @@ class _Writes(Writes):
         self._store = store
 
     def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:  # noqa: ARG002 - no queue
-        answer: Future[T] = Future()
         try:
-            answer.set_result(self._store.write(work))
+            return Answered(self._store.write(work))
         except Exception as error:  # noqa: BLE001 - it goes to who waits for it
-            answer.set_exception(error)
-        return answer
+            return Answered(error=error)
 
     def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
         def alone(connection: Connection) -> T:
@@ -210,6 +207,36 @@ class _Writes(Writes):
 
     def close(self) -> None:
         pass
+
+
+class Answered(Future[T]):
+    """A future that never was to come: no locks, since nobody can wait for it."""
+
+    def __init__(self, answer: T | None = None, error: Exception | None = None) -> None:
+        self._answer, self._error = answer, error
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> T:  # noqa: ARG002 - it is there
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._answer)
+
+    def exception(self, timeout: float | None = None) -> Exception | None:  # noqa: ARG002
+        return self._error
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        fn(self)
 
 
 def _nothing() -> None:
