@@ -46,7 +46,6 @@ class Exporter(Protocol):
 
 _UNTOLD = nullcontext()  # costs nothing where nobody listens
 _exporters: list[Exporter] = []  # one at most: what this process tells of goes one way
-_UNTOLD = nullcontext()
 
 
 def install(exporter: Exporter) -> None:

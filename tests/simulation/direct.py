@@ -37,7 +37,6 @@ class DirectConnection:
         self.dialect = dialect
         self._raw, self._options = raw, options
         self._known: dict[int, _Statement] = {}
-        self._written: dict[str, SimpleResultMetaData] = {}  # what our own text returns
         self._first: dict[Any, _Statement] = {}  # of each shape, by SQLAlchemy's own key of it
 
     def get_execution_options(self) -> Values:
@@ -69,12 +68,8 @@ class DirectConnection:
             found = cursor.fetchall() if cursor.description else []
         except sqlite3.Error as error:
             raise DBAPIError.instance(text, values, error, sqlite3.Error) from error
-        metadata = self._written.get(text)
-        if metadata is None:
-            names = [column[0] for column in cursor.description or ()]
-            metadata = self._written[text] = SimpleResultMetaData(names)
-        index = metadata._key_to_index
-        return Answer([Row(metadata, None, index, one) for one in found], cursor.rowcount)
+        kind = _row(tuple(column[0] for column in cursor.description or ()))
+        return Answer([kind(one) for one in found], cursor.rowcount)
 
     def _meet(self, statement: Any) -> _Statement:
         """Return what is known of the first statement of this shape."""
