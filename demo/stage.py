@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 import secrets
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cynthus.client import Client
 from cynthus.errors import CynthusError
@@ -32,6 +33,9 @@ from demo.processes import (
 )
 from demo.server import Server
 from demo.services import Engine, Registry, docker_engine, forget_images, registry
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = "acme"
@@ -164,9 +168,17 @@ class Stage:
 
         now = int(time.time())
         claims = {"iat": now - 60, "exp": now + 300, "iss": str(self.app_id)}
-        proof = jwt.encode(claims, self.app_key, algorithm="RS256")
+        proof = jwt.encode(claims, self._key, algorithm="RS256")
         path = f"app/installations/{self.installation_id}/access_tokens"
         return str(self.github.post(path, proof)["token"])
+
+    @functools.cached_property
+    def _key(self) -> RSAPrivateKey:
+        """Return the app's key, read once: that takes as long as a hundred signatures."""
+        from jwt.algorithms import RSAAlgorithm
+
+        rsa = RSAAlgorithm(RSAAlgorithm.SHA256)
+        return cast("RSAPrivateKey", rsa.prepare_key(self.app_key))
 
     def wait_for_run(self, commit: str, limit_s: float = 60.0) -> str:
         """Return the id of the run of a commit once the server has it."""

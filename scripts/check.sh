@@ -25,8 +25,8 @@ begin compose .venv/bin/check-jsonschema --builtin-schema vendor.compose-spec de
 begin schemas .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/*/.github/workflows/*.yml
 begin action .venv/bin/check-jsonschema --builtin-schema vendor.github-actions action.yml
 # Two halves rather than two workers: a worker of xdist imports every test before it runs its share of them.
-begin unit-1 .venv/bin/python -m pytest -q tests/unit/[a-z]*/ tests/unit/test_[a-f]*.py
-begin unit-2 .venv/bin/python -m pytest -q tests/unit/test_[g-z]*.py
+begin unit-1 .venv/bin/python -m pytest -q tests/unit/[a-z]*/ tests/unit/test_[a-g]*.py
+begin unit-2 .venv/bin/python -m pytest -q tests/unit/test_[h-z]*.py
 wait
 failed=()
 for name in "${steps[@]}"; do

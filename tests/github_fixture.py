@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -17,10 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import jwt
 import requests
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from github import Auth, Github, GithubIntegration
+from jwt.algorithms import RSAAlgorithm
 
 from demo.processes import free_port
 
@@ -49,6 +53,12 @@ GIT_ENVIRONMENT = {
 }
 
 
+@functools.cache
+def _key(pem: str) -> RSAPrivateKey:
+    """Read a key, once: it takes a hundred signatures' time."""
+    return cast("RSAPrivateKey", RSAAlgorithm(RSAAlgorithm.SHA256).prepare_key(pem))
+
+
 @dataclass(frozen=True, kw_only=True)
 class App:
     """A registered GitHub App."""
@@ -57,6 +67,11 @@ class App:
     slug: str
     client_id: str
     pem: str
+
+    def auth(self) -> Auth.AppAuth:
+        """Return PyGithub's way to sign as this app."""
+        key = _key(self.pem)
+        return Auth.AppAuth(self.id, sign_func=lambda told: jwt.encode(told, key, "RS256"))
 
 
 class GithubSimulator:
@@ -148,7 +163,7 @@ class GithubSimulator:
     def integration(self, app: App) -> GithubIntegration:
         """Return PyGithub acting as the app itself."""
         return GithubIntegration(
-            auth=Auth.AppAuth(app.id, app.pem),
+            auth=app.auth(),
             base_url=self.api_url,
             seconds_between_requests=0,
             seconds_between_writes=0,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from github import Auth, Github
+from github import Github
 
 from tests.contract.github_description import judge_deliveries, judge_exchanges
 from tests.github_fixture import (
@@ -59,7 +59,7 @@ class Town:
 
     def jwt(self) -> str:
         """Return the app's own token."""
-        return Auth.AppAuth(self.app.id, self.app.pem).token
+        return self.app.auth().token
 
     def call(
         self, method: str, path: str, token: str | None = None, body: Any = None, **headers: str

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +17,14 @@ from demo.stage import ROOT, Stage, standing
 from tests.contract.google_description import judge_exchanges
 from tests.flow.conftest import HASTE, judge
 from tests.flow.test_agent_gang import MEET
-from tests.flow.test_push_to_release import assert_manifest_is_true_of, run_to_its_end
+from tests.flow.test_push_to_release import (
+    WORKFLOW,
+    assert_manifest_is_true_of,
+    run_to_its_end,
+    shares_environment,
+)
 
 pytestmark = pytest.mark.slow
-WORKFLOW = Path(".github/workflows/cynthus.yml")
 L4 = "gpu: l4"
 LONGEST_JUDGED = 50_000
 LIMIT_S = 120  # of anything that takes seconds: the machine may be busy with other tests
@@ -84,6 +87,7 @@ def push(
     source = stage.folder / "sources" / name
     (source / WORKFLOW).parent.mkdir(parents=True)
     (source / WORKFLOW).write_bytes((ROOT / "examples/digits" / WORKFLOW).read_bytes())
+    shares_environment(source)
     spec = SPEC.format(name=name, resources=resources, attempts=attempts)
     (source / "cynthus.yaml").write_text(spec + more, "utf-8")
     (source / "train.py").write_text(program, "utf-8")

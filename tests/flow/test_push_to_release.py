@@ -22,6 +22,7 @@ from demo.stage import OWNER, ROOT, Stage
 from tests.registry_fixture import Registry
 
 EXAMPLES = ROOT / "examples"
+WORKFLOW = Path(".github/workflows/cynthus.yml")
 # What each example promises in its README, a little lower: its seeds are fixed, its BLAS is not.
 PROMISED_ACCURACY = {"digits": 0.92, "digits-pytorch": 0.90}
 
@@ -114,22 +115,24 @@ outputs:
 """
 
 
-# One for all that are about something else: whoever comes second finds it in the registry. What is
-# to be said of a repository's own is said by `digits` and `twins`.
-SHARED = (
-    "environments: ${{ vars.CYNTHUS_REGISTRY"
-    " && format('{0}/acme/environments', vars.CYNTHUS_REGISTRY) }}"
-)
+def shares_environment(source: Path, place: str = "acme/environments") -> None:
+    """Have a repository keep its environment where others do: whoever comes second finds it there.
+
+    For what is about something else; what is to be said of one's own is said by `digits`, `twins`.
+    """
+    workflow = source / WORKFLOW
+    place = f"format('{{0}}/{place}', vars.CYNTHUS_REGISTRY)"
+    more = f"environments: ${{{{ vars.CYNTHUS_REGISTRY && {place} }}}}\n          server: ${{{{"
+    text = workflow.read_text("utf-8")
+    workflow.write_text(text.replace("server: ${{", more), "utf-8")
 
 
 def light_repository(folder: Path, name: str, run: str) -> Path:
     """A repository whose image is the base and its source: quick to build."""
     source = folder / name
-    workflow = Path(".github/workflows/cynthus.yml")
-    (source / workflow).parent.mkdir(parents=True)
-    text = (EXAMPLES / "digits" / workflow).read_text("utf-8")
-    shared = text.replace("server: ${{", f"{SHARED}\n          server: ${{{{")
-    (source / workflow).write_text(shared, "utf-8")
+    (source / WORKFLOW).parent.mkdir(parents=True)
+    (source / WORKFLOW).write_bytes((EXAMPLES / "digits" / WORKFLOW).read_bytes())
+    shares_environment(source)
     body = "\n  ".join(run.splitlines())
     (source / "cynthus.yaml").write_text(SPEC.format(name=name, run=body), "utf-8")
     return source
@@ -248,13 +251,12 @@ def test_what_was_built_once_is_built_for_all_and_stays_while_it_is_used(
 
 def twins(source: Path) -> Path:
     """A repository whose workflow has two jobs, with a spec each and the same packages."""
-    workflow = Path(".github/workflows/cynthus.yml")
-    (source / workflow).parent.mkdir(parents=True)
-    one = (EXAMPLES / "digits" / workflow).read_text("utf-8")
+    (source / WORKFLOW).parent.mkdir(parents=True)
+    one = (EXAMPLES / "digits" / WORKFLOW).read_text("utf-8")
     both = "strategy: {matrix: {spec: [kept, failed]}}\n    runs-on:"
     spec = "with:\n          spec: ${{ matrix.spec }}.yaml\n          server:"
     text = one.replace("runs-on:", both).replace("with:\n          server:", spec)
-    (source / workflow).write_text(text, "utf-8")
+    (source / WORKFLOW).write_text(text, "utf-8")
     for name, run in TWINS.items():
         (source / f"{name}.yaml").write_text(TWIN.format(name=name, run=run), "utf-8")
     (source / "requirements.txt").write_text("joblib==1.6.0\n", "utf-8")

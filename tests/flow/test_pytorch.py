@@ -1,6 +1,7 @@
 """PyTorch's example to its release, and torchrun with gloo between two ranks.
 
-Both need an environment of a gigabyte, which takes most of a minute to push: to one registry once.
+All need one environment of a gigabyte, which takes most of a minute to make and push: once, by the
+first that comes.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ import pytest
 from demo.__main__ import wait_for_check
 from demo.stage import ROOT, Stage, standing
 from tests.flow.conftest import HASTE, judge
-from tests.flow.test_push_to_release import assert_example_ends_in_a_release, run_to_its_end
+from tests.flow.test_push_to_release import (
+    WORKFLOW,
+    assert_example_ends_in_a_release,
+    run_to_its_end,
+    shares_environment,
+)
 
 PYTORCH = ROOT / "examples" / "digits-pytorch"
+OF_THE_FIRST = "acme/digits-pytorch/cynthus.env"  # where the Action keeps it, unless told otherwise
 SPEC = """\
 version: 1
 name: ranks
@@ -47,10 +54,13 @@ def test_a_push_of_the_example_ends_in_a_release_with_its_model(stage: Stage) ->
 
 
 def test_the_example_that_is_cut_short_goes_on_and_ends_like_a_straight_training(
-    stage: Stage,
+    stage: Stage, tmp_path: Path
 ) -> None:
+    source = tmp_path / "resume"
+    shutil.copytree(ROOT / "examples" / "resume", source)
+    shares_environment(source, OF_THE_FIRST)
     stage.create_repository("resume")
-    commit = stage.push("resume", ROOT / "examples" / "resume")
+    commit = stage.push("resume", source)
     stage.wait_for_image(stage.wait_for_run(commit))
 
     view = run_to_its_end(stage, commit)
@@ -78,9 +88,9 @@ def test_two_ranks_of_torchrun_add_up_on_two_instances(tmp_path: Path) -> None:
 
 def assert_ranks_add_up(stage: Stage, folder: Path, more: str = "") -> None:
     source = folder / "ranks"
-    workflow = Path(".github/workflows/cynthus.yml")
-    (source / workflow).parent.mkdir(parents=True)
-    shutil.copy(ROOT / "examples/digits" / workflow, source / workflow)
+    (source / WORKFLOW).parent.mkdir(parents=True)
+    shutil.copy(ROOT / "examples/digits" / WORKFLOW, source / WORKFLOW)
+    shares_environment(source, OF_THE_FIRST)
     shutil.copy(PYTORCH / "requirements.txt", source)
     (source / "cynthus.yaml").write_text(SPEC.format(more=more), "utf-8")
     (source / "train.py").write_text(PROGRAM, "utf-8")

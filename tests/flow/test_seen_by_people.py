@@ -20,6 +20,24 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LIVE_MS = 60_000  # the run itself takes seconds; a busy machine gets a minute
+# Tells what the example tells, and learns nothing: its packages are half a gigabyte, and what they
+# do is shown by test_push_to_release.py.
+TELLS = """
+import json
+import os
+from pathlib import Path
+
+outputs = Path("outputs")
+outputs.mkdir(exist_ok=True)
+epochs = int(os.environ["EPOCHS"])
+for epoch in range(1, epochs + 1):
+    print(f"::metric name=loss,step={epoch}::{1 / epoch:.4f}")
+    print(f"::metric name=accuracy,step={epoch}::{1 - 0.5 / epoch:.4f}")
+    print(f"::progress::{epoch / epochs:.3f}", flush=True)
+(outputs / "metrics.json").write_text(json.dumps({"accuracy": 1 - 0.5 / epochs}))
+(outputs / "model.joblib").write_bytes(b"a model")
+(outputs / "confusion.png").write_bytes(b"a picture")
+"""
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
@@ -45,11 +63,15 @@ def page() -> Iterator[Page]:
 
 
 def test_a_run_is_followed_from_the_dashboard_to_the_commit(
-    stage: Stage, page: Page, pictures: Path
+    stage: Stage, page: Page, pictures: Path, tmp_path: Path
 ) -> None:
     name = "digits-watched"
     stage.create_repository(name)
-    commit = stage.push(name, ROOT / "examples/digits")
+    source = tmp_path / name
+    shutil.copytree(ROOT / "examples/digits", source)
+    (source / "train.py").write_text(TELLS)
+    (source / "requirements.txt").write_text("joblib==1.6.0\n")
+    commit = stage.push(name, source)
     run_id = stage.wait_for_run(commit)
     page.goto(f"{stage.server.url}/runs/{run_id}")
     page.get_by_label("Token").fill(stage.server.api_token)

@@ -15,6 +15,7 @@ from github import Auth
 
 from cynthus.errors import Refused, Transient
 from cynthus.repository_policy import Role
+from webhook_server.auth.app_proof import signing
 from webhook_server.github_api.app_settings import AppSettings, pem
 from webhook_server.github_api.door import (
     PER_PAGE,
@@ -71,7 +72,8 @@ class GithubApi:
         self._lock = threading.Lock()
         self._paces: dict[int, Pace] = {}
         self._doors: dict[tuple[int, int], Door] = {}
-        identity = Auth.AppAuth(settings.app_id, pem(settings.private_key))
+        sign = signing(pem(settings.private_key))
+        identity = Auth.AppAuth(settings.app_id, sign_func=sign)
         # Asking for tokens notifies nobody: no spacing, but pauses hold here as well.
         self.app = self._door(lambda _: identity, self._pace(_APP, spacing=timedelta(0)))
         self._tokens = InstallationTokens(self.app, now=now, lock=self._way.lock)
