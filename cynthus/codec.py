@@ -64,7 +64,7 @@ def _kept(names: tuple[str, ...], value: Any) -> dict[str, Any]:
     kept = value.__dict__
     return {
         # Most members are JSON as they are, and one call less for each is a third of the time.
-        name: kept[name] if type(kept[name]) in _AS_THEY_ARE else encode(kept[name])
+        name: member if type(member := kept[name]) in _AS_THEY_ARE else encode(member)
         for name in names
     }
 

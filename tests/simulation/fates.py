@@ -120,14 +120,23 @@ class Fates:
         """
         task = self._scheduler.current
         assert task is not None
-        if not task.program.alive:
+        program = task.program
+        if not program.alive:
             raise Crashed
         pace = _pace_of(kind)
         number, self.calls = self.calls, self.calls + 1
-        fate, late_s = self._fate(number, (kind, name), can, task.program)
+        fate, late_s = Fate.OK, None
+        if self._by_chance:
+            fate = self._drawn(kind)
+        elif self._counted:
+            fate, late_s = self._planned(number, (kind, name))
+        if fate is not Fate.OK and (
+            fate not in can or (fate in _CRASHES and not program.may_crash)
+        ):
+            fate = Fate.OK
         self._scheduler.sleep(self._pace.random() * pace.takes_s)
         at = self._scheduler.now
-        self._record.log.append(Happened(at, task.program.name, kind, name, fate, "", number))
+        self._record.log.append(Happened(at, program.name, kind, name, fate, "", number))
         if fate is Fate.OK:
             return do()
         self.injected += 1
@@ -164,21 +173,6 @@ class Fates:
         assert task is not None
         self._scheduler.crash(task.program)
         raise Crashed
-
-    def _fate(
-        self, number: int, what: tuple[str, str], can: Collection[Fate], program: Program
-    ) -> tuple[Fate, float | None]:
-        """Return what becomes of a call, and after how long its late effect comes."""
-        fate, late_s = Fate.OK, None
-        if self._counted:
-            fate, late_s = self._planned(number, what)
-        elif self._by_chance:
-            fate = self._drawn(what[0])
-        if fate is Fate.OK:
-            return fate, None
-        if fate not in can or (fate in _CRASHES and not program.may_crash):
-            return Fate.OK, None
-        return fate, late_s
 
     def _planned(self, number: int, what: tuple[str, str]) -> tuple[Fate, float | None]:
         found: tuple[Fate, float | None] = (Fate.OK, None)

@@ -81,7 +81,7 @@ def _of_log(ended: Ended) -> Iterator[str]:
     for one in ended.record.log:
         if one.kind in _HAPPENED:
             yield _HAPPENED[one.kind]
-        if one.fate and (one.kind, Fate(one.fate)) in _OF_FATES:
+        if one.fate and one.fate != Fate.OK and (one.kind, one.fate) in _OF_FATES:
             yield _OF_FATES[one.kind, Fate(one.fate)]
         if one.kind == "cloud.create":
             creates[one.name] = creates.get(one.name, 0) + 1

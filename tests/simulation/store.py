@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, create_engine, func
 from sqlalchemy.exc import OperationalError
@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 
 from tests.simulation.direct import over, stored
 from tests.simulation.fates import DURABLE, Fates
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import Answer, Scheduler
 from webhook_server.stores import schema
 from webhook_server.stores.database import Connections, Database, Writes
 from webhook_server.stores.engines import LEASE_CLOCK
@@ -29,30 +29,30 @@ from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work
 
 #: What the database itself saw of its rows: one line for each change, at the true time.
 _MEMORY = """
-CREATE TEMP TABLE seen_runs (
+CREATE TABLE seen_runs (
   at REAL, id TEXT, version INTEGER, state TEXT, outcome TEXT, booked INTEGER, repository INTEGER,
   attempts INTEGER, reason TEXT
 );
-CREATE TEMP TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
-CREATE TEMP TABLE seen_kept (at REAL, after INTEGER, kept_by TEXT, booked INTEGER);
-CREATE TEMP TRIGGER run_made AFTER INSERT ON main.runs BEGIN
+CREATE TABLE seen_instances (at REAL, name TEXT, beat INTEGER, closed INTEGER, heard TEXT);
+CREATE TABLE seen_kept (at REAL, after INTEGER, kept_by TEXT, booked INTEGER);
+CREATE TRIGGER run_made AFTER INSERT ON runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
     new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
 END;
-CREATE TEMP TRIGGER run_changed AFTER UPDATE OF version, state, outcome, doc ON main.runs BEGIN
+CREATE TRIGGER run_changed AFTER UPDATE OF version, state, outcome, doc ON runs BEGIN
   INSERT INTO seen_runs VALUES (true_time(), new.id, new.version, new.state, new.outcome,
     new.booked_microusd, new.repository_id, json_array_length(new.doc, '$.attempts'), new.reason);
 END;
-CREATE TEMP TRIGGER instance_changed AFTER UPDATE OF heartbeat_seq, heartbeat_at, closed_at
-ON main.instances BEGIN
+CREATE TRIGGER instance_changed AFTER UPDATE OF heartbeat_seq, heartbeat_at, closed_at
+ON instances BEGIN
   INSERT INTO seen_instances VALUES (true_time(), new.name, new.heartbeat_seq,
     new.closed_at IS NOT NULL, new.heartbeat_at);
 END;
-CREATE TEMP TRIGGER kept_made AFTER INSERT ON main.kept_instances BEGIN
+CREATE TRIGGER kept_made AFTER INSERT ON kept_instances BEGIN
   INSERT INTO seen_kept VALUES (true_time(), (SELECT count(*) FROM seen_runs), new.kept_by,
     new.booked_microusd);
 END;
-CREATE TEMP TRIGGER kept_changed AFTER UPDATE OF booked_microusd ON main.kept_instances BEGIN
+CREATE TRIGGER kept_changed AFTER UPDATE OF booked_microusd ON kept_instances BEGIN
   INSERT INTO seen_kept VALUES (true_time(), (SELECT count(*) FROM seen_runs), new.kept_by,
     new.booked_microusd);
 END;
@@ -101,7 +101,6 @@ class Store:
         self.raw.create_function("true_time", 0, lambda: self._scheduler.now)
         self.raw.create_function("true_moment", 0, self._moment)
         self.raw.create_function("true_moment_after", 1, self._moment)
-        self.raw.execute("PRAGMA temp_store = MEMORY")
         self.raw.executescript(_MEMORY)
         self._tables = [*(table.name for table in metadata.sorted_tables), *_SEEN]
 
@@ -188,10 +187,12 @@ class _Writes(Writes):
         self._store = store
 
     def submit(self, work: Work[T], *, at_door: bool = False) -> Future[T]:  # noqa: ARG002 - no queue
+        answer: Answer[T] = Answer()
         try:
-            return Answered(self._store.write(work))
+            answer.set_result(self._store.write(work))
         except Exception as error:  # noqa: BLE001 - it goes to who waits for it
-            return Answered(error=error)
+            answer.set_exception(error)
+        return answer
 
     def submit_row(self, joint: Joint[R, T], row: R) -> Future[T]:
         def alone(connection: Connection) -> T:
@@ -207,36 +208,6 @@ class _Writes(Writes):
 
     def close(self) -> None:
         pass
-
-
-class Answered(Future[T]):
-    """A future that never was to come: no locks, since nobody can wait for it."""
-
-    def __init__(self, answer: T | None = None, error: Exception | None = None) -> None:
-        self._answer, self._error = answer, error
-
-    def cancel(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def running(self) -> bool:
-        return False
-
-    def done(self) -> bool:
-        return True
-
-    def result(self, timeout: float | None = None) -> T:  # noqa: ARG002 - it is there
-        if self._error is not None:
-            raise self._error
-        return cast("T", self._answer)
-
-    def exception(self, timeout: float | None = None) -> Exception | None:  # noqa: ARG002
-        return self._error
-
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        fn(self)
 
 
 def _nothing() -> None:

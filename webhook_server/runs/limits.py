@@ -14,6 +14,7 @@ from webhook_server.runs.policy import Policy
 
 _CENT_PARTS = Decimal("0.000001")  # a second of the cheapest machine is still seen
 _HOUR = Decimal(3600)
+_MICROSECOND = timedelta(microseconds=1)
 MILLIONTHS = 1_000_000  # of a USD: whole numbers, which databases can add up
 
 
@@ -51,7 +52,7 @@ def millionths(amount: Decimal) -> int:
 
 
 def _seconds(duration: timedelta) -> Decimal:
-    return Decimal(duration // timedelta(microseconds=1)) / 1_000_000
+    return Decimal(duration // _MICROSECOND) / MILLIONTHS
 
 
 def allowed(spec: Spec, policy: Policy) -> Spec:
