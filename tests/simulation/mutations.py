@@ -169,8 +169,8 @@ ENGINE: tuple[Mutation, ...] = (
         edits=(
             _edit(
                 "stores.heartbeats",
-                "    if row.closed_at is not None:\n",
-                "    if row.closed_at is not None and beat.exit is None:\n",
+                "    if instance.closed:\n",
+                "    if instance.closed and beat.exit is None:\n",
             ),
             _edit(
                 "observe",
@@ -198,8 +198,8 @@ ENGINE: tuple[Mutation, ...] = (
         edits=(
             _edit(
                 "stores.heartbeats",
-                "    if row.closed_at is not None:\n",
-                "    if row.closed_at is not None and row.run_id is None:\n",
+                "    if instance.closed:\n",
+                "    if instance.closed and instance.run_id is None:\n",
             ),
         ),
         story="late_beat",
@@ -296,8 +296,8 @@ HUB: tuple[Mutation, ...] = (
         edits=(
             _edit(
                 "routes.github_events",
-                "                new = await self._landing.wait_for(stored)",
-                "                new = stored is not None",
+                "            new = await self._landing.wait_for(stored)",
+                "            new = stored is not None",
             ),
         ),
         world="hub",
