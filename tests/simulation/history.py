@@ -19,7 +19,7 @@ from tests.simulation.fates import Fates
 from tests.simulation.guard import guarded
 from tests.simulation.record import Record
 from tests.simulation.replica import Replica
-from tests.simulation.scenario import LONGEST_PAUSE_S, POLICY, Mode, Scenario, Wanted
+from tests.simulation.scenario import LONGEST_PAUSE_S, Mode, Scenario, Wanted
 from tests.simulation.scheduler import Program, Scheduler, Unanswered
 from tests.simulation.sources import ENTRY
 from tests.simulation.store import Store
@@ -54,7 +54,7 @@ class History:
         self.fates.most = scenario.most
         self.chance = random.Random(f"{scenario.seed}/people")
         self.outside = Program("outside")
-        self.policies: dict[str, Policy] = {"near": POLICY, "far": POLICY}
+        self.policies: dict[str, Policy] = dict.fromkeys(("near", "far"), scenario.policy)
         self.clouds = [self._cloud("near", scenario.moods)]
         if scenario.far is not None:
             self.clouds.append(self._cloud("far", scenario.far))

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tests.simulation.fates import Plan
-from tests.simulation.scenario import Mode, Scenario, drawn
+from tests.simulation.scenario import Mode, Scenario, wide
 from tests.simulation.weather import Weather, weather_of
 
 #: What can happen in a history; each is a method of `people.People`, and begins at most two runs.
@@ -53,7 +53,7 @@ def drawn_with_github(
 ) -> HubScenario:
     """Draw a history: each seed has its own people, weather and faults."""
     chance = random.Random(f"{seed}/hub")
-    world = replace(drawn(seed, mode, off), wanted=(), dies_at=None, stray=False)
+    world = replace(wide(seed, mode, off), wanted=(), dies_at=None, stray=False)
     # Two stories: more would only make a history longer, and no two of them more likely to meet.
     names = [chance.choice(STORIES) for _ in range(chance.choice([1, 2, 2]))]
     weather = weather_of(chance)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from tests.simulation.cloud import Moods
 from tests.simulation.fates import LATEST_S, Plan
 from webhook_server.runs.budget import BudgetLimits
-from webhook_server.runs.policy import CLOUD
+from webhook_server.runs.policy import CLOUD, Policy
 
 #: A replica may sleep so long between saving an order and giving it, as a paused thread does.
 LONGEST_PAUSE_S = 90.0
@@ -30,6 +30,9 @@ POLICY = replace(
     longest_cool_down=timedelta(minutes=2),
     life_margin=timedelta(minutes=10),
 )
+#: Asks the same question again less often: the same answers, in half of the passes.
+PATIENT = replace(POLICY, ask_every=timedelta(seconds=30), delete_retry=timedelta(seconds=10))
+_SMALL = 0.75  # of all drawn histories
 #: From the healing on: attempts that are left, each with its limits, waits, and give-backs.
 HEALED_S = 90 * 60.0
 SAFETY_S = 40 * 60.0  # a history that never heals is looked at for so long
@@ -85,6 +88,7 @@ class Scenario:
     works_s: tuple[float, ...] = (3.0, 15.0, 60.0)  # how long commands take
     stray: bool = False  # something wears our mark that nobody ordered
     poison_at: float | None = None  # a row of the first run is damaged from then to the healing
+    policy: Policy = POLICY
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -95,6 +99,11 @@ class Scenario:
     def warm(self) -> bool:
         """Say whether machines may be kept for the next run."""
         return any(one.warm_s for one in self.wanted)
+
+    @property
+    def shares(self) -> bool:
+        """Say whether runs share what one of them may take from another: a machine, a budget."""
+        return self.warm or self.budget.repository_usd is not None
 
     @property
     def limit(self) -> float:
@@ -110,7 +119,27 @@ def plain(plan: Plan | None = None, **changes: object) -> Scenario:
 
 
 def drawn(seed: int, mode: Mode = Mode.LIVENESS, off: Collection[str] = ()) -> Scenario:
-    """Draw a scenario: each seed has its own shape and its own faults."""
+    """Draw a scenario: each seed has its own shape and its own faults, and most are small."""
+    found = wide(seed, mode, off)
+    return _small(found) if random.Random(f"{seed}/small").random() < _SMALL else found
+
+
+def _small(found: Scenario) -> Scenario:
+    """Leave out what makes a history long, but not what may go wrong in it.
+
+    Drawn apart, and from what was drawn: a history that stays wide is what it was.
+    """
+    return replace(
+        found,
+        wanted=found.wanted if found.shares else found.wanted[:1],
+        heals_at=min(found.heals_at, 180.0),
+        idle_s=max(found.idle_s, 30.0),
+        policy=PATIENT,
+    )
+
+
+def wide(seed: int, mode: Mode = Mode.LIVENESS, off: Collection[str] = ()) -> Scenario:
+    """Draw one with up to three runs, and nothing left out."""
     chance = random.Random(f"{seed}/scenario")
     on = _On(chance, off)
     heals_at = chance.choice([60.0, 180.0, 400.0])
