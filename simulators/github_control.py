@@ -30,7 +30,7 @@ def repo_named(call: Call, full_name: str | None = None) -> Doc:
 
 
 def create_app(call: Call) -> Answer:
-    """POST /_sim/app {name?, owner?, webhook_url, webhook_secret, permissions, events}."""
+    """POST /_sim/app {name?, owner?, webhook_url, webhook_secret, permissions, events, pem?}."""
     app, pem = call.world.create_app(call.json())
     names = ("id", "slug", "client_id", "name")
     return Answer(status=201, json={name: app[name] for name in names} | {"pem": pem})

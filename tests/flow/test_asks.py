@@ -26,7 +26,7 @@ from cynthus.repository_policy import (
 )
 from cynthus.spec import DataSource
 from tests.builders import an_attempt
-from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
+from tests.github_fixture import GithubSimulator, git, github_simulator, one_key, webhook_sink
 from tests.github_parts import SPEC, World, a_server
 from webhook_server.delivery_reader import intent_of
 from webhook_server.inbox.comments import Comments
@@ -161,7 +161,7 @@ def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GithubSimulator
 def shared(github: GithubSimulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
     folder = tmp_path_factory.mktemp("asks")
     with webhook_sink() as sink:
-        app = github.create_app(webhook_url=sink.url)
+        app = github.create_app(webhook_url=sink.url, pem=one_key())
         github.post("/owners", login="octo")
         made = github.post("/repos", owner="octo", name="digits", private=True, open=True)
         with a_server(github, app, "octo", folder / "server") as server:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cynthus import specfile
-from tests.github_fixture import GithubSimulator, github_simulator, webhook_sink
+from tests.github_fixture import GithubSimulator, github_simulator, one_key, webhook_sink
 from tests.github_parts import SPEC, Server
 from webhook_server.runs.commands import Decision
 from webhook_server.runs.model import Cause, Outcome, Reason, RunDraft, RunKey, State
@@ -125,7 +125,7 @@ class _Waits:
 @pytest.fixture
 def crowd(tmp_path: Path) -> Iterator[Crowd]:
     with github_simulator(tmp_path / "github") as github, webhook_sink() as sink:
-        app = github.create_app(webhook_url=sink.url)
+        app = github.create_app(webhook_url=sink.url, pem=one_key())
         github.post("/owners", login="octo")
         github.post("/repos", owner="octo", name="digits", open=True)
         github.post("/installations", app_id=app.id, owner="octo")

@@ -20,7 +20,7 @@ from cynthus.repository_policy import RepositoryPolicy, Retention
 from cynthus.verifying import verify
 from cynthus.wire import EventKind, RunRequest
 from tests.builders import an_attempt, an_environment, an_offer
-from tests.github_fixture import GithubSimulator, git, github_simulator, webhook_sink
+from tests.github_fixture import GithubSimulator, git, github_simulator, one_key, webhook_sink
 from tests.github_parts import SPEC, Server, World, a_server
 from webhook_server.auth.allowed import Allowed
 from webhook_server.auth.fetch import fetch
@@ -50,7 +50,7 @@ def world(github: GithubSimulator, tmp_path: Path) -> Iterator[World]:
     owner = f"octo{next(_numbers)}"
     github.sim("DELETE", "/faults")
     with webhook_sink() as sink:
-        app = github.create_app(webhook_url=sink.url)
+        app = github.create_app(webhook_url=sink.url, pem=one_key())
         github.post("/owners", login=owner)
         github.post("/repos", owner=owner, name="digits", open=True)
         github.post("/installations", app_id=app.id, owner=owner)

@@ -18,6 +18,7 @@ from tests.github_fixture import (
     WebhookSink,
     git,
     github_simulator,
+    one_key,
     webhook_sink,
 )
 from tests.github_parts import SPEC, Server, a_server
@@ -99,7 +100,7 @@ def world(github: GithubSimulator, tmp_path: Path) -> Iterator[World]:
     owner = f"rules{next(_numbers)}"
     github.sim("DELETE", "/faults")
     with webhook_sink() as sink:
-        app = github.create_app(webhook_url=sink.url)
+        app = github.create_app(webhook_url=sink.url, pem=one_key())
         github.post("/owners", login=owner)
         github.post("/repos", owner=owner, name="digits", open=True)
         github.post("/installations", app_id=app.id, owner=owner)

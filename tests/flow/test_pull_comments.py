@@ -15,7 +15,7 @@ import pytest
 from cynthus.repository_policy import ApprovalLine, Limits, RepositoryPolicy, Role, Verb
 from cynthus.wire import EventKind
 from tests.builders import a_draft, a_key, a_spec
-from tests.github_fixture import GithubSimulator, github_simulator
+from tests.github_fixture import GithubSimulator, github_simulator, one_key
 from tests.github_parts import Server, a_server
 from webhook_server.github_api import RepositoryFacts
 from webhook_server.inbox.asked import Asked, Declined
@@ -169,7 +169,7 @@ def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GithubSimulator
 def world(github: GithubSimulator, tmp_path: Path) -> Iterator[World]:
     owner = f"pulled{next(_numbers)}"
     github.sim("DELETE", "/faults")
-    app = github.create_app()
+    app = github.create_app(pem=one_key())
     github.post("/owners", login=owner)
     made = github.post("/repos", owner=owner, name="digits", open=True)
     installed = github.post("/installations", app_id=app.id, owner=owner)
