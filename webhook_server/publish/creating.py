@@ -8,6 +8,8 @@ from cynthus.frozen import replace
 from webhook_server.publish.parts import Parts
 from webhook_server.stores.publication_store import Publication
 
+_TRIED = "tried"  # no process's token: whoever reads it asks GitHub first
+
 
 class Creating:
     """What was begun, durably in the publication, and by whom, in this process."""
@@ -20,15 +22,23 @@ class Creating:
     def begin(self, item: Publication) -> bool:
         """Note durably that a create will be tried; False: another pass must do it.
 
-        Save before you create: after a crash the flag says that GitHub has to be asked first.
+        Save before you create: after a crash the flag says that GitHub has to be asked first. So
+        it does where another process began: until it says so, that one takes its own for untried.
         """
-        if item.sent.get("begun"):
+        begun = item.sent.get("begun")
+        if begun == _TRIED or self._is_untried(begun):
             return True
-        begun = self._new_token()  # of this process alone: another may go on with the publication
-        with self._lock:
-            self._begun.add(begun)
-        self._store.save(replace(item, sent={**item.sent, "begun": begun}, due_at=self._now()))
+        token = _TRIED
+        if not begun:
+            token = self._new_token()  # of this process alone: another may go on with the item
+            with self._lock:
+                self._begun.add(token)
+        self._store.save(replace(item, sent={**item.sent, "begun": token}, due_at=self._now()))
         return False
+
+    def _is_untried(self, begun: object) -> bool:
+        with self._lock:
+            return begun in self._begun
 
     def in_doubt(self, item: Publication) -> bool:
         """Say whether somebody may have created it already; ask once a create."""

@@ -22,6 +22,7 @@ from webhook_server.publish.twins import doubted, look_at, looked
 from webhook_server.runs import release as shape
 from webhook_server.runs.model import Run
 from webhook_server.stores.publication_store import Publication, PublicationState
+from webhook_server.stores.writer import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,11 @@ class Releases:
             if saved and self._parts.keeping is not None:
                 self._store.make_retention_due(item, self._now())
 
-        self._guarded_release(item, work)
+        try:
+            self._guarded_release(item, work)
+        except DatabaseUnavailable as error:
+            # Not even that it failed can be stored: its claim runs out by itself, then it goes on.
+            log.warning("release left run=%s reason=%s", item.subject, error)
         self._parts.bell.ring("runs")
 
     def _guarded_release(self, item: Publication, work: Callable[[], None]) -> None:
