@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 from cynthus.wire import Output
@@ -292,6 +293,7 @@ def beats_of(history: History) -> tuple[Beat, ...]:
     for one in history.record.log:
         if one.kind == "agent.beat":
             calls.setdefault(programs.get(one.name, ""), []).append(one.at)
+    pauses = [one.at for one in history.record.log if one.kind == "replica.paused"]
     nonces = dict(history.store.rows("SELECT name, nonce FROM instances"))
     found, last = [], dict[str, tuple[int, int, str]]()
     query = "SELECT at, name, beat, closed, heard FROM seen_instances ORDER BY rowid"
@@ -300,12 +302,20 @@ def beats_of(history: History) -> tuple[Beat, ...]:
         last[name] = (beat, closed, heard)
         if beat > before or (was_closed and heard != was_heard):
             nonce = _machine(nonces.get(name) or "")
-            theirs = any(0 <= at - called <= _BEAT_S for called in calls.get(nonce, ()))
+            theirs = any(_is_its_beat(called, at, pauses) for called in calls.get(nonce, ()))
             token_of = name if theirs else "another machine"
             found.append(
                 Beat(at=_true(at), instance=name, token_of=token_of, closed=bool(was_closed))
             )
     return tuple(found)
+
+
+def _is_its_beat(called: float, at: float, pauses: Sequence[float]) -> bool:
+    """Say whether what was called then may take effect at `at`: a replica paused again and again
+    takes up what was sent to it before.
+    """
+    moments = [called, *(one for one in pauses if called < one < at), at]
+    return all(0 <= later - one <= _BEAT_S for one, later in pairwise(moments))
 
 
 def _machine(program: str) -> str:
