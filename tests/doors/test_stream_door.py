@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from cynthus.client import Client
 from cynthus.errors import Transient
-from cynthus.wire import RunEvent
+from cynthus.wire import EventKind, RunEvent
 from tests.doors.conftest import Site, raw
 from tests.stopwatch import Stopwatch
+from webhook_server.bell import Bell
 from webhook_server.routes import stream
 from webhook_server.runs.model import Outcome, State
 
@@ -81,6 +86,36 @@ def test_a_follower_that_comes_after_the_end_sees_it_all_and_ends(site: Site) ->
     thread, seen = follow(site, agent.run_id)
     thread.join(60)
     assert [e.kind for e in seen if e.kind == "log"] == ["log"]
+
+
+def test_an_end_between_two_looks_is_told() -> None:
+    """The page is read, then the run ends, then it is asked whether the run is over."""
+    at = datetime(2026, 1, 15, 12, tzinfo=UTC)
+    finished = RunEvent(seq=7, attempt=1, at=at, kind=EventKind.STATE, body={"state": "finished"})
+    events: list[RunEvent] = []
+
+    class Events:
+        def after(self, run_id: str, seq: int, *, limit: int) -> list[RunEvent]:  # noqa: ARG002
+            return [event for event in events if event.seq > seq][:limit]
+
+    class Runs:
+        def get(self, run_id: str) -> Any:  # noqa: ARG002 - as the store
+            events[:] = [finished]
+            return SimpleNamespace(state=State.FINISHED)
+
+    async def told() -> str:
+        sent: list[bytes] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message["body"])
+
+        parts: Any = SimpleNamespace(events=Events(), runs=Runs())
+        scope = {"query_string": b"", "headers": []}
+        reader = stream._Reader(parts, stream.Readers(Bell()), scope, send, asyncio.Event())
+        await stream._feed(reader, "arun", asyncio.create_task(asyncio.Event().wait()))
+        return b"".join(sent).decode()
+
+    assert '"finished"' in asyncio.run(told())
 
 
 def test_the_stream_goes_on_after_the_last_event_seen(site: Site) -> None:

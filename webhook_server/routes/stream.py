@@ -152,18 +152,21 @@ def _start_at(scope: Scope) -> int:
 
 async def _feed(reader: _Reader, run_id: str, gone: asyncio.Task[None]) -> None:
     await reader.send(f"retry: {_RETRY_MS}\n\n")
-    silent_s = 0.0
+    silent_s, over = 0.0, False
     while not gone.done() and not reader.readers.stopping.is_set():
         reader.news.clear()
         page = await _page(reader, run_id)
         for event in page:
             await reader.send(_spell(event))
-        if any(_ends(event) for event in page) or (not page and await _is_over(reader, run_id)):
+        if any(_ends(event) for event in page) or (over and not page):
             break
         if page:
             silent_s = 0.0
             reader.seq = page[-1].seq
             continue
+        over = await _is_over(reader, run_id)
+        if over:
+            continue  # it may have ended since the page was read: one more look
         silent_s = await _pause(reader, silent_s)
     await reader.send("", more=False)
 
