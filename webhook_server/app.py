@@ -212,7 +212,6 @@ def _serve_doors(
 
 def _prepare(doors: Doors, *, embedded: bool) -> None:
     doors.pages.get()
-    doors.accepting.get()
     settle()
     if embedded:  # its one request comes once the image is built: there is time until then
         prepare()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from webhook_server.ground import Ground, clock, database_is_shared, new_id
 from webhook_server.metrics import Sample
 from webhook_server.providers.provider import Provider
+from webhook_server.routes.accept import accept_door
 from webhook_server.routes.access import host_of
 from webhook_server.routes.answers import Door, Receive, Scope, Send
 from webhook_server.routes.blobs import PREFIX as BLOBS
@@ -114,7 +115,6 @@ class Doors:
     front: Front
     readers: Readers
     pages: Later
-    accepting: Later
 
 
 def open_doors(
@@ -124,7 +124,6 @@ def open_doors(
     readers = Readers(parts.bell)
     masking = Masking(instances=parts.instances, runs=parts.runs, secrets=parts.run_secrets)
     pages = Later(lambda: _pages(parts, masking, github))
-    accepting = Later(lambda: _accepting(parts))
 
     def gauges() -> Iterator[Sample]:
         yield "cynthus_stream_readers", {}, readers.count()
@@ -134,14 +133,14 @@ def open_doors(
         *([_at("webhook", "/webhooks/github", github.events)] if github else []),
         _at("heartbeat", "/agent/v1/heartbeat", heartbeat_door(parts, masking)),
         Busy("runs", _is_list, list_door(parts)),
-        Busy("accept", _is_request, _counted(accepting, parts.asking)),
+        Busy("accept", _is_request, _counted(accept_door(parts), parts.asking)),
         Busy("stream", lambda _, path: STREAM.match(path) is not None, stream_door(parts, readers)),
         Busy("blobs", lambda _, path: path.startswith(BLOBS), blob_door(parts)),
         _at("healthz", "/healthz", healthz),
         _at("readyz", "/readyz", readyz(parts)),
         _at("metrics", "/metrics", metrics_door(parts, gauges)),
     )
-    return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages, accepting=accepting)
+    return Doors(front=Front(parts, busy, pages), readers=readers, pages=pages)
 
 
 def _at(name: str, address: str, door: Door) -> Busy:
@@ -164,13 +163,6 @@ def _counted(door: Door, rush: Rush) -> Door:
             await door(scope, receive, send)
 
     return counted
-
-
-def _accepting(parts: Parts) -> Door:
-    # Imported late: verifying jobs' tokens needs a large library.
-    from webhook_server.routes.accept import accept_door
-
-    return accept_door(parts)
 
 
 def _pages(parts: Parts, masking: Masking, github: GithubSide | None) -> Door:

@@ -37,8 +37,8 @@ PARALLEL = 24
 LEASE = timedelta(minutes=1)  # a claim spans one question for offers, never a create
 PARK_AFTER = 5  # passes in a row that raised: a fault of ours, not bad luck
 IDLE_S = 5.0  # a lost ring of the bell costs at most this
-# Somebody waits for the answer that a run is accepted; a pass is half as long again as that takes,
-# and a quarter of a second more is little of what a machine needs to come.
+# Somebody waits for the answer that a run is accepted; its pass would hold the writer meanwhile.
+# A quarter of a second is little of what a machine needs to come.
 HEAD_START_S = 0.25
 FIRST_RETRY = timedelta(seconds=1)  # after a pass that raised; doubles
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class Rush:
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._clock_s = clock_s
         self._count = 0
-        self._left_at_s = -QUIET_S - 1e9  # long ago
+        self._left_at_s = -math.inf  # nobody was here yet
         self._over: threading.Event | None = None  # of who waits
 
     def __enter__(self) -> None:

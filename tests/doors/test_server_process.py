@@ -217,8 +217,7 @@ def test_a_server_loads_no_library_of_what_it_has_not(tmp_path: Path) -> None:
         "from webhook_server import doors, ground, settings_reader\n"
         "found = settings_reader.read({'CYNTHUS_STATE_DIR': sys.argv[1]})\n"
         "with ground.ground(found, None) as below:\n"
-        "    made = doors.open_doors(doors.open_parts(below, jobs=None, alive=tuple))\n"
-        "    made.pages.get(), made.accepting.get()\n"
+        "    doors.open_doors(doors.open_parts(below, jobs=None, alive=tuple)).pages.get()\n"
         "print(*sys.modules)\n"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "state")]

@@ -14,6 +14,7 @@ from webhook_server.acting import under
 from webhook_server.auth.tokens import run_token
 from webhook_server.routes.access import job_or_operator
 from webhook_server.routes.answers import (
+    JSON_TYPE,
     Door,
     HttpRefusal,
     Receive,
@@ -21,7 +22,7 @@ from webhook_server.routes.answers import (
     Send,
     answer_json,
     check_length,
-    header,
+    check_type,
     is_whole,
     parse_json,
     read_body,
@@ -47,7 +48,6 @@ from webhook_server.stores.secret_protocol import SecretUnreadable
 # 2 MiB for the spec and the paths of a push.
 BODY_LIMIT_BYTES = 8 << 20
 RUN_TOKEN_LIFE = timedelta(days=14)  # GitHub calls a check run stale after as long
-_MEDIA_TYPE = "application/json"
 
 
 def accept_door(parts: Parts) -> Door:
@@ -63,7 +63,7 @@ def accept_door(parts: Parts) -> Door:
         try:
             if not whole:  # a stranger's body is not waited for
                 await asyncio.to_thread(job_or_operator, parts, scope)
-            _check_type(scope)
+            check_type(scope, JSON_TYPE)
             check_length(scope, BODY_LIMIT_BYTES)
             content = await read_body(receive, BODY_LIMIT_BYTES, whole=whole)
             accepted = await asyncio.to_thread(accept, scope, content)
@@ -74,12 +74,6 @@ def accept_door(parts: Parts) -> Door:
         await answer_json(send, 202, encode(accepted))
 
     return door
-
-
-def _check_type(scope: Scope) -> None:
-    found = header(scope, b"content-type").partition(";")[0].strip().lower()
-    if found != _MEDIA_TYPE:
-        raise HttpRefusal(415, f"Content-Type: should be {_MEDIA_TYPE}. Send it so.")
 
 
 def _submit(parts: Parts, scope: Scope, job: Job | None, content: bytes) -> RunAccepted:

@@ -22,6 +22,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 BODY_LIMIT_S = 15.0  # slow clients are to be cut off within 20 s; a message takes one
 CONTENT_TOO_LARGE = 413
+JSON_TYPE = "application/json"
 _DRAIN_BYTES = 32 << 20  # more than any message may have; who sends on is cut off
 _DRAIN_S = 5.0
 
@@ -143,6 +144,13 @@ def check_length(scope: Scope, limit_bytes: int) -> None:
     length = header(scope, b"content-length")
     if length and length.isdigit() and int(length) > limit_bytes:
         raise too_large(limit_bytes)
+
+
+def check_type(scope: Scope, media_type: str) -> None:
+    """Refuse a body that is announced as something else."""
+    found = header(scope, b"content-type").partition(";")[0].strip().lower()
+    if found != media_type:
+        raise HttpRefusal(415, f"Content-Type: should be {media_type}. Send it so.")
 
 
 def header(scope: Scope, name: bytes) -> str:

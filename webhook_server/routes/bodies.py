@@ -8,19 +8,17 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from webhook_server.routes.answers import HttpRefusal, check_length, header, read_body
+from webhook_server.routes.answers import JSON_TYPE, check_length, check_type, read_body
 
 
 def limited_body(
-    limit_bytes: int, *, media_type: str = "application/json"
+    limit_bytes: int, *, media_type: str = JSON_TYPE
 ) -> Callable[[Request], Awaitable[bytes]]:
     """Return a dependency that reads the whole body, counted while it comes."""
 
     async def read(request: Request) -> bytes:
         check_length(request.scope, limit_bytes)
-        found = header(request.scope, b"content-type").partition(";")[0].strip().lower()
-        if found != media_type:
-            raise HttpRefusal(415, f"Content-Type: should be {media_type}. Send it so.")
+        check_type(request.scope, media_type)
         return await read_body(request.receive, limit_bytes)
 
     return read
@@ -32,6 +30,6 @@ def json_answer(status: int, value: Any) -> Response:
     return Response(
         body.encode("utf-8", "replace"),
         status,
-        media_type="application/json",
+        media_type=JSON_TYPE,
         headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
     )

@@ -102,5 +102,8 @@ def moment_of(stored: datetime | str) -> datetime:
 
 
 def json_of(stored: Any) -> Any:
-    """Return a JSON value that the database stores: SQLite's driver answers with its text."""
+    """Return an object that the database stores as JSON, or None.
+
+    SQLite's driver answers with its text, PostgreSQL's with the object; a text would be mistaken.
+    """
     return json.loads(stored) if isinstance(stored, str) else stored
