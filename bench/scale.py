@@ -19,7 +19,7 @@ from bench.load import send
 from bench.result import Result, at_most
 from bench.seed import NOWHERE, opened
 from bench.served import MIB, cpu_s, ours, settled
-from webhook_server.stores.instance_store import InstanceStore
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tally import open_runs
 
@@ -73,7 +73,7 @@ def _stores(state: Path) -> dict[str, float]:
     """Time what the loops ask of the database."""
     now, lease = datetime.now(UTC), timedelta(minutes=1)
     with opened(state) as database:
-        runs, instances = RunStore(database), InstanceStore(database)
+        runs, fleet = RunStore(database), FleetStore(database)
 
         def claim() -> None:
             for one in runs.claim(limit=24, lease=lease, now=now):
@@ -81,7 +81,7 @@ def _stores(state: Path) -> dict[str, float]:
 
         return {
             "claim": _p50_ms(claim),
-            "sweep": _p50_ms(lambda: instances.unfinished(NOWHERE)),
+            "sweep": _p50_ms(lambda: fleet.account(NOWHERE, (), ())),
             "tally": _p50_ms(lambda: open_runs(database)),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,10 +10,10 @@ from enum import StrEnum
 
 from webhook_server.providers.provider import Instance, Provider
 from webhook_server.runs.model import Run, State
+from webhook_server.stores.fleet_store import Account, FleetStore
 from webhook_server.stores.instance_store import InstanceRow, InstanceStore
 from webhook_server.stores.run_reading import RunUnreadable
 from webhook_server.stores.run_store import RunStore
-from webhook_server.stores.warm_store import WarmStore
 
 CLOSED_GRACE = timedelta(minutes=1)  # the loop deletes by itself; a sweep is for what it missed
 INSTANCE = "instance"
@@ -66,7 +66,7 @@ class Books:
 
     runs: RunStore
     instances: InstanceStore
-    warm: WarmStore
+    fleet: FleetStore
     providers: Mapping[str, Provider]
     now: Callable[[], datetime]
 
@@ -79,19 +79,22 @@ def compare(books: Books, provider: Provider) -> Listing:
     asked_at = books.now()
     listed = provider.list()
     names = {one.name for one in listed}
-    # A machine that was kept works under another name than its own, or waits under its last one.
-    used = {name: name for name in names} | books.warm.users(names)
-    rows = {row.name: row for row in books.instances.rows(set(used.values()) | names)}
-    states = books.runs.states([row.run_id for row in rows.values()])
-    waiting = {one.machine for one in books.warm.unfinished()}
+    instances = {one.name for one in listed if one.kind == INSTANCE}
+    account = books.fleet.account(provider.name, names, instances)
     now = books.now()
-    lent = []
-    for one in listed:
-        row = rows.get(used[one.name])
-        standing = Standing.WARM if one.name in waiting else _standing(row, states, now)
-        lent.append(Lent(instance=one, standing=standing, run_id=row.run_id if row else None))
-    missing = _missing(books, listed, provider, asked_at)
-    return Listing(provider=provider.name, lent=tuple(lent), missing=missing)
+    return Listing(
+        provider=provider.name,
+        lent=tuple(_lent(one, account, now) for one in listed),
+        missing=tuple(row for row in account.missing if row.ordered_at <= asked_at),
+    )
+
+
+def _lent(one: Instance, account: Account, now: datetime) -> Lent:
+    # A machine that was kept works under another name than its own, or waits under its last one.
+    row = account.rows.get(account.used_as.get(one.name, one.name))
+    waits = one.name in account.waiting
+    standing = Standing.WARM if waits else _standing(row, account.states, now)
+    return Lent(instance=one, standing=standing, run_id=row.run_id if row else None)
 
 
 def _standing(row: InstanceRow | None, states: Mapping[str, State], now: datetime) -> Standing:
@@ -101,16 +104,6 @@ def _standing(row: InstanceRow | None, states: Mapping[str, State], now: datetim
         return Standing.OVER
     over = row.closed_at is not None and now - row.closed_at >= CLOSED_GRACE
     return Standing.OVER if over else Standing.WORKING
-
-
-def _missing(
-    books: Books, listed: Sequence[Instance], provider: Provider, asked_at: datetime
-) -> tuple[InstanceRow, ...]:
-    # A disk that is left says nothing of the instance it belonged to.
-    there = {one.name for one in listed if one.kind == INSTANCE}
-    there |= set(books.warm.users(there).values())
-    names = set(books.instances.unfinished(provider.name)) - there
-    return tuple(row for row in books.instances.rows(names) if row.ordered_at <= asked_at)
 
 
 def usd_per_hour(books: Books, lent: Lent) -> Decimal | None:

@@ -40,6 +40,7 @@ from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import CONTROL_PLANE, Database
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.pull_store import PullStore
@@ -166,7 +167,13 @@ def open_loops(ground: Ground, providers: Mapping[str, Provider]) -> Running:
     runs, instances = RunStore(database), InstanceStore(database)
     reconciler = _reconciler(ground, providers, runs, instances)
     warm = WarmStore(database)
-    sweep = Sweep(runs=runs, instances=instances, warm=warm, providers=providers, now=now)
+    sweep = Sweep(
+        runs=runs,
+        instances=instances,
+        fleet=FleetStore(database),
+        providers=providers,
+        now=now,
+    )
     loops = [
         Loop("reconcile", reconciler.step, "runs"),
         Loop("sweep", _spaced(sweep.step, now), "sweep"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -63,9 +63,10 @@ class Eyes:
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     """Return what is seen of the run. Changes nothing; a provider's refusal is an observation."""
-    wishes = eyes.runs.wishes(run.id)
-    seen = replace(
-        observe_instances(eyes, run),
+    wishes, rows = eyes.runs.seen(run.id, [member.name for member in run.living])
+    seen = Observations(
+        instances=_by_name(rows),
+        listening_since=eyes.listening_since(),
         cancel=wishes.cancel,
         image=wishes.image,
         approval=wishes.approval,
@@ -93,7 +94,7 @@ def observe_instances(eyes: Eyes, run: Run) -> Observations:
     names = [member.name for member in run.living]
     rows = eyes.instances.rows(names) if names else []
     return Observations(
-        instances={row.name: _instance_seen(row) for row in rows},
+        instances=_by_name(rows),
         listening_since=eyes.listening_since(),
     )
 
@@ -133,6 +134,10 @@ def _with_own_means(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> 
     kept = eyes.waiting(run.key.repository_id)
     monthly = seen.policy.policy.limits.monthly_budget_usd if seen.policy is not None else None
     return replace(seen, budgets=eyes.budgets(run, now, monthly), kept=kept)
+
+
+def _by_name(rows: Iterable[InstanceRow]) -> dict[str, InstanceSeen]:
+    return {row.name: _instance_seen(row) for row in rows}
 
 
 def _instance_seen(row: InstanceRow) -> InstanceSeen:

@@ -12,9 +12,9 @@ from webhook_server import metrics
 from webhook_server.audit import Books, Listing, Standing, compare, usd_per_hour
 from webhook_server.metrics import METERS
 from webhook_server.providers.provider import Provider, ProviderRefusal
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.run_store import RunStore
-from webhook_server.stores.warm_store import WarmStore
 from webhook_server.strays import delete, why_kept
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Sweep:
 
     runs: RunStore
     instances: InstanceStore
-    warm: WarmStore
+    fleet: FleetStore
     providers: Mapping[str, Provider]
     now: Callable[[], datetime]
     first_seen: dict[tuple[str, str], datetime] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Sweep:
         return Books(
             runs=self.runs,
             instances=self.instances,
-            warm=self.warm,
+            fleet=self.fleet,
             providers=self.providers,
             now=self.now,
         )

@@ -28,6 +28,7 @@ from webhook_server.stores.cool_down_store import CoolDownStore
 from webhook_server.stores.database import Database
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.heartbeats import BeatResult
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import (
@@ -125,7 +126,7 @@ class World:
         self.sweeper = Sweep(
             runs=self.runs,
             instances=self.instances,
-            warm=self.warm,
+            fleet=FleetStore(self.db),
             providers=providers,
             now=lambda: self.now,
         )

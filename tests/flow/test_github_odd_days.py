@@ -11,6 +11,7 @@ from tests.flow.test_github_side import World, github, world
 from tests.github_fixture import Delivery, git
 from tests.github_parts import SPEC
 from webhook_server.runs.model import Hold, Outcome, Run, State
+from webhook_server.stores import run_reading
 from webhook_server.stores.publication_store import PublicationKind, PublicationState
 from webhook_server.stores.tables import runs
 
@@ -190,7 +191,8 @@ def test_r14_a_damaged_run_ends_its_check_run_and_holds_up_no_other(world: World
         server.runs.wake(run.id, server.clock())
     [claim] = server.runs.claim(limit=9, lease=server.clock.ahead, now=server.clock())
     assert claim.run.id == good.id
-    assert server.runs.states([bad.id])[bad.id] is State.FINISHED
+    with server.db.read() as connection:
+        assert run_reading.states(connection, [bad.id]) == {bad.id: State.FINISHED}
     for _ in range(4):
         server.publisher.step()
         server.clock.pass_by(minutes=1)

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, TypeVar, cast
 
-from pydantic_core import from_json  # FastAPI brings it
 from sqlalchemy import JSON, Connection, Executable
 from sqlalchemy.engine import Row
 from sqlalchemy.engine.interfaces import Dialect
@@ -23,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
+from webhook_server.stores.json_text import from_json
 from webhook_server.stores.tables import Moment
 
 T = TypeVar("T")
@@ -307,7 +307,7 @@ def _result(kind: TypeEngine[Any], dialect: Dialect) -> Process | None:
 
 
 def _read(found: Any) -> Any:
-    """Return what `json.loads` does, in half of its time; SQLite keeps numbers as such."""
+    """Return what JSON says; SQLite keeps numbers as such."""
     return from_json(found) if type(found) is str else found
 
 

@@ -17,6 +17,7 @@ from webhook_server.reconcile import Busy, Reconciler
 from webhook_server.runs.policy import Policy
 from webhook_server.stores.budget_store import BudgetStore
 from webhook_server.stores.cool_down_store import CoolDownStore
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.instance_store import BeatResult, Enrolling, InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
@@ -119,7 +120,7 @@ class Replica:
         sweep = Sweep(
             runs=self.runs,
             instances=self.instances,
-            warm=self.warm,
+            fleet=FleetStore(self.db),
             providers=self.providers,
             now=self.now,
         )

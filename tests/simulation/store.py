@@ -23,7 +23,7 @@ from tests.simulation.scheduler import Answer, Scheduler
 from webhook_server.stores import schema
 from webhook_server.stores.database import Connections, Database, Writes
 from webhook_server.stores.engines import LEASE_CLOCK
-from webhook_server.stores.many_rows import to_json
+from webhook_server.stores.json_text import from_json, to_json
 from webhook_server.stores.tables import PURGE_BEFORE, Moment, metadata
 from webhook_server.stores.writer import DatabaseUnavailable, Joint, R, T, Work
 
@@ -91,6 +91,7 @@ class Store:
             creator=lambda: self.raw,
             poolclass=StaticPool,
             json_serializer=to_json,
+            json_deserializer=from_json,
             execution_options=options,
         )
         self._begun = engine.connect()

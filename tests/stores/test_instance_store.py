@@ -25,6 +25,7 @@ from tests.builders import (
 from tests.stores.test_database import run_together
 from webhook_server.runs.commands import Decision
 from webhook_server.runs.lending import Denial, Gone, Refusal
+from webhook_server.stores import instance_store
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail
@@ -382,12 +383,18 @@ def settle_first(db: Database) -> None:
     settle(db)
 
 
-def test_unfinished_instances_are_those_that_are_not_closed(store: InstanceStore) -> None:
-    assert store.unfinished("fake") == [NAME]
-    assert store.unfinished("other") == []
+def test_unfinished_instances_are_those_that_are_not_closed(
+    store: InstanceStore, db: Database
+) -> None:
+    def unfinished(provider: str) -> list[str]:
+        with db.read() as connection:
+            return instance_store.unfinished(connection, provider)
+
+    assert unfinished("fake") == [NAME]
+    assert unfinished("other") == []
     store.close(NAME, NOON)
     store.close(NAME, NOON + seconds(9))
-    assert store.unfinished("fake") == []
+    assert unfinished("fake") == []
     assert store.observe(NAME).closed_at == NOON
 
 

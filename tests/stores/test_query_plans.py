@@ -33,6 +33,7 @@ from webhook_server.stores.delivery_store import DeliveryState, DeliveryStore
 from webhook_server.stores.environment_store import EnvironmentStore
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.feed_tail import log_tail, newest_seq, points
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.history_store import HistoryStore
 from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.policy_store import PolicyStore
@@ -138,9 +139,8 @@ def end(db: Database) -> None:
 
 
 def sweep(db: Database) -> None:
-    InstanceStore(db).unfinished("gcp")
+    FleetStore(db).account("gcp", [NAME], [NAME])
     InstanceStore(db).rows([NAME])
-    RunStore(db).states([RUN])
     WarmStore(db).unfinished()
     WarmStore(db).waiting(1)
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from cynthus.wire import EventKind
 from tests.builders import (
@@ -28,6 +28,7 @@ from tests.stores.test_database import run_together
 from webhook_server.runs.commands import CloseAttempt, Decision
 from webhook_server.runs.model import Cause, Origin, Outcome, Reason, Run, RunDraft, State
 from webhook_server.runs.observations import ImageArrived
+from webhook_server.stores import run_reading
 from webhook_server.stores.database import Database
 from webhook_server.stores.event_store import EventStore
 from webhook_server.stores.instance_store import InstanceStore
@@ -38,9 +39,11 @@ from webhook_server.stores.publication_store import (
 )
 from webhook_server.stores.run_accepting import SpecDiffers, TokenReused
 from webhook_server.stores.run_claims import Claim
+from webhook_server.stores.run_reading import RunUnreadable
 from webhook_server.stores.run_store import RunStore
 from webhook_server.stores.tables import runs
 from webhook_server.stores.token_store import TokenStore
+from webhook_server.stores.writer import DatabaseUnavailable
 
 LEASE = timedelta(minutes=1)
 ARRIVED = ImageArrived(image=IMAGE, failure=None)
@@ -481,10 +484,27 @@ def test_an_unreadable_run_is_parked_and_the_others_go_on(store: RunStore, db: D
         lambda c: c.execute(update(runs).where(runs.c.id == "bad").values(doc={"id": 5})) and 0
     )
     assert claim_one(store).run.id == "good"
-    assert store.states(["bad", "good", "none"]) == {
-        "bad": State.FINISHED,
-        "good": State.BUILDING,
-    }
+    with db.read() as connection:
+        assert run_reading.states(connection, ["bad", "good", "none"]) == {
+            "bad": State.FINISHED,
+            "good": State.BUILDING,
+        }
+
+
+def test_a_record_that_is_no_json_stops_nobody_else(store: RunStore, db: Database) -> None:
+    accept(store, a_draft(id="bad", key=a_key(trigger="1")))
+    accept(store, a_draft(id="good", key=a_key(trigger="2")))
+
+    damage = text("UPDATE runs SET doc = '{' WHERE id = 'bad'")
+    try:
+        db.write(lambda connection: connection.execute(damage).rowcount)
+    except DatabaseUnavailable:  # PostgreSQL keeps nothing but JSON in such a column
+        assert len(store.claim(limit=9, lease=LEASE, now=NOON)) == 2
+        return
+    assert claim_one(store).run.id == "good"
+    with pytest.raises(RunUnreadable):
+        store.get("bad")
+    assert [run.id for run in store.live(a_key().repository_id)] == ["good"]
 
 
 def test_a_cancel_is_noted_once_and_only_before_the_end(store: RunStore) -> None:

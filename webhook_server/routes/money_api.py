@@ -36,6 +36,7 @@ from webhook_server.routes.parts import Parts
 from webhook_server.routes.run_requests import check_text, parse_spec
 from webhook_server.runs.approval import grant_of, granted
 from webhook_server.stores.database import CONTROL_PLANE
+from webhook_server.stores.fleet_store import FleetStore
 from webhook_server.stores.instance_store import InstanceRow
 from webhook_server.stores.policy_store import PolicyStore
 from webhook_server.strays import sweep_asked, why_kept
@@ -136,7 +137,7 @@ def _books(parts: Parts) -> Books:
     return Books(
         runs=parts.runs,
         instances=parts.instances,
-        warm=parts.warm,
+        fleet=FleetStore(parts.database),
         providers=parts.providers,
         now=parts.now,
     )

@@ -25,7 +25,8 @@ from sqlalchemy import (
 )
 
 from cynthus.errors import UserError
-from webhook_server.stores.many_rows import PREPARED, to_json
+from webhook_server.stores.json_text import from_json, to_json
+from webhook_server.stores.many_rows import PREPARED
 from webhook_server.stores.sqlite_dialect import url_of
 from webhook_server.stores.tables import Moment
 
@@ -87,6 +88,7 @@ def open_engine(url: URL, *, writes: bool, answer_limit_s: float = ANSWER_LIMIT_
     engine = create_engine(
         url,
         json_serializer=to_json,
+        json_deserializer=from_json,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,  # a failover leaves dead connections in the pool
         pool_size=1 if writes else READERS,
@@ -130,6 +132,7 @@ def _sqlite(url: URL, *, writes: bool) -> Engine:
     engine = create_engine(
         url_of(url, writes=writes),
         json_serializer=to_json,
+        json_deserializer=from_json,
         pool_size=1 if writes else READERS,
         connect_args={
             "check_same_thread": False,

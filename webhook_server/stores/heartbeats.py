@@ -15,14 +15,8 @@ from cynthus.wire import AgentEvent, AgentState, EventKind, Heartbeat, Rendezvou
 from webhook_server.runs.observations import AgentSeen
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.feed_limits import Counts, feed
-from webhook_server.stores.many_rows import (
-    EachRow,
-    ManyRows,
-    json_of,
-    moment_of,
-    stored_moment,
-    to_json,
-)
+from webhook_server.stores.json_text import to_json
+from webhook_server.stores.many_rows import EachRow, ManyRows, json_of, moment_of, stored_moment
 from webhook_server.stores.waking import wake
 from webhook_server.stores.writer import Joint
 
@@ -307,7 +301,7 @@ def _store(connection: Connection, changed: Sequence[tuple[_Heard, _Heard]]) -> 
         if after.counts is before.counts and after.log_bytes == before.log_bytes:
             quiet.append((at, after.seq, name))
         else:
-            fed.append((at, after.seq, to_json(encode(after.counts)), after.log_bytes, name))
+            fed.append((at, after.seq, to_json(after.counts), after.log_bytes, name))
         if after.agent is not before.agent:
             news.append((to_json(after.agent), name))
     _QUIET.execute(connection, quiet)

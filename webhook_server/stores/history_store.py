@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
-from cynthus.codec import decode
 from cynthus.errors import UserError
 from cynthus.wire import EventKind
 from webhook_server.runs.model import Outcome, Run, State
+from webhook_server.stores import run_records
 from webhook_server.stores.database import Database
+from webhook_server.stores.run_records import RECORD
 from webhook_server.stores.tables import events, runs
 
 _LOOKED_AT = 200  # runs back: what was long ago says little about tomorrow's wait
@@ -30,7 +31,7 @@ class HistoryStore:
 
         Of all repositories of this server: what one waited for, the next one waits for as well.
         """
-        query = select(runs.c.doc).order_by(runs.c.seq.desc()).limit(_LOOKED_AT)
+        query = select(RECORD).order_by(runs.c.seq.desc()).limit(_LOOKED_AT)
         with self._db.read() as connection:
             docs = connection.execute(query).scalars().all()
         began = _began(docs, provider, machine)
@@ -53,7 +54,7 @@ class HistoryStore:
     def durations(self, repository_id: int, name: str) -> tuple[timedelta, ...]:
         """Return how long the newest successes of a spec's name ran, as files say it."""
         query = (
-            select(runs.c.doc)
+            select(RECORD)
             .where(
                 runs.c.repository_id == repository_id,
                 runs.c.name == name,
@@ -68,7 +69,7 @@ class HistoryStore:
         return tuple(duration for duration in ran if duration is not None)
 
 
-def _began(docs: Sequence[object], provider: str, machine: str) -> dict[str, datetime]:
+def _began(docs: Sequence[str], provider: str, machine: str) -> dict[str, datetime]:
     """Return when those of the runs began that the provider lent such a machine."""
     found: dict[str, datetime] = {}
     for run in map(_read, docs):
@@ -92,7 +93,7 @@ def _ran(run: Run) -> timedelta | None:
     return max(last.ended_at - last.started_at, timedelta(0))
 
 
-def _read(doc: object) -> Run | None:
+def _read(doc: str) -> Run | None:
     with contextlib.suppress(UserError):
-        return decode(Run, doc)
+        return run_records.read(doc)
     return None

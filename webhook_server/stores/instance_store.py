@@ -78,8 +78,7 @@ class InstanceStore:
     def rows(self, names: Collection[str]) -> list[InstanceRow]:
         """Return all that is known of those of these instances that we ordered."""
         with self._db.read() as connection:
-            found = connection.execute(_BY_NAMES, {"names": list(names)})
-            return [_instance(row) for row in found]
+            return rows(connection, names)
 
     def record_create(self, name: str, seen: CreateSeen) -> None:
         """Note how a create was answered and wake the run. Safe to repeat."""
@@ -151,11 +150,6 @@ class InstanceStore:
             lambda connection: trail_store.add(connection, by, [deeds.swept(provider, name)], now)
         )
 
-    def unfinished(self, provider: str) -> list[str]:
-        """Return the names of the provider's instances whose attempts are not closed."""
-        with self._db.read() as connection:
-            return list(connection.execute(_UNFINISHED, {"of_provider": provider}).scalars())
-
     # ── the agent's door ───────────────────────────────────────────────────────────────────────
 
     def enrol(
@@ -210,6 +204,17 @@ class InstanceStore:
         """As `heartbeat`, for a door that must not wait in its thread."""
         told = Told(token_sha256=token_sha256, beat=beat, log_limit_bytes=log_limit_bytes, now=now)
         return self._db.write_row_async(HEARTBEATS, told)
+
+
+def rows(connection: Connection, names: Collection[str]) -> list[InstanceRow]:
+    """Return all that is known of those of these instances that we ordered."""
+    found = connection.execute(_BY_NAMES, {"names": list(names)})
+    return [_instance(row) for row in found]
+
+
+def unfinished(connection: Connection, provider: str) -> list[str]:
+    """Return the names of the provider's instances whose attempts are not closed."""
+    return list(connection.execute(_UNFINISHED, {"of_provider": provider}).scalars())
 
 
 def close(connection: Connection, name: str, now: datetime) -> None:

@@ -9,7 +9,6 @@ of the tables (docs/performance.md).
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +17,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.engine import Row
 
-# NaN is no JSON: PostgreSQL refuses it, and so does every browser.
-to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode  # made once
+from webhook_server.stores.json_text import from_json
+
 #: Rows a statement: more become several, so that there are few texts for the driver to prepare.
 MOST = 32
 #: What a driver keeps prepared: each text with each number of rows, and the other statements.
@@ -106,4 +105,4 @@ def json_of(stored: Any) -> Any:
 
     SQLite's driver answers with its text, PostgreSQL's with the object; a text would be mistaken.
     """
-    return json.loads(stored) if isinstance(stored, str) else stored
+    return from_json(stored) if isinstance(stored, str) else stored

@@ -12,7 +12,13 @@ from cynthus.frozen import replace
 from cynthus.wire import EventKind
 from webhook_server.runs.model import Attempt, Run, State
 from webhook_server.runs.observations import CreateOutcome, CreateSeen
-from webhook_server.stores import event_store, instance_store, publication_store, warm_store
+from webhook_server.stores import (
+    event_store,
+    instance_store,
+    publication_store,
+    run_records,
+    warm_store,
+)
 
 
 def columns(run: Run) -> dict[str, Any]:
@@ -28,7 +34,7 @@ def columns(run: Run) -> dict[str, Any]:
         "cost_usd": format(run.cost_usd, "f"),
         "finished_at": run.finished_at,
         "pull_request": run.pull_request,
-        "doc": encode(run),
+        "doc": run_records.written(run),
     }
 
 

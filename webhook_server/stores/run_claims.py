@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, select, update
 
-from cynthus.codec import decode
 from cynthus.errors import UserError
 from cynthus.wire import EventKind
 from webhook_server.runs import deeds
@@ -21,6 +20,7 @@ from webhook_server.runs.trail import Authority
 from webhook_server.stores import (
     event_store,
     publication_store,
+    run_records,
     schema,
     trail_store,
     warm_store,
@@ -83,7 +83,7 @@ def _claim(
     now: datetime,
 ) -> Claim | None:
     try:
-        run = decode(Run, row.doc)
+        run = run_records.read(row.doc)
     except UserError as error:
         log.error("run unreadable run=%s fault=%s", row.id, error)  # noqa: TRY400 - said whole
         if schema.is_newer(connection):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,6 +20,7 @@ from webhook_server.runs.commands import Decision
 from webhook_server.runs.model import Approval, Extension, Run, RunDraft, RunKey, State
 from webhook_server.runs.observations import CancelWish, ImageArrived
 from webhook_server.stores import (
+    instance_store,
     run_accepting,
     run_claims,
     run_reading,
@@ -29,6 +30,7 @@ from webhook_server.stores import (
 )
 from webhook_server.stores import run_statements as statements
 from webhook_server.stores.database import Database, own_clock
+from webhook_server.stores.instance_store import InstanceRow
 from webhook_server.stores.run_accepting import Accepted, TokenReused
 from webhook_server.stores.run_claims import Claim
 from webhook_server.stores.run_reading import RunRow
@@ -304,16 +306,21 @@ class RunStore:
         with self._db.read() as connection:
             return run_wishes.wishes_of(connection, run_id)
 
+    def seen(
+        self, run_id: str, names: Collection[str]
+    ) -> tuple[Wishes, builtins.list[InstanceRow]]:
+        """Return what was asked of the run, and all that is known of these of its instances.
+
+        Both as of one moment, since every pass over the run reads both.
+        """
+        with self._db.read() as connection:
+            wishes = run_wishes.wishes_of(connection, run_id)
+            return wishes, instance_store.rows(connection, names) if names else []
+
     def count_live(self, repository_id: int, *, but: str) -> int:
         """Return how many other runs of the repository have an instance, or had until now."""
         with self._db.read() as connection:
             return count_live(connection, repository_id, but)
-
-    def states(self, run_ids: builtins.list[str]) -> dict[str, State]:
-        """Return the state of each run that exists."""
-        with self._db.read() as connection:
-            found = connection.execute(statements.STATES, {"of_runs": run_ids})
-            return {row.id: State(row.state) for row in found}
 
     def is_empty(self) -> bool:
         """Say whether no run was ever accepted."""

@@ -43,8 +43,6 @@ _USERS = (
     .where(table.c.machine.in_(bindparam("machines", expanding=True)), table.c.gone_at.is_(None))
     .order_by(table.c.since)
 )
-_NONE: Mapping[str, Any] = {}
-
 _LISTED = 200  # newest first; a fleet that keeps more is looked at in the cloud's own console
 
 
@@ -60,7 +58,8 @@ class WarmStore:
 
     def unfinished(self) -> tuple[Kept, ...]:
         """Return everything that waits or is being given back."""
-        return self._all(_UNFINISHED)
+        with self._db.read() as connection:
+            return unfinished(connection)
 
     def newest(self) -> tuple[Kept, ...]:
         """Return the newest of all, those that are gone included."""
@@ -72,15 +71,6 @@ class WarmStore:
         """Return what was kept of an attempt's instance."""
         found = self._all(_OF, {"of_name": kept_by})
         return found[0] if found else None
-
-    def users(self, machines: Iterable[str]) -> dict[str, str]:
-        """Return, of these machines, those that wait or were taken: the last name of each.
-
-        A machine that waits has the name under which it worked before; one that was taken that
-        under which it works now. One that is gone is not among them.
-        """
-        rows = self._all(_USERS, {"machines": list(machines)})
-        return {row.machine: row.taken_by or row.kept_by for row in rows}
 
     def hear(self, kept_by: str, now: datetime) -> None:
         """Note that the agent asked for work. Safe to repeat."""
@@ -136,9 +126,24 @@ class WarmStore:
         )
         self._db.write(lambda connection: connection.execute(statement))
 
-    def _all(self, query: Select[Any], values: Mapping[str, Any] = _NONE) -> tuple[Kept, ...]:
+    def _all(self, query: Select[Any], values: Mapping[str, Any]) -> tuple[Kept, ...]:
         with self._db.read() as connection:
             return tuple(_kept(row) for row in connection.execute(query, values))
+
+
+def users(connection: Connection, machines: Iterable[str]) -> dict[str, str]:
+    """Return, of these machines, those that wait or were taken: the last name of each.
+
+    A machine that waits has the name under which it worked before; one that was taken that
+    under which it works now. One that is gone is not among them.
+    """
+    rows = connection.execute(_USERS, {"machines": list(machines)})
+    return {row.machine: row.taken_by or row.kept_by for row in rows}
+
+
+def unfinished(connection: Connection) -> tuple[Kept, ...]:
+    """Return everything that waits or is being given back."""
+    return tuple(_kept(row) for row in connection.execute(_UNFINISHED))
 
 
 # ── parts of a save ─────────────────────────────────────────────────────────────────────────────
