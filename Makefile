@@ -12,9 +12,9 @@ SECONDS ?= 60
 LONG ?=
 # What Python has compiled is kept: programs that start a hundred times read it back.
 unexport PYTHONDONTWRITEBYTECODE
-# Four for two processors: the tests wait for programs half of the time. Whole files are handed out, since
+# Five for two processors: the tests wait for programs half of the time. Whole files are handed out, since
 # a file's services are started once, in the order of tests/conftest.py: the long ones first.
-WORKERS ?= 4
+WORKERS ?= 5
 
 .DEFAULT_GOAL := help
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -23,14 +23,13 @@ from webhook_server.runs.model import Run, State
 from webhook_server.runs.observations import (
     DataSeen,
     GateSeen,
-    InstanceSeen,
     Kept,
     Observations,
     PolicySeen,
 )
 from webhook_server.runs.pinning import wanted
 from webhook_server.stores.cool_down_store import CoolDownStore
-from webhook_server.stores.instance_store import InstanceRow, InstanceStore
+from webhook_server.stores.instance_store import InstanceStore
 from webhook_server.stores.publication_store import PublicationStore
 from webhook_server.stores.run_store import RunStore
 
@@ -63,9 +62,9 @@ class Eyes:
 
 def observe(eyes: Eyes, run: Run, now: datetime) -> Observations:
     """Return what is seen of the run. Changes nothing; a provider's refusal is an observation."""
-    wishes, rows = eyes.runs.seen(run.id, [member.name for member in run.living])
+    wishes, instances = eyes.runs.seen(run.id, _instances(run))
     seen = Observations(
-        instances=_by_name(rows),
+        instances=instances,
         listening_since=eyes.listening_since(),
         cancel=wishes.cancel,
         image=wishes.image,
@@ -91,12 +90,14 @@ def observe_instances(eyes: Eyes, run: Run) -> Observations:
 
     Enough to give them back, for a run of which something else cannot be read.
     """
-    names = [member.name for member in run.living]
-    rows = eyes.instances.rows(names) if names else []
     return Observations(
-        instances=_by_name(rows),
+        instances=eyes.instances.seen(_instances(run)),
         listening_since=eyes.listening_since(),
     )
+
+
+def _instances(run: Run) -> list[str]:
+    return [member.name for member in run.living]
 
 
 def _with_data(eyes: Eyes, run: Run, seen: Observations) -> Observations:
@@ -134,20 +135,6 @@ def _with_own_means(eyes: Eyes, run: Run, seen: Observations, now: datetime) -> 
     kept = eyes.waiting(run.key.repository_id)
     monthly = seen.policy.policy.limits.monthly_budget_usd if seen.policy is not None else None
     return replace(seen, budgets=eyes.budgets(run, now, monthly), kept=kept)
-
-
-def _by_name(rows: Iterable[InstanceRow]) -> dict[str, InstanceSeen]:
-    return {row.name: _instance_seen(row) for row in rows}
-
-
-def _instance_seen(row: InstanceRow) -> InstanceSeen:
-    return InstanceSeen(
-        agent=row.agent,
-        provider=row.provider,
-        create=row.create,
-        closed=row.closed_at is not None,
-        deadline_at=row.deadline_at,
-    )
 
 
 def provider_of(run: Run, default: str) -> str:

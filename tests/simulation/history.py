@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -70,22 +71,12 @@ class History:
     def live(self) -> Ended:
         """Let it live until all is over, or its time is."""
         self._plan_people()
-        log, handler = logging.getLogger("webhook_server"), _Listener(self)
-        level, propagates = log.level, log.propagate
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        log.propagate = False
-        try:
-            with guarded():
-                self.scheduler.run(self.scenario.limit)
-                if self.is_dead:
-                    self.scheduler.run(float("inf"))  # until the last machine has ended itself
-                ended_at = self.scheduler.now
-                self.scheduler.close()
-        finally:
-            log.removeHandler(handler)
-            log.setLevel(level)
-            log.propagate = propagates
+        with _listening(_Listener(self)), guarded():
+            self.scheduler.run(self.scenario.limit)
+            if self.is_dead:
+                self.scheduler.run(float("inf"))  # until the last machine has ended itself
+            ended_at = self.scheduler.now
+            self.scheduler.close()
         return Ended(
             scenario=self.scenario,
             record=self.record,
@@ -314,6 +305,34 @@ def dump(store: Store) -> dict[str, list[tuple[Any, ...]]]:
         "seen_kept": store.rows("SELECT at, after, kept_by, booked FROM seen_kept ORDER BY rowid"),
         "seen_instances": store.rows("SELECT * FROM seen_instances ORDER BY rowid"),
     }
+
+
+@contextmanager
+def _listening(handler: logging.Handler) -> Iterator[None]:
+    """Let a handler hear what the server logs, and nobody else.
+
+    Without what nobody asks of a line, such as where it was written:
+    https://docs.python.org/3/howto/logging.html#optimization
+    """
+    log = logging.getLogger("webhook_server")
+    level, propagates = log.level, log.propagate
+    asked = {name: getattr(logging, name) for name in _UNASKED}
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for name in _UNASKED:
+        setattr(logging, name, None)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagates
+        for name, value in asked.items():
+            setattr(logging, name, value)
+
+
+_UNASKED = ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing")
 
 
 class _Listener(logging.Handler):

@@ -174,8 +174,8 @@ ENGINE: tuple[Mutation, ...] = (
             ),
             _edit(
                 "observe",
-                "    names = [member.name for member in run.living]\n",
-                "    names = [one.name for attempt in run.attempts for one in attempt.members]\n",
+                "    return [member.name for member in run.living]\n",
+                "    return [one.name for attempt in run.attempts for one in attempt.members]\n",
             ),
             _edit(
                 "runs.decide",
@@ -232,7 +232,7 @@ ENGINE: tuple[Mutation, ...] = (
     Mutation(
         name="waiting time from the first attempt",
         story="late_last_create",
-        seeds=(1,),
+        seeds=(5,),
         edits=(
             _edit(
                 "runs.giving_back",

@@ -7,9 +7,8 @@ import os
 from tests.simulation.batch import simulate
 
 SHARES = 4
-#: Histories of each share. 2,600 in all take some three minutes of a core that has nothing else to
-#: do, and reach every mark. What CI has not the time for is `make simulate SEEDS=1000000`'s.
-NUMBER = int(os.environ.get("HISTORIES", "650"))
+#: Histories of each share. 10,000 in all take some six minutes of a core, and reach every mark.
+NUMBER = int(os.environ.get("HISTORIES", "2500"))
 
 
 def keeps_the_promises(share: int) -> None:

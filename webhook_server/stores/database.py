@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import (
@@ -140,17 +141,12 @@ class Database:
         """Return how many works wait for the writer."""
         return self._writer.waiting
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> AbstractContextManager[Connection]:
         """Give a connection for one short read of one consistent state; it cannot write.
 
-        Raises: DatabaseUnavailable.
+        Raises, at its begin, in the block or at its end: DatabaseUnavailable.
         """
-        try:
-            with self._reading.begin() as connection:
-                yield connection
-        except OperationalError as error:
-            raise DatabaseUnavailable("the database does not answer. Try again.") from error
+        return _Read(self._reading.begin)
 
     def write(self, work: Work[T]) -> T:
         """Carry out `work` in a transaction and return its answer once it is durable.
@@ -222,6 +218,40 @@ class Database:
             insert_once(connection, server_state, {"key": key, "value": value})
 
         return self.write_async(work)
+
+
+class _Read:
+    """One short read. A class, since every look at the database is one: generators cost twice."""
+
+    __slots__ = ("_begin", "_begun")
+    _begun: AbstractContextManager[Connection]
+
+    def __init__(self, begin: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._begin = begin
+
+    def __enter__(self) -> Connection:
+        try:
+            self._begun = self._begin()
+            return self._begun.__enter__()
+        except OperationalError as error:
+            raise _silent() from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._begun.__exit__(kind, error, trace)
+        except OperationalError as later:
+            raise _silent() from later
+        if isinstance(error, OperationalError):
+            raise _silent() from error
+
+
+def _silent() -> DatabaseUnavailable:
+    return DatabaseUnavailable("the database does not answer. Try again.")
 
 
 def _free_claims(connection: Connection) -> None:

@@ -17,7 +17,7 @@ from cynthus.wire import AgentState, EventKind, Facts, Heartbeat, Rendezvous
 from webhook_server.acting import authority
 from webhook_server.runs import deeds
 from webhook_server.runs.lending import Gone
-from webhook_server.runs.observations import AgentSeen, CreateSeen, ProviderSeen
+from webhook_server.runs.observations import AgentSeen, CreateSeen, InstanceSeen, ProviderSeen
 from webhook_server.stores import trail_store
 from webhook_server.stores.clean import clean, clean_text
 from webhook_server.stores.database import Database
@@ -79,6 +79,13 @@ class InstanceStore:
         """Return all that is known of those of these instances that we ordered."""
         with self._db.read() as connection:
             return rows(connection, names)
+
+    def seen(self, names: Collection[str]) -> dict[str, InstanceSeen]:
+        """Return, by name, what a pass looks at of those of these instances that we ordered."""
+        if not names:
+            return {}
+        with self._db.read() as connection:
+            return seen(connection, names)
 
     def record_create(self, name: str, seen: CreateSeen) -> None:
         """Note how a create was answered and wake the run. Safe to repeat."""
@@ -212,6 +219,14 @@ def rows(connection: Connection, names: Collection[str]) -> list[InstanceRow]:
     return [_instance(row) for row in found]
 
 
+def seen(connection: Connection, names: Collection[str]) -> dict[str, InstanceSeen]:
+    """Return, by name, what a pass looks at of those of these instances that we ordered."""
+    if not names:
+        return {}
+    found = connection.execute(_SEEN, {"names": list(names)})
+    return {row.name: _seen(row) for row in found}
+
+
 def unfinished(connection: Connection, provider: str) -> list[str]:
     """Return the names of the provider's instances whose attempts are not closed."""
     return list(connection.execute(_UNFINISHED, {"of_provider": provider}).scalars())
@@ -252,6 +267,16 @@ def _add_marks(
 
 _IS = instances.c.name == bindparam("of_name")
 _BY_NAMES = select(instances).where(instances.c.name.in_(bindparam("names", expanding=True)))
+_SEEN = select(
+    instances.c.name,
+    instances.c.enrolled_at,
+    instances.c.heartbeat_at,
+    instances.c.agent,
+    instances.c.create_seen,
+    instances.c.provider_seen,
+    instances.c.deadline_at,
+    instances.c.closed_at,
+).where(instances.c.name.in_(bindparam("names", expanding=True)))
 _BY_TOKEN = select(instances).where(instances.c.token_sha256 == bindparam("of_token"))
 _ENROLLING = select(instances).where(_IS).with_for_update()
 _WHOSE = (instances.c.run_id, instances.c.repository_id)
@@ -281,6 +306,16 @@ def _enrolling(row: Row[*tuple[Any, ...]] | None, nonce: str) -> Enrolling:
     if row.nonce is None:
         return Enrolling.OK
     return Enrolling.AGAIN if row.nonce == nonce else Enrolling.TAKEN
+
+
+def _seen(row: Row[*tuple[Any, ...]]) -> InstanceSeen:
+    return InstanceSeen(
+        agent=None if row.agent is None else agent_of(row),
+        create=None if row.create_seen is None else decode(CreateSeen, row.create_seen),
+        provider=None if row.provider_seen is None else decode(ProviderSeen, row.provider_seen),
+        closed=row.closed_at is not None,
+        deadline_at=row.deadline_at,
+    )
 
 
 def _instance(row: Row[*tuple[Any, ...]]) -> InstanceRow:

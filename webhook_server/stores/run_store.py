@@ -18,7 +18,7 @@ from webhook_server.metrics import METERS
 from webhook_server.runs import deeds
 from webhook_server.runs.commands import Decision
 from webhook_server.runs.model import Approval, Extension, Run, RunDraft, RunKey, State
-from webhook_server.runs.observations import CancelWish, ImageArrived
+from webhook_server.runs.observations import CancelWish, ImageArrived, InstanceSeen
 from webhook_server.stores import (
     instance_store,
     run_accepting,
@@ -30,7 +30,6 @@ from webhook_server.stores import (
 )
 from webhook_server.stores import run_statements as statements
 from webhook_server.stores.database import Database, own_clock
-from webhook_server.stores.instance_store import InstanceRow
 from webhook_server.stores.run_accepting import Accepted, TokenReused
 from webhook_server.stores.run_claims import Claim
 from webhook_server.stores.run_reading import RunRow
@@ -306,16 +305,14 @@ class RunStore:
         with self._db.read() as connection:
             return run_wishes.wishes_of(connection, run_id)
 
-    def seen(
-        self, run_id: str, names: Collection[str]
-    ) -> tuple[Wishes, builtins.list[InstanceRow]]:
-        """Return what was asked of the run, and all that is known of these of its instances.
+    def seen(self, run_id: str, names: Collection[str]) -> tuple[Wishes, dict[str, InstanceSeen]]:
+        """Return what was asked of the run, and what a pass looks at of these of its instances.
 
         Both as of one moment, since every pass over the run reads both.
         """
         with self._db.read() as connection:
             wishes = run_wishes.wishes_of(connection, run_id)
-            return wishes, instance_store.rows(connection, names) if names else []
+            return wishes, instance_store.seen(connection, names)
 
     def count_live(self, repository_id: int, *, but: str) -> int:
         """Return how many other runs of the repository have an instance, or had until now."""
