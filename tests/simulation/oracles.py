@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from cynthus.codec import decode
 from tests.simulation.cloud import USD_PER_HOUR
@@ -63,8 +63,7 @@ class Life:
         return parts[1] if parts[0] == "cynthus" else ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
+class Seen(NamedTuple):
     """One change of a run, as the database saw it."""
 
     at: float
@@ -112,7 +111,7 @@ def changes(ended: Ended) -> dict[str, list[Seen]]:
     """Return what became of each run, change by change."""
     found: dict[str, list[Seen]] = defaultdict(list)
     for row in ended.rows["seen_runs"]:
-        seen = Seen(**dict(zip(Seen.__dataclass_fields__, row, strict=True)))
+        seen = Seen(*row)
         found[seen.id].append(seen)
     return found
 
@@ -301,7 +300,7 @@ def i12_budget(ended: Ended) -> Iterator[Violation]:
     for number, row in enumerate(ended.rows["seen_runs"]):
         while kept and kept[-1][1] <= number:  # so many changes of runs came before
             _, _, name, booked[name] = kept.pop()
-        seen = Seen(**dict(zip(Seen.__dataclass_fields__, row, strict=True)))
+        seen = Seen(*row)
         booked[seen.id] = seen.booked
         if seen.attempts > ordered[seen.id] and Decimal(sum(booked.values())) > limit * 1_000_000:
             text = f"{seen.id} ordered at {seen.at:.1f}: {sum(booked.values())} of {limit} USD"

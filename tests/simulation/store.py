@@ -160,7 +160,7 @@ class Store:
         return self._fates.call(kind, do, refused=fault, lost=fault, name=name, can=DURABLE)
 
     def _end(self, *, commit: bool) -> None:
-        if self._begun.in_transaction():  # only where statements are its own
+        if self.connection is self._begun:  # statements are its own
             self._begun.commit() if commit else self._begun.rollback()
         self.raw.commit() if commit else self.raw.rollback()
 
