@@ -907,6 +907,24 @@ def test_a_release_is_made_once_and_whole_whatever_breaks(
     assert_complete(world, run)
 
 
+def test_what_an_earlier_try_made_whole_is_published_as_it_is(world: World) -> None:
+    # Its publishing may take effect at any later moment: what the manifest names stays.
+    server, run = world.server, world.a_run()
+    world.fault(kind="error", status=502, match={"method": "PATCH", "path": "releases/"})
+    run = server.run_to_outputs(run.id, FILES)
+    server.publisher.step()
+    [draft] = world.releases()
+    assert draft.draft
+    made = {asset.name: asset.id for asset in draft.get_assets()}
+    # Its machine was still given back: the card would name another cost.
+    run = server.change(run.id, lambda run: replace(run, cost_usd=run.cost_usd + 1))
+    server.clock.pass_by(minutes=10)
+    server.publisher.step()
+    assert_complete(world, run)
+    [release] = world.releases()
+    assert {asset.name: asset.id for asset in release.get_assets()} == made
+
+
 def test_a_commit_that_changes_workflows_gets_its_release_on_the_default_branch(
     world: World,
 ) -> None:

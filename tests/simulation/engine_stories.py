@@ -76,6 +76,14 @@ def _sleeps_over_its_claim() -> Scenario:
     )
 
 
+def _sleeps_within_its_questions() -> Scenario:
+    """Let the replica sleep most of the time while it gives its instance back."""
+    return plain(
+        wanted=(Wanted(id=_RUN, at=1.0),),
+        naps=tuple((at, "r1", 20.0) for at in range(25, 160, 21)),
+    )
+
+
 _LAST_CREATE = 6
 _STORIES = {
     "dies_ordering": _dies_ordering,
@@ -85,6 +93,7 @@ _STORIES = {
     "late_exit": _late_exit,
     "half_a_gang": _half_a_gang,
     "sleeps_over_its_claim": _sleeps_over_its_claim,
+    "sleeps_within_its_questions": _sleeps_within_its_questions,
 }
 NAMES = tuple(_STORIES)
 

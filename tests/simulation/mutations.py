@@ -1,4 +1,4 @@
-"""Sixteen mistakes that such servers are made with, and more of GitHub's half: each must be found.
+"""Mistakes that such servers are made with, and those that ours had: each must be found.
 
 A mutation is the real code with exact replacements; one whose old text is not there exactly once
 fails loudly, so that none goes stale unseen. `python -m tests.simulation.mutated` runs them.
@@ -400,4 +400,72 @@ HUB: tuple[Mutation, ...] = (
         story="press_cancel",
     ),
 )
-MUTATIONS = (*ENGINE, *HUB)
+
+#: What was really wrong once, and was found by drawn histories.
+FOUND: tuple[Mutation, ...] = (
+    Mutation(
+        # A pass may die between the save that hands the instance over and the command to close it.
+        name="a kept instance is closed by a command alone",
+        edits=(
+            _edit(
+                "stores.run_changes",
+                "            instance_store.close(connection, attempt.members[0].name, now)\n",
+                "",
+            ),
+        ),
+        seeds=(1390,),
+    ),
+    Mutation(
+        # A server may sleep within its question: the instance goes while it does.
+        name="gone when it was asked for",
+        edits=(
+            _edit(
+                "runs.giving_back",
+                "    return told.heard_at or told.asked_at\n",
+                "    return told.asked_at\n",
+            ),
+        ),
+        story="sleeps_within_its_questions",
+        seeds=(5, 8),
+    ),
+    Mutation(
+        # The database may take neither what became of a release nor that it failed.
+        name="a release dies with its database",
+        edits=(
+            _edit(
+                "publish.releases",
+                "        except DatabaseUnavailable as error:\n",
+                "        except ZeroDivisionError as error:\n",
+            ),
+        ),
+        world="hub",
+        seeds=(283,),
+    ),
+    Mutation(
+        # One replica notes a create, another tries it without an answer.
+        name="what was noted here was tried by nobody",
+        edits=(
+            _edit(
+                "publish.creating",
+                "        if begun == _TRIED or self._is_untried(begun):\n",
+                "        if begun:\n",
+            ),
+        ),
+        world="hub",
+        seeds=(117,),
+    ),
+    Mutation(
+        # A publishing whose answer was lost may take effect while the next try changes files.
+        name="what was made whole is made again",
+        edits=(
+            _edit(
+                "publish.release_maker",
+                "        if not _is_whole(there):\n    ",
+                "",
+            ),
+        ),
+        world="hub",
+        seeds=(213,),
+    ),
+)
+MUTATIONS = (*ENGINE, *HUB, *FOUND)

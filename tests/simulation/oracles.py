@@ -59,8 +59,13 @@ class Life:
     @property
     def run_id(self) -> str:
         """Return the run that ordered it; empty: nobody did."""
-        parts = self.name.split("-")
-        return parts[1] if parts[0] == "cynthus" else ""
+        return run_of(self.name)
+
+
+def run_of(name: str) -> str:
+    """Return the run that an instance's name tells; empty: it is none of ours."""
+    parts = name.split("-")
+    return parts[1] if parts[0] == "cynthus" else ""
 
 
 class Seen(NamedTuple):
@@ -294,16 +299,20 @@ def i12_budget(ended: Ended) -> Iterator[Violation]:
     limit = ended.scenario.budget.repository_usd
     if limit is None:
         return
-    booked: dict[str, int] = {}  # by run, or by the instance that waits
+    #: By repository, then by run or by the instance that waits.
+    booked: dict[int, dict[str, int]] = defaultdict(dict)
     ordered: dict[str, int] = defaultdict(int)
+    whose = {row[1]: row[6] for row in ended.rows["seen_runs"]}
     kept = list(reversed(ended.rows["seen_kept"]))
     for number, row in enumerate(ended.rows["seen_runs"]):
         while kept and kept[-1][1] <= number:  # so many changes of runs came before
-            _, _, name, booked[name] = kept.pop()
+            _, _, name, microusd = kept.pop()
+            booked[whose[run_of(name)]][name] = microusd
         seen = Seen(*row)
-        booked[seen.id] = seen.booked
-        if seen.attempts > ordered[seen.id] and Decimal(sum(booked.values())) > limit * 1_000_000:
-            text = f"{seen.id} ordered at {seen.at:.1f}: {sum(booked.values())} of {limit} USD"
+        its = booked[seen.repository]
+        its[seen.id] = seen.booked
+        if seen.attempts > ordered[seen.id] and Decimal(sum(its.values())) > limit * 1_000_000:
+            text = f"{seen.id} ordered at {seen.at:.1f}: {sum(its.values())} of {limit} USD"
             yield Violation(invariant="I12", text=text)
         ordered[seen.id] = seen.attempts
 

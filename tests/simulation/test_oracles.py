@@ -144,7 +144,7 @@ VIOLATED: dict[str, tuple[Oracle, Ended]] = {
         oracles.i12_budget,
         a_history(
             seen=[a_change(0, attempts=0), a_change(2, booked=2_000_000)],
-            kept=[(1.0, 1, "kept", 1_000_001)],
+            kept=[(1.0, 1, NAME, 1_000_001)],
             scenario=POOR,
         ),
     ),
@@ -197,7 +197,7 @@ KEPT: dict[str, tuple[Oracle, Ended]] = {
         oracles.i12_budget,
         a_history(
             seen=[a_change(0, attempts=0), a_change(2, booked=2_000_000)],
-            kept=[(1.0, 1, "kept", 2_000_000), (2.0, 1, "kept", 1_000_000)],
+            kept=[(1.0, 1, NAME, 2_000_000), (2.0, 1, NAME, 1_000_000)],
             scenario=POOR,
         ),
     ),
@@ -205,7 +205,18 @@ KEPT: dict[str, tuple[Oracle, Ended]] = {
         oracles.i12_budget,
         a_history(
             seen=[a_change(0, attempts=0), a_change(2, booked=2_000_000)],
-            kept=[(2.0, 2, "kept", 2_000_000)],
+            kept=[(2.0, 2, NAME, 2_000_000)],
+            scenario=POOR,
+        ),
+    ),
+    "another repository has a budget of its own": (
+        oracles.i12_budget,
+        a_history(
+            seen=[
+                a_change(0, attempts=0),
+                a_change(1, booked=2_000_000),
+                (2, "arun00000002", *a_change(2, booked=2_000_000, repository=8)[2:]),
+            ],
             scenario=POOR,
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -65,6 +65,11 @@ class ReleaseMaker:
         if not release.draft:
             return release  # published by an earlier try whose answer was lost
         there = {asset.name: asset for asset in self._releases.assets(release.id)}
+        if not _is_whole(there):
+            self._put_all(release, feed, there)
+        return self._published(release)
+
+    def _put_all(self, release: Release, feed: Feed, there: dict[str, Asset]) -> None:
         for planned in self._plan.assets:
             self._put_planned(release, planned, there)
         files = self._own_files(feed)
@@ -72,7 +77,6 @@ class ReleaseMaker:
         text = release_texts.manifest(self._run, self._plan, own)
         self._put_text(release, shape.MANIFEST, text, there)
         self._put_text(release, provenance.PROVENANCE, self._provenance(), there)
-        return self._published(release)
 
     # ── the draft ───────────────────────────────────────────────────────────────────────────────
 
@@ -259,6 +263,16 @@ class ReleaseMaker:
                 yield f"=== attempt {attempt.number} ===\n".encode()
             for text in self._sources.events.log_text(self._run.id, attempt.number):
                 yield text.encode("utf-8", "replace")
+
+
+def _is_whole(there: Mapping[str, Asset]) -> bool:
+    """Say whether an earlier try put everything there: what speaks of all of it comes last.
+
+    Nothing of it is changed any more, though the run's cost may have grown: that try's publishing
+    may take effect at any moment, and what is published is as its manifest says.
+    """
+    last = there.get(provenance.PROVENANCE)
+    return last is not None and last.uploaded
 
 
 def _is_taken(error: Invalid) -> bool:
