@@ -907,8 +907,17 @@ def test_a_release_is_made_once_and_whole_whatever_breaks(
     assert_complete(world, run)
 
 
-def test_what_an_earlier_try_made_whole_is_published_as_it_is(world: World) -> None:
-    # Its publishing may take effect at any later moment: what the manifest names stays.
+def costs_more(run: Run) -> Run:
+    last = run.attempts[-1]
+    members = tuple(
+        replace(one, gone_at=last.ordered_at + timedelta(days=1)) for one in last.members
+    )
+    attempts = (*run.attempts[:-1], replace(last, members=members))
+    return replace(run, attempts=attempts, cost_usd=run.cost_usd + 1)
+
+
+def test_each_try_of_a_release_makes_the_same_files(world: World) -> None:
+    # What a try has asked for may take effect at any later moment, its publishing too.
     server, run = world.server, world.a_run()
     world.fault(kind="error", status=502, match={"method": "PATCH", "path": "releases/"})
     run = server.run_to_outputs(run.id, FILES)
@@ -917,7 +926,7 @@ def test_what_an_earlier_try_made_whole_is_published_as_it_is(world: World) -> N
     assert draft.draft
     made = {asset.name: asset.id for asset in draft.get_assets()}
     # Its machine was still given back: the card would name another cost.
-    run = server.change(run.id, lambda run: replace(run, cost_usd=run.cost_usd + 1))
+    run = server.change(run.id, costs_more)
     server.clock.pass_by(minutes=10)
     server.publisher.step()
     assert_complete(world, run)

@@ -456,12 +456,12 @@ FOUND: tuple[Mutation, ...] = (
     ),
     Mutation(
         # A publishing whose answer was lost may take effect while the next try changes files.
-        name="what was made whole is made again",
+        name="a release tells what the run has cost by now",
         edits=(
             _edit(
                 "publish.release_maker",
-                "        if not _is_whole(there):\n    ",
-                "",
+                "shape.as_told(run), sources\n",
+                "run, sources\n",
             ),
         ),
         world="hub",

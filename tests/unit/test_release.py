@@ -9,6 +9,7 @@ import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from cynthus.packing import PackedFile, pack_name, packed
 from cynthus.spec import DataSource
 from cynthus.wire import Output
-from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_environment
+from tests.builders import NOON, a_kept, a_run, a_spec, an_attempt, an_environment, an_offer
 from webhook_server.github_api import web_url
 from webhook_server.publish.assets import AssetFile, digest_of
 from webhook_server.runs import provenance, release_texts
@@ -184,6 +185,21 @@ def test_the_notes_say_how_to_join_parts_and_check_them() -> None:
         f'cat outputs-model.bin.part* > model.bin && echo "{digest}  model.bin" | sha256sum --check'
     )
     assert line in text
+
+
+def test_a_release_tells_what_the_run_cost_until_its_work_was_over() -> None:
+    begins = [NOON + timedelta(minutes=n) for n in (0, 30)]
+    lost = an_attempt(1, ordered_at=begins[0], ended_at=begins[0], gone_at=begins[1], lost=True)
+    last = an_attempt(2, ordered_at=begins[1], ended_at=begins[1] + timedelta(minutes=60))
+    run = a_run(State.RELEASING, attempts=(lost, last), cost_usd=Decimal(7))
+    told = shape.as_told(run).cost_usd
+    assert told == an_offer().usd_per_hour * Decimal("1.5")
+    # Later it is known when the machine went, and the cost has grown until then.
+    gone = an_attempt(
+        2, ordered_at=begins[1], ended_at=last.ended_at, gone_at=begins[1] + timedelta(hours=9)
+    )
+    assert shape.as_told(replace(run, attempts=(lost, gone), cost_usd=Decimal(99))).cost_usd == told
+    assert shape.as_told(replace(run, attempts=())).cost_usd == 0
 
 
 def test_an_asset_can_be_read_again_from_its_beginning() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -50,9 +50,9 @@ class ReleaseMaker:
     """Makes one release. GitHub's own list of assets says how far an earlier try came."""
 
     def __init__(self, api: GithubApi, place: Place, run: Run, sources: ReleaseSources) -> None:
-        self._place, self._run, self._sources = place, run, sources
+        self._place, self._run, self._sources = place, shape.as_told(run), sources
         self._releases = Releases(api, place)
-        self._plan = shape.plan(run)
+        self._plan = shape.plan(self._run)
         self._subjects: list[Subject] = []  # what the release holds by now
 
     def make(self, feed: Feed, *, url: str, release_id: int | None, in_doubt: bool) -> Release:
@@ -65,11 +65,6 @@ class ReleaseMaker:
         if not release.draft:
             return release  # published by an earlier try whose answer was lost
         there = {asset.name: asset for asset in self._releases.assets(release.id)}
-        if not _is_whole(there):
-            self._put_all(release, feed, there)
-        return self._published(release)
-
-    def _put_all(self, release: Release, feed: Feed, there: dict[str, Asset]) -> None:
         for planned in self._plan.assets:
             self._put_planned(release, planned, there)
         files = self._own_files(feed)
@@ -77,6 +72,7 @@ class ReleaseMaker:
         text = release_texts.manifest(self._run, self._plan, own)
         self._put_text(release, shape.MANIFEST, text, there)
         self._put_text(release, provenance.PROVENANCE, self._provenance(), there)
+        return self._published(release)
 
     # ── the draft ───────────────────────────────────────────────────────────────────────────────
 
@@ -263,16 +259,6 @@ class ReleaseMaker:
                 yield f"=== attempt {attempt.number} ===\n".encode()
             for text in self._sources.events.log_text(self._run.id, attempt.number):
                 yield text.encode("utf-8", "replace")
-
-
-def _is_whole(there: Mapping[str, Asset]) -> bool:
-    """Say whether an earlier try put everything there: what speaks of all of it comes last.
-
-    Nothing of it is changed any more, though the run's cost may have grown: that try's publishing
-    may take effect at any moment, and what is published is as its manifest says.
-    """
-    last = there.get(provenance.PROVENANCE)
-    return last is not None and last.uploaded
 
 
 def _is_taken(error: Invalid) -> bool:

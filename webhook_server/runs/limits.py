@@ -32,6 +32,23 @@ def cost(run: Run, now: datetime) -> Decimal:
     return max(run.cost_usd, sum((attempt_cost(a, now) for a in run.attempts), Decimal(0)))
 
 
+def cost_of_work(run: Run) -> Decimal:
+    """Return what the run had cost when its last attempt ended, whenever that is asked."""
+    over = max((a.ended_at for a in run.attempts if a.ended_at is not None), default=None)
+    if over is None:
+        return Decimal(0)
+    return sum((attempt_cost(_until(a, over), over) for a in run.attempts), Decimal(0))
+
+
+def _until(attempt: Attempt, moment: datetime) -> Attempt:
+    """Return the attempt as if nobody knew what became of its machines later."""
+    members = tuple(
+        replace(one, gone_at=min(one.gone_at, moment)) if one.gone_at else one
+        for one in attempt.members
+    )
+    return replace(attempt, members=members)
+
+
 def attempt_cost(attempt: Attempt, now: datetime) -> Decimal:
     """Return what an attempt has cost: each of its instances until it is confirmed gone."""
     lives = [(member.gone_at or now) - attempt.ordered_at for member in attempt.members]

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cynthus.frozen import replace
 from cynthus.packing import END, OWN_FOLDER, PackedFile
 from cynthus.wire import Output
+from webhook_server.runs.limits import cost_of_work
 from webhook_server.runs.model import Run
 from webhook_server.runs.provenance import PROVENANCE
 
@@ -98,6 +100,15 @@ def marker_of(run: Run) -> str:
 
 Indexes = Mapping[str, Sequence[PackedFile]]  # what lies in the agents' archives, by their paths
 _NO_INDEXES: Indexes = {}
+
+
+def as_told(run: Run) -> Run:
+    """Return the run as its release tells it: the same at every try.
+
+    Its cost grows until its machines are gone. A try whose publishing takes effect late would
+    publish what the next one has begun to write anew.
+    """
+    return replace(run, cost_usd=cost_of_work(run))
 
 
 def plan(run: Run, indexes: Indexes = _NO_INDEXES) -> ReleasePlan:
