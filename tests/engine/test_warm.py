@@ -14,6 +14,7 @@ from cynthus.spec import GpuNeed, Resources
 from cynthus.wire import AgentState
 from tests.builders import a_key, a_spec, an_exit, an_offer, seconds, some_facts
 from tests.engine.world import RUN, World
+from tests.fake_provider import AnswerLost
 from webhook_server.audit import Standing, compare
 from webhook_server.providers.provider import ProviderUnavailable
 from webhook_server.runs.approval import effective_digest
@@ -64,6 +65,25 @@ def test_the_instance_waits_and_its_run_is_finished_and_paid(world: World) -> No
     world.step()
     assert world.run().cost_usd == paid
     assert idle_usd(kept(world), world.now) == Decimal("0.10")
+
+
+@pytest.mark.parametrize(("works_s", "waits"), [(5, False), (3000, True)])
+def test_an_instance_whose_order_may_come_twice_waits_for_nobody(
+    world: World, works_s: int, waits: bool
+) -> None:
+    # Its record would be closed by the first "not found", and nobody would count the second one.
+    world.provider.fail("create", AnswerLost())
+    world.submit(RUN, spec=WARM, wants_release=False)
+    world.step()
+    name = world.enrol(RUN)
+    world.beat(name)
+    world.now += seconds(works_s)
+    world.beat(name)
+    world.finish_work(name, an_exit(0))
+    world.step()
+    world.step()
+    assert world.run().outcome is Outcome.SUCCEEDED
+    assert [one.machine for one in world.warm.newest()] == ([name] if waits else [])
 
 
 def test_the_next_run_takes_it_over_without_any_order(world: World) -> None:

@@ -84,6 +84,15 @@ def _sleeps_within_its_questions() -> Scenario:
     )
 
 
+def _kept_and_ordered_twice() -> Scenario:
+    """Lose both answers to an order: one takes effect late, the other once that was given back."""
+    return plain(
+        Plan(of="cloud.create", nth=0, fate=Fate.LATE, late_s=50.0),
+        more=(Plan(of="cloud.create", nth=1, fate=Fate.LATE, late_s=_LATE_S),),
+        wanted=(Wanted(id=_RUN, at=1.0, warm_s=35.0),),
+    )
+
+
 _LAST_CREATE = 6
 _STORIES = {
     "dies_ordering": _dies_ordering,
@@ -93,6 +102,7 @@ _STORIES = {
     "late_exit": _late_exit,
     "half_a_gang": _half_a_gang,
     "sleeps_over_its_claim": _sleeps_over_its_claim,
+    "kept_and_ordered_twice": _kept_and_ordered_twice,
     "sleeps_within_its_questions": _sleeps_within_its_questions,
 }
 NAMES = tuple(_STORIES)

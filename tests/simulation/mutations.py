@@ -455,6 +455,19 @@ FOUND: tuple[Mutation, ...] = (
         seeds=(117,),
     ),
     Mutation(
+        # Of two creates without an answer the second may take effect once the first was given back.
+        name="an instance is kept that may come twice",
+        edits=(
+            _edit(
+                "runs.look",
+                " or may_come_twice(ended, ended.members[0], at):\n",
+                ":\n",
+            ),
+        ),
+        story="kept_and_ordered_twice",
+        seeds=(1, 2, 3),
+    ),
+    Mutation(
         # A publishing whose answer was lost may take effect while the next try changes files.
         name="a release tells what the run has cost by now",
         edits=(

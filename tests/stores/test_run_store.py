@@ -491,7 +491,7 @@ def test_an_unreadable_run_is_parked_and_the_others_go_on(store: RunStore, db: D
         }
 
 
-def test_a_record_that_is_no_json_stops_nobody_else(store: RunStore, db: Database) -> None:
+def test_a_document_that_is_no_json_stops_nobody_else(store: RunStore, db: Database) -> None:
     accept(store, a_draft(id="bad", key=a_key(trigger="1")))
     accept(store, a_draft(id="good", key=a_key(trigger="2")))
 

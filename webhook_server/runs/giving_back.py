@@ -14,6 +14,7 @@ from webhook_server.runs.look import (
     cancelled,
     delete,
     finished,
+    is_in_doubt,
     is_quiet,
     notice,
     step,
@@ -95,14 +96,9 @@ def gone_at(
 
 
 def settled_at(attempt: Attempt, member: Member, seen: InstanceSeen, policy: Policy) -> datetime:
-    """Return from when on "not found" is believed.
-
-    Of a create that was sent twice one may be late, unless both are one for the provider: then the
-    instance that it told of is what came of both.
-    """
+    """Return from when on "not found" is believed."""
     ended_at = attempt.ended_at or member.last_try_at
-    is_one = policy.one_create and member.seen_at is not None and not attempt.offer.warm
-    if not member.create_answered and not is_one:
+    if is_in_doubt(attempt, member, policy):
         return max(ended_at, member.last_try_at + policy.grace)
     if seen.create is None:  # its one answer was lost, but the instance has been seen
         return ended_at

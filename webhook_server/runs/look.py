@@ -176,13 +176,31 @@ def _gated(at: Try, why: Verdict) -> tuple[Try, Verdict]:
 
 def _kept(at: Try, ended: Attempt, why: Verdict) -> Attempt:
     """Hand the instance over to those that wait, where the spec says so: it is ours no more."""
-    if not at.policy.powers.keep_warm:
+    if not at.policy.powers.keep_warm or may_come_twice(ended, ended.members[0], at):
         return ended
     until = keep_until(at.run, ended, why, at.agent(ended.members[0]), at.now)
     if until is None:
         return ended
     members = tuple(replace(member, gone_at=at.now) for member in ended.members)
     return replace(ended, kept_until=until, members=members)
+
+
+def may_come_twice(attempt: Attempt, member: Member, at: Try) -> bool:
+    """Say whether what was ordered may still come, although it has come or gone.
+
+    Whoever keeps it would have no reason to look for a second one of its name.
+    """
+    return is_in_doubt(attempt, member, at.policy) and at.now < member.last_try_at + at.policy.grace
+
+
+def is_in_doubt(attempt: Attempt, member: Member, policy: Policy) -> bool:
+    """Say whether a create was sent whose answer nobody has.
+
+    Of a create that was sent twice one may be late, unless both are one for the provider: then the
+    instance that it told of is what came of both.
+    """
+    is_one = policy.one_create and member.seen_at is not None and not attempt.offer.warm
+    return not member.create_answered and not is_one
 
 
 def is_quiet(attempt: Attempt) -> bool:

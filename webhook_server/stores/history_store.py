@@ -11,9 +11,9 @@ from sqlalchemy import select
 from cynthus.errors import UserError
 from cynthus.wire import EventKind
 from webhook_server.runs.model import Outcome, Run, State
-from webhook_server.stores import run_records
+from webhook_server.stores import run_docs
 from webhook_server.stores.database import Database
-from webhook_server.stores.run_records import RECORD
+from webhook_server.stores.run_docs import DOC
 from webhook_server.stores.tables import events, runs
 
 _LOOKED_AT = 200  # runs back: what was long ago says little about tomorrow's wait
@@ -31,7 +31,7 @@ class HistoryStore:
 
         Of all repositories of this server: what one waited for, the next one waits for as well.
         """
-        query = select(RECORD).order_by(runs.c.seq.desc()).limit(_LOOKED_AT)
+        query = select(DOC).order_by(runs.c.seq.desc()).limit(_LOOKED_AT)
         with self._db.read() as connection:
             docs = connection.execute(query).scalars().all()
         began = _began(docs, provider, machine)
@@ -54,7 +54,7 @@ class HistoryStore:
     def durations(self, repository_id: int, name: str) -> tuple[timedelta, ...]:
         """Return how long the newest successes of a spec's name ran, as files say it."""
         query = (
-            select(RECORD)
+            select(DOC)
             .where(
                 runs.c.repository_id == repository_id,
                 runs.c.name == name,
@@ -95,5 +95,5 @@ def _ran(run: Run) -> timedelta | None:
 
 def _read(doc: str) -> Run | None:
     with contextlib.suppress(UserError):
-        return run_records.read(doc)
+        return run_docs.read(doc)
     return None

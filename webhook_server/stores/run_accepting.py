@@ -13,7 +13,7 @@ from cynthus.frozen import replace
 from cynthus.spec import spec_digest
 from webhook_server.runs import forks
 from webhook_server.runs.model import Cause, Reason, Run, RunDraft, State
-from webhook_server.stores import run_records
+from webhook_server.stores import run_docs
 from webhook_server.stores import run_statements as statements
 from webhook_server.stores.run_changes import columns, record
 from webhook_server.stores.run_turns import take_turn
@@ -102,7 +102,7 @@ def _new_run(draft: RunDraft, number: int, now: datetime) -> Run:
 
 def _merge(connection: Connection, row: Row[*tuple[Any, ...]], draft: RunDraft) -> None:
     """Add what the webhook or the Action did not know; what is known stays."""
-    run = run_records.read(row.doc)
+    run = run_docs.read(row.doc)
     if run.spec_sha256 != spec_digest(draft.spec_text.encode()):
         raise SpecDiffers(
             f"{draft.key.spec_path}: should be the text that run {run.id} was made from,"
@@ -127,7 +127,7 @@ def _merge(connection: Connection, row: Row[*tuple[Any, ...]], draft: RunDraft) 
         update(runs)
         .where(runs.c.id == run.id)
         .values(
-            doc=run_records.written(merged),
+            doc=run_docs.written(merged),
             ref=merged.ref,
             pull_request=merged.pull_request,
             version=row.version + 1,

@@ -16,7 +16,7 @@ from webhook_server.stores import (
     event_store,
     instance_store,
     publication_store,
-    run_records,
+    run_docs,
     warm_store,
 )
 
@@ -34,7 +34,7 @@ def columns(run: Run) -> dict[str, Any]:
         "cost_usd": format(run.cost_usd, "f"),
         "finished_at": run.finished_at,
         "pull_request": run.pull_request,
-        "doc": run_records.written(run),
+        "doc": run_docs.written(run),
     }
 
 

@@ -20,7 +20,7 @@ from webhook_server.runs.trail import Authority
 from webhook_server.stores import (
     event_store,
     publication_store,
-    run_records,
+    run_docs,
     schema,
     trail_store,
     warm_store,
@@ -83,7 +83,7 @@ def _claim(
     now: datetime,
 ) -> Claim | None:
     try:
-        run = run_records.read(row.doc)
+        run = run_docs.read(row.doc)
     except UserError as error:
         log.error("run unreadable run=%s fault=%s", row.id, error)  # noqa: TRY400 - said whole
         if schema.is_newer(connection):

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Row, Select, func, select
 
 from cynthus.errors import Refused, UserError
 from webhook_server.runs.model import Outcome, Run, RunKey, State
-from webhook_server.stores import run_records
+from webhook_server.stores import run_docs
 from webhook_server.stores import run_statements as statements
-from webhook_server.stores.run_records import RECORD
+from webhook_server.stores.run_docs import DOC
 from webhook_server.stores.tables import is_set, repositories, runs
 
 #: What a run that cannot be read tells people instead of what it is.
@@ -72,12 +72,12 @@ class RunRow:
 
 def of_id(run_id: str) -> Select[Any]:
     """Find the run."""
-    return select(RECORD).where(runs.c.id == run_id)
+    return select(DOC).where(runs.c.id == run_id)
 
 
 def of_key(key: RunKey) -> Select[Any]:
     """Find the run that the key means."""
-    return select(RECORD).where(
+    return select(DOC).where(
         runs.c.repository_id == key.repository_id,
         runs.c.commit_sha == key.commit_sha,
         runs.c.spec_path == key.spec_path,
@@ -96,7 +96,7 @@ def listed(repository_id: int | None, limit: int, before: int | None) -> Select[
 def of_pull(repository_id: int, number: int, limit: int) -> Select[Any]:
     """Find a pull request's newest runs, newest first."""
     return (
-        select(RECORD)
+        select(DOC)
         .where(runs.c.repository_id == repository_id, runs.c.pull_request == number)
         .order_by(runs.c.seq.desc())
         .limit(limit)
@@ -106,7 +106,7 @@ def of_pull(repository_id: int, number: int, limit: int) -> Select[Any]:
 def live_of_ref(repository_id: int, ref: str) -> Select[Any]:
     """Find the runs of a branch that have not ended, newest first."""
     return (
-        select(RECORD)
+        select(DOC)
         .where(
             runs.c.repository_id == repository_id,
             runs.c.ref == ref,
@@ -118,7 +118,7 @@ def live_of_ref(repository_id: int, ref: str) -> Select[Any]:
 
 def of_name(repository_id: int, name: str, number: int | None, limit: int) -> Select[Any]:
     """Find the newest runs of a spec's name, newest first; `number`: that one only."""
-    query = select(RECORD).where(runs.c.repository_id == repository_id, runs.c.name == name)
+    query = select(DOC).where(runs.c.repository_id == repository_id, runs.c.name == name)
     if number is not None:
         query = query.where(runs.c.number == number)
     return query.order_by(runs.c.number.desc()).limit(limit)
@@ -127,7 +127,7 @@ def of_name(repository_id: int, name: str, number: int | None, limit: int) -> Se
 def of_branch(repository_id: int, name: str, branch: str, limit: int) -> Select[Any]:
     """Find the newest succeeded runs of a spec's name on a branch, newest first."""
     return (
-        select(RECORD)
+        select(DOC)
         .where(
             runs.c.repository_id == repository_id,
             runs.c.name == name,
@@ -142,7 +142,7 @@ def of_branch(repository_id: int, name: str, branch: str, limit: int) -> Select[
 def live(repository_id: int) -> Select[Any]:
     """Find a repository's runs that have not ended, newest first."""
     return (
-        select(RECORD)
+        select(DOC)
         .where(runs.c.repository_id == repository_id, runs.c.finished_at.is_(None))
         .order_by(runs.c.seq.desc())
     )
@@ -151,7 +151,7 @@ def live(repository_id: int) -> Select[Any]:
 def of_commit(repository_id: int, commit_sha: str) -> Select[Any]:
     """Find all runs of a commit, newest first."""
     return (
-        select(RECORD)
+        select(DOC)
         .where(runs.c.repository_id == repository_id, runs.c.commit_sha == commit_sha)
         .order_by(runs.c.seq.desc())
     )
@@ -183,7 +183,7 @@ def states(connection: Connection, run_ids: Collection[str]) -> dict[str, State]
 def run_of(doc: Any) -> Run:
     """Return the run that a row holds. Raises: RunUnreadable."""
     try:
-        return run_records.read(doc)
+        return run_docs.read(doc)
     except UserError as error:  # the user has nothing to mend here
         raise RunUnreadable(UNREADABLE) from error
 
@@ -193,7 +193,7 @@ def readable(docs: Iterable[Any]) -> list[Run]:
     found = []
     for doc in docs:
         with contextlib.suppress(UserError):
-            found.append(run_records.read(doc))
+            found.append(run_docs.read(doc))
     return found
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from webhook_server.runs.model import RunKey
 from webhook_server.stores.database import bound_lease_clock, bound_lease_end
 from webhook_server.stores.engines import LeaseClock
-from webhook_server.stores.run_records import RECORD
+from webhook_server.stores.run_docs import DOC
 from webhook_server.stores.tables import Moment, runs, wishes
 
 _OF_KEY = (
@@ -39,7 +39,7 @@ _OF_KEY = (
 _OF_RUN = update(runs).where(runs.c.id == bindparam("of_run"))
 
 #: A key's run, as far as accepting it again needs it.
-BY_KEY = select(runs.c.id, runs.c.version, RECORD).where(*_OF_KEY)
+BY_KEY = select(runs.c.id, runs.c.version, DOC).where(*_OF_KEY)
 #: The highest number of runs of one name, the highest place in the order of all runs.
 HIGHEST = select(
     select(func.max(runs.c.number))
@@ -96,7 +96,7 @@ def due(clock: LeaseClock | None) -> Select[Any]:
         runs.c.version,
         runs.c.failures,
         runs.c.news,
-        RECORD,
+        DOC,
         runs.c.look_again_at,
     )
     return (
