@@ -9,17 +9,15 @@ import pytest
 
 from cynthus.errors import UserError
 from tests.builders import a_run
-from webhook_server.stores import run_docs
-from webhook_server.stores.run_docs import Known, read, written
+from webhook_server.stores.run_docs import LATELY, MOST, Known, read, written
 
 
-def test_a_document_is_read_as_the_run_that_it_was_written_of(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_document_is_read_as_the_run_that_it_was_written_of() -> None:
     run = a_run()
     doc = written(run)
     assert read(str(doc)) is run
-    monkeypatch.setattr(run_docs, "_KNOWN", Known())
+    LATELY.keep(0)
+    LATELY.keep(MOST)
     anew = read(str(doc))
     assert anew == run
     assert anew is not run

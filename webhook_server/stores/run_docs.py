@@ -17,7 +17,7 @@ from webhook_server.stores.json_text import JsonText, from_json, to_json
 from webhook_server.stores.tables import runs
 
 #: Characters of documents that are known: some 600 runs, which take 7 MiB with what they say.
-KNOWN = 2_000_000
+MOST = 2_000_000
 #: The column, as `read` takes it: drivers would read it as JSON otherwise.
 DOC: ColumnElement[str] = cast(runs.c.doc, Text).label("doc")
 
@@ -25,27 +25,27 @@ DOC: ColumnElement[str] = cast(runs.c.doc, Text).label("doc")
 def written(run: Run) -> JsonText:
     """Return the run's document, for the column `doc`."""
     doc = JsonText(to_json(run))
-    _KNOWN.add(str(doc), run)
+    LATELY.add(str(doc), run)
     return doc
 
 
 def read(doc: str) -> Run:
     """Return the run of a document, as `DOC` selects it. Raises: UserError, if it is none."""
-    run = _KNOWN.get(doc)
+    run = LATELY.get(doc)
     if run is None:
         try:
             value = from_json(doc)
         except ValueError as error:
             raise UserError("message: should be JSON, found another text.") from error
         run = decode(Run, value)
-        _KNOWN.add(doc, run)
+        LATELY.add(doc, run)
     return run
 
 
 class Known:
     """The runs of some documents: those that were added last."""
 
-    def __init__(self, most: int = KNOWN) -> None:
+    def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._runs: dict[str, Run] = {}  # oldest first
         self._size = 0  # characters
@@ -62,10 +62,19 @@ class Known:
                 return
             self._runs[doc] = run
             self._size += len(doc)
-            while self._size > self._most:
-                oldest = next(iter(self._runs))
-                del self._runs[oldest]
-                self._size -= len(oldest)
+            self._forget()
+
+    def keep(self, most: int) -> None:
+        """Know at most so many characters from now on; 0: nothing, as a process that starts."""
+        with self._adding:
+            self._most = most
+            self._forget()
+
+    def _forget(self) -> None:
+        while self._size > self._most:
+            oldest = next(iter(self._runs))
+            del self._runs[oldest]
+            self._size -= len(oldest)
 
 
-_KNOWN = Known()
+LATELY = Known()
