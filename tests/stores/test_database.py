@@ -261,6 +261,15 @@ def test_a_reader_cannot_write(tmp_path: Path, open_database: Opener) -> None:
         connection.execute(insert(server_state).values(key="a", value="b"))
 
 
+def test_a_read_sees_one_state_whatever_is_written_meanwhile(db: Database) -> None:
+    query = select(server_state.c.value).where(server_state.c.key == "news")
+    with db.read() as connection:
+        assert connection.execute(query).scalar_one_or_none() is None
+        db.set_state("news", "good")
+        assert connection.execute(query).scalar_one_or_none() is None
+    assert db.state("news") == "good"
+
+
 def test_a_closed_database_says_try_again(db: Database) -> None:
     db.close()
     with pytest.raises(DatabaseUnavailable, match="Try again"):

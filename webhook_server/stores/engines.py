@@ -89,7 +89,8 @@ def open_engine(url: URL, *, writes: bool, answer_limit_s: float = ANSWER_LIMIT_
         url,
         json_serializer=to_json,
         json_deserializer=from_json,
-        isolation_level="READ COMMITTED",
+        # A read is of one state, as on SQLite; a write sees rows as they are once it has them.
+        isolation_level="READ COMMITTED" if writes else "REPEATABLE READ",
         pool_pre_ping=True,  # a failover leaves dead connections in the pool
         pool_size=1 if writes else READERS,
         execution_options={LEASE_CLOCK: _POSTGRES_CLOCK},
