@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser_fixture import NEEDS_CHROMIUM, chromium, take_picture
 from tests.doors.conftest import Site
 from webhook_server.runs.model import Outcome, State
 
@@ -19,30 +17,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 WAIT_MS = 60_000  # as Playwright's other waits: a busy machine draws a chart a second
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-]
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where screenshots go: CYNTHUS_SCREENSHOTS, or the test's own folder."""
-    folder = Path(os.environ.get("CYNTHUS_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One browser: its start takes a second of processor, a context of one's own next to none."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -63,7 +45,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, site: Site) -> Iterat
     assert foreign == []
 
 
-def test_a_run_goes_live_without_a_reload(site: Site, page: Page, pictures: Path) -> None:
+def test_a_run_goes_live_without_a_reload(site: Site, page: Page) -> None:
     look = (
         "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
     )
@@ -98,15 +80,15 @@ def test_a_run_goes_live_without_a_reload(site: Site, page: Page, pictures: Path
     assert "\x1b" not in (log.text_content() or "")
     expect(page.locator("#charts svg").nth(4)).to_be_attached(timeout=WAIT_MS)
     expect(page.locator("#percent")).to_have_text("75 %", timeout=WAIT_MS)
-    page.screenshot(path=str(pictures / f"run-live-{look}.png"))
+    take_picture(page, f"run-live-{look}.png")
     finish(site, run_id)
     page.locator(".pill.succeeded").wait_for()
     assert page.locator("#cancel").is_hidden()
     assert page.evaluate("window.sameDocument") is True
-    page.screenshot(path=str(pictures / f"run-finished-{look}.png"), full_page=True)
+    take_picture(page, f"run-finished-{look}.png", whole=True)
 
 
-def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page, pictures: Path) -> None:
+def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page) -> None:
     look = (
         "dark" if page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") else "light"
     )
@@ -121,10 +103,10 @@ def test_the_list_follows_the_runs_without_a_reload(site: Site, page: Page, pict
     page.locator(f"[data-run={first}] .pill.succeeded").wait_for()
     assert page.evaluate("window.sameDocument") is True
     assert page.locator("[data-tally=running]").text_content() == "1"
-    page.screenshot(path=str(pictures / f"runs-{look}.png"))
+    take_picture(page, f"runs-{look}.png")
 
 
-def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page, pictures: Path) -> None:
+def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page) -> None:
     from playwright.sync_api import expect
 
     first, second = site.a_gang()
@@ -144,10 +126,10 @@ def test_one_rank_of_a_gang_is_followed_live(site: Site, page: Page, pictures: P
     expect(attempts).to_contain_text("$0.71/h each", timeout=WAIT_MS)
     attempts.get_by_text("boot").click()
     expect(attempts.get_by_text("first beat")).to_be_visible(timeout=WAIT_MS)
-    page.screenshot(path=str(pictures / "run-gang.png"), full_page=True)
+    take_picture(page, "run-gang.png", whole=True)
 
 
-def test_a_warm_instance_comes_onto_the_list(site: Site, page: Page, pictures: Path) -> None:
+def test_a_warm_instance_comes_onto_the_list(site: Site, page: Page) -> None:
     from playwright.sync_api import expect
 
     run_id = site.a_run(repository_id=7)
@@ -163,7 +145,7 @@ def test_a_warm_instance_comes_onto_the_list(site: Site, page: Page, pictures: P
     expect(warm).to_contain_text("g2-standard-4, 1 l4", timeout=WAIT_MS)
     expect(warm).to_contain_text("in 20 min")
     expect(page.locator(f"[data-run={run_id}] .num")).to_have_text("$0.00")
-    page.screenshot(path=str(pictures / "runs-warm.png"))
+    take_picture(page, "runs-warm.png")
 
 
 def test_a_person_cancels_a_run_with_a_click(site: Site, page: Page) -> None:

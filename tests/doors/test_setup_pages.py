@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import pytest
 import requests
 
+from tests.browser_fixture import NEEDS_CHROMIUM, chromium, take_picture
 from tests.doors.conftest import Answer, Site, open_site
 from tests.github_fixture import GithubSimulator, github_simulator
 from webhook_server.settings import Settings
@@ -21,7 +21,6 @@ from webhook_server.settings import Settings
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -206,20 +205,16 @@ def test_set_up_begins_where_github_leads_back_to(site: Site) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
-def test_a_person_clicks_through_it(site: Site, github: GithubSimulator, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+@NEEDS_CHROMIUM
+def test_a_person_clicks_through_it(site: Site, github: GithubSimulator) -> None:
+    with chromium() as browser:
         page: Page = browser.new_page()
         page.goto(f"{site.url}/setup")
-        page.screenshot(path=str(tmp_path / "setup.png"))
+        take_picture(page, "setup.png")
         page.get_by_label("Name of the App").fill("Clicked")
         page.get_by_role("button", name="Continue").click()
-        page.screenshot(path=str(tmp_path / "review.png"))
+        take_picture(page, "setup-review.png")
         page.get_by_role("button", name="Create it on GitHub").click()
         page.get_by_role("button", name="Create GitHub App for ada").click()
         page.wait_for_url(f"{site.url}/setup")
         assert page.get_by_role("heading", name="Clicked is set up").is_visible()
-        browser.close()

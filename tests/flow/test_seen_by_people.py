@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ import pytest
 from demo.__main__ import wait_for_check
 from demo.pull_request import RUN, play
 from demo.stage import OWNER, ROOT, Stage
+from tests.browser_fixture import NEEDS_CHROMIUM, chromium, take_picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LIVE_MS = 60_000  # the run itself takes seconds; a busy machine gets a minute
 # Tells what the example tells, and learns nothing: its packages are half a gigabyte, and what they
 # do is shown by test_push_to_release.py.
@@ -38,32 +37,17 @@ for epoch in range(1, epochs + 1):
 (outputs / "model.joblib").write_bytes(b"a model")
 (outputs / "confusion.png").write_bytes(b"a picture")
 """
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-]
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where screenshots go: CYNTHUS_SCREENSHOTS, or the test's own folder."""
-    folder = Path(os.environ.get("CYNTHUS_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": 1280, "height": 1000})
-        browser.close()
 
 
 def test_a_run_is_followed_from_the_dashboard_to_the_commit(
-    stage: Stage, page: Page, pictures: Path, tmp_path: Path
+    stage: Stage, page: Page, tmp_path: Path
 ) -> None:
     name = "digits-watched"
     stage.create_repository(name)
@@ -88,7 +72,7 @@ def test_a_run_is_followed_from_the_dashboard_to_the_commit(
     about = page.locator("#environment")  # the page was opened before there was an image
     assert "requirements.lock" in about.inner_text()
     live = about.inner_text()
-    page.screenshot(path=pictures / "dashboard.png", full_page=True)
+    take_picture(page, "dashboard.png", whole=True)
     page.reload()
     page.get_by_text("Spec and image").click()
     assert about.inner_text() == live
@@ -97,11 +81,11 @@ def test_a_run_is_followed_from_the_dashboard_to_the_commit(
     text = page.locator("body").inner_text()
     assert "succeeded" in text
     assert "accuracy" in text
-    page.screenshot(path=pictures / "check_run.png")
-    at_the_pull_request(stage, name, page, pictures)
+    take_picture(page, "check_run.png")
+    at_the_pull_request(stage, name, page)
 
 
-def at_the_pull_request(stage: Stage, name: str, page: Page, pictures: Path) -> None:
+def at_the_pull_request(stage: Stage, name: str, page: Page) -> None:
     """A colleague asks for a run in a comment; the pull request's page tells all of it."""
     act = play(stage, name, print)
     assert act.good, act
@@ -113,7 +97,7 @@ def at_the_pull_request(stage: Stage, name: str, page: Page, pictures: Path) -> 
     assert "accuracy" in text  # the comparison with the release of `main`
     assert [act.plan["name"], act.check["name"]] == ["cynthus/plan", "cynthus/digits (epochs=15)"]
     assert act.check["name"] in text
-    page.screenshot(path=pictures / "pull_request.png", full_page=True)
+    take_picture(page, "pull_request.png", whole=True)
     page.goto(f"{repo}/runs/{act.plan['id']}")
     assert "would" in page.locator("main").inner_text()
-    page.screenshot(path=pictures / "plan.png")
+    take_picture(page, "plan.png")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
 from tests.markdown_reader import shown_by_github
+from tests.stopwatch import least_processor_s
 from webhook_server.runs.comment_lines import MOST_LINES, ask_lines, holds_an_ask
 
 steady = settings(
@@ -228,9 +227,7 @@ HEAVY = {
 @pytest.mark.parametrize("text", HEAVY.values(), ids=HEAVY.keys())
 def test_c8_a_comment_of_65_kb_is_read_in_less_than_50_ms(text: str) -> None:
     body = text[:65_500] + "\n/cynthus run"
-    began_s = time.process_time()
-    asks(body)
-    assert time.process_time() - began_s < 0.05
+    assert least_processor_s(lambda: asks(body)) < 0.05
 
 
 def test_a_body_without_an_ask_is_known_at_once() -> None:
