@@ -25,8 +25,9 @@ begin compose .venv/bin/check-jsonschema --builtin-schema vendor.compose-spec de
 begin schemas .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/*/.github/workflows/*.yml
 begin action .venv/bin/check-jsonschema --builtin-schema vendor.github-actions action.yml
 # Two halves rather than two workers: a worker of xdist imports every test before it runs its share of them.
-begin unit-1 .venv/bin/python -m pytest -q tests/unit/[a-z]*/ tests/unit/test_[a-g]*.py
-begin unit-2 .venv/bin/python -m pytest -q tests/unit/test_[h-z]*.py
+# Each with temporary files of its own: two pytests that end at once trip over the other's `pytest-current`.
+begin unit-1 .venv/bin/python -m pytest -q --basetemp="$logs/1" tests/unit/[a-z]*/ tests/unit/test_[a-g]*.py
+begin unit-2 .venv/bin/python -m pytest -q --basetemp="$logs/2" tests/unit/test_[h-z]*.py
 wait
 failed=()
 for name in "${steps[@]}"; do

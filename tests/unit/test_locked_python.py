@@ -61,7 +61,7 @@ def test_other_bytes_than_the_locked_ones_are_not_installed(digest: str, tmp_pat
     other = digest[::-1]
     with pytest.raises(CannotStart, match="data: cynthus_greeting is not in this") as fault:
         interpreter(GREETING, tmp_path / "cache", never, locked(other))
-    assert "Got        " + digest in str(fault.value)
+    assert "Got        " + digest[:32] in str(fault.value)  # the line is cut, by its path's length
     assert fault.value.infrastructure
     assert not list((tmp_path / "cache").glob("greeting-*/bin"))
 
