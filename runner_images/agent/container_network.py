@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LABEL_PLANE = "cynthus.control_plane"
 FILTER_LIMIT_S = 10  # the program waits for others that change the rules; each takes milliseconds
+_GANG = "cynthus-gang-"
 OLD = "1h"  # a gang's network without containers for so long is what a dead agent left
 
 
@@ -48,7 +49,11 @@ HOST = "host"
 def gang_network(control_plane: str, run_id: str, attempt: int) -> Network:
     """Name the network of one gang, alike by all its agents on one machine."""
     digest = hashlib.sha256(f"{control_plane}/{run_id}/{attempt}".encode()).hexdigest()[:12]
-    return Network(name=f"cynthus-gang-{digest}", bridge=f"cyn{digest}", together=True)
+    return Network(name=f"{_GANG}{digest}", bridge=_bridge(digest), together=True)
+
+
+def _bridge(digest: str) -> str:
+    return f"cyn{digest}"
 
 
 def have_network(engine: APIClient, network: Network, control_plane: str) -> str | None:
@@ -134,11 +139,28 @@ def drop_network(engine: APIClient, network: Network, control_plane: str) -> Non
         engine.remove_network(network.name)
     except APIError:  # others still use it, or have removed it: the last one does it
         return
-    open_metadata(network.bridge)
-    _translation("-D", network.bridge)
+    _forget(network.bridge)
     with contextlib.suppress(APIError):
-        unused = {"label": [f"{LABEL_PLANE}={control_plane}"], "until": [OLD]}
-        engine.prune_networks(unused)  # type: ignore[no-untyped-call]
+        drop_unused(engine, control_plane)
+
+
+def drop_unused(engine: APIClient, control_plane: str, before: str = OLD) -> None:
+    """Remove what dead agents left: gangs' networks without containers, with their rules.
+
+    `before`: a moment, or how long ago, as Docker's filter `until` reads it. Raises what the
+    engine raises; safe to repeat.
+    """
+    unused = {"label": [f"{LABEL_PLANE}={control_plane}", "cynthus=gang"], "until": [before]}
+    gone = engine.prune_networks(unused)  # type: ignore[no-untyped-call]
+    for name in gone.get("NetworksDeleted") or ():
+        _forget(_bridge(name.removeprefix(_GANG)))
+
+
+def _forget(bridge: str) -> None:
+    """Take back the rules of a bridge that is no more. Safe to repeat."""
+    open_metadata(bridge)
+    while _translation("-D", bridge) == 0:  # agents that looked at the same moment all added it
+        pass
 
 
 def address_in(engine: APIClient, container: str, network: Network) -> str | None:

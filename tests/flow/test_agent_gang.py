@@ -15,7 +15,13 @@ import pytest
 
 from cynthus.wire import Gang, Rendezvous
 from demo.processes import free_port
-from runner_images.agent.container_network import gang_network
+from runner_images.agent.container_network import (
+    Network,
+    drop_network,
+    drop_unused,
+    gang_network,
+    have_network,
+)
 from tests.agent_process import LIMIT_S, PLANE, an_agent
 from tests.docker_fixture import engine_socket, image
 from tests.fake_control_plane import ControlPlane, a_work
@@ -23,6 +29,9 @@ from tests.fake_control_plane import ControlPlane, a_work
 __all__ = ["engine_socket", "image"]  # fixtures
 # Agents, networks and their rules are found by these names: each test process has its own.
 RUN = f"rgang{os.getpid()}"
+ROOT_ONLY = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may change the machine's packet rules"
+)
 NAMES = (f"cynthus-{RUN}-1-0", f"cynthus-{RUN}-1-1")
 
 # Each side connects to the other, and each says what it was told.
@@ -142,19 +151,59 @@ def a_dead_networks_rule(planes: tuple[ControlPlane, ...]) -> Iterator[None]:
     subprocess.run(["iptables", "-w", "-t", "nat", "-D", *rule], check=True)
 
 
+@pytest.fixture
+def engine(engine_socket: str) -> Iterator[docker.APIClient]:
+    client = docker.APIClient(base_url=f"unix://{engine_socket}", version="auto")
+    yield client
+    client.close()
+
+
+def translations(network: Network) -> list[str]:
+    """Return the machine's rules that let members of a network see their own addresses."""
+    words = ["iptables-save", "-t", "nat"]
+    rules = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return [one for one in rules.splitlines() if network.bridge in one and "ACCEPT" in one]
+
+
 @pytest.mark.docker
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the machine's packet rules")
+@ROOT_ONLY
+def test_a_rule_that_two_agents_added_at_the_same_moment_goes_with_the_network(
+    engine: docker.APIClient,
+) -> None:
+    network = gang_network(PLANE, f"{RUN}twice", 1)
+    have_network(engine, network, PLANE)
+    (rule,) = translations(network)
+    second = ["iptables", "-w", "-t", "nat", *rule.split()]  # whose agent saw none yet either
+    subprocess.run(second, check=True)
+    assert len(translations(network)) == 2
+    drop_network(engine, network, PLANE)
+    assert translations(network) == []
+
+
+@pytest.mark.docker
+@ROOT_ONLY
+def test_what_a_killed_agent_left_of_a_network_goes_with_its_rules(
+    engine: docker.APIClient,
+) -> None:
+    plane = f"{PLANE} of {RUN}"  # nobody else's networks
+    network = gang_network(plane, RUN, 1)
+    have_network(engine, network, plane)
+    drop_unused(engine, plane)
+    assert translations(network) != []  # it may yet be used
+    drop_unused(engine, plane, before="4102444800")
+    assert engine.networks(names=[network.name]) == []
+    assert translations(network) == []
+
+
+@pytest.mark.docker
+@ROOT_ONLY
 def test_containers_meet_though_the_machine_translates_their_addresses(
     planes: tuple[ControlPlane, ...], image: str, a_dead_networks_rule: None, tmp_path: Path
 ) -> None:
     with_image(planes, image)
     run_gang(planes, tmp_path, "docker")
     told(planes)
-    rules = subprocess.run(
-        ["iptables-save", "-t", "nat"], check=True, capture_output=True, text=True
-    ).stdout
-    bridge = gang_network(PLANE, RUN, planes[0].work.attempt).bridge
-    assert [line for line in rules.splitlines() if bridge in line and "ACCEPT" in line] == []
+    assert translations(gang_network(PLANE, RUN, planes[0].work.attempt)) == []
 
 
 @pytest.mark.docker
