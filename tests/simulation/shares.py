@@ -9,7 +9,7 @@ from tests.simulation.batch import simulate
 SHARES = 4
 #: Histories of each share. 10,000 in all take some six minutes of a core, and reach every mark.
 NUMBER = int(os.environ.get("HISTORIES", "2500"))
-#: So many histories reach every mark, but for one that ten of 10,000 do.
+#: So many histories reach every mark, but for one that five to ten of 10,000 do.
 ENOUGH = 2500
 SELDOM = {"warm_taken"}
 
