@@ -15,7 +15,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from webhook_server.about import subjects
+from webhook_server.about import about, subjects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,12 @@ def _told(name: str, attributes: Mapping[str, str]) -> Iterator[None]:
     told = {f"cynthus.{key}": text for key, text in {**about, **attributes}.items()}
     with _exporters[0].span(name, _trace_of(about), told):
         yield
+
+
+def run_accepted(run_id: str) -> None:
+    """Tell that this piece of work led to a run: a link from its asker to the run's own trace."""
+    with about(run=run_id), span("accept"):
+        pass
 
 
 def attempt_over(run_id: str, attempt: int, when: tuple[datetime, datetime], cause: str) -> None:

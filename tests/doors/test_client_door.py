@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +56,21 @@ def test_a_run_request_is_accepted_once(site: Site) -> None:
     assert first.json["url"] == f"{site.url}/runs/{first.json['run_id']}"
     assert len(site.parts.runs.list(repository_id=None, limit=9, before=None)) == 1
     assert site.parts.runs.wishes(first.json["run_id"]).image is not None
+
+
+def test_requests_that_come_together_share_a_commit(site: Site) -> None:
+    count, database, may_go_on = 40, site.parts.database, threading.Event()
+    busy = database.write_async(lambda _: may_go_on.wait(60))
+    with ThreadPoolExecutor(count) as pool:
+        asked = [pool.submit(submit, site, trigger=f"local/{n}") for n in range(count)]
+        watch = Stopwatch()
+        while database.writes_waiting < count:  # no request waits for a thread that another has
+            assert watch.s < 60, f"{database.writes_waiting} of {count} wait for a commit"
+            time.sleep(0.01)
+        may_go_on.set()
+        assert {answer.result().status for answer in asked} == {202}
+    assert busy.result()
+    assert len(site.parts.runs.list(repository_id=None, limit=99, before=None)) == count
 
 
 def test_the_same_key_with_another_spec_is_a_conflict(site: Site) -> None:

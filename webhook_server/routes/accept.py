@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import timedelta
 
 from cynthus.codec import encode
@@ -28,6 +30,7 @@ from webhook_server.routes.answers import (
     read_body,
 )
 from webhook_server.routes.authorities import of_job, of_operator
+from webhook_server.routes.landing import Landing
 from webhook_server.routes.parts import Job, Parts
 from webhook_server.routes.run_requests import (
     check_cuda,
@@ -43,6 +46,7 @@ from webhook_server.runs.observations import ImageArrived
 from webhook_server.runs.trail import Authority
 from webhook_server.stores.run_accepting import Accepted, SpecDiffers, TokenReused
 from webhook_server.stores.secret_protocol import SecretUnreadable
+from webhook_server.traces import run_accepted
 
 # A lock of 1 MiB and an SBOM of 2, whose quotes and ends of lines JSON writes as two characters;
 # 2 MiB for the spec and the paths of a push.
@@ -52,8 +56,9 @@ RUN_TOKEN_LIFE = timedelta(days=14)  # GitHub calls a check run stale after as l
 
 def accept_door(parts: Parts) -> Door:
     """Return the door POST /api/v1/runs: ask for a run; safe to repeat."""
+    landing = Landing()
 
-    def accept(scope: Scope, content: bytes) -> RunAccepted:
+    def submit(scope: Scope, content: bytes) -> _Submitted:
         return _submit(parts, scope, job_or_operator(parts, scope), content)
 
     async def door(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,17 +71,52 @@ def accept_door(parts: Parts) -> Door:
             check_type(scope, JSON_TYPE)
             check_length(scope, BODY_LIMIT_BYTES)
             content = await read_body(receive, BODY_LIMIT_BYTES, whole=whole)
-            accepted = await asyncio.to_thread(accept, scope, content)
+            submitted = await asyncio.to_thread(submit, scope, content)
+            accepted = await _landed(landing, submitted.answer)
+            parts.bell.ring("runs")
+            if submitted.first_trigger is not None:
+                await asyncio.to_thread(_end_the_first, parts, submitted)
         except UserError as error:
             raise HttpRefusal(422, str(error)) from error
         except (SecretUnreadable, Refused) as error:
             raise HttpRefusal(503, str(error), retry_after_s=30) from error
-        await answer_json(send, 202, encode(accepted))
+        if submitted.refusal is not None:
+            raise submitted.refusal
+        await answer_json(send, 202, encode(_accepted(parts, accepted.run_id)))
 
     return door
 
 
-def _submit(parts: Parts, scope: Scope, job: Job | None, content: bytes) -> RunAccepted:
+@dataclass(frozen=True, kw_only=True)
+class _Submitted:
+    """A request for a run on its way to the database: no thread waits there, many may come."""
+
+    wanted: RunRequest
+    authority: Authority
+    answer: Future[Accepted]
+    refusal: HttpRefusal | None  # its run learns it, and so does whoever asked
+
+    @property
+    def first_trigger(self) -> str | None:
+        """Return what the workflow run's first attempt asked by, if this is a later one."""
+        wanted = self.wanted
+        first = trigger_for(wanted.event, pull_request=wanted.pull_request, workflow_run_id="")
+        is_later = first != wanted.trigger and wanted.trigger.startswith(f"{first}/")
+        return first if is_later else None
+
+
+async def _landed(landing: Landing, answer: Future[Accepted]) -> Accepted:
+    try:
+        accepted = await landing.wait_for(answer)
+    except TokenReused as error:
+        raise HttpRefusal(401, str(error)) from error
+    except SpecDiffers as error:
+        raise HttpRefusal(409, str(error)) from error
+    run_accepted(accepted.run_id)
+    return accepted
+
+
+def _submit(parts: Parts, scope: Scope, job: Job | None, content: bytes) -> _Submitted:
     wanted = read_request(parse_json(content))
     _authorise(parts, job, wanted)
     asked = _asked_for(parts, wanted)
@@ -106,12 +146,10 @@ def _submit(parts: Parts, scope: Scope, job: Job | None, content: bytes) -> RunA
     refusal = _unfit(parts, wanted, spec, job, asked)
     if refusal is not None:  # the run that the webhook made ends with the same words
         wanted = replace(wanted, image=None, failure=refusal.message, environment=None)
-    with under(_authority(parts, scope, job, wanted)):
-        accepted = _accept(parts, draft, wanted, job)
-        _end_the_first(parts, wanted)
-    if refusal is not None:
-        raise refusal
-    return _accepted(parts, accepted.run_id)
+    authority = _authority(parts, scope, job, wanted)
+    with under(authority):
+        answer = _accept(parts, draft, wanted, job)
+    return _Submitted(wanted=wanted, authority=authority, answer=answer, refusal=refusal)
 
 
 def _authority(parts: Parts, scope: Scope, job: Job | None, wanted: RunRequest) -> Authority:
@@ -149,14 +187,14 @@ def _unfit(
     return None
 
 
-def _end_the_first(parts: Parts, wanted: RunRequest) -> None:
+def _end_the_first(parts: Parts, later: _Submitted) -> None:
     """End the run that still waits for the workflow run's first attempt: this is a later one."""
-    first = trigger_for(wanted.event, pull_request=wanted.pull_request, workflow_run_id="")
-    if first == wanted.trigger or not wanted.trigger.startswith(f"{first}/"):
+    if later.first_trigger is None:
         return
-    waiting = parts.runs.find(replace(_key(wanted), trigger=first))
+    waiting = parts.runs.find(replace(_key(later.wanted), trigger=later.first_trigger))
     if waiting is not None and waiting.state is State.BUILDING:
-        parts.runs.cancel(waiting.id, "a later attempt of its workflow run", parts.now())
+        with under(later.authority):
+            parts.runs.cancel(waiting.id, "a later attempt of its workflow run", parts.now())
         parts.bell.ring("runs")
 
 
@@ -186,7 +224,7 @@ def _wants_release(wanted: RunRequest, default_branch: str) -> bool:
     )
 
 
-def _accept(parts: Parts, draft: RunDraft, wanted: RunRequest, job: Job | None) -> Accepted:
+def _accept(parts: Parts, draft: RunDraft, wanted: RunRequest, job: Job | None) -> Future[Accepted]:
     environment = wanted.environment
     owner_id = job.owner_id if job else 0
     arrived = ImageArrived(
@@ -195,20 +233,9 @@ def _accept(parts: Parts, draft: RunDraft, wanted: RunRequest, job: Job | None) 
         environment=kept(owner_id, environment) if environment and wanted.image else None,
     )
     token_id = (job.jti, job.expires_at) if job else None
-    try:
-        accepted = parts.runs.accept(
-            draft,
-            arrived=arrived,
-            token_id=token_id,
-            now=parts.now(),
-            environment=environment,
-        )
-    except TokenReused as error:
-        raise HttpRefusal(401, str(error)) from error
-    except SpecDiffers as error:
-        raise HttpRefusal(409, str(error)) from error
-    parts.bell.ring("runs")
-    return accepted
+    return parts.runs.accept_async(
+        draft, arrived=arrived, token_id=token_id, now=parts.now(), environment=environment
+    )
 
 
 def _accepted(parts: Parts, run_id: str) -> RunAccepted:

@@ -162,7 +162,11 @@ class Database:
 
     def write_at_door(self, work: Work[T]) -> T:
         """As `write`, before what loops want written: somebody outside waits for the answer."""
-        return self._writer.submit(work, at_door=True).result()
+        return self.write_at_door_async(work).result()
+
+    def write_at_door_async(self, work: Work[T]) -> Future[T]:
+        """As `write_at_door`, for a door that has others to hear meanwhile."""
+        return self._writer.submit(work, at_door=True)
 
     def write_row_async(self, joint: Joint[R, T], row: R) -> Future[T]:
         """As `write_async`, for one row of a work that is carried out for many together."""

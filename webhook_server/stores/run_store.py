@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,6 @@ from sqlalchemy import Connection, Select, func, select
 
 from cynthus.wire_image import Environment
 from webhook_server import metrics
-from webhook_server.about import about
 from webhook_server.acting import authority
 from webhook_server.metrics import METERS
 from webhook_server.runs import deeds
@@ -37,7 +37,7 @@ from webhook_server.stores.run_turns import count_live
 from webhook_server.stores.run_wishes import Wishes
 from webhook_server.stores.tables import runs
 from webhook_server.stores.waking import wake
-from webhook_server.traces import span
+from webhook_server.traces import run_accepted
 
 
 class RunStore:
@@ -64,6 +64,26 @@ class RunStore:
         a second use raises. The first image stays, with its environment.
         Raises: TokenReused, SpecDiffers, DatabaseUnavailable.
         """
+        accepted = self.accept_async(
+            draft, arrived=arrived, token_id=token_id, now=now, environment=environment
+        ).result()
+        run_accepted(accepted.run_id)
+        return accepted
+
+    def accept_async(
+        self,
+        draft: RunDraft,
+        *,
+        arrived: ImageArrived | None,
+        token_id: tuple[str, datetime] | None,
+        now: datetime,
+        environment: Environment | None = None,
+    ) -> Future[Accepted]:
+        """As `accept`, for a door that has others to hear meanwhile: many share a commit.
+
+        The future raises what `accept` does; that the server stops is raised at once. Whoever
+        waits for it tells the traces.
+        """
         by = authority()
 
         def work(connection: Connection) -> Accepted:
@@ -80,9 +100,7 @@ class RunStore:
                 wake(connection, accepted.run_id, now)
             return accepted
 
-        accepted = self._db.write_at_door(work)
-        with about(run=accepted.run_id), span("accept"):  # leads from its asker to its own trace
-            return accepted
+        return self._db.write_at_door_async(work)
 
     def get(self, run_id: str) -> Run | None:
         """Return the run."""
